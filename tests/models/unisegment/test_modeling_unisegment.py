@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from transformers import ResNetConfig, ResNetForImageClassification, SwinConfig, SwinForImageClassification
+
+from tests.models.model_tester import ModelTester
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
+from unisegment.layers.norm import FrozenBatchNorm2d
+
+SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
+RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SMALL = {
+    "feature_size": 32, "mask_feature_size": 16, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 2,
+    "num_attention_heads": 4, "num_queries": 3, "dim_feedforward": 32, "encoder_feedforward_dim": 32, "num_labels": 2,
+}  # fmt: skip
+
+
+class TestSwin(ModelTester):
+    def backbone_config(self):
+        return SwinConfig(**SWIN, drop_path_rate=0.0, out_features=STAGES)
+
+
+class TestResNet(ModelTester):
+    def backbone_config(self):
+        return ResNetConfig(**RESNET, out_features=STAGES)
+
+
+def test_frozen_batch_norm_is_the_default_and_has_no_parameters():
+    config = UniSegmentConfig(backbone_config=ResNetConfig(**RESNET), **SMALL)
+    model = UniSegmentForUniversalSegmentation(config)
+    assert any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert not any("normalization" in name for name, _ in model.backbone.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("classifier_class", "backbone_config"),
+    [(ResNetForImageClassification, ResNetConfig(**RESNET)), (SwinForImageClassification, SwinConfig(**SWIN))],
+)
+def test_a_pretrained_classifier_becomes_the_backbone(tmp_path, classifier_class, backbone_config):
+    classifier = classifier_class(backbone_config).eval()
+    for name, buffer in classifier.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    classifier.save_pretrained(tmp_path)
+    config = UniSegmentConfig(backbone=str(tmp_path), use_pretrained_backbone=True, **SMALL)
+    model = UniSegmentForUniversalSegmentation(config).eval()
+    pixel_values = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        features = model.backbone(pixel_values)
+    if classifier_class is ResNetForImageClassification:
+        with torch.no_grad():
+            hidden_states = classifier.base_model(pixel_values, output_hidden_states=True).hidden_states
+        for ours, theirs in zip(features, hidden_states[1:], strict=True):
+            torch.testing.assert_close(ours, theirs)
+    else:
+        own = model.backbone.body.state_dict()
+        for name, value in classifier.base_model.state_dict().items():
+            if not name.startswith("layernorm."):
+                assert torch.equal(own[f"swin.{name}"], value), name
+    fresh = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone=str(tmp_path), **SMALL)).eval()
+    with torch.no_grad():
+        assert not torch.allclose(fresh.backbone(pixel_values)[-1], features[-1])
+
+
+def test_a_saved_model_no_longer_needs_its_pretrained_backbone(tmp_path):
+    backbone, saved = tmp_path / "backbone", tmp_path / "model"
+    ResNetForImageClassification(ResNetConfig(**RESNET)).save_pretrained(backbone)
+    config = UniSegmentConfig(backbone=str(backbone), use_pretrained_backbone=True, **SMALL)
+    model = UniSegmentForUniversalSegmentation(config)
+    model.save_pretrained(saved)
+    for file in backbone.iterdir():
+        file.unlink()
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(saved)
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_a_pretrained_backbone_that_does_not_fit_is_named(tmp_path):
+    ResNetForImageClassification(ResNetConfig(**RESNET)).save_pretrained(tmp_path)
+    wider = ResNetConfig(**{**RESNET, "depths": [1, 1, 3, 1]}, out_features=STAGES)
+    config = UniSegmentConfig(backbone_config=wider, backbone=str(tmp_path), use_pretrained_backbone=True, **SMALL)
+    with pytest.raises(ValueError, match=r"does not fit the backbone ResNetBackbone: \d+ weights are missing"):
+        UniSegmentForUniversalSegmentation(config)
+    config = UniSegmentConfig(use_pretrained_backbone=True, **SMALL)
+    with pytest.raises(ValueError, match="use_pretrained_backbone needs `backbone`"):
+        UniSegmentForUniversalSegmentation(config)
+
+
+def test_overrides_are_checked_on_loading(tmp_path):
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=ResNetConfig(**RESNET), **SMALL))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'num_querys' is not a key .* 'num_queries'"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_querys=4)
+    with pytest.raises(ValueError, match="num_queries must be at least 1, got 0"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_queries=0)
+    assert (
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, no_object_weight=0.3).criterion.no_object_weight
+        == 0.3
+    )

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""unisegment: one checkpoint for semantic, instance and panoptic segmentation."""
+
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+
+__all__ = [
+    "InstancePrediction",
+    "PanopticPrediction",
+    "SegmentationTarget",
+    "SemanticPrediction",
+    "UniSegmentConfig",
+    "UniSegmentForUniversalSegmentation",
+]

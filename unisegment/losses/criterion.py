@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loss: match, then class, mask and dice terms for every prediction of the decoder.
+
+Axes: t prediction (decoder layer), b batch, q query, k class, c channel, n target segment, i matched pair, p point.
+
+Source:
+    Mask2Former (arXiv:2112.01527), section 3.3 and 4, and its released code.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unisegment.losses.mask_losses import dice_loss, sigmoid_cross_entropy_loss
+from unisegment.losses.matcher import HungarianMatcher, Matches
+from unisegment.ops.distributed import mean_over_processes
+from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_points
+from unisegment.structures import SegmentationTarget
+
+LossNormalization = Literal["global", "rank"]
+
+
+def loss_denominators(num_targets: Sequence[int], num_queries: int, no_object_weight: float) -> Float[Tensor, "2"]:
+    """Return what the mask terms and the class term of a batch are divided by, before any is forwarded.
+
+    Add those of all micro-batches and processes of one optimiser step, divide by the number of processes, and pass the
+    result to the model: the step then equals one process with the whole batch.
+
+    Args:
+        num_targets: Segments of each image.
+        num_queries: Queries of the model.
+        no_object_weight: Class weight of queries without a segment.
+    """
+    matched = sum(min(count, num_queries) for count in num_targets)
+    unmatched = len(num_targets) * num_queries - matched
+    return torch.tensor([float(sum(num_targets)), matched + no_object_weight * unmatched])
+
+
+class SetCriterion(nn.Module):
+    """Score all predictions of all decoder layers against the targets in one go.
+
+    Args:
+        matcher: Pairs queries with segments.
+        no_object_weight: Class weight of queries that answer for nothing.
+        class_weight: Weight of the class term.
+        mask_weight: Weight of the mask (cross-entropy) term.
+        dice_weight: Weight of the dice term.
+        num_points: Points at which each mask is judged.
+        oversample_ratio: Candidates drawn for each uncertain point, see `uncertain_points`.
+        importance_sample_ratio: Share of points where the prediction is uncertain.
+        normalization: "global" divides by sums over all processes, which equals one process with the whole batch;
+            "rank" divides the class term by the process's own sum, as the original does.
+    """
+
+    def __init__(
+        self,
+        matcher: HungarianMatcher,
+        *,
+        no_object_weight: float,
+        class_weight: float,
+        mask_weight: float,
+        dice_weight: float,
+        num_points: int,
+        oversample_ratio: float,
+        importance_sample_ratio: float,
+        normalization: LossNormalization = "global",
+    ) -> None:
+        super().__init__()
+        self.matcher = matcher
+        self.no_object_weight = no_object_weight
+        self.class_weight, self.mask_weight, self.dice_weight = class_weight, mask_weight, dice_weight
+        self.num_points = num_points
+        self.oversample_ratio, self.importance_sample_ratio = oversample_ratio, importance_sample_ratio
+        self.normalization = normalization
+
+    def forward(
+        self,
+        class_logits: Float[Tensor, "t b q k"],
+        mask_embeddings: Float[Tensor, "t b q c"],
+        mask_features: Float[Tensor, "b c h w"],
+        targets: Sequence[SegmentationTarget],
+        denominators: Float[Tensor, "2"] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return the weighted terms; the loss is their sum.
+
+        Args:
+            class_logits: Predictions to score, the final one last.
+            mask_embeddings: A mask is their dot product with the mask features.
+            mask_features: Embedding of each pixel.
+            targets: One for each image, on the padded image's grid.
+            denominators: See `loss_denominators`; None takes this batch's own.
+
+        Returns:
+            `loss_cross_entropy`, `loss_mask` and `loss_dice` of the final prediction, and the same with `_0`, `_1`, …
+            for those before it.
+        """
+        matches = self.matcher(class_logits, mask_embeddings, mask_features, targets)
+        num_masks, class_weights = self._denominators(denominators, targets, class_logits)
+        with torch.autocast(class_logits.device.type, enabled=False):
+            class_loss = self._class_loss(class_logits, targets, matches) / class_weights
+            mask_loss, dice = self._mask_losses(mask_embeddings, mask_features, targets, matches)
+        terms = {
+            "loss_cross_entropy": self.class_weight * class_loss,
+            "loss_mask": self.mask_weight * mask_loss / num_masks,
+            "loss_dice": self.dice_weight * dice / num_masks,
+        }
+        last = len(class_logits) - 1
+        return {
+            name if index == last else f"{name}_{index}": term[index]
+            for index in (last, *range(last))
+            for name, term in terms.items()
+        }
+
+    def _denominators(
+        self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]
+    ) -> tuple[Tensor, Tensor]:
+        own = loss_denominators([len(target) for target in targets], like.shape[2], self.no_object_weight)
+        own = own.to(like.device)
+        shared = mean_over_processes(own) if given is None else given.to(like.device)
+        class_weights = own[1] if self.normalization == "rank" and given is None else shared[1]
+        return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)
+
+    def _class_loss(
+        self, class_logits: Float[Tensor, "t b q k"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]
+    ) -> Float[Tensor, " t"]:
+        """Return the weighted sum of cross-entropies of each prediction."""
+        no_object = class_logits.shape[-1] - 1
+        labels = torch.full(class_logits.shape[:3], no_object, device=class_logits.device)  # t b q
+        for image, (target, match) in enumerate(zip(targets, matches, strict=True)):
+            labels[:, image].scatter_(1, match.queries, target.labels[match.segments])
+        weights = torch.ones(no_object + 1, device=class_logits.device)
+        weights[no_object] = self.no_object_weight
+        logits = class_logits.to(torch.promote_types(class_logits.dtype, torch.float32)).flatten(0, 2)
+        losses = F.cross_entropy(logits, labels.flatten(), weights.to(logits.dtype), reduction="none")
+        return losses.unflatten(0, labels.shape).sum((1, 2))
+
+    def _mask_losses(
+        self,
+        mask_embeddings: Float[Tensor, "t b q c"],
+        mask_features: Float[Tensor, "b c h w"],
+        targets: Sequence[SegmentationTarget],
+        matches: Sequence[Matches],
+    ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+        """Return the summed cross-entropy and dice losses of the matched masks of each prediction."""
+        dtype = torch.promote_types(mask_features.dtype, torch.float32)
+        mask_logits = torch.cat(
+            [
+                torch.einsum("tic,chw->tihw", _matched(mask_embeddings[:, i], match).to(dtype), features.to(dtype))
+                for i, (features, match) in enumerate(zip(mask_features, matches, strict=True))
+            ],
+            dim=1,
+        )  # t i h w, the pairs of all images one after the other
+        num_predictions, num_pairs = mask_logits.shape[:2]
+        mask_logits = mask_logits.flatten(0, 1)
+        points = uncertain_points(
+            mask_logits.detach(), self.num_points, self.oversample_ratio, self.importance_sample_ratio
+        )
+        sampled_logits = sample_map(mask_logits[:, None], points)[:, 0]
+        with torch.no_grad():
+            true_masks = _true_masks(points.unflatten(0, (num_predictions, num_pairs)), targets, matches)
+        true_masks = true_masks.flatten(0, 1).to(dtype)
+        per_prediction = (num_predictions, num_pairs)
+        return (
+            sigmoid_cross_entropy_loss(sampled_logits, true_masks).view(per_prediction).sum(1),
+            dice_loss(sampled_logits, true_masks).view(per_prediction).sum(1),
+        )
+
+
+def _matched(values: Float[Tensor, "t q c"], match: Matches) -> Float[Tensor, "t i c"]:
+    return values.gather(1, match.queries[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _true_masks(
+    points: Float[Tensor, "t i p 2"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]
+) -> Float[Tensor, "t i p"]:
+    """Sample the matched segment of each pair at the pair's points."""
+    pieces = []
+    counts = [match.segments.shape[1] for match in matches]
+    for target, match, own_points in zip(targets, matches, points.split(counts, dim=1), strict=True):
+        sampled = sample_target(target, own_points.flatten(0, 1), match.segments.flatten())
+        pieces.append(sampled.unflatten(0, match.segments.shape))
+    return torch.cat(pieces, dim=1)

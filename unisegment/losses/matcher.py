@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which query answers for which target segment: the assignment of least total cost, for all predictions at once.
+
+Axes: t prediction (decoder layer), q query, k class, n target segment, c channel, p point.
+
+Source:
+    DETR (arXiv:2005.12872), section 3.1; costs of Mask2Former (arXiv:2112.01527), section 3.3.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from unisegment.losses.mask_losses import pairwise_dice_loss, pairwise_sigmoid_cross_entropy_loss
+from unisegment.ops.point_sampling import sample_map, sample_target
+from unisegment.structures import SegmentationTarget
+
+
+class NonFiniteCostError(RuntimeError):
+    """A matching cost is NaN or infinite: the network has diverged."""
+
+
+class Matches(NamedTuple):
+    """The pairs of one image; pair i of prediction t is (`queries[t, i]`, `segments[t, i]`).
+
+    There are min(number of queries, number of segments) pairs: surplus segments stay unmatched.
+    """
+
+    queries: Int[Tensor, "t i"]
+    segments: Int[Tensor, "t i"]
+
+
+class HungarianMatcher(nn.Module):
+    """Match queries with target segments by class probability, cross-entropy and dice at random points.
+
+    All predictions of an image are compared at the same points; each still sees points drawn uniformly.
+
+    Args:
+        class_weight: Weight of the class cost, minus the probability of the segment's class.
+        mask_weight: Weight of the binary cross-entropy.
+        dice_weight: Weight of the dice loss.
+        num_points: Points drawn for each image.
+    """
+
+    def __init__(self, class_weight: float, mask_weight: float, dice_weight: float, num_points: int) -> None:
+        super().__init__()
+        self.class_weight, self.mask_weight, self.dice_weight = class_weight, mask_weight, dice_weight
+        self.num_points = num_points
+
+    @torch.no_grad()
+    def forward(
+        self,
+        class_logits: Float[Tensor, "t b q k"],
+        mask_embeddings: Float[Tensor, "t b q c"],
+        mask_features: Float[Tensor, "b c h w"],
+        targets: Sequence[SegmentationTarget],
+    ) -> list[Matches]:
+        """Return the pairs of each image, on the device of the logits.
+
+        Args:
+            class_logits: The last class is "no object".
+            mask_embeddings: A mask is their dot product with the mask features.
+            mask_features: Embedding of each pixel.
+            targets: One for each image, on the padded image's grid.
+
+        Raises:
+            NonFiniteCostError: When a cost is NaN or infinite.
+        """
+        costs = [
+            self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target)
+            for i, target in enumerate(targets)
+        ]
+        # One transfer for the whole step; the sizes of the blocks are known here.
+        columns = torch.cat(costs, dim=2).cpu().numpy()
+        blocks = np.split(columns, np.cumsum([len(target) for target in targets])[:-1], axis=2)
+        for image, block in enumerate(blocks):
+            _check_finite(block, image, class_logits[:, image], mask_embeddings[:, image], mask_features[image])
+        return [_assign(block, class_logits.device) for block in blocks]
+
+    def cost(
+        self,
+        class_logits: Float[Tensor, "t q k"],
+        mask_embeddings: Float[Tensor, "t q c"],
+        mask_features: Float[Tensor, "c h w"],
+        target: SegmentationTarget,
+    ) -> Float[Tensor, "t q n"]:
+        """Return what it would cost to match each query with each segment of one image, in float32."""
+        with torch.autocast(class_logits.device.type, enabled=False):
+            points = torch.rand(1, self.num_points, 2, device=class_logits.device)
+            # Sampling commutes with the dot product: no mask is made for queries that will not be matched.
+            features = sample_map(mask_features[None], points)[0]  # c p
+            mask_logits = mask_embeddings.to(features.dtype) @ features  # t q p
+            true_masks = sample_target(target, points).to(features.dtype)
+            class_probs = class_logits.to(features.dtype).softmax(-1)
+            return (
+                -self.class_weight * class_probs[..., target.labels]
+                + self.mask_weight * pairwise_sigmoid_cross_entropy_loss(mask_logits, true_masks)
+                + self.dice_weight * pairwise_dice_loss(mask_logits, true_masks)
+            )
+
+
+def _assign(costs: Float[np.ndarray, "t q n"], device: torch.device) -> Matches:
+    pairs = np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)  # t 2 i
+    queries, segments = torch.from_numpy(pairs).to(device).unbind(1)
+    return Matches(queries, segments)
+
+
+def _check_finite(
+    costs: Float[np.ndarray, "t q n"],
+    image: int,
+    class_logits: Float[Tensor, "t q k"],
+    mask_embeddings: Float[Tensor, "t q c"],
+    mask_features: Float[Tensor, "c h w"],
+) -> None:
+    finite = np.isfinite(costs)
+    if finite.all():
+        return
+    named = {"class logits": class_logits, "mask embeddings": mask_embeddings, "mask features": mask_features}
+    culprits = [name for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())]
+    raise NonFiniteCostError(
+        f"{(~finite).sum()} of {finite.size} matching costs of image {image} of the batch are NaN or infinite, first "
+        f"in prediction {int(np.argwhere(~finite)[0, 0])}. Not finite: {', '.join(culprits) or 'only their products'}. "
+        "The network has diverged, or its weights are broken: lower the learning rate, clip gradients (the reference "
+        "clips the global norm to 0.01), or train in bfloat16 instead of float16."
+    )

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number of a model, under the names of transformers' Mask2FormerConfig."""
+
+import difflib
+import os
+from dataclasses import fields
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from unisegment.layers.conv import NUM_GROUPS
+
+# Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
+_INHERITED_KEYS = frozenset(
+    """
+    _attn_implementation _attn_implementation_internal _commit_hash _name_or_path add_cross_attention
+    attn_implementation auto_map bos_token_id cross_attention_hidden_size decoder_start_token_id eos_token_id
+    experts_implementation finetuning_task fusion_config is_decoder label2id model_type name_or_path num_labels
+    output_attentions pad_token_id per_layer_config prefix pruned_heads quantization_config sep_token_id
+    task_specific_params tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class torch_dtype torchscript
+    transformers_version use_bfloat16 use_cache
+    """.split()
+)
+# Keys of older Mask2Former configs that no code reads any more.
+_LEGACY_KEYS = frozenset(("backbone_kwargs", "use_timm_backbone", "num_classes"))
+MASK_STRIDE = 4
+"""Pixels of the padded image for each pixel of `masks_queries_logits`; post-processing relies on it."""
+
+
+@strict
+class UniSegmentConfig(PreTrainedConfig):
+    """Configuration of `UniSegmentForUniversalSegmentation`.
+
+    Keys that transformers' Mask2FormerConfig has mean what they mean there. `num_labels` or `id2label` sets the
+    classes, without "no object".
+
+    Args:
+        backbone_config: Configuration (or dict with `model_type`) of a transformers backbone; Swin-S sizes if None.
+        backbone: Hub id or local folder to take the backbone's configuration from, instead of `backbone_config`.
+        use_pretrained_backbone: Also load the backbone's weights from there when a model is made from this config.
+        feature_size: Channels inside the pixel decoder, a multiple of 32.
+        mask_feature_size: Channels of mask features and mask embeddings.
+        hidden_dim: Channels of the queries.
+        encoder_feedforward_dim: Width of the pixel decoder's feed-forward networks.
+        activation_function: Activation of the transformer decoder.
+        encoder_layers: Layers of the pixel decoder.
+        decoder_layers: Predictions of the transformer decoder: its layers and the learned queries' own prediction, so
+            10 means 9 layers.
+        num_attention_heads: Heads of every attention.
+        dropout: Share of values dropped in training, in both decoders.
+        dim_feedforward: Width of the transformer decoder's feed-forward networks.
+        pre_norm: Norms before attention and feed-forward instead of after (transformer decoder).
+        enforce_input_projection: A 1x1 convolution before each level of the transformer decoder even where channels
+            agree.
+        common_stride: Stride of masks and mask features; always 4.
+        ignore_value: Read by nobody, as in transformers; kept so that configs round-trip.
+        num_queries: Queries, the largest number of segments that can be found.
+        no_object_weight: Class weight of queries without a segment.
+        class_weight: Weight of the class term in loss and matching.
+        mask_weight: Weight of the mask cross-entropy.
+        dice_weight: Weight of the dice loss.
+        train_num_points: Points at which masks are compared in matching and loss.
+        oversample_ratio: Candidates drawn for each point of the loss, at least 1.
+        importance_sample_ratio: Share of loss points where the prediction is uncertain, 0 to 1.
+        init_std: Read by nobody: all layers start as in the original code. Kept so that configs round-trip.
+        init_xavier_std: The same.
+        use_auxiliary_loss: Score every prediction of the decoder, not only the last.
+        feature_strides: Strides of the backbone's maps, ascending, the first one 4.
+        output_auxiliary_logits: Return the logits of inner predictions by default.
+        num_feature_levels: How many of the backbone's coarsest maps the queries and the deformable attention look at.
+        encoder_n_points: Points that each head of the deformable attention looks at on each level.
+        pixel_decoder: Which pixel decoder; "ms_deform_attn" is the paper's.
+        pixel_decoder_dtype: "float32" keeps autocast out of the pixel decoder, as the original does; "autocast" lets it
+            in. Sampling coordinates stay in float32 either way.
+        freeze_backbone_norm: Batch normalisation of the backbone as constants, as in the original's COCO models. False
+            for stock transformers checkpoints, which train it.
+        loss_normalization: "global" divides the loss by counts of all processes, equal to one process with the whole
+            batch; "rank" divides the class term by each process's own, as the original does.
+
+    Raises:
+        ValueError: For an unknown key, with the nearest valid one, and for sizes that do not fit together.
+    """
+
+    model_type = "unisegment"
+    sub_configs: ClassVar = {"backbone_config": AutoConfig}
+    attribute_map: ClassVar = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    backbone: str | None = None
+    use_pretrained_backbone: bool = False
+    feature_size: int = 256
+    mask_feature_size: int = 256
+    hidden_dim: int = 256
+    encoder_feedforward_dim: int = 1024
+    activation_function: str = "relu"
+    encoder_layers: int = 6
+    decoder_layers: int = 10
+    num_attention_heads: int = 8
+    dropout: float | int = 0.0
+    dim_feedforward: int = 2048
+    pre_norm: bool = False
+    enforce_input_projection: bool = False
+    common_stride: int = MASK_STRIDE
+    ignore_value: int = 255
+    num_queries: int = 100
+    no_object_weight: float | int = 0.1
+    class_weight: float | int = 2.0
+    mask_weight: float | int = 5.0
+    dice_weight: float | int = 5.0
+    train_num_points: int = 12544
+    oversample_ratio: float | int = 3.0
+    importance_sample_ratio: float | int = 0.75
+    init_std: float | int = 0.02
+    init_xavier_std: float | int = 1.0
+    use_auxiliary_loss: bool = True
+    feature_strides: list[int] | tuple[int, ...] = (4, 8, 16, 32)
+    output_auxiliary_logits: bool | None = None
+    num_feature_levels: int = 3
+    encoder_n_points: int = 4
+    pixel_decoder: Literal["ms_deform_attn"] = "ms_deform_attn"
+    pixel_decoder_dtype: Literal["float32", "autocast"] = "float32"
+    freeze_backbone_norm: bool = True
+    loss_normalization: Literal["global", "rank"] = "global"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.check_keys(kwargs)
+        for key in _LEGACY_KEYS:
+            kwargs.pop(key, None)
+        self.backbone_config = self._resolve_backbone()
+        super().__post_init__(**kwargs)
+        self.check_sizes()
+
+    @classmethod
+    def check_keys(cls, keys: Any) -> None:
+        """Raise a ValueError for a key that no config of this kind has, naming the nearest one that exists."""
+        own = {item.name for item in fields(cls)} | set(cls.attribute_map)
+        known = own | _INHERITED_KEYS | _LEGACY_KEYS | set(GenerationConfig._get_default_generation_params())
+        for key in keys:
+            if key not in known:
+                nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.0)[0]
+                raise ValueError(f"{key!r} is not a key of {cls.__name__}. The nearest valid one is {nearest!r}.")
+
+    def _resolve_backbone(self) -> PreTrainedConfig:
+        config = self.backbone_config
+        if config is None and self.backbone is not None:
+            config = _backbone_config_from(self.backbone)
+        elif config is None:
+            config = CONFIG_MAPPING["swin"](depths=[2, 2, 18, 2], drop_path_rate=0.3)
+        elif isinstance(config, dict):
+            model_type = config.get("model_type")
+            if model_type not in CONFIG_MAPPING:
+                raise ValueError(
+                    f"backbone_config needs a model_type that transformers knows, such as 'swin' or 'resnet', "
+                    f"got {model_type!r}."
+                )
+            config = CONFIG_MAPPING[model_type](**{key: value for key, value in config.items() if key != "model_type"})
+        stages = list(getattr(config, "stage_names", None) or [])
+        if len(stages) > 1 and list(config.out_features) == stages[-1:]:
+            # Backbones give only their last stage unless told otherwise; the first name is the stem.
+            config.out_features = stages[1:]
+        return config
+
+    def check_sizes(self) -> None:
+        """Raise a ValueError when sizes do not fit together, as they may after keys were overridden."""
+        for key, least in (
+            ("decoder_layers", 1), ("encoder_layers", 0), ("num_queries", 1), ("train_num_points", 1),
+            ("num_labels", 1), ("encoder_n_points", 1), ("mask_feature_size", 1), ("oversample_ratio", 1),
+        ):  # fmt: skip
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}.")
+        if not 0 <= self.importance_sample_ratio <= 1:
+            raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio}.")
+        if self.feature_size % NUM_GROUPS:
+            raise ValueError(f"feature_size must be a multiple of {NUM_GROUPS} (group norm), got {self.feature_size}.")
+        for key in ("feature_size", "hidden_dim"):
+            if getattr(self, key) % self.num_attention_heads or getattr(self, key) % 4:
+                raise ValueError(
+                    f"{key} must be a multiple of num_attention_heads ({self.num_attention_heads}) and of 4, "
+                    f"got {getattr(self, key)}."
+                )
+        if self.common_stride != MASK_STRIDE or self.feature_strides[0] != MASK_STRIDE:
+            raise ValueError(
+                f"Masks have stride {MASK_STRIDE}: common_stride and the first of feature_strides must be "
+                f"{MASK_STRIDE}, got {self.common_stride} and {tuple(self.feature_strides)}."
+            )
+        if not 1 <= self.num_feature_levels <= len(self.feature_strides):
+            raise ValueError(
+                f"num_feature_levels must be 1 to {len(self.feature_strides)}, the number of feature_strides, "
+                f"got {self.num_feature_levels}."
+            )
+
+
+def _backbone_config_from(name_or_path: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        where = "folder" if os.path.isdir(name_or_path) else "hub id or folder"
+        raise ValueError(f"backbone: the {where} {name_or_path!r} has no usable config of transformers.") from error

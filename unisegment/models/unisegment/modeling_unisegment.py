@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole model, assembled: backbone, pixel decoder, transformer decoder, and the loss when targets are given.
+
+Enters: padded images, normalised. Leaves: class and mask logits of every query. Axes: see `unisegment.types`; t is a
+prediction of the decoder.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from unisegment.backbones.transformers_backbone import TransformersBackbone
+from unisegment.losses.criterion import SetCriterion
+from unisegment.losses.matcher import HungarianMatcher
+from unisegment.models.unisegment import checkpoint_conversion
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.outputs import UniSegmentOutput
+from unisegment.pixel_decoders.base import PixelDecoderOutput
+from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
+from unisegment.structures import SegmentationTarget
+from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder
+
+
+class UniSegmentForUniversalSegmentation(PreTrainedModel):
+    """Mask2Former: one set of queries that answers for things and stuff, whatever the task.
+
+    Args:
+        config: All sizes. With `use_pretrained_backbone`, the weights of `config.backbone` are loaded as well.
+
+    Source:
+        Mask2Former (arXiv:2112.01527).
+    """
+
+    config_class = UniSegmentConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _supports_sdpa = True
+    _no_split_modules = ("MSDeformAttnEncoderLayer", "MaskedAttentionLayer")
+    # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
+    _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
+    _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
+
+    def __init__(self, config: UniSegmentConfig, **unknown: Any) -> None:
+        UniSegmentConfig.check_keys(unknown)
+        config.check_sizes()  # keys may have been overridden since construction
+        super().__init__(config)
+        assert isinstance(config.backbone_config, PreTrainedConfig)
+        self.backbone = TransformersBackbone(
+            config.backbone_config, config.feature_strides, freeze_norm=config.freeze_backbone_norm
+        )
+        self.pixel_decoder = MSDeformAttnPixelDecoder(
+            self.backbone.channels,
+            dim=config.feature_size,
+            mask_dim=config.mask_feature_size,
+            num_levels=config.num_feature_levels,
+            num_layers=config.encoder_layers,
+            num_heads=config.num_attention_heads,
+            num_points=config.encoder_n_points,
+            feed_forward_dim=config.encoder_feedforward_dim,
+            dropout=config.dropout,
+        )
+        self.transformer_decoder = MaskedAttentionDecoder(
+            config.feature_size,
+            dim=config.hidden_dim,
+            mask_dim=config.mask_feature_size,
+            num_labels=config.num_labels,
+            num_queries=config.num_queries,
+            num_layers=config.decoder_layers - 1,
+            num_levels=config.num_feature_levels,
+            num_heads=config.num_attention_heads,
+            feed_forward_dim=config.dim_feedforward,
+            activation=config.activation_function,
+            dropout=config.dropout,
+            pre_norm=config.pre_norm,
+            project_inputs=config.enforce_input_projection,
+        )
+        self.criterion = _criterion(config)
+        self.post_init()
+        # `from_pretrained` builds on the meta device and brings all weights itself.
+        if config.use_pretrained_backbone and self.device.type != "meta":
+            self.backbone.load_pretrained(_required_backbone(config))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Let every layer initialise itself as the original code does; transformers skips what was loaded."""
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # For classes from outside, transformers passes over modules without parameters of their own, in case they
+        # write without looking. Ours initialise their children, and only by functions that leave loaded weights be.
+        super()._initialize_weights(module, is_custom_code=False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
+        config: Any = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a checkpoint of this library, or a stock Mask2Former checkpoint of transformers, unchanged.
+
+        Takes what `PreTrainedModel.from_pretrained` takes; further keywords override config keys.
+
+        Args:
+            pretrained_model_name_or_path: Hub id or local folder.
+            *model_args: As in transformers.
+            config: As in transformers.
+            ignore_mismatched_sizes: Keep fresh weights where the checkpoint's are missing or have another shape.
+            output_loading_info: Also return the report of missing and unexpected keys.
+            **kwargs: As in transformers (`dtype`, `device_map`, `revision`, …), or config keys.
+
+        Raises:
+            ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, or when a
+                key is unknown.
+        """
+        if config is None and pretrained_model_name_or_path is not None:
+            own_config, state_dict, kwargs = checkpoint_conversion.read_if_stock(pretrained_model_name_or_path, kwargs)
+            if state_dict is not None:
+                config, kwargs["state_dict"], pretrained_model_name_or_path = own_config, state_dict, None
+        model, report = super().from_pretrained(
+            pretrained_model_name_or_path,
+            *model_args,
+            config=config,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=True,
+            **kwargs,
+        )
+        if not ignore_mismatched_sizes:
+            checkpoint_conversion.require_complete(report)
+        return (model, report) if output_loading_info else model
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "b 3 h w"],
+        pixel_mask: Int[Tensor, "b h w"] | None = None,
+        mask_labels: Sequence[Tensor | SegmentationTarget] | None = None,
+        class_labels: Sequence[Int[Tensor, " n"]] | None = None,
+        output_auxiliary_logits: bool | None = None,
+        loss_denominators: Float[Tensor, "2"] | None = None,
+        return_dict: bool | None = None,
+    ) -> UniSegmentOutput | tuple[Any, ...]:
+        """Predict, and score the prediction if targets are given.
+
+        Args:
+            pixel_values: Normalised images, padded at bottom and right (sides multiples of 32 for the full accuracy).
+            pixel_mask: 1 where there is image, 0 where there is padding; only `image_sizes` follow from it. The network
+                itself sees the padding, as in the original.
+            mask_labels: For each image either masks (n h w) on the padded grid, or a `SegmentationTarget`.
+            class_labels: Labels of the masks; not needed beside `SegmentationTarget`, which has its own.
+            output_auxiliary_logits: Also return the logits of inner predictions.
+            loss_denominators: What the loss is divided by, see `unisegment.losses.criterion.loss_denominators`.
+            return_dict: False returns a tuple.
+
+        Raises:
+            ValueError: When targets do not fit the images or the classes.
+        """
+        if pixel_values.ndim != 4 or 0 in pixel_values.shape:
+            raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
+        if output_auxiliary_logits is None:
+            output_auxiliary_logits = bool(self.config.output_auxiliary_logits)
+        pixels = self._decode_pixels(self.backbone(pixel_values.to(self.dtype)))
+        class_logits, mask_embeddings = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
+        output = UniSegmentOutput(
+            class_queries_logits=class_logits[-1],
+            masks_queries_logits=_masks(mask_embeddings[-1], pixels.mask_features),
+            image_sizes=_image_sizes(pixel_values, pixel_mask),
+        )
+        if mask_labels is not None:
+            size = (pixel_values.shape[2], pixel_values.shape[3])
+            targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
+            targets = [target.to(pixel_values.device) for target in targets]
+            first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
+            output.loss_dict = self.criterion(
+                class_logits[first:], mask_embeddings[first:], pixels.mask_features, targets, loss_denominators
+            )
+            output.loss = torch.stack(list(output.loss_dict.values())).sum()
+        if output_auxiliary_logits:
+            output.auxiliary_logits = [
+                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, pixels.mask_features)}
+                for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
+            ]
+        as_tuple = return_dict is False or (return_dict is None and not self.config.return_dict)
+        return output.to_tuple() if as_tuple else output
+
+    def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
+        if self.config.pixel_decoder_dtype == "autocast":
+            return self.pixel_decoder(features)
+        with torch.autocast(features[0].device.type, enabled=False):
+            return self.pixel_decoder([feature.to(self.pixel_decoder.level_embed.dtype) for feature in features])
+
+
+def _criterion(config: UniSegmentConfig) -> SetCriterion:
+    weights = {
+        "class_weight": config.class_weight,
+        "mask_weight": config.mask_weight,
+        "dice_weight": config.dice_weight,
+    }
+    return SetCriterion(
+        HungarianMatcher(**weights, num_points=config.train_num_points),
+        **weights,
+        no_object_weight=config.no_object_weight,
+        num_points=config.train_num_points,
+        oversample_ratio=config.oversample_ratio,
+        importance_sample_ratio=config.importance_sample_ratio,
+        normalization=config.loss_normalization,
+    )
+
+
+def _required_backbone(config: UniSegmentConfig) -> str:
+    if config.backbone is None:
+        raise ValueError("use_pretrained_backbone needs `backbone`, the hub id or folder to load the weights from.")
+    return config.backbone
+
+
+def _masks(
+    mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b q h w"]:
+    return torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
+
+
+def _image_sizes(pixel_values: Float[Tensor, "b 3 h w"], pixel_mask: Int[Tensor, "b h w"] | None) -> Int[Tensor, "b 2"]:
+    """Return (height, width) of each image without its padding."""
+    batch_size, _, height, width = pixel_values.shape
+    if pixel_mask is None:
+        return torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
+    if pixel_mask.shape != (batch_size, height, width):
+        raise ValueError(
+            f"pixel_mask must be (batch, height, width) as pixel_values {tuple(pixel_values.shape)}, "
+            f"got {tuple(pixel_mask.shape)}."
+        )
+    inside = pixel_mask != 0
+    return torch.stack([inside.any(dim=2).sum(1), inside.any(dim=1).sum(1)], dim=1)
+
+
+def _read_targets(
+    mask_labels: Sequence[Tensor | SegmentationTarget],
+    class_labels: Sequence[Tensor] | None,
+    batch_size: int,
+    size: tuple[int, int],
+    num_labels: int,
+) -> list[SegmentationTarget]:
+    """Bring targets into one form, without crowds, and check them."""
+    if len(mask_labels) != batch_size or (class_labels is not None and len(class_labels) != batch_size):
+        raise ValueError(
+            f"Targets are needed for each of the {batch_size} images, got {len(mask_labels)} in mask_labels and "
+            f"{None if class_labels is None else len(class_labels)} in class_labels."
+        )
+    targets = []
+    for index, masks in enumerate(mask_labels):
+        if isinstance(masks, SegmentationTarget):
+            target = masks
+        elif class_labels is None:
+            raise ValueError("class_labels is needed when mask_labels are plain masks.")
+        else:
+            target = SegmentationTarget(masks=cast(Any, masks), labels=class_labels[index])
+        if target.size != size:
+            raise ValueError(
+                f"mask_labels[{index}] has size {target.size}, but the padded images have {size} (height, width). "
+                "Pad masks at bottom and right as the image processor does."
+            )
+        if len(target) and not 0 <= int(target.labels.min()) <= int(target.labels.max()) < num_labels:
+            wrong = [label for label in target.labels.tolist() if not 0 <= label < num_labels]
+            raise ValueError(
+                f"class_labels[{index}] has {wrong[0]}, but labels go from 0 to {num_labels - 1} (num_labels = "
+                f'{num_labels} in the config, "no object" not counted).'
+            )
+        targets.append(target.select(~target.is_crowd) if bool(target.is_crowd.any()) else target)
+    return targets

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of maps and masks at points, without ever making a map that nobody looks at.
+
+Points are (x, y) in [0, 1] over the whole (padded) image, so one set of points fits maps of any stride. Values between
+pixel centres are interpolated bilinearly; outside the image everything is zero.
+
+Axes: p point, n mask, i chosen segment, c channel.
+
+Source:
+    PointRend (arXiv:1912.08193), section 3; Mask2Former (arXiv:2112.01527), section 3.3.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unisegment.structures import SegmentationTarget
+from unisegment.types import Size
+
+
+def sample_map(features: Float[Tensor, "b c h w"], points: Float[Tensor, "b p 2"]) -> Float[Tensor, "b c p"]:
+    """Return the values of each map at its points, in float32 or better."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    grid = 2 * points.to(features.dtype)[:, None] - 1  # b 1 p 2
+    return F.grid_sample(features, grid, padding_mode="zeros", align_corners=False)[:, :, 0]
+
+
+def sample_target(
+    target: SegmentationTarget,
+    points: Float[Tensor, "#i p 2"],
+    segments: Int[Tensor, " i"] | None = None,
+) -> Float[Tensor, "i p"]:
+    """Return the masks of segments at points, as sampling their (h, w) float masks would.
+
+    Four pixels around each point are looked up in the id map, or in the bool masks: no float mask is ever made. The
+    result is soft (0 to 1) at borders.
+
+    Args:
+        target: Its grid covers the image.
+        points: One set of points for each segment, or one for all.
+        segments: Index of each segment, repeats allowed; None takes all segments in order.
+    """
+    device = target.labels.device
+    chosen = torch.arange(len(target), device=device) if segments is None else segments
+    height, width = target.size
+    if target.id_map is not None:
+        assert target.segment_ids is not None
+        flat_map, ids = target.id_map.flatten(), target.segment_ids.to(target.id_map.dtype)[chosen, None]
+        return _interpolate(lambda pixels: flat_map[pixels] == ids, points, target.size)
+    assert target.masks is not None
+    flat_masks, starts = target.masks.flatten(), (chosen * (height * width))[:, None]
+    return _interpolate(lambda pixels: flat_masks[starts + pixels], points, target.size)
+
+
+def _interpolate(
+    look_up: Callable[[Int[Tensor, "#i p"]], Tensor], points: Float[Tensor, "#i p 2"], size: Size
+) -> Float[Tensor, "i p"]:
+    height, width = size
+    # Pixel centres lie at half coordinates, as everywhere with align_corners=False.
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    x0, y0 = x.floor(), y.floor()
+    corners = []
+    for corner_x, weight_x in ((x0, x0 + 1 - x), (x0 + 1, x - x0)):
+        for corner_y, weight_y in ((y0, y0 + 1 - y), (y0 + 1, y - y0)):
+            inside = (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
+            pixels = corner_y.clamp(0, height - 1).long() * width + corner_x.clamp(0, width - 1).long()
+            corners.append(look_up(pixels) * (weight_x * weight_y * inside))
+    return corners[0] + corners[1] + corners[2] + corners[3]
+
+
+def uncertain_points(
+    mask_logits: Float[Tensor, "n h w"], num_points: int, oversample_ratio: float, importance_sample_ratio: float
+) -> Float[Tensor, "n p 2"]:
+    """Draw points for each mask, most of them where the mask is least certain (logit nearest to 0).
+
+    `oversample_ratio * num_points` points are drawn uniformly; of these the `importance_sample_ratio * num_points`
+    least certain are kept, and fresh uniform points fill up to `num_points`. Certainty is that of the interpolated
+    logit at the point itself.
+
+    Args:
+        mask_logits: One predicted mask each; no gradient flows.
+        num_points: Points to return for each mask.
+        oversample_ratio: At least 1.
+        importance_sample_ratio: 0 to 1.
+    """
+    num_masks = len(mask_logits)
+    num_candidates = int(num_points * oversample_ratio)
+    num_uncertain = int(importance_sample_ratio * num_points)
+    with torch.no_grad():
+        candidates = torch.rand(num_masks, num_candidates, 2, device=mask_logits.device)
+        certainty = sample_map(mask_logits[:, None], candidates)[:, 0].abs()
+        chosen = certainty.topk(num_uncertain, dim=1, largest=False).indices
+        uncertain = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
+        uniform = torch.rand(num_masks, num_points - num_uncertain, 2, device=mask_logits.device)
+    return torch.cat([uncertain, uniform], dim=1)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes in and comes out, apart from pixels: categories, targets and the three kinds of prediction.
+
+All of them hold data only. Drawing, saving and judging are functions elsewhere. Axes: see `unisegment.types`.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from unisegment.types import Size
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class of a data set.
+
+    Args:
+        id: The data set's own number of the class (not its index among the model's labels).
+        name: Its name, as in the data set.
+        is_thing: True for countable objects (car), False for stuff (sky).
+        color: Red, green and blue in 0..255, for drawing.
+    """
+
+    id: int
+    name: str
+    is_thing: bool
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentationTarget:
+    """What is to be found in one image: n segments, each with a label.
+
+    Segments that do not overlap are given as one `id_map` with `segment_ids`; segments that may overlap as `masks`.
+    An id map takes (h, w) integers whatever n is, so prefer it. Pixels of no segment are void.
+
+    Args:
+        labels: Class of each segment, 0 to `num_labels - 1`.
+        id_map: Number of the segment that each pixel belongs to, any integer type. Numbers that are not in
+            `segment_ids` are void.
+        segment_ids: Number in `id_map` of each segment, all different.
+        masks: One mask a segment: bool, integer (not 0 is inside) or floating-point (above 0.5 is inside).
+        is_crowd: Segments that stand for a group of objects which nobody told apart. They are not learned, and
+            predictions inside them are not judged. None means that there is none.
+
+    Raises:
+        ValueError: When neither or both forms are given, or when the sizes disagree.
+    """
+
+    labels: Int[Tensor, " n"]
+    id_map: Int[Tensor, "h w"] | None = None
+    segment_ids: Int[Tensor, " n"] | None = None
+    masks: Bool[Tensor, "n h w"] | None = None
+    is_crowd: Bool[Tensor, " n"] = None  # type: ignore[assignment]  # made in __post_init__
+
+    def __post_init__(self) -> None:
+        self._set("labels", torch.as_tensor(self.labels, dtype=torch.int64))
+        if (self.id_map is None) == (self.masks is None) or (self.id_map is None) != (self.segment_ids is None):
+            raise ValueError("SegmentationTarget takes either `masks`, or `id_map` together with `segment_ids`.")
+        if self.masks is not None:
+            masks = torch.as_tensor(self.masks)
+            self._set("masks", masks > 0.5 if masks.is_floating_point() else masks != 0)
+        else:
+            self._set("id_map", torch.as_tensor(self.id_map).to(torch.int32))
+            self._set("segment_ids", torch.as_tensor(self.segment_ids, dtype=torch.int64))
+        crowd = torch.zeros_like(self.labels) if self.is_crowd is None else self.is_crowd
+        self._set("is_crowd", torch.as_tensor(crowd, device=self.labels.device).to(torch.bool))
+        self._check()
+
+    def _set(self, name: str, value: Tensor) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check(self) -> None:
+        num_segments = (len(self.labels),)
+        if self.labels.shape != num_segments or self.is_crowd.shape != num_segments:
+            raise ValueError(
+                f"labels and is_crowd must have one value per segment, got {tuple(self.labels.shape)} and "
+                f"{tuple(self.is_crowd.shape)}."
+            )
+        if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != len(self)):
+            raise ValueError(
+                f"masks must be (n, height, width) with n = {len(self)} as in labels, "
+                f"got shape {tuple(self.masks.shape)}."
+            )
+        if self.id_map is not None and self.segment_ids is not None:
+            if self.id_map.ndim != 2:
+                raise ValueError(f"id_map must be (height, width), got shape {tuple(self.id_map.shape)}.")
+            if self.segment_ids.shape != num_segments or len(self.segment_ids.unique()) != len(self):
+                raise ValueError(
+                    f"segment_ids must be {len(self)} different numbers, one for each label, "
+                    f"got {self.segment_ids.tolist()}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        grid = self.id_map if self.id_map is not None else self.masks
+        assert grid is not None
+        return grid.shape[-2], grid.shape[-1]
+
+    def binary_masks(self) -> Bool[Tensor, "n h w"]:
+        """Return one mask per segment: n times the memory of an id map, so keep the result short-lived."""
+        if self.masks is not None:
+            return self.masks
+        assert self.id_map is not None
+        assert self.segment_ids is not None
+        return self.id_map == self.segment_ids.to(self.id_map.dtype)[:, None, None]
+
+    def select(self, keep: Bool[Tensor, " n"]) -> "SegmentationTarget":
+        """Return the segments where `keep` is True; the pixels of the others become void."""
+        chosen = {
+            item.name: value[keep]
+            for item in fields(self)
+            if item.name != "id_map" and (value := getattr(self, item.name)) is not None
+        }
+        return replace(self, **chosen)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SegmentationTarget":
+        """Return a copy on another device."""
+        moved = {
+            item.name: value.to(device, non_blocking=non_blocking)
+            for item in fields(self)
+            if (value := getattr(self, item.name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One annotated image, as a reader gives it.
+
+    Args:
+        image: Red, green and blue, 0 to 255, upright (EXIF rotation applied).
+        target: Its segments, on the same grid as the image.
+        image_id: The data set's own number or name of the image.
+        file_name: Where the image was read from, for messages.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    target: SegmentationTarget
+    image_id: int | str
+    file_name: str
+
+
+class _Record(Mapping[str, Any]):
+    """Fields of a dataclass read as attributes or as items, as users of transformers do."""
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._names():
+            raise KeyError(f"{key!r} is not one of {', '.join(self._names())}")
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return [item.name for item in fields(self)]  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticPrediction(_Record):
+    """Every pixel belongs to one segment or to none.
+
+    Args:
+        segmentation: Number of the segment that each pixel belongs to; 0 is void.
+        segments_info: One dict a segment: `id` (its number in `segmentation`, from 1), `label_id`, `score` in [0, 1].
+    """
+
+    segmentation: Int[Tensor, "h w"]
+    segments_info: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class InstancePrediction(_Record):
+    """Objects, best score first; their masks may overlap.
+
+    Args:
+        segmentation: The same objects painted into one map, the best on top; ids as in `segments_info`, 0 is void.
+        segments_info: One dict an object: `id` (from 1, in order of score), `label_id`, `score` in [0, 1].
+        masks: One mask an object, in the order of `segments_info`.
+    """
+
+    segmentation: Int[Tensor, "h w"]
+    segments_info: list[dict[str, Any]]
+    masks: Bool[Tensor, "n h w"]
+
+
+class SemanticPrediction(Tensor):
+    """The label of every pixel: a (h, w) tensor of integers that also has the fields of the other predictions.
+
+    It is a tensor because transformers' pipeline and its users take the semantic result for one; whatever is
+    computed from it is a plain tensor.
+
+    Args:
+        segmentation: Label of each pixel.
+        segments_info: One dict for each label that occurs: `id` and `label_id` (both the label), and `score`, the
+            mean score of the label over its pixels.
+        segmentation_scores: Score of each class at each pixel, where asked for.
+    """
+
+    segments_info: list[dict[str, Any]]
+    segmentation_scores: Float[Tensor, "k h w"] | None
+
+    # Results of operations are plain tensors: they are no longer a prediction.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def __new__(
+        cls: type["SemanticPrediction"],
+        segmentation: Int[Tensor, "h w"],
+        segments_info: list[dict[str, Any]],
+        segmentation_scores: Float[Tensor, "k h w"] | None = None,
+    ) -> "SemanticPrediction":
+        """See the class."""
+        prediction = segmentation.as_subclass(cls)
+        prediction.segments_info = segments_info
+        prediction.segmentation_scores = segmentation_scores
+        return prediction
+
+    @property
+    def segmentation(self) -> Int[Tensor, "h w"]:
+        """The labels as a plain tensor."""
+        return self.as_subclass(Tensor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SemanticPrediction":
+        return SemanticPrediction(
+            self.segmentation.clone(), deepcopy(self.segments_info, memo), deepcopy(self.segmentation_scores, memo)
+        )
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            if key not in ("segmentation", "segments_info", "segmentation_scores"):
+                raise KeyError(f"{key!r} is not one of segmentation, segments_info, segmentation_scores")
+            return getattr(self, key)
+        return self.as_subclass(Tensor)[key]
