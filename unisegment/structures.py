@@ -4,9 +4,9 @@
 All of them hold data only. Drawing, saving and judging are functions elsewhere. Axes: see `unisegment.types`.
 """
 
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -118,21 +118,20 @@ class SegmentationTarget:
 
     def select(self, keep: Bool[Tensor, " n"]) -> "SegmentationTarget":
         """Return the segments where `keep` is True; the pixels of the others become void."""
-        chosen = {
-            item.name: value[keep]
-            for item in fields(self)
-            if item.name != "id_map" and (value := getattr(self, item.name)) is not None
-        }
-        return replace(self, **chosen)
+        return self._map(lambda name, value: value if name == "id_map" else value[keep])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "SegmentationTarget":
         """Return a copy on another device."""
-        moved = {
-            item.name: value.to(device, non_blocking=non_blocking)
-            for item in fields(self)
-            if (value := getattr(self, item.name)) is not None
-        }
-        return replace(self, **moved)
+        return self._map(lambda _, value: value.to(device, non_blocking=non_blocking))
+
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> "SegmentationTarget":
+        """Return a copy with every tensor changed; it is not checked again, which would stop an accelerator's queue."""
+        changed = copy(self)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                changed._set(item.name, change(item.name, value))
+        return changed
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 def sine_position_embedding(
     height: int, width: int, dim: int, device: torch.device | str | None = None
-) -> Float[Tensor, "h*w c"]:
-    """Return the code of each pixel of a grid, row-major, in float32.
+) -> Float[Tensor, "s c"]:
+    """Return the code of each of the s pixels of a grid, row-major, in float32.
 
     The first half of the channels codes y, the second half x. Rows and columns count from 1 and are scaled so that the
     last one is (nearly) 2 pi; even channels are sines and odd ones cosines of ever lower frequency.
@@ -29,7 +29,7 @@ def sine_position_embedding(
     exponent = 2 * torch.div(torch.arange(half, device=device), 2, rounding_mode="floor") / half
     frequency = 10000**exponent
 
-    def encode(length: int) -> Float[Tensor, "length c"]:
+    def encode(length: int) -> Float[Tensor, "_ c"]:
         position = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + 1e-6) * (2 * math.pi)
         angle = position[:, None] / frequency
         return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)

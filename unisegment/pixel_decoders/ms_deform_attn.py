@@ -140,7 +140,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
 
 
-def pixel_centres(height: int, width: int, device: torch.device) -> Float[Tensor, "h*w 2"]:
+def pixel_centres(height: int, width: int, device: torch.device) -> Float[Tensor, "s 2"]:
     """Return the centre of each pixel as (x, y) in [0, 1], row-major, float32."""
     y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
     x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from unisegment.losses.criterion import SetCriterion, loss_denominators
+from unisegment.losses.matcher import HungarianMatcher
+from unisegment.structures import SegmentationTarget
+
+NUM_PREDICTIONS, NUM_QUERIES, NUM_LABELS, DIM = 3, 7, 4, 5
+HEIGHT, WIDTH = 11, 17
+
+
+def criterion(**overrides):
+    keys = {
+        "no_object_weight": 0.1, "class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "num_points": 60,
+        "oversample_ratio": 3.0, "importance_sample_ratio": 0.75, **overrides,
+    }  # fmt: skip
+    return SetCriterion(HungarianMatcher(2.0, 5.0, 5.0, 60), **keys)
+
+
+def scene(counts, dtype=torch.float32):
+    class_logits = torch.randn(NUM_PREDICTIONS, len(counts), NUM_QUERIES, NUM_LABELS + 1, dtype=dtype)
+    mask_embeddings = torch.randn(NUM_PREDICTIONS, len(counts), NUM_QUERIES, DIM, dtype=dtype)
+    mask_features = torch.randn(len(counts), DIM, HEIGHT, WIDTH, dtype=dtype)
+    targets = [
+        SegmentationTarget(labels=torch.randint(NUM_LABELS, (n,)), masks=torch.rand(n, 4 * HEIGHT, 4 * WIDTH) > 0.5)
+        for n in counts
+    ]
+    leaves = [tensor.requires_grad_() for tensor in (class_logits, mask_embeddings, mask_features)]
+    return *leaves, targets
+
+
+def test_without_targets_only_the_class_term_counts_and_all_inputs_get_gradients():
+    class_logits, mask_embeddings, mask_features, targets = scene([0, 0])
+    with torch.no_grad():
+        class_logits.zero_()
+    terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
+    for name, term in terms.items():
+        expected = 2 * math.log(NUM_LABELS + 1) if "cross_entropy" in name else 0
+        assert term.item() == pytest.approx(expected), name
+    sum(terms.values()).backward()
+    assert mask_embeddings.grad.abs().max() == 0
+    assert mask_features.grad.abs().max() == 0
+
+
+def test_terms_are_named_after_their_prediction():
+    terms = criterion()(*scene([2]))
+    kinds = ("loss_cross_entropy", "loss_mask", "loss_dice")
+    assert set(terms) == {f"{kind}{suffix}" for kind in kinds for suffix in ("", "_0", "_1")}
+
+
+def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
+    mask = torch.zeros(1, 4 * HEIGHT, 4 * WIDTH, dtype=torch.bool)
+    mask[:, :, : 2 * WIDTH] = True
+    target = SegmentationTarget(labels=torch.tensor([3]), masks=mask)
+    class_logits = torch.zeros(2, 1, 2, NUM_LABELS + 1)
+    class_logits[1, 0, 0, 3] = class_logits[1, 0, 1, NUM_LABELS] = 100
+    mask_features = torch.full((1, 1, HEIGHT, WIDTH), -100.0)
+    mask_features[..., : WIDTH // 2] = 100
+    mask_features[..., WIDTH // 2] = 0
+    mask_embeddings = torch.ones(2, 1, 2, 1)
+    mask_embeddings[0] = -1
+    terms = criterion()(class_logits, mask_embeddings, mask_features, [target])
+    assert terms["loss_cross_entropy"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["loss_mask"].item() < 5  # points crowd at the border, where the truth is soft
+    assert terms["loss_mask_0"].item() > 50
+    assert terms["loss_dice"].item() < 0.5
+    assert terms["loss_dice_0"].item() > 4
+
+
+def test_surplus_segments_count_in_the_denominator_only():
+    num_targets = 3 * NUM_QUERIES
+    terms = criterion()(*scene([num_targets]))
+    denominators = loss_denominators([num_targets], NUM_QUERIES, 0.1)
+    assert denominators.tolist() == [num_targets, NUM_QUERIES]
+    assert 0 < terms["loss_dice"].item() <= 5 * NUM_QUERIES / num_targets
+
+
+def test_denominators_by_hand():
+    assert loss_denominators([2, 0, 9], num_queries=5, no_object_weight=0.1).tolist() == pytest.approx([11, 7 + 0.8])
+    assert loss_denominators([], num_queries=5, no_object_weight=0.1).tolist() == [0, 0]
+
+
+def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
+    class_logits, mask_embeddings, mask_features, targets = scene([3, 1])
+    points = {n: torch.rand(1, n, 2) for n in (60, 180, 15)}
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[-2]].expand(shape[0], -1, -1).clone())
+    whole = criterion()(class_logits, mask_embeddings, mask_features, targets)
+    shared = loss_denominators([3, 1], NUM_QUERIES, 0.1)
+    parts = [
+        criterion()(
+            class_logits[:, i : i + 1],
+            mask_embeddings[:, i : i + 1],
+            mask_features[i : i + 1],
+            targets[i : i + 1],
+            shared,
+        )
+        for i in range(2)
+    ]
+    for name, term in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], term)
+
+
+def test_losses_are_float32_for_half_precision_inputs():
+    class_logits, mask_embeddings, mask_features, targets = scene([2], torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    sum(terms.values()).backward()
+    assert torch.isfinite(mask_features.grad).all()
+
+
+def _worker(rank: int, rendezvous: str, results) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    class_logits, mask_embeddings, mask_features, targets = scene([1] if rank == 0 else [5])
+    with torch.no_grad():
+        class_logits.zero_()
+    for normalization in ("global", "rank"):
+        terms = criterion(normalization=normalization)(class_logits, mask_embeddings, mask_features, targets)
+        results.put((normalization, rank, terms["loss_cross_entropy"].item()))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_denominators(tmp_path):
+    context = mp.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_worker, args=(rank, str(tmp_path / "rendezvous"), results)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    found = {(name, rank): term for name, rank, term in (results.get(timeout=60) for _ in range(4))}
+    for process in processes:
+        process.join(timeout=60)
+    # Equal logits: every query costs ln(5) times its weight, so only the weights and denominators differ.
+    weights = {0: 1 + 0.1 * 6, 1: 5 + 0.1 * 2}
+    shared = (weights[0] + weights[1]) / 2
+    for rank in (0, 1):
+        assert found["global", rank] == pytest.approx(2 * math.log(5) * weights[rank] / shared, rel=1e-5)
+        assert found["rank", rank] == pytest.approx(2 * math.log(5), rel=1e-5)

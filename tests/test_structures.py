@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from unisegment import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+
+ID_MAP = torch.tensor([[0, 5, 5], [70_000, 70_000, 9]])
+
+
+def test_both_forms_of_a_target_have_the_same_masks():
+    by_ids = SegmentationTarget(labels=[2, 1], id_map=ID_MAP, segment_ids=[70_000, 5])
+    by_masks = SegmentationTarget(labels=[2, 1], masks=torch.stack([ID_MAP == 70_000, ID_MAP == 5]))
+    assert torch.equal(by_ids.binary_masks(), by_masks.binary_masks())
+    assert by_ids.size == by_masks.size == (2, 3)
+    assert len(by_ids) == 2
+    assert by_ids.is_crowd.tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    "masks", [np.array([[[0, 255]]], dtype=np.uint8), torch.tensor([[[0.2, 0.9]]]), [[[False, True]]]]
+)
+def test_masks_of_any_type_become_bool(masks):
+    target = SegmentationTarget(labels=[0], masks=masks)
+    assert target.masks.tolist() == [[[False, True]]]
+
+
+@pytest.mark.parametrize("form", ["ids", "masks"])
+def test_select_keeps_segments_and_their_flags(form):
+    shape = {"id_map": ID_MAP, "segment_ids": [70_000, 5, 9]}
+    if form == "masks":
+        shape = {"masks": torch.stack([i == ID_MAP for i in (70_000, 5, 9)])}
+    target = SegmentationTarget(labels=[2, 1, 0], is_crowd=[False, True, False], **shape)
+    kept = target.select(torch.tensor([True, True, False]))
+    assert kept.labels.tolist() == [2, 1]
+    assert kept.is_crowd.tolist() == [False, True]
+    assert torch.equal(kept.binary_masks(), target.binary_masks()[:2])
+    moved = kept.to("meta")
+    assert moved.labels.device.type == moved.is_crowd.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"labels": [1]}, "either `masks`, or `id_map` together with `segment_ids`"),
+        ({"labels": [1], "id_map": ID_MAP}, "either `masks`, or `id_map` together"),
+        ({"labels": [1], "id_map": ID_MAP, "segment_ids": [5], "masks": ID_MAP[None]}, "either `masks`"),
+        ({"labels": [1, 2], "id_map": ID_MAP, "segment_ids": [5, 5]}, r"2 different numbers.*\[5, 5\]"),
+        ({"labels": [1, 2], "id_map": ID_MAP, "segment_ids": [5]}, "2 different numbers"),
+        ({"labels": [1], "id_map": ID_MAP[0], "segment_ids": [5]}, r"id_map must be \(height, width\)"),
+        ({"labels": [1, 2], "masks": ID_MAP[None]}, r"n = 2 as in labels, got shape \(1, 2, 3\)"),
+        ({"labels": [1], "masks": ID_MAP[None], "is_crowd": [True, False]}, "one value per segment"),
+    ],
+)
+def test_targets_that_make_no_sense_are_named(keys, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationTarget(**keys)
+
+
+def test_predictions_are_read_as_attributes_and_as_items():
+    info = [{"id": 1, "label_id": 2, "score": 0.5}]
+    panoptic = PanopticPrediction(ID_MAP, info)
+    assert panoptic["segmentation"] is panoptic.segmentation
+    assert dict(panoptic)["segments_info"] == info
+    assert "masks" not in panoptic
+    with pytest.raises(KeyError, match="'masks' is not one of segmentation, segments_info"):
+        panoptic["masks"]
+    instance = InstancePrediction(ID_MAP, info, torch.zeros(1, 2, 3, dtype=torch.bool))
+    assert list(instance) == ["segmentation", "segments_info", "masks"]
+
+
+def test_a_semantic_prediction_is_the_label_map():
+    info = [{"id": 5, "label_id": 5, "score": 1.0}]
+    prediction = SemanticPrediction(ID_MAP, info)
+    assert isinstance(prediction, torch.Tensor)
+    assert np.array_equal(prediction.numpy(), ID_MAP.numpy())
+    assert type(prediction == 5) is torch.Tensor
+    assert type(prediction[0]) is torch.Tensor
+    assert prediction["segments_info"] == prediction.segments_info == info
+    assert type(prediction["segmentation"]) is torch.Tensor
+    assert prediction.segmentation_scores is None
+    with pytest.raises(KeyError, match="'masks' is not one of"):
+        prediction["masks"]
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_semantic_prediction_can_be_copied_and_sent(copier):
+    prediction = SemanticPrediction(ID_MAP.clone(), [{"id": 5}], torch.zeros(2, 2, 3))
+    again = copier(prediction)
+    assert torch.equal(again.segmentation, ID_MAP)
+    assert again.segments_info == [{"id": 5}]
+    assert again.segmentation_scores.shape == (2, 2, 3)
