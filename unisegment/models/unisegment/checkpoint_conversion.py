@@ -98,8 +98,14 @@ def to_stock(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of our config for a stock one; its batch norms are trained, so they are not frozen."""
-    return {**stock, "model_type": UniSegmentConfig.model_type, "architectures": None, "freeze_backbone_norm": False}
+    """Return the keys of our config for a stock one."""
+    return {
+        **stock,
+        "model_type": UniSegmentConfig.model_type,
+        "architectures": None,
+        "freeze_backbone_norm": False,  # transformers trains them
+        "use_pretrained_backbone": False,  # the checkpoint has all weights
+    }
 
 
 def read_if_stock(

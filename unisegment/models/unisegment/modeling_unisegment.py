@@ -230,7 +230,7 @@ def _image_sizes(pixel_values: Float[Tensor, "b 3 h w"], pixel_mask: Int[Tensor,
     """Return (height, width) of each image without its padding."""
     batch_size, _, height, width = pixel_values.shape
     if pixel_mask is None:
-        return torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
+        return torch.tensor([[height, width]], device=pixel_values.device).repeat(batch_size, 1)
     if pixel_mask.shape != (batch_size, height, width):
         raise ValueError(
             f"pixel_mask must be (batch, height, width) as pixel_values {tuple(pixel_values.shape)}, "

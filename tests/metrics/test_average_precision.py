@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from unisegment.metrics.average_precision import MeanAveragePrecision, mask_average_precision
+from unisegment.ops.masks import encode_rle
+from unisegment.structures import InstancePrediction, SegmentationTarget
+
+HEIGHT, WIDTH = 127, 131
+CAT, DOG, SKY = 0, 1, 7
+NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+
+
+def rectangle(top, left, height, width):
+    mask = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def stack(masks):
+    return torch.stack(masks) if masks else torch.zeros(0, HEIGHT, WIDTH, dtype=torch.bool)
+
+
+def target_of(*objects, crowds=()):
+    """Return the target of (mask, label) pairs."""
+    return SegmentationTarget(
+        labels=torch.tensor([label for _, label in objects], dtype=torch.int64),
+        masks=stack([mask for mask, _ in objects]),
+        is_crowd=torch.tensor([place in crowds for place in range(len(objects))], dtype=torch.bool),
+    )
+
+
+def prediction_of(*objects):
+    """Return the prediction of (mask, label, score) triples."""
+    infos = [{"id": idx, "label_id": label, "score": score} for idx, (_, label, score) in enumerate(objects, start=1)]
+    return InstancePrediction(
+        torch.zeros(HEIGHT, WIDTH, dtype=torch.int32), infos, stack([mask for mask, _, _ in objects])
+    )
+
+
+def judge(prediction, target, **arguments):
+    metric = MeanAveragePrecision(**arguments)
+    metric.update([prediction], [target])
+    return metric.compute()
+
+
+FIRST, SECOND, THIRD = rectangle(3, 5, 11, 13), rectangle(29, 31, 17, 19), rectangle(71, 73, 23, 29)
+
+
+def test_a_perfect_prediction():
+    results = judge(
+        prediction_of((FIRST, CAT, 0.9), (SECOND, DOG, 0.8)),
+        target_of((SECOND, DOG), (FIRST, CAT)),
+    )
+    assert results.keys() == {*NAMES, "per_class"}
+    for name in ("ap", "ap50", "ap75", "ap_small", "ar_1", "ar_10", "ar_100"):
+        assert results[name] == pytest.approx(1.0)
+    assert math.isnan(results["ap_medium"])
+    assert math.isnan(results["ap_large"])
+    assert results["per_class"] == pytest.approx({CAT: 1.0, DOG: 1.0})
+
+
+def test_one_of_two_found():
+    results = judge(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT), (SECOND, CAT)))
+    # Of the recalls 0, 0.01 to 1, those up to 0.5 are reached.
+    assert results["ap"] == pytest.approx(51 / 101)
+    assert results["ar_100"] == pytest.approx(0.5)
+
+
+def test_recall_with_few_detections():
+    objects = [(mask, CAT) for mask in (FIRST, SECOND, THIRD)]
+    results = judge(prediction_of(*[(*item, 0.5) for item in objects]), target_of(*objects))
+    assert results["ar_1"] == pytest.approx(1 / 3)
+    assert results["ar_10"] == pytest.approx(1.0)
+
+
+def test_the_wrong_label():
+    results = judge(prediction_of((FIRST, DOG, 0.9)), target_of((FIRST, CAT)))
+    assert results["ap"] == 0.0
+    assert results["per_class"][CAT] == 0.0
+    assert math.isnan(results["per_class"][DOG])
+
+
+@pytest.mark.parametrize(("score_of_wrong", "expected"), [(0.2, 1.0), (0.8, 0.5)])
+def test_wrong_predictions_hurt_by_their_score(score_of_wrong, expected):
+    prediction = prediction_of((FIRST, CAT, 0.5), (SECOND, CAT, score_of_wrong))
+    assert judge(prediction, target_of((FIRST, CAT)))["ap"] == pytest.approx(expected)
+
+
+def test_the_overlap_decides_at_which_thresholds_a_match_counts():
+    # Intersection over union 2 / 3: found at 0.5, 0.55, 0.6 and 0.65 of ten thresholds.
+    results = judge(prediction_of((rectangle(3, 5, 12, 10), CAT, 0.9)), target_of((rectangle(3, 5, 12, 15), CAT)))
+    assert results["ap"] == pytest.approx(0.4)
+    assert results["ap50"] == pytest.approx(1.0)
+    assert results["ap75"] == 0.0
+
+
+def test_predictions_in_a_crowd_are_not_judged():
+    crowd = rectangle(29, 31, 37, 41)
+    prediction = prediction_of((SECOND, CAT, 0.9), (rectangle(47, 51, 7, 5), CAT, 0.8), (FIRST, CAT, 0.5))
+    assert judge(prediction, target_of((FIRST, CAT), (crowd, CAT), crowds=[1]))["ap"] == pytest.approx(1.0)
+    assert judge(prediction, target_of((FIRST, CAT), (crowd, CAT)))["ap"] < 0.5
+
+
+def test_objects_are_judged_by_the_size_of_their_mask():
+    small, medium, large = rectangle(0, 0, 10, 11), rectangle(11, 0, 40, 41), rectangle(11, 30, 100, 101)
+    target = target_of((small, CAT), (medium, CAT), (large, CAT))
+    results = judge(prediction_of((medium, CAT, 0.9)), target)
+    assert results["ap_medium"] == pytest.approx(1.0)
+    assert results["ap_small"] == results["ap_large"] == 0.0
+
+
+def test_a_thin_object_in_a_large_box_is_small():
+    frame = rectangle(2, 3, 113, 109) & ~rectangle(3, 4, 111, 107)
+    results = judge(prediction_of((frame, CAT, 0.9)), target_of((frame, CAT)))
+    assert results["ap_small"] == pytest.approx(1.0)
+    assert math.isnan(results["ap_large"])
+
+
+def test_only_things_are_judged():
+    prediction = prediction_of((FIRST, CAT, 0.5), (SECOND, SKY, 0.9), (THIRD, DOG, 0.8))
+    target = target_of((FIRST, CAT), (THIRD, SKY))
+    metric = MeanAveragePrecision(thing_label_ids=iter([DOG, CAT]))
+    metric.update([prediction], [target])
+    record = metric.state[0]
+    first, third = encode_rle(stack([FIRST, THIRD]))
+    assert [(item["category_id"], item["segmentation"]) for item in record["detections"]] == [
+        (CAT, first),
+        (DOG, third),
+    ]
+    assert [(item["category_id"], item["segmentation"]) for item in record["annotations"]] == [(CAT, first)]
+    results = metric.compute()
+    assert results["ap"] == pytest.approx(1.0)
+    assert results["per_class"].keys() == {CAT, DOG}
+
+
+def test_an_id_map_is_judged_as_its_masks():
+    by_masks = target_of((FIRST, CAT), (SECOND, DOG), (THIRD, CAT), crowds=[2])
+    by_ids = SegmentationTarget(
+        labels=by_masks.labels,
+        id_map=FIRST * 70000 + SECOND * 3 + THIRD * 5,
+        segment_ids=torch.tensor([70000, 3, 5]),
+        is_crowd=by_masks.is_crowd,
+    )
+    prediction = prediction_of((FIRST, CAT, 0.9), (THIRD, DOG, 0.8))
+    states = []
+    for target in (by_masks, by_ids):
+        metric = MeanAveragePrecision(thing_label_ids=[CAT])
+        metric.update([prediction], [target])
+        states.append(metric.state)
+    assert states[0] == states[1]
+
+
+def test_nothing_predicted():
+    results = judge(prediction_of(), target_of((FIRST, CAT)))
+    assert results["ap"] == results["ar_100"] == 0.0
+    assert results["per_class"] == {CAT: 0.0}
+
+
+@pytest.mark.parametrize("objects", [[], [(FIRST, CAT, 0.9)]])
+def test_nothing_to_be_found(objects):
+    results = judge(prediction_of(*objects), target_of(), thing_label_ids=[CAT])
+    assert all(math.isnan(results[name]) for name in NAMES)
+    assert math.isnan(results["per_class"][CAT])
+
+
+def test_no_image():
+    results = MeanAveragePrecision().compute()
+    assert all(math.isnan(results[name]) for name in NAMES)
+    assert results["per_class"] == {}
+
+
+def test_a_prediction_in_an_image_without_objects_is_wrong():
+    metric = MeanAveragePrecision()
+    metric.update(
+        [prediction_of((FIRST, CAT, 0.5)), prediction_of((FIRST, CAT, 0.9))],
+        [target_of((FIRST, CAT)), target_of()],
+    )
+    assert metric.compute()["ap"] == pytest.approx(0.5)
+
+
+def random_objects(num):
+    corners = torch.randint(0, 23, (num, 2)).tolist()
+    sizes = torch.randint(5, 109, (num, 2)).tolist()
+    return [
+        (rectangle(*corner, *size), int(torch.randint(0, 3, ()))) for corner, size in zip(corners, sizes, strict=True)
+    ]
+
+
+def random_pairs(num):
+    predictions, targets = [], []
+    for _ in range(num):
+        objects = [*random_objects(int(torch.randint(0, 7, ()))), (rectangle(7, 11, 103, 101), DOG)]
+        targets.append(target_of(*objects, crowds=[0] if torch.rand(()) < 0.3 else []))
+        found = [(mask & (torch.rand(HEIGHT, WIDTH) < 0.9), label) for mask, label in objects]
+        scores = torch.rand(len(objects) + 3).tolist()
+        predictions.append(
+            prediction_of(*[(*item, score) for item, score in zip(found + random_objects(3), scores, strict=True)])
+        )
+    return predictions, targets
+
+
+def coco_stats(predictions, targets):
+    """Return what COCOeval says of COCO files with the same content."""
+    annotations, detections = [], []
+    for image_id, (prediction, target) in enumerate(zip(predictions, targets, strict=True), start=100):
+        for mask, label, is_crowd in zip(target.masks, target.labels, target.is_crowd, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label) + 1,
+                    "iscrowd": int(is_crowd),
+                    "area": int(mask.sum()),
+                    "segmentation": coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))),
+                }
+            )
+        for mask, info in zip(prediction.masks, prediction.segments_info, strict=True):
+            detections.append(
+                {
+                    "image_id": image_id,
+                    "category_id": info["label_id"] + 1,
+                    "score": info["score"],
+                    "segmentation": coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))),
+                }
+            )
+    coco = COCO()
+    coco.dataset = {
+        "info": {},
+        "images": [{"id": image_id + 100, "height": HEIGHT, "width": WIDTH} for image_id in range(len(targets))],
+        "annotations": annotations,
+        "categories": [{"id": label + 1} for label in range(3)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(detections), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+def test_the_scores_are_those_of_coco_files():
+    predictions, targets = random_pairs(11)
+    metric = MeanAveragePrecision()
+    for start in range(0, 11, 3):
+        metric.update(predictions[start : start + 3], targets[start : start + 3])
+    results = metric.compute()
+    assert [results[name] for name in NAMES] == coco_stats(predictions, targets)[:9].tolist()
+    assert np.mean(list(results["per_class"].values())) == pytest.approx(results["ap"])
+    assert 0 < results["ap"] < results["ap50"] < 1
+
+
+def test_two_halves_are_the_whole():
+    predictions, targets = random_pairs(5)
+    whole, first, second = (MeanAveragePrecision() for _ in range(3))
+    whole.update(predictions, targets)
+    first.update(predictions[:2], targets[:2])
+    second.update(predictions[2:], targets[2:])
+    first.merge(second)
+    assert first.state == whole.state
+    assert first.compute() == whole.compute()
+    assert len(second.state) == 3
+    first.reset()
+    assert first.state == []
+
+
+def test_the_state_is_small_and_can_be_written():
+    predictions, targets = random_pairs(1)
+    metric = MeanAveragePrecision()
+    metric.update(predictions, targets)
+    assert len(json.dumps(metric.state)) < HEIGHT * WIDTH * len(predictions[0].masks)
+
+
+def test_the_lists_of_coco_dicts_are_not_written_to():
+    rle = encode_rle(FIRST[None])[0]
+    annotation = {"image_id": 5, "category_id": 3, "segmentation": rle, "area": 143, "iscrowd": 0}
+    detection = {"image_id": 5, "category_id": 3, "segmentation": rle, "score": 0.5}
+    copies = annotation.copy(), detection.copy()
+    images = [{"id": 5, "height": HEIGHT, "width": WIDTH}]
+    results = mask_average_precision(images, [annotation], [detection], category_ids=[3, 2])
+    assert (annotation, detection) == copies
+    assert results["ap"] == pytest.approx(1.0)
+    assert results["per_class"] == pytest.approx({2: math.nan, 3: 1.0}, nan_ok=True)
+
+
+def test_nothing_is_printed(capsys):
+    judge(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT)))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_wrong_input_is_refused():
+    prediction, target = prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT))
+    metric = MeanAveragePrecision()
+    with pytest.raises(ValueError, match=r"\(127, 131\) but its target \(127, 130\)"):
+        metric.update([prediction], [SegmentationTarget(labels=target.labels, masks=target.masks[..., 1:])])
+    one_info_too_many = InstancePrediction(prediction.segmentation, prediction.segments_info * 2, prediction.masks)
+    with pytest.raises(ValueError, match="1 masks but 2 entries"):
+        metric.update([one_info_too_many], [target])
+    with pytest.raises(ValueError, match="shorter"):
+        metric.update([prediction, prediction], [target])
+    with pytest.raises(ValueError, match="same thing_label_ids"):
+        metric.merge(MeanAveragePrecision(thing_label_ids=[CAT]))
+    assert metric.state == []

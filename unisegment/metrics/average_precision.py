@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO's mask AP: scored masks and true masks of each image in, average precision and recall of the data set out.
+
+pycocotools does the matching and the averaging; here everything is brought into its form. Masks are kept as run
+lengths. Axes: n segment, h w pixel grid of the original image.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from unisegment.ops.masks import encode_rle
+from unisegment.structures import InstancePrediction, SegmentationTarget
+
+_STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+"""The first of COCOeval's scores, in its order."""
+
+
+def mask_average_precision(
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    category_ids: Collection[int],
+) -> dict[str, Any]:
+    """Judge detections by COCO's rules (at most 1, 10 and 100 of each image and category).
+
+    Args:
+        images: COCO dicts: `id`, `height`, `width`.
+        annotations: COCO dicts: `image_id`, `category_id`, `segmentation`, `area` in pixels, `iscrowd`.
+        detections: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `score`.
+        category_ids: Categories to judge.
+
+    Returns:
+        `ap`, the mean over the categories that have annotations and over the IoU thresholds 0.5, 0.55 to 0.95; `ap50`
+        and `ap75` at one threshold; `ap_small`, `ap_medium`, `ap_large` for objects below 32**2, between, and above
+        96**2 pixels; recalls `ar_1`, `ar_10`, `ar_100`; `per_class`, a dict from category id to its `ap`. All in
+        [0, 1], or NaN where there is no annotation.
+    """
+    areas = coco_mask.area([detection["segmentation"] for detection in detections])
+    detections = [{**detection, "area": float(area)} for detection, area in zip(detections, areas, strict=True)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            _coco(images, annotations, category_ids), _coco(images, detections, category_ids), iouType="segm"
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # threshold, recall, category, area range (first: all), number of detections (last: 100)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return {name: _nan_if_none(score) for name, score in zip(_STATS, evaluation.stats, strict=False)} | {
+        "per_class": {
+            int(category_id): _nan_if_none(precision[:, :, place].mean())
+            for place, category_id in enumerate(evaluation.params.catIds)
+        }
+    }
+
+
+class MeanAveragePrecision:
+    """COCO's mask AP of predictions in memory.
+
+    Args:
+        thing_label_ids: The labels that are judged, predictions and targets of other labels are left out; None means
+            every label that occurs.
+
+    Attributes:
+        state: One dict an image: its `size`, and COCO dicts of its `annotations` and `detections`; the states of two
+            halves of a data set are joined.
+    """
+
+    def __init__(self, thing_label_ids: Iterable[int] | None = None) -> None:
+        self.thing_label_ids = None if thing_label_ids is None else frozenset(thing_label_ids)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.state: list[dict[str, Any]] = []
+
+    def merge(self, other: "MeanAveragePrecision") -> None:
+        """Add what another metric with the same arguments has seen."""
+        if other.thing_label_ids != self.thing_label_ids:
+            raise ValueError("Only metrics with the same thing_label_ids can be merged.")
+        self.state += other.state
+
+    def update(self, predictions: Sequence[InstancePrediction], targets: Sequence[SegmentationTarget]) -> None:
+        """Add images.
+
+        Args:
+            predictions: One an image, at the size of its target.
+            targets: One an image; objects may overlap. An object is as large as its mask.
+
+        Raises:
+            ValueError: When the lists differ in length, a prediction and its target in size, or the number of masks
+                of a prediction and of its segments.
+        """
+        self.state += [self._record(*pair) for pair in zip(predictions, targets, strict=True)]
+
+    def compute(self) -> dict[str, Any]:
+        """Return the scores as `mask_average_precision` does, by label instead of category id."""
+        images = [
+            {"id": number, "height": record["size"][0], "width": record["size"][1]}
+            for number, record in enumerate(self.state)
+        ]
+        annotations, detections = (
+            [item | {"image_id": number} for number, record in enumerate(self.state) for item in record[kind]]
+            for kind in ("annotations", "detections")
+        )
+        labels = self.thing_label_ids
+        if labels is None:
+            labels = frozenset(item["category_id"] for item in annotations + detections)
+        return mask_average_precision(images, annotations, detections, labels)
+
+    def _record(self, prediction: InstancePrediction, target: SegmentationTarget) -> dict[str, Any]:
+        _check_sizes(prediction, target)
+        detected = [place for place, info in enumerate(prediction.segments_info) if self._is_judged(info["label_id"])]
+        detections = [
+            {"segmentation": rle, "category_id": int(info["label_id"]), "score": float(info["score"])}
+            for rle, info in zip(
+                encode_rle(prediction.masks[detected]),
+                (prediction.segments_info[place] for place in detected),
+                strict=True,
+            )
+        ]
+        is_judged = [self._is_judged(label) for label in target.labels.tolist()]
+        objects = target.select(torch.tensor(is_judged, dtype=torch.bool, device=target.labels.device))
+        rles = encode_rle(objects.binary_masks())
+        annotations = [
+            {"segmentation": rle, "category_id": label, "iscrowd": int(is_crowd), "area": float(area)}
+            for rle, label, is_crowd, area in zip(
+                rles, objects.labels.tolist(), objects.is_crowd.tolist(), coco_mask.area(rles), strict=True
+            )
+        ]
+        return {"size": target.size, "annotations": annotations, "detections": detections}
+
+    def _is_judged(self, label: int) -> bool:
+        return self.thing_label_ids is None or label in self.thing_label_ids
+
+
+def _coco(
+    images: Sequence[Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]], category_ids: Collection[int]
+) -> COCO:
+    dataset = COCO()
+    dataset.dataset = {
+        "images": list(images),
+        # Numbered from 1, as 0 means "no match" inside COCOeval; copied, as it writes into them.
+        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
+        "categories": [{"id": category_id} for category_id in category_ids],
+    }
+    dataset.createIndex()
+    return dataset
+
+
+def _check_sizes(prediction: InstancePrediction, target: SegmentationTarget) -> None:
+    num_masks, *size = prediction.masks.shape
+    if num_masks != len(prediction.segments_info):
+        raise ValueError(
+            f"An InstancePrediction has {num_masks} masks but {len(prediction.segments_info)} entries in "
+            "segments_info; it must have one for each mask."
+        )
+    if tuple(size) != target.size:
+        raise ValueError(
+            f"The prediction has size {tuple(size)} but its target {target.size} (height, width); resize the "
+            "prediction to the size of the target (target_sizes)."
+        )
+
+
+def _nan_if_none(score: float) -> float:
+    """COCOeval says -1 where there is nothing to judge."""
+    return math.nan if score < 0 else float(score)

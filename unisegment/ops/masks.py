@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms of a mask: segment ids as colours, run lengths, boxes, and one map of all segments of a target.
+
+Masks, maps and targets enter; the same content leaves in another form. Axes: n segment, h w pixel grid of the image.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int32, Int64, Integer, UInt8
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from unisegment.structures import SegmentationTarget
+
+NUM_COLORS = 2**24
+"""Segment ids that fit into the three bytes of a colour: 0 to 2**24 - 1."""
+
+
+def rgb_to_ids(colors: UInt8[np.ndarray, "h w 3"]) -> Int32[np.ndarray, "h w"]:
+    """Return the segment id that each colour stands for: red + 256 green + 65536 blue.
+
+    Args:
+        colors: Red, green and blue of each pixel, as in the PNG files of COCO panoptic data sets.
+
+    Raises:
+        ValueError: When the array is not (height, width, 3) of uint8.
+    """
+    if colors.ndim != 3 or colors.shape[-1] != 3 or colors.dtype != np.uint8:
+        raise ValueError(f"colors must be (height, width, 3) of uint8, got {colors.shape} of {colors.dtype}.")
+    ids = colors[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= colors[..., channel]
+    return ids
+
+
+def ids_to_rgb(ids: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the colour that stands for each segment id: the inverse of `rgb_to_ids`.
+
+    Raises:
+        ValueError: When an id does not fit into three bytes.
+    """
+    if ids.size and not 0 <= ids.min() <= ids.max() < NUM_COLORS:
+        raise ValueError(
+            f"ids must be from 0 to {NUM_COLORS - 1} to fit into a colour, got {ids.min()} to {ids.max()}; "
+            "renumber the segments."
+        )
+    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
+def encode_rle(masks: Bool[Tensor, "n h w"]) -> list[dict[str, Any]]:
+    """Return each mask as run lengths in COCO's compressed form.
+
+    Returns:
+        One dict a mask: `size`, [height, width], and `counts`, a str, so that it can be written as JSON.
+
+    Source: the format of pycocotools (column by column, BSD-2-Clause).
+    """
+    return [_encode_one(mask) for mask in masks.cpu().numpy()]
+
+
+def decode_rle(rles: Sequence[dict[str, Any]]) -> Bool[Tensor, "n h w"]:
+    """Return the masks of run lengths as `encode_rle` makes them, all of one size.
+
+    Raises:
+        ValueError: When there are none, since the size is then unknown, or when their sizes differ.
+    """
+    sizes = {tuple(rle["size"]) for rle in rles}
+    if len(sizes) != 1:
+        raise ValueError(f"rles must be one or more masks of one (height, width), got sizes {sorted(sizes)}.")
+    with warnings.catch_warnings():
+        # pycocotools' own array class is older than numpy 2.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        masks = coco_mask.decode(list(rles))  # h w n
+    return torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1)).view(np.bool_))
+
+
+def boxes_from_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "n 4"]:
+    """Return the smallest box around each mask.
+
+    Returns:
+        (x0, y0, x1, y1) in pixels; x1 and y1 lie behind the last pixel, so x1 - x0 is the width. Zeros for an empty
+        mask.
+    """
+    x0, x1 = _first_and_behind_last(masks.any(dim=1))
+    y0, y1 = _first_and_behind_last(masks.any(dim=2))
+    return torch.stack([x0, y0, x1, y1], dim=1)
+
+
+def segment_index_map(target: SegmentationTarget) -> Int64[Tensor, "h w"]:
+    """Return for each pixel the place of its segment in the target's lists, -1 where it is void.
+
+    Raises:
+        ValueError: When masks overlap, as one pixel can then not be given to one segment.
+    """
+    if target.masks is not None:
+        return _index_map_of_masks(target.masks)
+    assert target.id_map is not None
+    assert target.segment_ids is not None
+    if len(target) == 0:
+        return torch.full_like(target.id_map, -1, dtype=torch.int64)
+    ids, places = target.segment_ids.sort()
+    nearest = torch.searchsorted(ids, target.id_map.to(torch.int64)).clamp_(max=len(ids) - 1)
+    return torch.where(ids[nearest] == target.id_map, places[nearest], -1)
+
+
+def _encode_one(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(length) for length in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _index_map_of_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "h w"]:
+    index_map = torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
+    for index, mask in enumerate(masks):
+        covered = index_map[mask]
+        if (covered >= 0).any():
+            raise ValueError(
+                f"masks {int(covered.max())} and {index} of a SegmentationTarget overlap, but here each pixel must "
+                "belong to one segment; give an id_map, or masks that do not overlap."
+            )
+        index_map[mask] = index
+    return index_map
+
+
+def _first_and_behind_last(occupied: Bool[Tensor, "n s"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    numbers = occupied.to(torch.uint8)
+    # argmax returns the first of equal values, so 0 where nothing is occupied.
+    first = numbers.argmax(dim=1)
+    behind_last = occupied.shape[1] - numbers.flip(1).argmax(dim=1)
+    return first, behind_last * occupied.any(dim=1)
