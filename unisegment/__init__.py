@@ -2,8 +2,10 @@
 """unisegment: one checkpoint for semantic, instance and panoptic segmentation."""
 
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+from unisegment.visualization import draw
 
 __all__ = [
     "InstancePrediction",
@@ -12,4 +14,6 @@ __all__ = [
     "SemanticPrediction",
     "UniSegmentConfig",
     "UniSegmentForUniversalSegmentation",
+    "UniSegmentImageProcessor",
+    "draw",
 ]

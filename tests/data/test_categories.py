@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Things and stuff are told apart by the names of labels, as the original code and the Hub write them."""
+
+import pytest
+
+from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS, stuff_label_ids
+
+
+def _labels(table):
+    return dict(enumerate(table))
+
+
+@pytest.mark.parametrize(
+    ("table", "num_things", "num_stuff", "places"),
+    [
+        (COCO_PANOPTIC, 80, 53, {0: "person", 79: "toothbrush", 80: "banner", 116: "tree-merged", 132: "rug-merged"}),
+        (ADE20K, 100, 50, {0: "wall", 8: "windowpane", 12: "person", 141: "crt screen", 149: "flag"}),
+        (CITYSCAPES, 8, 11, {0: "road", 10: "sky", 11: "person", 18: "bicycle"}),
+        (MAPILLARY_VISTAS, 37, 28, {0: "Bird", 1: "Ground Animal", 37: "CCTV Camera", 64: "Ego Vehicle"}),
+    ],
+)
+def test_tables_are_those_of_the_data_sets(table, num_things, num_stuff, places):
+    assert len(table) == num_things + num_stuff
+    assert sum(table.values()) == num_things
+    names = list(table)
+    assert {place: names[place] for place in places} == places
+
+
+@pytest.mark.parametrize("table", [COCO_PANOPTIC, ADE20K, CITYSCAPES, MAPILLARY_VISTAS])
+def test_a_data_set_is_recognised(table):
+    assert stuff_label_ids(_labels(table)) == [label for label, name in enumerate(table) if not table[name]]
+    shouted = {label: name.upper().replace(" ", "_") for label, name in enumerate(table)}
+    assert stuff_label_ids(shouted) == stuff_label_ids(_labels(table))
+    things = [name for name in table if table[name]]
+    assert stuff_label_ids(_labels(things)) == []
+
+
+def test_the_stuff_of_coco_is_behind_its_things():
+    assert stuff_label_ids(_labels(COCO_PANOPTIC)) == list(range(80, 133))
+    assert stuff_label_ids({0: "sky", 1: "door", 2: "person", 3: "tree", 4: "zebra"}) == [0, 1, 3]
+
+
+def test_names_of_the_original_ade20k_are_recognised():
+    original = {
+        0: "wall",
+        6: "road, route",
+        8: "window ",
+        40: "base, pedestal, stand",
+        44: "chest of drawers, chest, bureau, dresser",
+        63: "blind, screen",
+        87: "street lamp",
+        89: "tv",
+        109: "pool",
+        113: "falls",
+        138: "trash can",
+    }
+    assert stuff_label_ids(original) == [0, 6, 40, 63, 109, 113]
+    hub = list(ADE20K)
+    assert [ADE20K[hub[label]] for label in original] == [label not in [0, 6, 40, 63, 109, 113] for label in original]
+
+
+@pytest.mark.parametrize(
+    "id2label",
+    [
+        {},
+        {0: "LABEL_0", 1: "LABEL_1"},
+        {0: "person", 1: "forklift"},
+        # Stuff in Cityscapes, a thing in ADE20K.
+        {0: "fence"},
+    ],
+)
+def test_other_names_are_not_recognised(id2label):
+    assert stuff_label_ids(id2label) is None

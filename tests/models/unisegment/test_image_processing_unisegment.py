@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, pipeline
+from transformers.models.swin import SwinConfig
+
+from unisegment.models.unisegment import image_processing_unisegment
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
+from unisegment.structures import SegmentationTarget, SemanticPrediction
+
+FIXED = {"height": 64, "width": 96}
+
+
+def image_of(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def map_of(height, width, numbers, seed=0):
+    """A map of blocks, in which every number has some pixels."""
+    blocks = np.random.default_rng(seed).permutation(np.resize(numbers, 20)).reshape(4, 5)
+    return blocks.repeat(-(-height // 4), 0).repeat(-(-width // 5), 1)[:height, :width]
+
+
+def described(target_masks, labels):
+    return [(label, mask.sum().item()) for mask, label in zip(target_masks, labels.tolist(), strict=True)]
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        "keywords",
+        [
+            {},
+            {"resample": 3},
+            {"do_normalize": False},
+            {"do_rescale": False, "image_mean": [100.0, 110, 120], "image_std": [50.0, 60, 70]},
+            {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
+            {"do_rescale": False, "do_normalize": False},
+        ],
+    )
+    def test_the_same_pixels_as_transformers_where_it_does_not_stretch(self, keywords):
+        image = image_of(53, 71)
+        expected = Mask2FormerImageProcessorPil(size=FIXED, **keywords)(image, return_tensors="pt")
+        ours = UniSegmentImageProcessor(size=FIXED, **keywords)(image)
+        torch.testing.assert_close(ours.pixel_values, expected.pixel_values.float(), rtol=0, atol=1e-4)
+        assert ours.pixel_values.dtype == torch.float32
+        assert torch.equal(ours.pixel_mask, expected.pixel_mask)
+
+    def test_shares_of_255_that_are_not_rescaled(self):
+        image = image_of(53, 71)
+        processor = UniSegmentImageProcessor(size=FIXED)
+        expected = processor(image).pixel_values
+        for do_rescale in (True, False):
+            shares = processor(image / 255, do_rescale=do_rescale).pixel_values
+            torch.testing.assert_close(shares, expected, rtol=0, atol=1e-5)
+        stock = Mask2FormerImageProcessorPil(size=FIXED, do_rescale=False)((image / 255).astype(np.float32))
+        # transformers rounds down where we round to the nearest.
+        torch.testing.assert_close(expected[0].numpy(), stock.pixel_values[0], rtol=0, atol=2 / 255 / 0.22)
+
+    def test_canvas(self):
+        processor = UniSegmentImageProcessor(size={"shortest_edge": 37, "longest_edge": 61}, size_divisor=16)
+        images = [image_of(74, 86), image_of(200, 100)]
+        batch = processor(images)
+        # 37x43 keeps the proportions of 74x86; 200x100 would give 74x37, so its long side is cut to 61.
+        assert batch.pixel_values.shape == (2, 3, 64, 48)
+        assert batch.pixel_mask.dtype == torch.int64
+        assert [mask.sum(dim).amax().item() for mask in batch.pixel_mask for dim in (0, 1)] == [37, 43, 61, 31]
+        assert not batch.pixel_values[0, :, 37:].any()
+        assert not batch.pixel_values[0, :, :, 43:].any()
+        (alone,) = processor(images[0]).pixel_values
+        assert alone.shape == (3, 48, 48)
+        assert torch.equal(batch.pixel_values[0, :, :37, :43], alone[:, :37, :43])
+
+    def test_fixed_canvas(self):
+        processor = UniSegmentImageProcessor(do_resize=False, pad_size={"height": 60, "width": 97})
+        assert processor(image_of(53, 71)).pixel_values.shape == (1, 3, 64, 128)
+        with pytest.raises(ValueError, match="65x71"):
+            processor(image_of(65, 71))
+
+    def test_forms_of_images(self):
+        image = image_of(37, 53)
+        processor = UniSegmentImageProcessor(do_resize=False)
+        expected = processor(image).pixel_values
+        assert expected.shape == (1, 3, 64, 64)
+        for form in (
+            Image.fromarray(image),
+            torch.from_numpy(image).permute(2, 0, 1),
+            [image.transpose(2, 0, 1)],
+            (image,),
+            image[None],
+            torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
+        ):
+            torch.testing.assert_close(processor(form).pixel_values, expected)
+
+    def test_addresses(self, tmp_path):
+        Image.fromarray(image_of(37, 53)).save(tmp_path / "image.png")
+        processor = UniSegmentImageProcessor(do_resize=False)
+        expected = processor(image_of(37, 53)).pixel_values
+        for address in (tmp_path / "image.png", str(tmp_path / "image.png"), [str(tmp_path / "image.png")]):
+            assert torch.equal(processor(address).pixel_values, expected)
+
+    def test_place_of_channels(self):
+        image = image_of(3, 53)
+        processor = UniSegmentImageProcessor(do_resize=False)
+        assert processor(image, input_data_format="channels_last").pixel_mask.sum() == 3 * 53
+
+    def test_forms_of_results(self):
+        processor = UniSegmentImageProcessor(do_resize=False)
+        segment_map = map_of(37, 53, [0, 1])
+        as_tensors = processor(image_of(37, 53), segment_map)
+        as_arrays = processor(image_of(37, 53), segment_map, return_tensors="np")
+        as_lists = processor(image_of(37, 53), segment_map, return_tensors=None)
+        for key in ("pixel_values", "pixel_mask"):
+            assert isinstance(as_tensors[key], torch.Tensor)
+            assert np.array_equal(as_arrays[key], as_tensors[key].numpy())
+            assert isinstance(as_lists[key], list)
+            assert np.array_equal(as_lists[key][0], as_tensors[key][0].numpy())
+        for key in ("mask_labels", "class_labels"):
+            for other in (as_arrays, as_lists):
+                assert isinstance(other[key][0], np.ndarray)
+                assert np.array_equal(other[key][0], as_tensors[key][0].numpy())
+        with pytest.raises(ValueError, match="tf is not a valid TensorType"):
+            processor(image_of(37, 53), return_tensors="tf")
+
+    def test_errors_say_which_image(self):
+        processor = UniSegmentImageProcessor()
+        with pytest.raises(ValueError, match="Image 1: The image is empty"):
+            processor([image_of(5, 7), np.zeros((0, 7, 3), np.uint8)])
+        with pytest.raises(ValueError, match="images is empty"):
+            processor([])
+
+
+class TestSegmentationMaps:
+    @pytest.mark.parametrize(
+        ("numbers", "keywords", "label_of_id"),
+        [
+            ([0, 1, 5, 7], {}, None),
+            ([0, 1, 5, 255], {"ignore_index": 255}, None),
+            ([0, 1, 5, 7], {"ignore_index": 0}, None),
+            ([0, 1, 5, 7], {"ignore_index": 255, "do_reduce_labels": True}, None),
+            ([9, 1, 5, 7], {}, {9: 3, 1: 3, 5: 0, 7: 2}),
+            ([9, 1, 5, 255], {"ignore_index": 255}, {9: 3, 1: 3, 5: 0}),
+            ([0, 1, 5, 7], {"ignore_index": 255, "do_reduce_labels": True}, {1: 3, 5: 1, 7: 3}),
+            ([255], {"ignore_index": 255}, None),
+        ],
+    )
+    def test_the_same_masks_as_transformers(self, numbers, keywords, label_of_id):
+        images, maps = [image_of(53, 71), image_of(37, 47)], [map_of(53, 71, numbers), map_of(37, 47, numbers, 1)]
+        stock = Mask2FormerImageProcessorPil(size=FIXED, **keywords)
+        expected = stock(images, [entry.astype(np.uint8) for entry in maps], label_of_id, return_tensors="pt")
+        for labels in (label_of_id, [label_of_id] * 2):
+            ours = UniSegmentImageProcessor(size=FIXED, **keywords)(images, maps, labels)
+            for key in ("mask_labels", "class_labels"):
+                assert len(ours[key]) == 2
+                for mine, theirs in zip(ours[key], expected[key], strict=True):
+                    assert mine.dtype == (torch.bool if key == "mask_labels" else torch.int64)
+                    assert torch.equal(mine.to(theirs.dtype), theirs)
+
+    def test_masks_of_images_of_different_size_are_false_on_padding(self):
+        images = [image_of(37, 53), image_of(61, 41)]
+        maps = [map_of(37, 53, [1, 2, 300]), map_of(61, 41, [300, 4])]
+        batch = UniSegmentImageProcessor(do_resize=False, ignore_index=255)(images, maps, {1: 0, 2: 1, 300: 1, 4: 2})
+        for masks, labels, segment_map in zip(batch.mask_labels, batch.class_labels, maps, strict=True):
+            assert masks.shape == (len(labels), 64, 64)
+            height, width = segment_map.shape
+            assert masks[:, :height, :width].sum() == height * width == masks.sum()
+            for mask, number in zip(masks, np.unique(segment_map), strict=True):
+                assert torch.equal(mask[:height, :width], torch.from_numpy(segment_map == number))
+        assert [labels.tolist() for labels in batch.class_labels] == [[0, 1, 1], [2, 1]]
+
+    def test_numbers_that_vanish_are_left_out(self):
+        segment_map = np.zeros((53, 71), np.uint8)
+        segment_map[0, 0] = 3
+        batch = UniSegmentImageProcessor(size=(13, 17))(image_of(53, 71), segment_map)
+        assert described(batch.mask_labels[0], batch.class_labels[0]) == [(0, 13 * 17)]
+
+    def test_forms_of_maps(self):
+        images, segment_map = [image_of(37, 53), image_of(37, 53, 1)], map_of(37, 53, [0, 1, 2])
+        processor = UniSegmentImageProcessor(do_resize=False)
+        expected = processor(images[0], segment_map)
+        for form in (segment_map, segment_map[None], [segment_map], Image.fromarray(segment_map.astype(np.uint8))):
+            assert torch.equal(processor(images[0], form).mask_labels[0], expected.mask_labels[0])
+        batch = processor(np.stack(images), np.stack([segment_map] * 2))
+        assert torch.equal(batch.mask_labels[1], expected.mask_labels[0])
+
+    def test_errors(self):
+        image, segment_map = image_of(37, 53), map_of(37, 53, [0, 5])
+        processor = UniSegmentImageProcessor(num_labels=5)
+        with pytest.raises(ValueError, match="segmentation_maps must have one entry for each of the 2 images, got 1"):
+            processor([image, image], [segment_map])
+        with pytest.raises(ValueError, match="instance_id_to_semantic_id must have one entry for each of the 1 images"):
+            processor(image, segment_map, [{0: 1, 5: 1}] * 2)
+        with pytest.raises(ValueError, match=r"Image 0: .*labels \[5\], but labels are from 0 to 4"):
+            processor(image, segment_map)
+        with pytest.raises(ValueError, match=r"Image 1: instance_id_to_semantic_id has no label for the numbers \[5\]"):
+            processor([image, image], [segment_map] * 2, [{0: 1, 5: 1}, {0: 1}])
+        with pytest.raises(ValueError, match=r"Image 1: the image is 37x53 .* annotation is 53x37"):
+            processor([image, image], [segment_map % 5, segment_map.T % 5])
+        with pytest.raises(ValueError, match="Image 0: A segmentation map must be"):
+            processor(image, image)
+
+
+class TestSegmentationTargets:
+    def target(self, height, width):
+        masks = torch.zeros(3, height, width, dtype=torch.bool)
+        masks[0, 3:20, 5:30] = True
+        masks[1, 10:25, 17:31] = True
+        masks[2, -1, -1] = True
+        return SegmentationTarget(labels=torch.tensor([4, 2, 2]), masks=masks)
+
+    def test_order_and_overlap_are_kept(self):
+        images, targets = [image_of(37, 53), image_of(61, 41)], [self.target(37, 53), self.target(61, 41)]
+        batch = UniSegmentImageProcessor(do_resize=False)(images, segmentation_targets=targets)
+        for masks, labels, target in zip(batch.mask_labels, batch.class_labels, targets, strict=True):
+            height, width = target.size
+            assert masks.shape == (3, 64, 64)
+            assert masks.dtype == torch.bool
+            assert torch.equal(masks[:, :height, :width], target.masks)
+            assert masks.sum() == target.masks.sum()
+            assert labels.tolist() == [4, 2, 2]
+
+    def test_masks_are_resized_with_the_image_and_empty_ones_keep_their_place(self):
+        batch = UniSegmentImageProcessor(size=(37, 53))(image_of(74, 106), segmentation_targets=self.target(74, 106))
+        assert batch.pixel_mask.sum() == 37 * 53
+        assert batch.class_labels[0].tolist() == [4, 2, 2]
+        # Of two old pixels, a new one takes the second.
+        assert torch.equal(batch.mask_labels[0][:, :37, :53], self.target(74, 106).masks[:, 1::2, 1::2])
+        batch = UniSegmentImageProcessor(size=(13, 17))(image_of(74, 106), segmentation_targets=self.target(74, 106))
+        assert batch.mask_labels[0][2].sum() == 0
+        assert batch.class_labels[0].tolist() == [4, 2, 2]
+
+    def test_crowds_are_left_out(self):
+        target = SegmentationTarget(
+            labels=torch.tensor([1, 99]),
+            id_map=torch.from_numpy(map_of(37, 53, [1, 2])),
+            segment_ids=torch.tensor([1, 2]),
+            is_crowd=torch.tensor([False, True]),
+        )
+        batch = UniSegmentImageProcessor(do_resize=False, num_labels=5)(image_of(37, 53), segmentation_targets=[target])
+        assert batch.class_labels[0].tolist() == [1]
+        assert torch.equal(batch.mask_labels[0][:, :37, :53], target.id_map[None] == 1)
+
+    def test_errors(self):
+        image, target = image_of(37, 53), self.target(37, 53)
+        processor = UniSegmentImageProcessor(num_labels=4)
+        with pytest.raises(ValueError, match="not both"):
+            processor(image, map_of(37, 53, [1]), segmentation_targets=target)
+        with pytest.raises(
+            ValueError, match="segmentation_targets must have one entry for each of the 1 images, got 2"
+        ):
+            processor(image, segmentation_targets=[target, target])
+        with pytest.raises(ValueError, match=r"Image 0: .*labels \[4\]"):
+            processor(image, segmentation_targets=target)
+        with pytest.raises(ValueError, match=r"Image 0: the image is 37x53"):
+            processor(image, segmentation_targets=self.target(53, 37), num_labels=None)
+
+
+class TestKeywords:
+    def test_defaults_are_those_of_transformers(self):
+        ours, stock = UniSegmentImageProcessor(), Mask2FormerImageProcessorPil()
+        assert ours.size == dict(stock.size)
+        assert (ours.image_mean, ours.image_std) == (list(stock.image_mean), list(stock.image_std))
+        for name in set(ours.keywords()) - {"size", "image_mean", "image_std", "num_labels", "stuff_label_ids"}:
+            assert getattr(ours, name) == getattr(stock, name)
+
+    @pytest.mark.parametrize(
+        ("size", "stock", "expected"),
+        [
+            (None, {}, {"shortest_edge": 800, "longest_edge": 1333}),
+            (None, {"max_size": 999}, {"shortest_edge": 800, "longest_edge": 999}),
+            (640, {"max_size": 2560}, {"shortest_edge": 640, "longest_edge": 2560}),
+            ({"shortest_edge": 512}, {"max_size": 2048}, {"shortest_edge": 512, "longest_edge": 2048}),
+            ({"shortest_edge": 51, "longest_edge": 70}, {"max_size": 2048}, {"shortest_edge": 51, "longest_edge": 70}),
+            ({"shortest_edge": 51, "longest_edge": 70, "height": None}, {}, {"shortest_edge": 51, "longest_edge": 70}),
+            ((37, 53), {}, {"height": 37, "width": 53}),
+            ({"height": 384, "width": 384}, {"max_size": 1333}, {"height": 384, "width": 384}),
+        ],
+    )
+    def test_sizes(self, size, stock, expected):
+        assert UniSegmentImageProcessor(size=size, **stock).size == expected
+
+    @pytest.mark.parametrize(
+        "size", [{"height": 5}, {"longest_edge": 5}, (5, 7, 9), {"height": 0, "width": 5}, 0, {"width": 5, "depth": 3}]
+    )
+    def test_sizes_that_make_no_sense(self, size):
+        with pytest.raises(ValueError, match="A size must be"):
+            UniSegmentImageProcessor(size=size)
+
+    @pytest.mark.parametrize(
+        ("keyword", "value"),
+        [
+            ("size_divisor", 33),
+            ("size_divisor", -4),
+            ("image_mean", [0.5]),
+            ("image_std", [0.5, 0.5, 0.0]),
+            ("rescale_factor", 0.0),
+            ("resample", 17),
+            ("pad_size", {"shortest_edge": 5, "longest_edge": 7}),
+        ],
+    )
+    def test_values_that_make_no_sense(self, keyword, value):
+        with pytest.raises(ValueError, match=r"must (be|have)|17 is not a valid"):
+            UniSegmentImageProcessor(**{keyword: value})
+
+    @pytest.mark.parametrize(
+        ("typo", "nearest"), [("do_resise", "do_resize"), ("sizes", "size"), ("stuff_ids", "stuff_label_ids")]
+    )
+    def test_an_unknown_keyword_names_the_nearest(self, typo, nearest):
+        with pytest.raises(TypeError, match=f"'{typo}' is not a keyword .* '{nearest}'"):
+            UniSegmentImageProcessor(**{typo: 1})
+        with pytest.raises(TypeError, match=f"'{typo}' is not a keyword .* '{nearest}'"):
+            UniSegmentImageProcessor()(image_of(5, 7), **{typo: 1})
+
+    def test_old_names(self):
+        processor = UniSegmentImageProcessor(reduce_labels=True, size_divisibility=64, _max_size=1333)
+        assert (processor.do_reduce_labels, processor.size_divisor) == (True, 64)
+        assert UniSegmentImageProcessor(size_divisibility=0).size_divisor == 32
+
+    def test_a_call_does_not_change_the_processor(self):
+        processor = UniSegmentImageProcessor(size=(37, 53), stuff_label_ids=[3, 1])
+        before = processor.settings()
+        batch = processor(image_of(37, 53), size=(64, 96), do_normalize=False)
+        assert batch.pixel_values.shape == (1, 3, 64, 96)
+        assert batch.pixel_values.amin() >= 0
+        assert processor.settings() == before
+        assert processor.stuff_label_ids == [1, 3]
+
+
+def outputs_of(batch_size=2, image_sizes=True):
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.randn(batch_size, 13, 5) * 5,
+        masks_queries_logits=torch.randn(batch_size, 13, 7, 11) * 5,
+    )
+    if image_sizes:
+        outputs.image_sizes = torch.tensor([[28, 44], [19, 31]])[:batch_size]
+    return outputs
+
+
+SIZES = [(37, 53), (61, 41)]
+
+
+class TestPostProcessing:
+    @pytest.fixture
+    def processor(self):
+        return UniSegmentImageProcessor(stuff_label_ids=[0, 2])
+
+    @pytest.mark.parametrize("image_sizes", [True, False])
+    def test_semantic(self, processor, image_sizes):
+        outputs = outputs_of(image_sizes=image_sizes)
+        ours = processor.post_process_semantic_segmentation(outputs, SIZES, return_segmentation_scores=True)
+        logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+        for mine, expected in zip(ours, semantic_predictions(*logits, SIZES), strict=True):
+            assert isinstance(mine, SemanticPrediction)
+            assert torch.equal(mine.segmentation, expected.segmentation)
+            assert mine["segments_info"] == expected.segments_info
+            assert mine.segmentation_scores.shape == (4, *mine.shape)
+        (default, _) = processor.post_process_semantic_segmentation(outputs)
+        assert default.segmentation_scores is None
+        assert default.shape == (28, 44)
+
+    @pytest.mark.parametrize("image_sizes", [True, False])
+    def test_panoptic(self, processor, image_sizes):
+        outputs = outputs_of(image_sizes=image_sizes)
+        logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+        chosen = {"threshold": 0.3, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.1}
+        for keywords in ({}, chosen, chosen | {"label_ids_to_fuse": {1, 3}}, chosen | {"label_ids_to_fuse": set()}):
+            ours = processor.post_process_panoptic_segmentation(outputs, target_sizes=SIZES, **keywords)
+            expected = panoptic_predictions(*logits, SIZES, **({"label_ids_to_fuse": {0, 2}} | keywords))
+            for mine, other in zip(ours, expected, strict=True):
+                assert torch.equal(mine["segmentation"], other.segmentation)
+                assert mine["segments_info"] == other.segments_info
+
+    def test_what_is_stuff_is_unknown(self, caplog):
+        image_processing_unisegment._say_once.cache_clear()
+        processor = UniSegmentImageProcessor()
+        with caplog.at_level(logging.WARNING):
+            things = processor.post_process_panoptic_segmentation(outputs_of(), target_sizes=SIZES)
+            processor.post_process_panoptic_segmentation(outputs_of(), target_sizes=SIZES)
+        assert [record.message for record in caplog.records] == [
+            "It is not known which labels are stuff: set stuff_label_ids. All are taken for things."
+        ]
+        assert [prediction.segmentation.shape for prediction in things] == SIZES
+        caplog.clear()
+        image_processing_unisegment._say_once.cache_clear()
+        UniSegmentImageProcessor(stuff_label_ids=[]).post_process_panoptic_segmentation(outputs_of())
+        processor.post_process_panoptic_segmentation(outputs_of(), label_ids_to_fuse=[])
+        assert caplog.records == []
+
+    @pytest.mark.parametrize("image_sizes", [True, False])
+    def test_instance(self, processor, image_sizes):
+        outputs = outputs_of(image_sizes=image_sizes)
+        logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+        chosen = {"threshold": 0.2, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.3, "top_k": 7}
+        for keywords in ({}, chosen):
+            ours = processor.post_process_instance_segmentation(outputs, target_sizes=SIZES, **keywords)
+            for mine, other in zip(ours, instance_predictions(*logits, SIZES, **keywords), strict=True):
+                assert len(mine.masks) > 0
+                assert torch.equal(mine["masks"], other.masks)
+                assert torch.equal(mine["segmentation"], other.segmentation)
+                assert mine["segments_info"] == other.segments_info
+
+    # pycocotools hands its own array class to numpy.
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+    def test_run_lengths_and_binary_maps(self, processor):
+        outputs = outputs_of()
+        predictions = processor.post_process_instance_segmentation(outputs, 0.2, target_sizes=SIZES)
+        run_lengths = processor.post_process_instance_segmentation(
+            outputs, 0.2, target_sizes=SIZES, return_coco_annotation=True
+        )
+        binary_maps = processor.post_process_instance_segmentation(
+            outputs, 0.2, target_sizes=SIZES, return_binary_maps=True
+        )
+        for prediction, run_length, binary_map, size in zip(predictions, run_lengths, binary_maps, SIZES, strict=True):
+            assert prediction.segments_info == run_length["segments_info"] == binary_map["segments_info"]
+            assert torch.equal(binary_map["segmentation"], prediction.masks)
+            decoded = coco_mask.decode(run_length["segmentation"]).transpose(2, 0, 1)
+            assert np.array_equal(decoded, prediction.masks.numpy())
+            assert run_length["segmentation"][0]["size"] == list(size)
+
+    def test_no_objects(self, processor):
+        arguments = {"threshold": 1.0, "target_sizes": SIZES[:1]}
+        outputs = outputs_of(batch_size=1)
+        (result,) = processor.post_process_instance_segmentation(outputs, return_coco_annotation=True, **arguments)
+        assert result == {"segmentation": [], "segments_info": []}
+        (result,) = processor.post_process_instance_segmentation(outputs, return_binary_maps=True, **arguments)
+        assert result["segmentation"].shape == (0, 37, 53)
+
+    def test_two_forms_at_once(self, processor):
+        with pytest.raises(ValueError, match="not for both"):
+            processor.post_process_instance_segmentation(
+                outputs_of(), return_coco_annotation=True, return_binary_maps=True
+            )
+
+    @pytest.mark.parametrize("subtask", [None, "panoptic", "instance", "semantic"])
+    def test_transformers_pipeline(self, processor, subtask):
+        stages = [f"stage{index}" for index in range(1, 5)]
+        backbone = SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=3, out_features=stages)
+        config = Mask2FormerConfig(
+            backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=32,
+            encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=32, num_queries=7,
+            id2label={0: "cat", 1: "dog", 2: "sky"},
+        )  # fmt: skip
+        model = Mask2FormerForUniversalSegmentation(config).eval()
+        # Untrained, each query is sure of some class.
+        torch.nn.init.normal_(model.class_predictor.weight, std=5.0)
+        processor = UniSegmentImageProcessor(size=(64, 96), stuff_label_ids=[2])
+        segment = pipeline("image-segmentation", model=model, image_processor=processor)
+        results = segment(Image.fromarray(image_of(53, 71)), subtask=subtask, threshold=0.0)
+        assert len(results) > 0
+        for result in results:
+            assert result["label"] in ("cat", "dog", "sky")
+            assert result["mask"].size == (71, 53)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from unisegment.data.collate import Collate
+from unisegment.structures import Sample, SegmentationTarget
+from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+
+
+class Samples:
+    """Images that say their index."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        target = SegmentationTarget(labels=torch.tensor([index]), masks=torch.ones(1, 7, 11, dtype=torch.bool))
+        return Sample(np.full((7, 11, 3), index, np.uint8), target, image_id=index, file_name=f"{index}.png")
+
+
+def add_noise(sample, generator):
+    return replace(sample, image=sample.image + generator.integers(0, 200, dtype=np.uint8))
+
+
+def plan(steps, accumulation=1, process_index=0, num_processes=1, batch_size=12, seed=3):
+    return list(BatchPlan(5, batch_size, accumulation, steps, seed, process_index, num_processes))
+
+
+def test_every_epoch_sees_every_image_once_in_its_own_order():
+    keys = [key for batch in plan(range(5), batch_size=4) for key in batch]
+    assert Counter(keys) == Counter((epoch, index) for epoch in range(4) for index in range(5))
+    orders = {tuple(index for epoch, index in keys if epoch == wanted) for wanted in range(4)}
+    assert len(orders) == 4
+
+
+def test_a_later_start_gives_the_rest_of_the_same_batches():
+    assert plan(range(2, 7)) == plan(range(7))[2:]
+
+
+def test_the_seed_decides_the_order():
+    assert plan(range(3)) == plan(range(3))
+    assert plan(range(3)) != plan(range(3), seed=4)
+
+
+@pytest.mark.parametrize(("accumulation", "num_processes"), [(3, 1), (1, 2), (2, 3)])
+def test_processes_and_micro_batches_share_each_batch(accumulation, num_processes):
+    whole = plan(range(4))
+    shares = [plan(range(4), accumulation, index, num_processes) for index in range(num_processes)]
+    assert all(len(share) == 4 * accumulation for share in shares)
+    for step, batch in enumerate(whole):
+        parts = [part for share in shares for part in share[step * accumulation : (step + 1) * accumulation]]
+        assert sorted(key for part in parts for key in part) == sorted(batch)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    with pytest.raises(ValueError, match=r"optim.batch_size=12 cannot .* make it a multiple of 8"):
+        plan(range(1), accumulation=4, num_processes=2)
+
+
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match="no images"):
+        BatchPlan(0, 1, 1, range(1), 0)
+
+
+def load(workers, steps=range(3)):
+    samples = TransformedSamples(Samples(), add_noise, seed=2)
+    collate = Collate((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size_divisor=1)
+    return list(load_batches(samples, BatchPlan(5, 6, 2, steps, seed=2), collate, workers))
+
+
+def test_workers_do_not_change_what_is_loaded():
+    for ours, theirs in zip(load(0), load(2), strict=True):
+        assert len(ours) == len(theirs) == 2
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.file_names == other.file_names
+            assert torch.equal(one.inputs["pixel_values"], other.inputs["pixel_values"])
+
+
+def test_images_change_from_epoch_to_epoch_and_with_their_index_but_not_with_the_start():
+    seen = {}
+    for step, batches in enumerate(load(0, range(10))):
+        for batch in batches:
+            for name, image in zip(batch.file_names, batch.inputs["pixel_values"], strict=True):
+                noise = round(image[0, 0, 0].item() * 255) - int(name[0])
+                seen.setdefault(name, []).append((step, noise % 256))
+    assert all(len({noise for _, noise in values}) > 6 for values in seen.values())
+    first = {name: values[0][1] for name, values in seen.items()}
+    assert len(set(first.values())) > 2
+    late = load(0, range(4, 6))
+    again = load(0, range(10))[4:6]
+    for ours, theirs in zip(late, again, strict=True):
+        assert torch.equal(ours[1].inputs["pixel_values"], theirs[1].inputs["pixel_values"])
+
+
+def test_labels_stay_with_their_images():
+    for batches in load(0):
+        for batch in batches:
+            assert [f"{labels.item()}.png" for labels in batch.inputs["class_labels"]] == batch.file_names

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from unisegment.training.checkpointing import (
+    RunFolder,
+    Start,
+    changed_keys,
+    cut_log,
+    plan_start,
+    replaced_folder,
+    save_state,
+    write_file,
+)
+from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
+from unisegment.training.settings import RecipeError
+
+
+def recipe(folder, **run):
+    return Recipe(
+        data=DataRecipe(root="data"),
+        schedule=ScheduleRecipe(max_steps=7),
+        run=RunRecipe(output_dir=str(folder.root), **run),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def unfinished(folder):
+    for step in (2, 10, 9):
+        (folder.states / f"step-{step:06d}").mkdir(parents=True)
+    (folder.states / "partial-000011").mkdir()
+    folder.recipe.write_text("run: {}")
+    folder.metrics.write_text(json.dumps({"step": 10, "finished": False}))
+    return folder
+
+
+@pytest.fixture
+def finished(unfinished):
+    unfinished.metrics.write_text(json.dumps({"step": 12, "finished": True}))
+    return unfinished
+
+
+def test_a_new_or_empty_folder_starts_anew(folder):
+    assert plan_start(recipe(folder)) == Start()
+    folder.root.mkdir()
+    assert plan_start(recipe(folder)) == Start()
+    assert plan_start(recipe(folder, resume="never")) == Start(clears=True)
+
+
+def test_auto_goes_on_from_the_newest_complete_state(unfinished):
+    assert plan_start(recipe(unfinished)) == Start(state=unfinished.states / "step-000010")
+
+
+def test_auto_leaves_a_finished_run_alone(finished):
+    assert plan_start(recipe(finished)) == Start(is_finished=True)
+    assert plan_start(recipe(finished, overwrite=True)) == Start(is_finished=True)
+
+
+def test_auto_starts_again_where_nothing_was_saved(folder):
+    folder.root.mkdir()
+    folder.recipe.write_text("run: {}")
+    assert plan_start(recipe(folder)) == Start()
+
+
+def test_auto_keeps_away_from_other_files(folder):
+    folder.root.mkdir()
+    (folder.root / "thesis.tex").write_text("")
+    with pytest.raises(RecipeError, match="holds files, but no run to continue"):
+        plan_start(recipe(folder))
+
+
+def test_never_asks_before_it_overwrites(unfinished):
+    with pytest.raises(RecipeError, match=r"is not empty.*run.overwrite=true"):
+        plan_start(recipe(unfinished, resume="never"))
+    assert plan_start(recipe(unfinished, resume="never", overwrite=True)) == Start(clears=True)
+
+
+def test_a_path_may_be_a_state_or_a_run(unfinished, tmp_path):
+    elsewhere = RunFolder(tmp_path / "elsewhere")
+    state = unfinished.states / "step-000002"
+    assert plan_start(recipe(elsewhere, resume=str(state))) == Start(state=state)
+    assert plan_start(recipe(elsewhere, resume=str(unfinished.root))) == Start(state=unfinished.states / "step-000010")
+    with pytest.raises(RecipeError, match="there is no state to continue from"):
+        plan_start(recipe(elsewhere, resume=str(unfinished.states / "step-000003")))
+    with pytest.raises(RecipeError, match="there is no state to continue from"):
+        plan_start(recipe(elsewhere, resume=str(tmp_path)))
+
+
+def test_a_path_does_not_overwrite_a_finished_run_unasked(finished):
+    state = finished.states / "step-000002"
+    with pytest.raises(RecipeError, match=r"holds a finished run.*run.overwrite=true"):
+        plan_start(recipe(finished, resume=str(state)))
+    assert plan_start(recipe(finished, resume=str(state), overwrite=True)) == Start(state=state)
+
+
+def test_clearing_removes_what_a_run_writes_and_nothing_else(finished):
+    for path in (finished.model, finished.predictions):
+        path.mkdir()
+        (path / "file").write_text("")
+    finished.log.write_text("{}")
+    (finished.root / "notes.txt").write_text("mine")
+    finished.clear()
+    assert [path.name for path in finished.root.iterdir()] == ["notes.txt"]
+
+
+def test_states_are_complete_and_the_last_ones_are_kept(folder):
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(nn.Linear(3, 5))
+    for step in (1, 2, 3):
+        nn.init.constant_(model.weight, step)
+        save_state(accelerator, folder, step, keep=2)
+    assert sorted(path.name for path in folder.states.iterdir()) == ["step-000002", "step-000003"]
+    nn.init.zeros_(model.weight)
+    accelerator.load_state(str(folder.latest_state()))
+    assert torch.equal(model.weight, torch.full((5, 3), 3.0))
+
+
+def test_a_state_that_breaks_off_is_not_taken_for_one(folder, monkeypatch):
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(3, 5))
+    save_state(accelerator, folder, 1, keep=2)
+
+    def broken(path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(accelerator, "save_state", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save_state(accelerator, folder, 2, keep=2)
+    assert folder.latest_state().name == "step-000001"
+
+
+def test_a_folder_is_replaced_only_when_it_is_complete(tmp_path):
+    target = tmp_path / "model"
+    with replaced_folder(target) as partial:
+        (partial / "old").write_text("1")
+
+    def break_off():
+        with replaced_folder(target) as partial:
+            (partial / "new").write_text("2")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        break_off()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with replaced_folder(target) as partial:
+        (partial / "new").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_file(tmp_path / "a", "one")
+    write_file(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_log_is_cut_back_to_a_step(tmp_path):
+    log = tmp_path / "log.jsonl"
+    cut_log(log, 2)
+    assert not log.exists()
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
+    cut_log(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_changes_are_listed_by_key():
+    old = {"a": {"b": 1, "c": 2, "gone": 3}, "d": [1]}
+    new = {"a": {"b": 1, "c": 5, "new": 4}, "d": [1]}
+    assert changed_keys(old, new) == ["a.c: 2 -> 5", "a.gone: 3 -> None", "a.new: None -> 4"]

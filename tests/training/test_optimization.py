@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, parameter_groups
+from unisegment.training.recipe import OptimRecipe, ScheduleRecipe
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(3, 3)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(5))
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.ModuleDict({"attn": Attention(), "norm": nn.BatchNorm2d(3), "stem": nn.Conv2d(3, 3, 1)})
+        self.norm = nn.LayerNorm(3)
+        self.group_norm = nn.GroupNorm(1, 3)
+        self.queries = nn.Embedding(7, 3)
+        self.level_embed = nn.Parameter(torch.zeros(3, 3))
+        self.head = nn.Linear(3, 2)
+        self.tied_head = nn.Linear(3, 2)
+        self.tied_head.weight = self.head.weight
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+
+def names_by_group(model, groups):
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        (group["lr"], group["weight_decay"]): {name_of[parameter] for parameter in group["params"]} for group in groups
+    }
+
+
+def test_groups_follow_the_original_rules():
+    model = Model()
+    groups = parameter_groups(model, OptimRecipe(lr=1.0, weight_decay=0.05, backbone_lr_factor=0.125))
+    assert names_by_group(model, groups) == {
+        (0.125, 0.05): {
+            *("backbone.attn.project.weight", "backbone.attn.project.bias"),
+            *("backbone.stem.weight", "backbone.stem.bias"),
+        },
+        (0.125, 0.0): {
+            *("backbone.attn.relative_position_bias_table", "backbone.norm.weight", "backbone.norm.bias"),
+        },
+        # Biases are decayed, and so is a level embedding that is a bare parameter.
+        (1.0, 0.05): {"level_embed", "head.weight", "head.bias", "tied_head.bias"},
+        (1.0, 0.0): {"norm.weight", "norm.bias", "group_norm.weight", "group_norm.bias", "queries.weight"},
+    }
+    assert sum(len(group["params"]) for group in groups) == 16
+
+
+def factors(steps, **keys):
+    factor = lr_factor(ScheduleRecipe(max_steps=steps, **keys))
+    return [factor(step) for step in range(steps)]
+
+
+def test_poly_by_hand():
+    assert factors(4, name="poly", power=2) == [1.0, 0.75**2, 0.5**2, 0.25**2]
+    assert factors(10)[5] == pytest.approx(0.5**0.9)
+
+
+def test_steps_by_hand():
+    assert factors(9, name="step", milestones=(1 / 3, 7 / 9), gamma=0.5) == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+    factor = lr_factor(ScheduleRecipe(max_steps=368750, name="step"))
+    assert [factor(step) for step in (327777, 327778, 355000, 355093)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+def test_warm_up_is_a_line_that_ends_at_one():
+    assert factors(5, name="constant", warmup_steps=3) == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(23, 0.3), (7, 0.5), (5, 0.0), (5, 1.0), (1, 0.3)])
+def test_one_cycle_is_that_of_torch(steps, rise):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=steps, pct_start=rise, cycle_momentum=False
+    )
+    expected = []
+    for step in range(steps):
+        expected.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        if step < steps - 1:
+            theirs.step()
+    assert factors(steps, name="one_cycle", rise=rise) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["poly", "step", "one_cycle", "constant"])
+@pytest.mark.parametrize(("steps", "rise"), [(1, 1.0), (3, 1 / 3), (7, 0.3)])
+def test_every_schedule_can_be_asked_for_the_step_after_the_last(name, steps, rise):
+    factor = lr_factor(ScheduleRecipe(max_steps=steps, name=name, rise=rise))
+    assert all(0 <= factor(step) <= 1 for step in range(steps + 2))
+
+
+def test_the_schedule_moves_every_group():
+    model = Model()
+    optimizer = make_optimizer(model, OptimRecipe(lr=2.0, backbone_lr_factor=0.25))
+    schedule = make_schedule(optimizer, ScheduleRecipe(max_steps=2, power=1))
+    assert sorted({group["lr"] for group in optimizer.param_groups}) == [0.5, 2.0]
+    optimizer.step()
+    schedule.step()
+    assert sorted({group["lr"] for group in optimizer.param_groups}) == [0.25, 1.0]
+
+
+def test_the_optimiser_is_adamw():
+    parameter = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(parameter.weight, 2.0)
+    optimizer = make_optimizer(parameter, OptimRecipe(lr=0.1, weight_decay=0.5))
+    parameter.weight.grad = torch.full((1, 1), 3.0)
+    optimizer.step()
+    # Decay by lr * 0.5, then a first step of length lr.
+    assert math.isclose(parameter.weight.item(), 2.0 * (1 - 0.05) - 0.1, rel_tol=1e-6)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import asdict
+
+import pytest
+
+from unisegment.training.recipe import Recipe, load_recipe, parse_overrides
+from unisegment.training.settings import RecipeError
+
+BASE = """
+data: {root: images, transform: {flip_prob: 0.25, jitter_scale: [0.5, 1.5]}}
+model: {config: {num_queries: 7, backbone_config: {model_type: swin, depths: [1, 1, 1, 1]}}}
+schedule: {max_steps: 11}
+run: {output_dir: out, precision: no}
+"""
+
+
+@pytest.fixture
+def base(tmp_path):
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def test_a_file_sets_keys_over_the_defaults(base):
+    recipe = load_recipe(base)
+    assert recipe.data.root == "images"
+    assert recipe.data.transform.jitter_scale == (0.5, 1.5)
+    assert recipe.run.precision == "no"
+    # The paper's numbers.
+    assert (recipe.optim.lr, recipe.optim.batch_size, recipe.optim.weight_decay) == (1e-4, 16, 0.05)
+    assert (recipe.optim.backbone_lr_factor, recipe.optim.clip_norm) == (0.1, 0.01)
+    assert (recipe.data.shortest_edge, recipe.data.longest_edge) == (800, 1333)
+    assert recipe.evaluation.panoptic_threshold == 0.8
+
+
+def test_overrides_win(base):
+    overrides = parse_overrides(
+        ["optim.lr=3e-4", "run.precision=bf16", "run.resume=a=b", "model.config.backbone_config.depths=[1, 2]"]
+    )
+    recipe = load_recipe(base, {**overrides, "model.config.hidden_dim": 32, "model.config.num_queries": 13})
+    assert recipe.optim.lr == 3e-4
+    assert recipe.run.precision == "bf16"
+    assert recipe.run.resume == "a=b"
+    assert recipe.model.config == {
+        "num_queries": 13,
+        "hidden_dim": 32,
+        "backbone_config": {"model_type": "swin", "depths": [1, 2]},
+    }
+
+
+def test_the_written_recipe_reads_back_the_same(base, tmp_path):
+    recipe = load_recipe(base, {"data.transform.jitter_size": (31, 37), "optim.lr": 1e-5})
+    (tmp_path / "written.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "written.yaml") == recipe
+    assert load_recipe(recipe) == recipe
+
+
+def test_a_recipe_can_be_changed_without_touching_it(base):
+    recipe = load_recipe(base)
+    before = asdict(recipe)
+    changed = load_recipe(recipe, {"model.config.backbone_config.depths": [3], "run.seed": 5})
+    assert changed.model.config["backbone_config"]["depths"] == [3]
+    assert changed.run.seed == 5
+    assert asdict(recipe) == before
+
+
+def test_a_file_extends_another_in_its_own_folder(base, tmp_path):
+    (tmp_path / "middle.yaml").write_text("extends: base.yaml\noptim: {lr: 5}\nschedule: {name: step}")
+    (tmp_path / "sub").mkdir()
+    top = tmp_path / "sub" / "top.yaml"
+    top.write_text("extends: ../middle.yaml\noptim: {batch_size: 3}\nmodel: {config: {hidden_dim: 64}}")
+    recipe = load_recipe(top)
+    assert (recipe.optim.lr, recipe.optim.batch_size) == (5.0, 3)
+    assert (recipe.schedule.name, recipe.schedule.max_steps) == ("step", 11)
+    assert recipe.model.config["num_queries"] == 7
+    assert recipe.model.config["hidden_dim"] == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: {learning_rate: 1}", "there is no key 'optim.learning_rate'"),
+        ("lr: 1", "there is no key 'lr'. Did you mean 'optim.lr'?"),
+        ("optim: {batch_size: 0}", "optim: batch_size must be at least 1, got 0."),
+        ("schedule: {rise: 1.5}", "schedule: rise and milestones are shares from 0 to 1"),
+        ("data: {transform: {flip_prob: 2}}", "data.transform: flip_prob must be in [0, 1], got 2.0."),
+        ("run: {precision: fp8}", "run.precision must be one of no, bf16, fp16, got 'fp8'."),
+        ("run: {threads: 0}", "run: threads must be at least 1, got 0."),
+        ("optim: {lr: .nan}", "optim: lr must be at least 0, got nan."),
+        ("extends: top.yaml", "top.yaml extends itself"),
+        ("extends: gone.yaml", "gone.yaml to extend in"),
+    ],
+)
+def test_errors_name_the_key_and_the_file(base, tmp_path, text, message):
+    top = tmp_path / "top.yaml"
+    top.write_text(text if "extends" in text else f"extends: base.yaml\n{text}")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(top)
+    assert message in str(error.value)
+    assert "top.yaml" in str(error.value)
+
+
+def test_an_unknown_key_of_the_model_is_found_before_anything_runs(base):
+    with pytest.raises(RecipeError, match=r"base\.yaml: model: 'num_querys' is not a key.*'num_queries'"):
+        load_recipe(base, {"model.config.num_querys": 5})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optim.lr": "fast"}, "optim.lr=fast: optim.lr must be a number"),
+        ({"optim.speed": 1}, "optim.speed=1: there is no key 'optim.speed'"),
+        ({"optim": 1}, "optim=1: optim is a section with keys"),
+        ({"model.config.num_queries.x": 1}, "num_queries is 7, which has no keys"),
+    ],
+)
+def test_errors_name_the_override(base, overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(base, overrides)
+
+
+def test_an_argument_that_is_no_override_is_refused():
+    with pytest.raises(RecipeError, match=r"'--lr' is not an override. Write key.path=value"):
+        parse_overrides(["--lr"])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"There is no recipe .*gone\.yaml"):
+        load_recipe(tmp_path / "gone.yaml")
+
+
+def test_required_keys_are_asked_for(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("optim: {lr: 1}")
+    with pytest.raises(RecipeError, match=r"empty.yaml: data.root is not set.*data.root=VALUE"):
+        load_recipe(path)
+    assert isinstance(load_recipe(path, {"data.root": "a", "schedule.max_steps": 1, "run.output_dir": "b"}), Recipe)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from unisegment.training.settings import RecipeError, check, construct, dotted_keys, merge, parse_yaml, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    power: float
+    cylinders: int = 4
+    fuel: Literal["no", "diesel"] = "diesel"
+
+    def __post_init__(self):
+        if self.power < 0:
+            raise ValueError(f"power must not be negative, got {self.power}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Car:
+    engine: Engine
+    name: str | None = None
+    is_new: bool = True
+    seats: tuple[int, ...] = (2, 3)
+    size: tuple[int, int] | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def read(text):
+    return construct(Car, check(Car, parse_yaml(text, "car.yaml"), "car.yaml"), "car.yaml")
+
+
+def test_a_section_becomes_its_dataclass():
+    car = read("{engine: {power: 70}, seats: [2, 2], size: [5, 7], extras: {radio: {bands: [1]}}}")
+    assert car == Car(engine=Engine(power=70.0), seats=(2, 2), size=(5, 7), extras={"radio": {"bands": [1]}})
+    assert isinstance(car.engine.power, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("no", "no"), ("on", "on"), ("true", True), ("1e-4", 1e-4), ("-2.5E+3", -2500.0), (".5", 0.5), ("7", 7)],
+)
+def test_words_and_numbers_are_those_of_yaml_1_2(text, value):
+    parsed = parse_yaml(text, "here")
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_whole_numbers_may_be_written_with_an_exponent():
+    assert read("{engine: {power: 1, cylinders: 1e1}}").engine.cylinders == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{engine: {power: fast}}", "car.yaml: engine.power must be a number, got 'fast'."),
+        ("{engine: {power: true}}", "car.yaml: engine.power must be a number, got True."),
+        ("{engine: {power: 1, cylinders: 2.5}}", "car.yaml: engine.cylinders must be a whole number, got 2.5."),
+        ("{engine: {power: 1, cylinders: .inf}}", "car.yaml: engine.cylinders must be a whole number, got inf."),
+        ("{engine: {power: 1, fuel: hay}}", "car.yaml: engine.fuel must be one of no, diesel, got 'hay'."),
+        ("{engine: {power: -1}}", "car.yaml: engine: power must not be negative, got -1.0."),
+        ("{engine: 3}", "car.yaml: engine is a section with keys, got 3."),
+        ("{engine: {cylinders: 3}}", "car.yaml: engine.power is not set"),
+        ("{name: 3}", "car.yaml: name must be a text or null, got 3."),
+        ("{is_new: 1}", "car.yaml: is_new must be true or false, got 1."),
+        ("{seats: [1, a]}", "car.yaml: seats must be a whole number, got 'a'."),
+        ("{size: [1]}", "car.yaml: size must be a list of 2 values, each a whole number or null, got [1]."),
+        ("{extras: 1}", "car.yaml: extras must be a section with keys, got 1."),
+        ("{power: 1}", "car.yaml: there is no key 'power'. Did you mean 'engine.power'?"),
+        ("{engine: {cilinders: 1}}", "car.yaml: there is no key 'engine.cilinders'. Did you mean 'engine.cylinders'?"),
+        ("[1]", "car.yaml: a recipe is a section with keys, got [1]."),
+        ("{", "car.yaml: this is not YAML"),
+    ],
+)
+def test_errors_name_the_key_and_the_file(text, message):
+    with pytest.raises(RecipeError) as error:
+        read(text)
+    assert message in str(error.value)
+
+
+def test_merging_replaces_values_but_joins_sections_and_free_dicts():
+    base = {"engine": {"power": 1, "fuel": "no"}, "seats": [1], "extras": {"radio": {"a": 1}, "roof": 1}}
+    new = {"engine": {"power": 2}, "seats": [3, 4], "extras": {"radio": {"b": 2}}, "name": "x"}
+    assert merge(Car, base, new) == {
+        "engine": {"power": 2, "fuel": "no"},
+        "seats": [3, 4],
+        "extras": {"radio": {"b": 2}, "roof": 1},
+        "name": "x",
+    }
+    assert base["engine"]["power"] == 1
+
+
+def test_every_key_is_listed():
+    assert dotted_keys(Car) == [
+        *("engine.power", "engine.cylinders", "engine.fuel", "name", "is_new", "seats", "size", "extras"),
+    ]
+
+
+def test_plain_values_have_no_tuples():
+    assert plain({"a": (1, (2, 3)), "b": {"c": "text"}}) == {"a": [1, [2, 3]], "b": {"c": "text"}}

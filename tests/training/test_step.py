@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from unisegment.training.batches import MicroBatch
+from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
+
+SIZES = [(2, 3, 5), (7, 0, 1)]
+"""Segments of each image in two micro-batches."""
+
+
+class StandIn(nn.Module):
+    """Losses that depend on the denominators as those of the model do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+    def forward(self, values, class_labels, loss_denominators):
+        mask = (self.weight[0] * values).sum() / loss_denominators[0]
+        cross_entropy = (self.weight[1] * values).sum() / loss_denominators[1]
+        return SimpleNamespace(
+            loss=mask + cross_entropy, loss_dict={"loss_mask": mask, "loss_cross_entropy": cross_entropy}
+        )
+
+
+def batch(sizes, factor=1.0):
+    labels = [torch.zeros(size, dtype=torch.int64) for size in sizes]
+    values = torch.tensor([float(size) for size in sizes]) * factor
+    return MicroBatch({"values": values, "class_labels": labels}, [f"{size}.png" for size in sizes])
+
+
+def prepared(lr=0.125):
+    accelerator = Accelerator(cpu=True)
+    model = StandIn()
+    losses, optimizer = accelerator.prepare(LossOnly(model), torch.optim.SGD(model.parameters(), lr=lr))
+    return accelerator, model, losses, optimizer
+
+
+def run(batches, clip_norm=0.0):
+    accelerator, model, losses, optimizer = prepared()
+    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
+    values = take_step(accelerator, losses, optimizer, batches, denominators, clip_norm)
+    return values, model.weight.detach()
+
+
+def test_denominators_are_those_of_the_whole_batch():
+    accelerator = Accelerator(cpu=True)
+    denominators = step_denominators(accelerator, [batch(sizes) for sizes in SIZES], 11, 0.1, "global")
+    assert [value.tolist() for value in denominators] == [pytest.approx([18, 18 + 0.1 * (66 - 18)])] * 2
+
+
+def test_the_original_s_class_term_is_the_mean_over_micro_batches():
+    accelerator = Accelerator(cpu=True)
+    denominators = step_denominators(accelerator, [batch(sizes) for sizes in SIZES], 11, 0.1, "rank")
+    expected = [[18, 2 * (10 + 0.1 * 23)], [18, 2 * (8 + 0.1 * 25)]]
+    assert [value.tolist() for value in denominators] == [pytest.approx(row) for row in expected]
+
+
+def test_micro_batches_equal_one_batch():
+    values, weight = run([batch(sizes) for sizes in SIZES])
+    whole_values, whole_weight = run([batch(SIZES[0] + SIZES[1])])
+    assert values == pytest.approx(whole_values, rel=1e-6)
+    torch.testing.assert_close(weight, whole_weight)
+    assert values["loss"] == pytest.approx(2 * 18 / 18 - 18 / 22.8)
+    assert values["gradient_norm"] == pytest.approx(math.hypot(1, 18 / 22.8))
+    assert weight.tolist() == pytest.approx([2 - 0.125, -1 - 0.125 * 18 / 22.8])
+
+
+def test_the_gradient_is_clipped_as_a_whole():
+    values, weight = run([batch(sizes) for sizes in SIZES], clip_norm=0.5)
+    norm = math.hypot(1, 18 / 22.8)
+    assert values["gradient_norm"] == pytest.approx(norm)
+    assert weight.tolist() == pytest.approx([2 - 0.0625 / norm, -1 - 0.0625 * 18 / 22.8 / norm], rel=1e-5)
+
+
+def test_a_loss_that_is_not_a_number_names_the_images():
+    with pytest.raises(NonFiniteLossError, match=r"for the images 7\.png, 0\.png, 1\.png\. "):
+        run([batch(SIZES[0]), batch(SIZES[1], factor=math.nan)])

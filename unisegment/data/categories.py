@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which labels of the well-known data sets are things and which are stuff.
+
+Each table maps the name of a label to True for a thing and to False for stuff, in the order of the labels.
+"""
+
+import re
+from collections.abc import Mapping
+
+# Labels whose first name in Mask2Former's own table is another one than in SceneParse150.
+_ADE20K_ALIASES = {
+    "window": "windowpane",
+    "tub": "bathtub",
+    "rail": "railing",
+    "street lamp": "streetlight",
+    "tv": "television receiver",
+    "plane": "airplane",
+    "clothes": "apparel",
+    "pool": "swimming pool",
+    "falls": "waterfall",
+    "trash can": "ashcan",
+}
+
+
+def stuff_label_ids(id2label: Mapping[int, str]) -> list[int] | None:
+    """Return which labels are stuff when the names are those of COCO, ADE20K, Cityscapes or Mapillary Vistas.
+
+    A part of a data set will do, such as its things alone. Case, `_`, `-`, the endings `-merged`, `-other` and
+    `-stuff`, and everything behind a comma are of no account.
+
+    Args:
+        id2label: Name of each label.
+
+    Returns:
+        The labels that are stuff, or None when no data set has all the names, or when those that have them disagree.
+    """
+    names = {label: _normalized(name) for label, name in id2label.items()}
+    tables = [table for table in _KNOWN_TABLES if names and table.keys() >= set(names.values())]
+    answers = [[label for label, name in names.items() if not table[name]] for table in tables]
+    return answers[0] if answers and all(answer == answers[0] for answer in answers) else None
+
+
+def _normalized(name: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", " ", name.lower().split(",")[0]).strip()
+    return re.sub(r"( (other|merged|stuff))+$", "", words)
+
+
+def _table(names: str) -> dict[str, bool]:
+    # Names are separated by semicolons; ~ marks stuff.
+    return {name.strip().removeprefix("~"): not name.strip().startswith("~") for name in names.split(";")}
+
+
+COCO_PANOPTIC = _table(
+    """
+    person; bicycle; car; motorcycle; airplane; bus; train; truck; boat; traffic light; fire hydrant; stop sign;
+    parking meter; bench; bird; cat; dog; horse; sheep; cow; elephant; bear; zebra; giraffe; backpack; umbrella;
+    handbag; tie; suitcase; frisbee; skis; snowboard; sports ball; kite; baseball bat; baseball glove; skateboard;
+    surfboard; tennis racket; bottle; wine glass; cup; fork; knife; spoon; bowl; banana; apple; sandwich; orange;
+    broccoli; carrot; hot dog; pizza; donut; cake; chair; couch; potted plant; bed; dining table; toilet; tv;
+    laptop; mouse; remote; keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock; vase;
+    scissors; teddy bear; hair drier; toothbrush; ~banner; ~blanket; ~bridge; ~cardboard; ~counter; ~curtain;
+    ~door-stuff; ~floor-wood; ~flower; ~fruit; ~gravel; ~house; ~light; ~mirror-stuff; ~net; ~pillow; ~platform;
+    ~playingfield; ~railroad; ~river; ~road; ~roof; ~sand; ~sea; ~shelf; ~snow; ~stairs; ~tent; ~towel;
+    ~wall-brick; ~wall-stone; ~wall-tile; ~wall-wood; ~water-other; ~window-blind; ~window-other; ~tree-merged;
+    ~fence-merged; ~ceiling-merged; ~sky-other-merged; ~cabinet-merged; ~table-merged; ~floor-other-merged;
+    ~pavement-merged; ~mountain-merged; ~grass-merged; ~dirt-merged; ~paper-merged; ~food-other-merged;
+    ~building-other-merged; ~rock-merged; ~wall-other-merged; ~rug-merged
+    """
+)
+"""Names and order of panoptic COCO's 133 labels, things first.
+
+Source:
+    detectron2 (Apache-2.0), builtin_meta.py.
+"""
+
+ADE20K = _table(
+    """
+    ~wall; ~building; ~sky; ~floor; ~tree; ~ceiling; ~road; bed; windowpane; ~grass; cabinet; ~sidewalk; person;
+    ~earth; door; table; ~mountain; ~plant; curtain; chair; car; ~water; painting; sofa; shelf; ~house; ~sea;
+    mirror; ~rug; ~field; armchair; seat; fence; desk; ~rock; wardrobe; lamp; bathtub; railing; cushion; ~base;
+    box; column; signboard; chest of drawers; counter; ~sand; sink; ~skyscraper; fireplace; refrigerator;
+    ~grandstand; ~path; stairs; ~runway; case; pool table; pillow; screen door; ~stairway; ~river; ~bridge;
+    bookcase; ~blind; coffee table; toilet; flower; book; ~hill; bench; countertop; stove; palm; kitchen island;
+    computer; swivel chair; boat; ~bar; arcade machine; ~hovel; bus; towel; light; truck; ~tower; chandelier;
+    awning; streetlight; booth; television receiver; airplane; ~dirt track; apparel; pole; ~land; bannister;
+    ~escalator; ottoman; bottle; ~buffet; ~poster; ~stage; van; ship; fountain; ~conveyer belt; ~canopy; washer;
+    plaything; ~swimming pool; stool; barrel; basket; ~waterfall; ~tent; bag; minibike; ~cradle; oven; ball; food;
+    step; ~tank; trade name; microwave; pot; animal; bicycle; ~lake; dishwasher; screen; ~blanket; sculpture;
+    hood; sconce; vase; traffic light; tray; ashcan; fan; ~pier; ~crt screen; plate; monitor; bulletin board;
+    ~shower; radiator; glass; clock; flag
+    """
+)
+"""Names and order of SceneParse150, as in checkpoints on the Hub.
+
+Source:
+    Mask2Former (MIT), register_ade20k_panoptic.py for things and stuff.
+"""
+
+CITYSCAPES = _table(
+    """
+    ~road; ~sidewalk; ~building; ~wall; ~fence; ~pole; ~traffic light; ~traffic sign; ~vegetation; ~terrain; ~sky;
+    person; rider; car; truck; bus; train; motorcycle; bicycle
+    """
+)
+"""The 19 labels that are judged, in the order of their training ids.
+
+Source:
+    cityscapesScripts, as in detectron2 (Apache-2.0), builtin_meta.py.
+"""
+
+MAPILLARY_VISTAS = _table(
+    """
+    Bird; Ground Animal; ~Curb; ~Fence; ~Guard Rail; ~Barrier; ~Wall; ~Bike Lane; Crosswalk - Plain; ~Curb Cut;
+    ~Parking; ~Pedestrian Area; ~Rail Track; ~Road; ~Service Lane; ~Sidewalk; ~Bridge; ~Building; ~Tunnel; Person;
+    Bicyclist; Motorcyclist; Other Rider; Lane Marking - Crosswalk; ~Lane Marking - General; ~Mountain; ~Sand;
+    ~Sky; ~Snow; ~Terrain; ~Vegetation; ~Water; Banner; Bench; Bike Rack; Billboard; Catch Basin; CCTV Camera;
+    Fire Hydrant; Junction Box; Mailbox; Manhole; Phone Booth; ~Pothole; Street Light; Pole; Traffic Sign Frame;
+    Utility Pole; Traffic Light; Traffic Sign (Back); Traffic Sign (Front); Trash Can; Bicycle; Boat; Bus; Car;
+    Caravan; Motorcycle; ~On Rails; Other Vehicle; Trailer; Truck; Wheeled Slow; ~Car Mount; ~Ego Vehicle
+    """
+)
+"""The 65 labels of version 1.2 that are judged.
+
+Source:
+    Mask2Former (MIT), register_mapillary_vistas_panoptic.py.
+"""
+
+_KNOWN_TABLES = [
+    {_normalized(name): is_thing for name, is_thing in table.items()}
+    for table in (
+        COCO_PANOPTIC,
+        ADE20K | {alias: ADE20K[name] for alias, name in _ADE20K_ALIASES.items()},
+        CITYSCAPES,
+        MAPILLARY_VISTAS,
+    )
+]

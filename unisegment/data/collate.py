@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotated images of any size in, one training batch out.
+
+The images of a batch are laid at the top left of a common canvas: pixel values beyond an image are 0 after
+normalisation, target pixels beyond it are void.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from unisegment.structures import Sample, SegmentationTarget
+from unisegment.types import Size
+
+
+def normalize_image(
+    image: UInt8[np.ndarray, "h w 3"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    rescale_factor: float = 1 / 255,
+) -> Float[Tensor, "3 h w"]:
+    """Return the image in float32, every channel shifted by its mean and divided by its standard deviation.
+
+    Args:
+        image: Red, green and blue, 0 to 255.
+        mean: Mean of each channel after rescaling, for colours usually in [0, 1].
+        std: Standard deviation of each channel after rescaling, above 0.
+        rescale_factor: What the image is multiplied by before `mean` and `std` apply.
+    """
+    pixels = torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
+    # Mean and deviation are brought to the scale of the pixels, as in the original code, which saves a pass.
+    mean_of_pixels, std_of_pixels = torch.tensor([mean, std], dtype=torch.float64).div(rescale_factor).float()
+    return pixels.sub_(mean_of_pixels[:, None, None]).div_(std_of_pixels[:, None, None])
+
+
+def padded_size(sizes: Iterable[Size], size_divisor: int) -> Size:
+    """Return the smallest canvas that holds all sizes and whose sides are multiples of `size_divisor`."""
+    heights, widths = zip(*sizes, strict=True)
+    return _round_up(max(heights), size_divisor), _round_up(max(widths), size_divisor)
+
+
+def _round_up(length: int, divisor: int) -> int:
+    return -(-length // divisor) * divisor
+
+
+def pad_images(
+    images: Sequence[Float[Tensor, "c _ _"]], size: Size
+) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b h w"]]:
+    """Lay every image at the top left of a canvas of 0.0.
+
+    Args:
+        images: Normalised images; each may have its own size.
+        size: Height and width of the canvas.
+
+    Returns:
+        The canvases, and a mask that is 1 where a canvas shows its image and 0 where it is padding.
+
+    Raises:
+        ValueError: When an image does not fit.
+    """
+    canvas = images[0].new_zeros(len(images), images[0].shape[0], *size)
+    pixel_mask = torch.zeros(len(images), *size, dtype=torch.int64, device=canvas.device)
+    for index, image in enumerate(images):
+        height, width = image.shape[-2:]
+        _check_fits((height, width), size)
+        canvas[index, :, :height, :width] = image
+        pixel_mask[index, :height, :width] = 1
+    return canvas, pixel_mask
+
+
+def pad_target(target: SegmentationTarget, size: Size) -> SegmentationTarget:
+    """Extend the target with void at the bottom and at the right.
+
+    Raises:
+        ValueError: When the target is larger than `size`.
+    """
+    height, width = target.size
+    _check_fits((height, width), size)
+    padding = (0, size[1] - width, 0, size[0] - height)
+    if target.masks is not None:
+        return replace(target, masks=F.pad(target.masks, padding, value=False))
+    assert target.id_map is not None
+    assert target.segment_ids is not None
+    used_ids = set(target.segment_ids.tolist())
+    void_id = next(number for number in range(len(used_ids) + 1) if number not in used_ids)
+    return replace(target, id_map=F.pad(target.id_map, padding, value=void_id))
+
+
+def _check_fits(inner: Size, outer: Size) -> None:
+    if inner[0] > outer[0] or inner[1] > outer[1]:
+        raise ValueError(f"Cannot pad {inner[0]}x{inner[1]} (height x width) to the smaller {outer[0]}x{outer[1]}.")
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Make a training batch of samples; crowd segments are left out.
+
+    Args:
+        mean: Mean of red, green and blue, in [0, 1].
+        std: Standard deviation of red, green and blue, for values in [0, 1].
+        size_divisor: Height and width of the batch become a multiple of it.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    size_divisor: int = 32
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Return what the model's `forward` takes.
+
+        Returns:
+            `pixel_values` (b 3 h w), `pixel_mask` (b h w), `mask_labels` (a target of size h w for each image) and
+            `class_labels` (the label of each segment of each image).
+
+        Raises:
+            ValueError: When a sample is empty, or its target has another size than its image.
+        """
+        for sample in samples:
+            _check_sample(sample)
+        size = padded_size([sample.target.size for sample in samples], self.size_divisor)
+        images = [normalize_image(sample.image, self.mean, self.std) for sample in samples]
+        pixel_values, pixel_mask = pad_images(images, size)
+        targets = [pad_target(sample.target.select(~sample.target.is_crowd), size) for sample in samples]
+        return {
+            "pixel_values": pixel_values,
+            "pixel_mask": pixel_mask,
+            "mask_labels": targets,
+            "class_labels": [target.labels for target in targets],
+        }
+
+
+def _check_sample(sample: Sample) -> None:
+    height, width = sample.image.shape[:2]
+    if height == 0 or width == 0:
+        raise ValueError(f"{sample.file_name}: the image is empty ({height}x{width}, height x width).")
+    if sample.target.size != (height, width):
+        target_height, target_width = sample.target.size
+        raise ValueError(
+            f"{sample.file_name}: the image is {height}x{width} (height x width), but its target is "
+            f"{target_height}x{target_width}. Transform both together."
+        )

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images and annotations in, the model's input out; the model's output in, predictions out.
+
+Keywords, files and results are those of transformers' Mask2Former image processor. Axes: see `unisegment.types`;
+h w are the canvas, on which all images of a batch lie at the top left.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, load_image
+from transformers.utils import TensorType
+
+from unisegment.data.annotation_reading import check_target, target_from_map, without_vanished
+from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
+from unisegment.data.image_reading import as_list, has_unit_range, read_image
+from unisegment.data.transforms import resize_image, resize_target, shortest_edge_size
+from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
+from unisegment.ops.masks import encode_rle
+from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
+from unisegment.postprocessing.resize import MASK_STRIDE
+from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+from unisegment.types import Size
+
+
+class UniSegmentImageProcessor(ImageProcessorFiles):
+    """Prepare images and annotations for the model, and read predictions from its output.
+
+    Images are resized with anti-aliasing, normalised and padded with 0 at the bottom and at the right to a common
+    canvas; nothing is stretched to fit it. Every keyword can also be given to a single call.
+
+    Args:
+        do_resize: Resize the images.
+        size: `shortest_edge` and, as an upper limit, `longest_edge` in pixels keep the proportions of an image;
+            `height` and `width` do not. A number means `shortest_edge`, a pair (height, width).
+        size_divisor: Height and width of the canvas are multiples of it; itself a multiple of 4, the stride of masks.
+        resample: Pillow's filter.
+        do_rescale: Multiply the values 0 to 255 by `rescale_factor`. Otherwise they stay 0 to 255, except those of
+            images given as floats in [0, 1], which stay in [0, 1].
+        rescale_factor: See `do_rescale`.
+        do_normalize: Subtract `image_mean` and divide by `image_std`.
+        image_mean: Mean of red, green and blue after rescaling; None means ImageNet's.
+        image_std: Standard deviation of red, green and blue after rescaling; None means ImageNet's.
+        ignore_index: Number in segmentation maps of pixels that belong to no segment.
+        do_reduce_labels: Let 0 in segmentation maps mean no segment, and every other label be one less.
+        num_labels: Number of labels, to check those of annotations; None means that they are not checked.
+        pad_size: Height and width of the canvas; None means the smallest one for the images of a call.
+        stuff_label_ids: Labels that are stuff: panoptic results have at most one segment of each. None means unknown,
+            [] that all are things.
+        stock: Further keys of preprocessor_config.json files of MaskFormer and Mask2Former.
+
+    Raises:
+        TypeError: When a keyword is unknown; names the nearest one.
+        ValueError: When a value makes no sense.
+    """
+
+    model_input_names: ClassVar[list[str]] = ["pixel_values", "pixel_mask"]
+
+    def __init__(
+        self,
+        *,
+        do_resize: bool = True,
+        size: dict[str, int] | int | Sequence[int] | None = None,
+        size_divisor: int = 32,
+        resample: int = Image.Resampling.BILINEAR,
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
+        image_mean: Sequence[float] | None = None,
+        image_std: Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        do_reduce_labels: bool = False,
+        num_labels: int | None = None,
+        pad_size: dict[str, int] | Sequence[int] | None = None,
+        stuff_label_ids: Collection[int] | None = None,
+        **stock: Any,
+    ) -> None:
+        super().__init__()
+        self.check_stock_keys(stock)
+        self.do_resize = do_resize
+        self.size = _size_dict(800 if size is None else size, stock.get("max_size") or 1333)
+        # Old files say 0 where nothing is to be rounded, but the network needs a multiple of its coarsest stride.
+        self.size_divisor = stock.get("size_divisibility", size_divisor) or 32
+        self.resample = int(Image.Resampling(resample))
+        self.do_rescale = do_rescale
+        self.rescale_factor = rescale_factor
+        self.do_normalize = do_normalize
+        self.image_mean = list(IMAGENET_DEFAULT_MEAN if image_mean is None else image_mean)
+        self.image_std = list(IMAGENET_DEFAULT_STD if image_std is None else image_std)
+        self.ignore_index = ignore_index
+        self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
+        self.num_labels = num_labels
+        self.pad_size = None if pad_size is None else _size_dict(pad_size, longest_edge=0)
+        self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
+        self._check()
+
+    def _check(self) -> None:
+        if self.size_divisor < 1 or self.size_divisor % MASK_STRIDE:
+            raise ValueError(f"size_divisor must be a multiple of {MASK_STRIDE}, got {self.size_divisor}.")
+        if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
+            raise ValueError(
+                "image_mean and image_std must have one number for each of red, green and blue, the latter above 0, "
+                f"got {self.image_mean} and {self.image_std}."
+            )
+        if self.pad_size is not None and "height" not in self.pad_size:
+            raise ValueError(f"pad_size must be `height` and `width`, got {self.pad_size}.")
+        if self.rescale_factor <= 0:
+            raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}.")
+
+    def preprocess(
+        self,
+        images: Any,
+        segmentation_maps: Any = None,
+        instance_id_to_semantic_id: Mapping[int, int] | Sequence[Mapping[int, int] | None] | None = None,
+        segmentation_targets: SegmentationTarget | Sequence[SegmentationTarget] | None = None,
+        return_tensors: str | TensorType | None = "pt",
+        input_data_format: str | None = None,
+        **overrides: Any,
+    ) -> BatchFeature:
+        """Prepare images and, for training, their annotations.
+
+        Args:
+            images: One image or a list: Pillow images, numpy arrays, torch tensors, files, addresses; see
+                `unisegment.data.image_reading.read_image`. One array may hold a batch of equal size.
+            segmentation_maps: For each image a map (height, width) of ids: of segments where
+                `instance_id_to_semantic_id` says their labels, else of labels. Ids that vanish when the map is resized
+                are left out; the others give segments in ascending order.
+            instance_id_to_semantic_id: Label of each segment id, for all images or for each one.
+            segmentation_targets: For each image a target; crowd segments are left out, all others kept in their order.
+            return_tensors: "pt", "np", or None for lists of arrays.
+            input_data_format: "channels_first" or "channels_last" where the shape of an array leaves it open.
+            overrides: Keywords of the constructor, for this call.
+
+        Returns:
+            `pixel_values` (b 3 h w, float32) and `pixel_mask` (b h w, int64, 1 on the image and 0 on padding); with
+            annotations also `mask_labels`, a list of (n h w) bool masks, False on padding, and `class_labels`, a list
+            of (n) int64 labels.
+
+        Raises:
+            TypeError: When a keyword is unknown.
+            ValueError: When an image or its annotation cannot be used; says which one and why.
+        """
+        if overrides:
+            return type(self)(**(self.settings() | overrides)).preprocess(
+                images, segmentation_maps, instance_id_to_semantic_id, segmentation_targets, return_tensors,
+                input_data_format,
+            )  # fmt: skip
+        images = as_list(images, ndim=3)
+        if not images:
+            raise ValueError("images is empty; give at least one image.")
+        # Texts are addresses, paths or base64, as everywhere in transformers.
+        images = _each(images, lambda image: load_image(image) if isinstance(image, str) else image)
+        arrays = _each(images, lambda image: read_image(image, input_data_format))
+        targets = segmentation_targets
+        if segmentation_maps is not None:
+            targets = self._targets_from_maps(segmentation_maps, instance_id_to_semantic_id, arrays, targets)
+        sizes = [self._resized(array.shape[:2]) for array in arrays]
+        canvas = padded_size(sizes if self.pad_size is None else [_pair(self.pad_size)], self.size_divisor)
+        pixels = [
+            self._normalize(resize_image(array, size, Image.Resampling(self.resample)), image)
+            for image, array, size in zip(images, arrays, sizes, strict=True)
+        ]
+        data: dict[str, Any] = dict(zip(self.model_input_names, pad_images(pixels, canvas), strict=True))
+        if targets is not None:
+            targets = self._prepare_targets(targets, arrays, sizes, canvas)
+            if segmentation_maps is not None:
+                targets = [without_vanished(target) for target in targets]
+            data["mask_labels"] = [target.binary_masks() for target in targets]
+            data["class_labels"] = [target.labels for target in targets]
+        return BatchFeature(_converted(data, return_tensors))
+
+    def _resized(self, size: Size) -> Size:
+        if not self.do_resize:
+            return size
+        if "height" in self.size:
+            return _pair(self.size)
+        return shortest_edge_size(size, self.size["shortest_edge"], self.size["longest_edge"])
+
+    def _normalize(self, resized: UInt8[np.ndarray, "h w 3"], image: Any) -> Float[Tensor, "3 h w"]:
+        factor = self.rescale_factor if self.do_rescale else 1 / 255 if has_unit_range(image) else 1.0
+        if not self.do_normalize:
+            return normalize_image(resized, [0.0] * 3, [1.0] * 3, factor)
+        return normalize_image(resized, self.image_mean, self.image_std, factor)
+
+    def _targets_from_maps(
+        self, segment_maps: Any, label_of_id: Any, arrays: list[np.ndarray], targets: Any
+    ) -> list[SegmentationTarget]:
+        if targets is not None:
+            raise ValueError("Give segmentation_maps or segmentation_targets, not both.")
+        maps = as_list(segment_maps, ndim=2 if len(arrays) > 1 else 3)
+        labels = label_of_id if isinstance(label_of_id, list | tuple) else [label_of_id] * len(maps)
+        _check_count("segmentation_maps", maps, arrays)
+        _check_count("instance_id_to_semantic_id", labels, arrays)
+        return _each(
+            list(zip(maps, labels, strict=True)),
+            lambda pair: target_from_map(*pair, ignore_index=self.ignore_index, do_reduce_labels=self.do_reduce_labels),
+        )
+
+    def _prepare_targets(
+        self, targets: Any, arrays: list[np.ndarray], sizes: list[Size], canvas: Size
+    ) -> list[SegmentationTarget]:
+        targets = as_list(targets, ndim=0)
+        _check_count("segmentation_targets", targets, arrays)
+        targets = [target.select(~target.is_crowd) for target in targets]
+        _each(
+            list(zip(targets, arrays, strict=True)),
+            lambda pair: check_target(pair[0], pair[1].shape[:2], self.num_labels),
+        )
+        return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[SemanticPrediction]:
+        """Give every pixel a label; see `unisegment.postprocessing.semantic_predictions`.
+
+        Args:
+            outputs: What the model returned: `class_queries_logits`, `masks_queries_logits` and, where images do not
+                fill the canvas, `image_sizes`.
+            target_sizes: Height and width of each result, usually of the original images.
+            return_segmentation_scores: Keep the scores of all classes.
+        """
+        return semantic_predictions(
+            *_logits_and_sizes(outputs), target_sizes, return_segmentation_scores=return_segmentation_scores
+        )
+
+    def post_process_instance_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float | None = None,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        return_coco_annotation: bool = False,
+        return_binary_maps: bool = False,
+        top_k: int = 100,
+    ) -> list[InstancePrediction] | list[dict[str, Any]]:
+        """Find objects, the best first; see `unisegment.postprocessing.instance_predictions`.
+
+        Args:
+            outputs: As for `post_process_semantic_segmentation`.
+            threshold: Score that an object must exceed; 0.0 for evaluation.
+            mask_threshold: Mask probability that a pixel must exceed.
+            overlap_mask_area_threshold: Visible share that an object must have; None keeps all.
+            target_sizes: Height and width of each result, usually of the original images.
+            return_coco_annotation: Return a dict an image, with COCO's run lengths of each object in `segmentation`.
+            return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`.
+            top_k: Pairs of a query and a class that are looked at.
+
+        Raises:
+            ValueError: When both forms are asked for.
+        """
+        if return_coco_annotation and return_binary_maps:
+            raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
+        predictions = instance_predictions(
+            *_logits_and_sizes(outputs),
+            target_sizes,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+            top_k=top_k,
+        )
+        if not return_coco_annotation and not return_binary_maps:
+            return predictions
+        return [
+            {
+                "segmentation": encode_rle(prediction.masks) if return_coco_annotation else prediction.masks,
+                "segments_info": prediction.segments_info,
+            }
+            for prediction in predictions
+        ]
+
+    def post_process_panoptic_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.8,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+        label_ids_to_fuse: Collection[int] | None = None,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    ) -> list[PanopticPrediction]:
+        """Give every pixel to one segment or to none; see `unisegment.postprocessing.panoptic_predictions`.
+
+        Args:
+            outputs: As for `post_process_semantic_segmentation`.
+            threshold: Class probability that a query must exceed.
+            mask_threshold: Mask probability that a pixel must reach.
+            overlap_mask_area_threshold: Share of its mask that a query must keep.
+            label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
+            target_sizes: Height and width of each result, usually of the original images.
+        """
+        stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
+        if stuff is None:
+            _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
+        return panoptic_predictions(
+            *_logits_and_sizes(outputs),
+            target_sizes,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+            label_ids_to_fuse=stuff or (),
+        )
+
+
+def _size_dict(size: Any, longest_edge: int) -> dict[str, int]:
+    if isinstance(size, int):
+        size = {"shortest_edge": size}
+    elif isinstance(size, list | tuple) and len(size) == 2:
+        size = {"height": size[0], "width": size[1]}
+    given = (
+        {} if isinstance(size, list | tuple) else {key: side for key, side in dict(size).items() if side is not None}
+    )
+    named = {"longest_edge": longest_edge} | given if "shortest_edge" in given else given
+    if set(named) not in ({"shortest_edge", "longest_edge"}, {"height", "width"}) or min(named.values()) < 1:
+        raise ValueError(
+            "A size must be `shortest_edge` with or without `longest_edge`, or `height` and `width`, each at least 1, "
+            f"got {size}."
+        )
+    return {key: int(side) for key, side in named.items()}
+
+
+def _pair(fixed_size: dict[str, int]) -> Size:
+    return fixed_size["height"], fixed_size["width"]
+
+
+def _each(items: list[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """Apply a function to what belongs to each image; its errors say which image it was."""
+    results = []
+    for index, item in enumerate(items):
+        try:
+            results.append(function(item))
+        except ValueError as error:
+            raise ValueError(f"Image {index}: {error}") from error
+    return results
+
+
+def _check_count(name: str, items: Sequence[Any], images: Sequence[Any]) -> None:
+    if len(items) != len(images):
+        raise ValueError(f"{name} must have one entry for each of the {len(images)} images, got {len(items)}.")
+
+
+def _converted(data: dict[str, Any], return_tensors: str | TensorType | None) -> dict[str, Any]:
+    if return_tensors is not None and TensorType(return_tensors) is TensorType.PYTORCH:
+        return data
+    if return_tensors is not None and TensorType(return_tensors) is not TensorType.NUMPY:
+        raise ValueError(f"return_tensors must be 'pt', 'np' or None, got {return_tensors!r}.")
+    return {
+        key: value.numpy() if isinstance(value, Tensor) and return_tensors else [item.numpy() for item in value]
+        for key, value in data.items()
+    }
+
+
+def _logits_and_sizes(outputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    return outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+
+
+@cache
+def _say_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of an image processor: preprocessor_config.json in our own layout or that of stock transformers."""
+
+import difflib
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import Mask2FormerImageProcessorPil
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import cached_file
+
+from unisegment.data.categories import stuff_label_ids as recognise_stuff
+
+_KEYS_WITHOUT_EFFECT = frozenset(
+    """
+    _max_size _processor_class _valid_kwargs_names _valid_processor_keys auto_map backend crop_size data_format
+    default_to_square device disable_grouping do_center_crop do_convert_rgb do_pad feature_extractor_type
+    image_processor_type input_data_format max_size processor_class return_tensors use_fast
+    """.split()
+)
+"""What stock files hold beside the keywords; `max_size` counts where `size` leaves the long side open."""
+
+_RENAMED_KEYS = {"reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
+
+_HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+class ImageProcessorFiles(BaseImageProcessor):
+    """An image processor that is stored as the keywords of its constructor, each of which is also an attribute."""
+
+    @classmethod
+    def keywords(cls) -> list[str]:
+        """Return the names of the keywords."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+    @classmethod
+    def check_stock_keys(cls, stock: Mapping[str, Any]) -> None:
+        """Raise a TypeError for a key that neither we nor stock files of MaskFormer and Mask2Former know."""
+        for key in stock:
+            if key not in _KEYS_WITHOUT_EFFECT and key not in _RENAMED_KEYS:
+                nearest = difflib.get_close_matches(key, cls.keywords(), n=1, cutoff=0.0)[0]
+                raise TypeError(f"{key!r} is not a keyword of {cls.__name__}. The nearest valid one is {nearest!r}.")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keywords that make an equal processor."""
+        return {name: getattr(self, name) for name in self.keywords()}
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a processor of what a file holds and of keywords, which go first.
+
+        Args:
+            image_processor_dict: Content of a preprocessor_config.json.
+            kwargs: Keywords of the constructor, and `return_unused_kwargs` to get the other ones back.
+
+        Raises:
+            TypeError: When a keyword is unknown and not wanted back.
+        """
+        wants_unused = kwargs.pop("return_unused_kwargs", False)
+        unused = {key: value for key, value in kwargs.items() if wants_unused and key not in cls.keywords()}
+        used = {key: value for key, value in kwargs.items() if key not in unused}
+        renamed = {_RENAMED_KEYS.get(key, key): value for key, value in image_processor_dict.items()}
+        processor = cls(**(renamed | used))
+        return (processor, unused) if wants_unused else processor
+
+    @classmethod
+    def get_image_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read preprocessor_config.json, and what is stuff from the names in config.json where it does not say so.
+
+        Args:
+            pretrained_model_name_or_path: A folder, a file or an id on the Hub.
+            kwargs: How to reach the Hub, and keywords of the constructor.
+
+        Returns:
+            What the file holds, and the keywords of the constructor.
+        """
+        content, keywords = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if content.get("stuff_label_ids") is None:
+            hub = {key: value for key, value in kwargs.items() if key in _HUB_KEYS}
+            content = content | {"stuff_label_ids": recognise_stuff(_label_names(pretrained_model_name_or_path, hub))}
+        if kwargs.get("_from_pipeline") is not None:
+            # A pipeline hands the keywords of the model to its processor, too.
+            keywords = {key: value for key, value in keywords.items() if key in cls.keywords()}
+        return content, keywords
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        push_to_hub: bool = False,
+        *,
+        format: Literal["unisegment", "transformers"] = "unisegment",
+        **kwargs: Any,
+    ) -> list[str]:
+        """Write preprocessor_config.json.
+
+        Args:
+            save_directory: Folder, made when it is missing.
+            push_to_hub: Upload it as well.
+            format: "unisegment", or "transformers" for a file that plain transformers loads, as Mask2Former's.
+            kwargs: As in transformers.
+
+        Returns:
+            The file that was written.
+        """
+        if _is_ours(format):
+            return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        return self._as_stock().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def push_to_hub(
+        self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
+    ) -> Any:
+        """Upload preprocessor_config.json; see `save_pretrained` for `format`, and transformers for the rest."""
+        return (super() if _is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
+
+    def _as_stock(self) -> Any:
+        # It keeps and writes the keywords that it does not know, here `stuff_label_ids`.
+        return Mask2FormerImageProcessorPil(**self.settings())
+
+
+def _label_names(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[int, str]:
+    """Return the names in the config.json beside a preprocessor_config.json; none when there is no such file."""
+    folder = os.path.dirname(path) if os.path.isfile(path) else path
+    file = cached_file(
+        folder,
+        "config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    names = {} if file is None else json.loads(Path(file).read_bytes()).get("id2label") or {}
+    return {int(label): name for label, name in names.items()}
+
+
+def _is_ours(format: str) -> bool:
+    if format not in ("unisegment", "transformers"):
+        raise ValueError(f"format must be 'unisegment' or 'transformers', got {format!r}.")
+    return format == "unisegment"

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class and mask logits of all queries in, one segment or void for every pixel out.
+
+Axes: b image, q query, k class (the last logit is "no object"), n kept query, h w mask grid or,
+where said, the wanted size.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor
+
+from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, check_share, frames_of_batch, logit, resize_queries
+from unisegment.structures import PanopticPrediction
+from unisegment.types import Size
+
+
+class _Rules(NamedTuple):
+    threshold: float
+    mask_threshold: float
+    overlap_mask_area_threshold: float
+    label_ids_to_fuse: frozenset[int]
+    max_elements: int
+
+
+@torch.no_grad()
+def panoptic_predictions(
+    class_queries_logits: Float[Tensor, "b q k"],
+    masks_queries_logits: Float[Tensor, "b q h w"],
+    image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    *,
+    threshold: float = 0.8,
+    mask_threshold: float = 0.5,
+    overlap_mask_area_threshold: float = 0.8,
+    label_ids_to_fuse: Collection[int] = (),
+    max_elements: int = MAX_ELEMENTS,
+) -> list[PanopticPrediction]:
+    """Give every pixel to one segment or to none.
+
+    Queries whose best class is "no object", or not surer than `threshold`, are left out. Every pixel goes to the
+    query with the highest product of class and mask probability, the first one of equals. Queries become segments
+    in their own order, unless too little of their mask is left; of a segment, pixels below `mask_threshold` are void.
+
+    Args:
+        class_queries_logits: Logits of the classes and, last, of "no object".
+        masks_queries_logits: Logits on a grid of stride 4 of the canvas.
+        image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
+        target_sizes: Height and width of each result; None means those of the image on the canvas.
+        threshold: Class probability, in [0, 1], that a query must exceed.
+        mask_threshold: Mask probability, in [0, 1], that a pixel must reach.
+        overlap_mask_area_threshold: Share, in [0, 1], that a query must keep: pixels where it is the best one over
+            pixels where it reaches `mask_threshold`.
+        label_ids_to_fuse: Labels of stuff: all queries of such a label make one segment. Each query must keep its
+            share by itself, and the score of the segment is that of the first one.
+        max_elements: Numbers to hold at a time, beside the result.
+
+    Raises:
+        ValueError: When shapes, counts or sizes do not fit together, or a threshold is not in [0, 1].
+
+    Source:
+        Mask2Former (arXiv:2112.01527), maskformer_model.py, panoptic_inference.
+    """
+    check_share("threshold", threshold)
+    check_share("mask_threshold", mask_threshold)
+    check_share("overlap_mask_area_threshold", overlap_mask_area_threshold)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    rules = _Rules(threshold, mask_threshold, overlap_mask_area_threshold, frozenset(label_ids_to_fuse), max_elements)
+    return [
+        _predict(class_logits, mask_logits, frame, rules)
+        for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+    ]
+
+
+def _predict(
+    class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame, rules: _Rules
+) -> PanopticPrediction:
+    scores, labels = class_logits.float().softmax(-1).max(-1)
+    no_object = class_logits.shape[-1] - 1
+    kept = ((labels != no_object) & (scores > rules.threshold)).nonzero()[:, 0]
+    if len(kept) == 0:
+        return PanopticPrediction(torch.zeros(frame.target_size, dtype=torch.int32, device=mask_logits.device), [])
+    pixels = _share_pixels(mask_logits[kept], scores[kept], frame, rules)
+    segment_ids, segments_info = _make_segments(
+        labels[kept].tolist(), scores[kept].tolist(), pixels.areas.tolist(), rules
+    )
+    id_of_query = torch.tensor(segment_ids, dtype=torch.int32, device=mask_logits.device)
+    return PanopticPrediction(id_of_query[pixels.owner] * pixels.is_inside, segments_info)
+
+
+class _Pixels(NamedTuple):
+    """Which kept query owns each pixel and reaches the mask threshold there, and for each query three areas.
+
+    The areas: of pixels it owns, of pixels where it reaches the threshold, and of pixels where both are true.
+    """
+
+    owner: Int[Tensor, "h w"]
+    is_inside: Bool[Tensor, "h w"]
+    areas: Int[Tensor, "n 3"]
+
+
+def _share_pixels(
+    mask_logits: Float[Tensor, "n _ _"], scores: Float32[Tensor, " n"], frame: Frame, rules: _Rules
+) -> _Pixels:
+    best = torch.full(frame.target_size, -1.0, device=mask_logits.device)
+    owner = torch.zeros_like(best, dtype=torch.int32)
+    is_inside = torch.zeros_like(best, dtype=torch.bool)
+    mask_areas = torch.zeros_like(scores, dtype=torch.int64)
+    mask_logit = logit(rules.mask_threshold)
+    for chunk, logits in resize_queries(mask_logits, frame, rules.max_elements):
+        masks = logits >= mask_logit
+        mask_areas[chunk] = masks.sum(dim=(1, 2))
+        weighted_probs = logits.sigmoid_().mul_(scores[chunk, None, None])
+        for query, (value, mask) in enumerate(zip(weighted_probs, masks, strict=True), start=chunk.start):
+            # Strictly better, so that of equals the first query owns the pixel.
+            is_better = value > best
+            torch.maximum(best, value, out=best)
+            owner.masked_fill_(is_better, query)
+            is_inside = torch.where(is_better, mask, is_inside)
+    num_queries = len(scores)
+    counts = torch.bincount((owner + num_queries * is_inside).flatten(), minlength=2 * num_queries)
+    owned_outside, owned_inside = counts.view(2, num_queries)
+    return _Pixels(owner, is_inside, torch.stack([owned_outside + owned_inside, mask_areas, owned_inside], dim=1))
+
+
+def _make_segments(
+    labels: list[int], scores: list[float], areas: list[list[int]], rules: _Rules
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Return the segment id of each query, 0 where it makes none, and the segments."""
+    segment_ids: list[int] = []
+    segments_info: list[dict[str, Any]] = []
+    fused_ids: dict[int, int] = {}
+    for label, score, (owned, mask_area, final_area) in zip(labels, scores, areas, strict=True):
+        if final_area == 0 or owned / mask_area < rules.overlap_mask_area_threshold:
+            segment_ids.append(0)
+            continue
+        segment_id = fused_ids.get(label, len(segments_info) + 1)
+        if label not in fused_ids:
+            segments_info.append({"id": segment_id, "label_id": label, "score": score})
+        if label in rules.label_ids_to_fuse:
+            fused_ids[label] = segment_id
+        segment_ids.append(segment_id)
+    return segment_ids, segments_info

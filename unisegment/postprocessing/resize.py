@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mask logits of the network in, mask logits of the original image out, a bounded piece at a time.
+
+The network sees an image on a canvas, padded at the bottom and at the right, and gives masks on a grid of stride 4.
+Logits are resized to the canvas, cropped to the image and resized to the wanted size, bilinearly both times; sigmoid
+and threshold come after. Axes: b image, q query, k class (the last logit is "no object"), h w mask grid or,
+where said, the wanted size.
+
+Source:
+    Mask2Former (arXiv:2112.01527), maskformer_model.py and detectron2's sem_seg_postprocess: the order of these steps.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from unisegment.types import Size
+
+MASK_STRIDE = 4
+"""Pixels of the canvas for one cell of the mask grid, in both directions."""
+
+MAX_ELEMENTS = 2**22
+"""Numbers that one piece may hold: small enough for the cache of a CPU, large enough to keep a GPU busy."""
+
+
+class Frame(NamedTuple):
+    """Where an image lies on the canvas and how large its result is to be.
+
+    Args:
+        image_size: Height and width of the image on the canvas, whose top left corner it takes.
+        target_size: Height and width of the result.
+    """
+
+    image_size: Size
+    target_size: Size
+
+
+def frames_of_batch(
+    class_queries_logits: Float[Tensor, "b q k"],
+    masks_queries_logits: Float[Tensor, "b q h w"],
+    image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None,
+    target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None,
+) -> list[Frame]:
+    """Return the frame of each image, after checks.
+
+    Args:
+        class_queries_logits: Only its shape counts.
+        masks_queries_logits: Only its shape counts.
+        image_sizes: Height and width of each image without padding, in pixels of the canvas; None means that the
+            images fill the canvas.
+        target_sizes: Height and width of each result; None means the size of the image without padding.
+
+    Raises:
+        ValueError: When shapes, counts or sizes do not fit together.
+    """
+    batch_size, canvas = _check_logits(class_queries_logits, masks_queries_logits)
+    images = [canvas] * batch_size if image_sizes is None else _size_list("image_sizes", image_sizes, batch_size)
+    for height, width in images:
+        if height > canvas[0] or width > canvas[1]:
+            raise ValueError(
+                f"image_sizes has {height}x{width} (height x width), but the masks cover a canvas of only "
+                f"{canvas[0]}x{canvas[1]}, {MASK_STRIDE} times the mask grid. Give the sizes after resizing, without "
+                "padding."
+            )
+    targets = images if target_sizes is None else _size_list("target_sizes", target_sizes, batch_size)
+    return [Frame(image, target) for image, target in zip(images, targets, strict=True)]
+
+
+def _check_logits(class_logits: Tensor, mask_logits: Tensor) -> tuple[int, Size]:
+    if class_logits.ndim != 3 or mask_logits.ndim != 4 or class_logits.shape[:2] != mask_logits.shape[:2]:
+        raise ValueError(
+            "Expected class_queries_logits (batch, queries, classes + 1) and masks_queries_logits (batch, queries, "
+            f"height, width) of the same batch and queries, got {tuple(class_logits.shape)} and "
+            f"{tuple(mask_logits.shape)}."
+        )
+    if class_logits.shape[-1] < 2 or 0 in mask_logits.shape[1:]:
+        raise ValueError(
+            "There must be a query, a class beside 'no object' and a pixel, got class_queries_logits "
+            f"{tuple(class_logits.shape)} and masks_queries_logits {tuple(mask_logits.shape)}."
+        )
+    height, width = mask_logits.shape[-2:]
+    return len(mask_logits), (height * MASK_STRIDE, width * MASK_STRIDE)
+
+
+def _size_list(name: str, sizes: Tensor | Sequence[Size], batch_size: int) -> list[Size]:
+    if len(sizes) != batch_size:
+        raise ValueError(f"{name} must have one (height, width) for each of the {batch_size} images, got {len(sizes)}.")
+    rows = sizes.tolist() if isinstance(sizes, Tensor) else sizes
+    pairs = [tuple(int(length) for length in row) for row in rows]
+    if any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
+        raise ValueError(f"{name} must be (height, width) of at least one pixel each, got {pairs}.")
+    return [(height, width) for height, width in pairs]
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise a ValueError unless the value lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}.")
+
+
+def logit(probability: float) -> float:
+    """Return the logit of a probability; 0 and 1 give minus and plus infinity."""
+    return torch.tensor(probability, dtype=torch.float64).logit().item()
+
+
+def resize_queries(
+    mask_logits: Float[Tensor, "q h w"], frame: Frame, max_elements: int = MAX_ELEMENTS
+) -> Iterator[tuple[slice, Float32[Tensor, "_ h_target w_target"]]]:
+    """Resize the masks of some queries after the other.
+
+    Args:
+        mask_logits: Logits on the mask grid, of any precision.
+        frame: Place of the image and size of the result.
+        max_elements: Numbers to hold at a time; a single query may exceed it.
+
+    Yields:
+        Which queries, and their logits at the target size in memory of their own.
+    """
+    canvas = mask_logits.shape[-2] * MASK_STRIDE, mask_logits.shape[-1] * MASK_STRIDE
+    height, width = frame.image_size
+    step = max(max_elements // (canvas[0] * canvas[1] + frame.target_size[0] * frame.target_size[1]), 1)
+    for first in range(0, len(mask_logits), step):
+        chunk = slice(first, min(first + step, len(mask_logits)))
+        image_logits = _interpolate(mask_logits[chunk].float(), canvas)[:, :height, :width]
+        yield chunk, _interpolate(image_logits, frame.target_size)
+
+
+def resize_rows(
+    mask_logits: Float[Tensor, "q h w"], frame: Frame, num_classes: int, max_elements: int = MAX_ELEMENTS
+) -> Iterator[tuple[slice, Float32[Tensor, "q _ w_target"]]]:
+    """Resize some rows of all queries after the others, for results that mix all queries in a pixel.
+
+    The numbers are those of `resize_queries` up to rounding. Both resizes are done in height before any in width, so
+    that rows of the canvas that fall between those of the result are never made.
+
+    Args:
+        mask_logits: Logits on the mask grid, of any precision.
+        frame: Place of the image and size of the result.
+        num_classes: Numbers for each pixel of the result that the caller holds beside the logits.
+        max_elements: Numbers to hold at a time; a single row may exceed it.
+
+    Yields:
+        Which rows of the result, and their logits in memory of their own.
+    """
+    (image_height, image_width), (height, width) = frame
+    num_queries, grid_height, grid_width = mask_logits.shape
+    canvas_width = grid_width * MASK_STRIDE
+    grid = mask_logits.float()
+    canvas_rows = _rows_between(grid_height, grid_height * MASK_STRIDE, grid.device)
+    target_rows = _rows_between(image_height, height, grid.device)
+    step = max(max_elements // (num_queries * max(canvas_width, width) + num_classes * width), 1)
+    for first in range(0, height, step):
+        rows = slice(first, min(first + step, height))
+        upper, lower, weight = (part[rows] for part in target_rows)
+        narrow = torch.lerp(_blend(grid, canvas_rows, upper), _blend(grid, canvas_rows, lower), weight[:, None])
+        wide = _interpolate(narrow, (narrow.shape[1], canvas_width))[..., :image_width]
+        yield rows, _interpolate(wide, (wide.shape[1], width))
+
+
+def _interpolate(logits: Float32[Tensor, "q _ _"], size: Size) -> Float32[Tensor, "q _ _"]:
+    # With `align_corners=False` pixels are areas, so that a grid of stride 4 lies over the canvas without a shift.
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+class _RowsBetween(NamedTuple):
+    """Between which two old rows each new row lies, and the weight of the lower one."""
+
+    upper: Int[Tensor, " h"]
+    lower: Int[Tensor, " h"]
+    weight: Float32[Tensor, " h"]
+
+
+def _rows_between(old_height: int, new_height: int, device: torch.device) -> _RowsBetween:
+    # torch's interpolation has its scale in float32 and rounds once after multiplying and subtracting.
+    scale = torch.tensor(old_height / new_height, dtype=torch.float32).double()
+    centers = torch.arange(new_height, dtype=torch.float64) + 0.5
+    position = (scale * centers - 0.5).float().clamp_(min=0)
+    upper = position.long().clamp_(max=old_height - 1)
+    lower = (upper + 1).clamp_(max=old_height - 1)
+    return _RowsBetween(upper.to(device), lower.to(device), (position - upper).to(device))
+
+
+def _blend(
+    grid: Float32[Tensor, "q h w"], rows_between: _RowsBetween, rows: Int[Tensor, " r"]
+) -> Float32[Tensor, "q r w"]:
+    upper, lower, weight = (part[rows] for part in rows_between)
+    return torch.lerp(grid[:, upper], grid[:, lower], weight[:, None])

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class and mask logits of all queries in, the label of every pixel out.
+
+Axes: b image, q query, k class (the last logit is "no object"), h w mask grid or,
+where said, the wanted size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
+from unisegment.structures import SemanticPrediction
+from unisegment.types import Size
+
+
+@torch.no_grad()
+def semantic_predictions(
+    class_queries_logits: Float[Tensor, "b q k"],
+    masks_queries_logits: Float[Tensor, "b q h w"],
+    image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    *,
+    return_segmentation_scores: bool = False,
+    max_elements: int = MAX_ELEMENTS,
+) -> list[SemanticPrediction]:
+    """Give every pixel the label with the highest score.
+
+    The score of a class at a pixel is the sum over the queries of the query's probability of the class times its
+    probability of the pixel. Scores are made at the target size, from resized logits. The original code does so for
+    models that also give instances or panoptic results; for models that give nothing else it makes scores on the
+    canvas and resizes them, which smooths borders a little differently.
+
+    Args:
+        class_queries_logits: Logits of the classes and, last, of "no object".
+        masks_queries_logits: Logits on a grid of stride 4 of the canvas.
+        image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
+        target_sizes: Height and width of each result; None means those of the image on the canvas.
+        return_segmentation_scores: Also return the scores of all classes: k numbers for each pixel.
+        max_elements: Numbers to hold at a time, beside the result.
+
+    Raises:
+        ValueError: When shapes, counts or sizes do not fit together.
+
+    Source:
+        Mask2Former (arXiv:2112.01527), maskformer_model.py, semantic_inference.
+    """
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    return [
+        _predict(class_logits, mask_logits, frame, return_segmentation_scores, max_elements)
+        for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+    ]
+
+
+def _predict(
+    class_logits: Float[Tensor, "q k"],
+    mask_logits: Float[Tensor, "q h w"],
+    frame: Frame,
+    return_scores: bool,
+    max_elements: int,
+) -> SemanticPrediction:
+    class_probs = class_logits.float().softmax(-1)[:, :-1]
+    num_classes = class_probs.shape[1]
+    labels = torch.empty(frame.target_size, dtype=torch.int64, device=mask_logits.device)
+    best_scores = torch.empty(frame.target_size, device=mask_logits.device)
+    all_scores = best_scores.new_empty(num_classes, *frame.target_size) if return_scores else None
+    for rows, logits in resize_rows(mask_logits, frame, num_classes, max_elements):
+        # Under autocast the product would have a precision of two or three digits.
+        with torch.autocast(logits.device.type, enabled=False):
+            scores = torch.einsum("qk,qhw->khw", class_probs, logits.sigmoid_())
+        best_scores[rows], labels[rows] = scores.max(dim=0)
+        if all_scores is not None:
+            all_scores[:, rows] = scores
+    return SemanticPrediction(labels, _segments_info(labels, best_scores, num_classes), all_scores)
+
+
+def _segments_info(
+    labels: Int[Tensor, "h w"], scores: Float32[Tensor, "h w"], num_classes: int
+) -> list[dict[str, int | float]]:
+    areas, sums = torch.zeros(2, num_classes, dtype=torch.float64, device=labels.device)
+    areas.index_add_(0, labels.flatten(), torch.ones_like(scores, dtype=torch.float64).flatten())
+    sums.index_add_(0, labels.flatten(), scores.flatten().double())
+    return [
+        {"id": label, "label_id": label, "score": total / area}
+        for label, (area, total) in enumerate(zip(areas.tolist(), sums.tolist(), strict=True))
+        if area > 0
+    ]

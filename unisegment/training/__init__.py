@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: a recipe in, a trained model with its scores, log and pictures out."""
+
+from unisegment.training.evaluation import evaluate
+from unisegment.training.loop import fit
+from unisegment.training.recipe import Recipe, load_recipe
+
+__all__ = ["Recipe", "evaluate", "fit", "load_recipe"]

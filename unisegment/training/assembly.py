@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of a recipe in, the data sets, model and processor that they describe out."""
+
+from pathlib import Path
+from typing import Any
+
+from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.synthetic import write_synthetic
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training.recipe import DataRecipe, Recipe
+from unisegment.training.settings import RecipeError
+
+
+def open_samples(data: DataRecipe) -> tuple[CocoPanoptic, CocoPanoptic]:
+    """Return the training and the held-out images; synthetic ones are made where they are missing.
+
+    Raises:
+        RecipeError: When there is no data set, or another number of synthetic scenes than the recipe asks for.
+    """
+    root = Path(data.root)
+    if data.format == "synthetic" and not root.exists():
+        write_synthetic(root, data.num_train, data.num_val)
+    try:
+        train, held_out = (CocoPanoptic.from_folder(root, split) for split in ("train", "val"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"data.root={root}: {error}") from error
+    found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
+    if data.format == "synthetic" and found != wanted:
+        raise RecipeError(
+            f"{root} holds {found[0]} scenes for training and {found[1]} held out, but the recipe asks for "
+            f"data.num_train={wanted[0]} and data.num_val={wanted[1]}. Change one of them, or remove the folder: it is "
+            f"then made anew."
+        )
+    return train, held_out
+
+
+def build_model(
+    recipe: Recipe, samples: CocoPanoptic
+) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor]:
+    """Return the model and its processor, for the labels of a data set.
+
+    Raises:
+        RecipeError: When `model.config` does not describe a model.
+    """
+    size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
+    labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
+    source = recipe.model.pretrained
+    if source is not None:
+        model = UniSegmentForUniversalSegmentation.from_pretrained(
+            source, id2label=samples.id2label, ignore_mismatched_sizes=True, **recipe.model.config
+        )
+        return model, UniSegmentImageProcessor.from_pretrained(source, size=size, **labels)
+    try:
+        config = UniSegmentConfig(**recipe.model.config, id2label=samples.id2label)
+    except ValueError as error:
+        raise RecipeError(f"model.config: {error}") from error
+    return UniSegmentForUniversalSegmentation(config), UniSegmentImageProcessor(size=size, **labels)

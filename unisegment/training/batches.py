@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data set and a step number in, the batches of each process from there on out.
+
+What a step sees is a function of (seed, step) alone: images are taken in turn from one shuffled epoch after the other,
+and the random changes of an image depend on (seed, epoch, index). So neither the number of workers nor a break between
+two steps changes anything, and several processes share the batch that one process would see.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from unisegment.structures import Sample
+
+
+class Purpose(IntEnum):
+    """What random numbers are for: it comes first in every seed, so that no two uses share a sequence."""
+
+    ORDER = 0
+    TRANSFORM = 1
+    STEP = 2
+
+
+class Samples(Protocol):
+    """Annotated images by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class MicroBatch(NamedTuple):
+    """What goes through the model at once: its inputs, and the files they come from."""
+
+    inputs: dict[str, Any]
+    file_names: list[str]
+
+
+@dataclass(frozen=True)
+class BatchPlan(Sampler[list[tuple[int, int]]]):
+    """List (epoch, index) of every image of every micro-batch of one process, in order.
+
+    Args:
+        num_samples: Size of the data set.
+        batch_size: Images of one step, over all processes and micro-batches.
+        accumulation: Micro-batches of a step.
+        steps: Steps that are still to be taken, counted from 0.
+        seed: Decides the order.
+        process_index: This process.
+        num_processes: All of them.
+
+    Raises:
+        ValueError: When the batch cannot be divided evenly, or there is nothing to divide.
+    """
+
+    num_samples: int
+    batch_size: int
+    accumulation: int
+    steps: range
+    seed: int
+    process_index: int = 0
+    num_processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError("There are no images to train on.")
+        if self.batch_size % (self.accumulation * self.num_processes):
+            raise ValueError(
+                f"optim.batch_size={self.batch_size} cannot be divided into optim.accumulation={self.accumulation} "
+                f"micro-batches on each of {self.num_processes} processes: make it a multiple of "
+                f"{self.accumulation * self.num_processes}."
+            )
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = _Order(self.num_samples, self.seed)
+        size = self.batch_size // (self.accumulation * self.num_processes)
+        for step in self.steps:
+            for part in range(self.process_index, self.accumulation * self.num_processes, self.num_processes):
+                first = step * self.batch_size + part * size
+                yield [order[position] for position in range(first, first + size)]
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulation
+
+
+class _Order:
+    """Give (epoch, index) of the image at each place of the endless line of shuffled epochs."""
+
+    def __init__(self, num_samples: int, seed: int) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.epoch = -1
+
+    def __getitem__(self, position: int) -> tuple[int, int]:
+        epoch, place = divmod(position, self.num_samples)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.shuffled = np.random.default_rng((Purpose.ORDER, self.seed, epoch)).permutation(self.num_samples)
+        return epoch, int(self.shuffled[place])
+
+
+@dataclass(frozen=True)
+class TransformedSamples(Dataset[Sample]):
+    """Samples by (epoch, index), changed at random but always in the same way.
+
+    Args:
+        samples: Data set of annotated images.
+        transform: Called with a sample and a generator of random numbers.
+        seed: Decides the random changes.
+    """
+
+    samples: Samples
+    transform: Callable[[Sample, np.random.Generator], Sample]
+    seed: int
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        generator = np.random.default_rng((Purpose.TRANSFORM, self.seed, epoch, index))
+        return self.transform(self.samples[index], generator)
+
+
+@dataclass(frozen=True)
+class NamingCollate:
+    """Collate samples and keep the names of their files beside.
+
+    Args:
+        collate: Makes the model's inputs of a list of samples.
+    """
+
+    collate: Callable[[list[Sample]], dict[str, Any]]
+
+    def __call__(self, samples: list[Sample]) -> MicroBatch:
+        """Return one micro-batch."""
+        return MicroBatch(self.collate(samples), [sample.file_name for sample in samples])
+
+
+def load_batches(
+    samples: TransformedSamples, plan: BatchPlan, collate: Callable[[list[Sample]], dict[str, Any]], workers: int
+) -> Iterator[list[MicroBatch]]:
+    """Give the micro-batches of this process, step by step, loaded ahead by worker processes.
+
+    Args:
+        samples: Where images come from.
+        plan: Which of them make up each micro-batch.
+        collate: Makes the model's inputs of a list of samples.
+        workers: Worker processes, each with one thread; 0 loads in this process.
+    """
+    loader = DataLoader(
+        samples,
+        batch_sampler=plan,
+        collate_fn=NamingCollate(collate),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    micro_batches = iter(loader)
+    for _ in plan.steps:
+        yield [next(micro_batches) for _ in range(plan.accumulation)]

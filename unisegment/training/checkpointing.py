@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe in, the folder of its run out, and whether the run may start, goes on or must stay away.
+
+Whatever is written here is there completely or not at all, even if the machine goes down.
+
+====================== ========================================================================
+`recipe.yaml`          every key of the run
+`log.jsonl`            one line for each step
+`checkpoints/`         states to resume from, `step-000100` and so on
+`checkpoint/`          the trained model and its processor
+`metrics.json`         the last evaluation
+`predictions/`         pictures of held-out images
+====================== ========================================================================
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from unisegment.training.recipe import Recipe
+from unisegment.training.settings import RecipeError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files.
+
+    Args:
+        root: The folder itself, `run.output_dir`.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        """One JSON line for each step."""
+        return self.root / "log.jsonl"
+
+    @property
+    def states(self) -> Path:
+        """States to resume from."""
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained model, as `from_pretrained` reads it."""
+        return self.root / "checkpoint"
+
+    @property
+    def metrics(self) -> Path:
+        """The last evaluation."""
+        return self.root / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Pictures of held-out images."""
+        return self.root / "predictions"
+
+    def latest_state(self) -> Path | None:
+        """Return the newest complete state; None when there is none."""
+        return max(self.states.glob("step-*"), key=state_step, default=None)
+
+    def is_finished(self) -> bool:
+        """Tell whether a run came to its end here."""
+        return self.metrics.is_file() and json.loads(self.metrics.read_text(encoding="utf-8"))["finished"]
+
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else."""
+        for path in (self.states, self.model, self.predictions):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.log, self.metrics, self.recipe):
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins.
+
+    Args:
+        state: State to continue from; None starts anew.
+        is_finished: True when there is nothing left to do.
+        clears: True when an earlier run in the folder is to be removed.
+    """
+
+    state: Path | None = None
+    is_finished: bool = False
+    clears: bool = False
+
+
+def plan_start(recipe: Recipe) -> Start:
+    """Decide how to begin, without touching anything.
+
+    Raises:
+        RecipeError: When beginning would destroy results, or there is nothing to continue from.
+    """
+    run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
+    is_empty = not folder.root.exists() or not any(folder.root.iterdir())
+    if run.resume == "never":
+        if not is_empty and not run.overwrite:
+            raise RecipeError(
+                f"{folder.root} is not empty. Choose another run.output_dir, continue with run.resume=auto, or remove "
+                f"the earlier run there with run.overwrite=true."
+            )
+        return Start(clears=True)
+    if run.resume != "auto":
+        if folder.is_finished() and not run.overwrite:
+            raise RecipeError(
+                f"{folder.root} holds a finished run. Choose another run.output_dir to continue from {run.resume}, or "
+                f"overwrite the results with run.overwrite=true."
+            )
+        return Start(state=_state_at(Path(run.resume)))
+    if folder.is_finished():
+        return Start(is_finished=True)
+    if not is_empty and not folder.recipe.is_file():
+        raise RecipeError(f"{folder.root} holds files, but no run to continue. Choose another run.output_dir.")
+    return Start(state=folder.latest_state())
+
+
+def _state_at(path: Path) -> Path:
+    """Return a state given by its own folder or by the folder of its run."""
+    state = path if path.name.startswith("step-") else RunFolder(path).latest_state()
+    if state is None or not state.is_dir():
+        raise RecipeError(
+            f"run.resume={path}: there is no state to continue from. Give auto, never, the output_dir of a run, or one "
+            f"of the folders checkpoints/step-… in it."
+        )
+    return state
+
+
+def state_step(state: Path) -> int:
+    """Return the number of steps that were taken when a state was saved."""
+    return int(state.name.removeprefix("step-"))
+
+
+def save_state(accelerator: Accelerator, folder: RunFolder, step: int, keep: int) -> None:
+    """Save everything that training goes on from, then remove older states but `keep`.
+
+    All processes call this. The state has its name only once it is complete and on disk.
+    """
+    final = folder.states / f"step-{step:06d}"
+    partial = folder.states / f"partial-{step:06d}"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        _put_in_place(partial, final)
+        for old in sorted(folder.states.glob("step-*"), key=state_step)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of `path` when it is complete and on disk."""
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    _put_in_place(partial, path)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text file that is there completely or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    _put_in_place(partial, path)
+
+
+def cut_log(log: Path, step: int) -> None:
+    """Remove the lines of later steps, and the half line that a crash may have left."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        write_file(log, "".join(f"{line}\n" for line in kept))
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Describe where two nested mappings differ, one line for each key."""
+    changes = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += changed_keys(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changes.append(f"{prefix}{key}: {before} -> {after}")
+    return changes
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """Flush a file or folder to disk and give it its final name."""
+    for path in (partial, *partial.rglob("*")):
+        _flush(path)
+    os.replace(partial, final)
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt":
+        return  # Windows cannot flush what is open for reading only, folders least of all.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run and its scores in, what the user is told out."""
+
+from typing import Any
+
+from unisegment.training.checkpointing import RunFolder
+
+
+def already_finished(folder: RunFolder, metrics: dict[str, Any]) -> str:
+    """Say what is there and what can be done with it."""
+    return (
+        f"Nothing to do: {folder.root} holds a finished run of {metrics['step']} steps ({_scores(metrics)}).\n"
+        f"  another run beside it       run.output_dir=ANOTHER_FOLDER\n"
+        f"  go on from its weights      run.output_dir=ANOTHER_FOLDER model.pretrained={folder.model}\n"
+        f"  replace it                  run.resume=never run.overwrite=true"
+    )
+
+
+def result(folder: RunFolder, metrics: dict[str, Any]) -> str:
+    """Say what was reached, where it is, and what to do with it."""
+    return (
+        f"\n{metrics['step']} steps in {metrics['train_seconds'] / 60:.1f} minutes; on {metrics['images']} held-out "
+        f"images: {_scores(metrics)}.\n"
+        f"  model and processor   {folder.model}\n"
+        f"  pictures              {folder.predictions}\n"
+        f"  scores and log        {folder.metrics}, {folder.log}\n"
+        f"Next, in Python:\n"
+        f"  from PIL import Image\n"
+        f"  from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor\n"
+        f"  model = UniSegmentForUniversalSegmentation.from_pretrained({str(folder.model)!r})\n"
+        f"  processor = UniSegmentImageProcessor.from_pretrained({str(folder.model)!r})\n"
+        f'  image = Image.open("your.jpg").convert("RGB")\n'
+        f'  outputs = model(**processor(images=image, return_tensors="pt"))\n'
+        f"  processor.post_process_panoptic_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]"
+    )
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    names = {"pq": "PQ", "pq_things": "things", "pq_stuff": "stuff", "mask_ap": "mask AP", "miou": "mIoU"}
+    return ", ".join(f"{title} {metrics[name]:.3f}" for name, title in names.items() if metrics[name] is not None)

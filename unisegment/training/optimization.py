@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model and two sections of a recipe in, optimiser and learning rate schedule out."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from unisegment.training.recipe import OptimRecipe, ScheduleRecipe
+
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+_POSITIONS = ("relative_position_bias_table", "absolute_pos_embed", "position_embeddings")
+"""Position tables of Swin: the first two names are the original's, the last is transformers' name of the second."""
+
+
+def parameter_groups(model: nn.Module, optim: OptimRecipe) -> list[dict[str, Any]]:
+    """Sort the trainable parameters by learning rate and weight decay.
+
+    Norm layers, embeddings and position tables are not decayed; everything else is, biases too. What lies under a
+    module called `backbone` learns at `optim.backbone_lr_factor` times the rate.
+
+    Returns:
+        One dict for each combination that occurs: `params`, `lr`, `weight_decay`.
+
+    Source:
+        Mask2Former (MIT), train_net.py, build_optimizer.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    seen = set()
+    for module_name, module in model.named_modules():
+        in_backbone = "backbone" in module_name.split(".")
+        lr = optim.lr * (optim.backbone_lr_factor if in_backbone else 1.0)
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            kept = name in _POSITIONS or isinstance(module, (*_NORMS, nn.Embedding))
+            weight_decay = 0.0 if kept else optim.weight_decay
+            group = groups.setdefault((lr, weight_decay), {"params": [], "lr": lr, "weight_decay": weight_decay})
+            group["params"].append(parameter)
+    return list(groups.values())
+
+
+def make_optimizer(model: nn.Module, optim: OptimRecipe) -> AdamW:
+    """Return AdamW over the groups of `parameter_groups`."""
+    return AdamW(parameter_groups(model, optim), lr=optim.lr, fused=True)
+
+
+def make_schedule(optimizer: Optimizer, schedule: ScheduleRecipe) -> LambdaLR:
+    """Return the schedule; it is advanced once after each step, also where a gradient overflow skips the step."""
+    return LambdaLR(optimizer, lr_factor(schedule))
+
+
+def lr_factor(schedule: ScheduleRecipe) -> Callable[[int], float]:
+    """Return the function from the number of steps taken to the share of the learning rate that the next one uses."""
+    shape = {"poly": _poly, "step": _step, "one_cycle": _one_cycle, "constant": _constant}[schedule.name]
+
+    def factor(step: int) -> float:
+        rise = 1.0 if schedule.name == "one_cycle" else min(1.0, (step + 1) / (schedule.warmup_steps + 1))
+        return rise * shape(min(step, schedule.max_steps), schedule)
+
+    return factor
+
+
+def _poly(step: int, schedule: ScheduleRecipe) -> float:
+    return (1 - step / schedule.max_steps) ** schedule.power
+
+
+def _step(step: int, schedule: ScheduleRecipe) -> float:
+    return schedule.gamma ** sum(step >= round(share * schedule.max_steps) for share in schedule.milestones)
+
+
+def _constant(step: int, schedule: ScheduleRecipe) -> float:
+    return 1.0
+
+
+def _one_cycle(step: int, schedule: ScheduleRecipe) -> float:
+    """Rise from 1/25 to 1, then fall to 1/250,000, each as half a cosine.
+
+    Source:
+        Super-Convergence (arXiv:1708.07120) with the defaults of torch's OneCycleLR.
+    """
+    start, end = 1 / 25, 1 / 250_000
+    last = schedule.max_steps - 1
+    top = schedule.rise * schedule.max_steps - 1
+    step = min(step, last)
+    if step < top:
+        return _cosine(start, 1.0, step / top)
+    return _cosine(1.0, end, (step - top) / (last - top)) if step > top else 1.0
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

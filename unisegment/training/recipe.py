@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML files and `key.path=value` overrides in, one checked `Recipe` out.
+
+A recipe names everything that decides the result of a training run. Every key has its type and its default here.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from unisegment.data.transforms import TrainTransform
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """Which images are learned from and judged, and how they are changed on the way.
+
+    Args:
+        root: Folder of the data set, relative to the folder the command runs in.
+        format: `coco_panoptic` reads a folder as it is; `synthetic` also makes it where it does not exist.
+        num_train: Scenes to make for training (`synthetic` only).
+        num_val: Scenes to make for evaluation (`synthetic` only).
+        workers: Processes that load training images; 0 loads them in the main process. The result does not depend
+            on it.
+        shortest_edge: Shorter side in pixels that images are resized to for evaluation and use.
+        longest_edge: Longer side in pixels that no image exceeds after that; it wins over `shortest_edge`.
+        transform: Random changes of training images.
+    """
+
+    root: str
+    format: Literal["coco_panoptic", "synthetic"] = "coco_panoptic"
+    num_train: int = 600
+    num_val: int = 100
+    workers: int = 4
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    transform: TrainTransform = field(default_factory=TrainTransform)
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge")
+        _at_least(0, self, "workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """What is trained.
+
+    Args:
+        pretrained: Checkpoint of a whole model to start from, a folder or a Hub name. Layers whose shape depends on the
+            number of labels start anew where that number differs. None starts from random weights.
+        config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own.
+    """
+
+    pretrained: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        UniSegmentConfig.check_keys(self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimRecipe:
+    """How one step is taken.
+
+    Args:
+        lr: Highest learning rate.
+        batch_size: Images in one step, over all processes and micro-batches.
+        accumulation: Micro-batches that one step is computed in; more need less memory and give the same result.
+        weight_decay: AdamW's decay of the parameters that are decayed at all.
+        backbone_lr_factor: The backbone's learning rate is `lr` times this.
+        clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
+    """
+
+    lr: float = 1e-4
+    batch_size: int = 16
+    accumulation: int = 1
+    weight_decay: float = 0.05
+    backbone_lr_factor: float = 0.1
+    clip_norm: float = 0.01
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "batch_size", "accumulation")
+        _at_least(0, self, "lr", "weight_decay", "backbone_lr_factor", "clip_norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRecipe:
+    """How many steps are taken, and what becomes of the learning rate.
+
+    Args:
+        max_steps: Steps of the whole run.
+        name: `poly` falls to zero as a power of what is left, `step` drops at `milestones`, `one_cycle` rises and
+            falls as a cosine, `constant` stays.
+        warmup_steps: Steps of a linear rise before that (not for `one_cycle`, which has its own).
+        power: Exponent of `poly`.
+        milestones: Where `step` drops, as shares of `max_steps`.
+        gamma: What `step` multiplies the learning rate by at each of them.
+        rise: Share of `max_steps` in which `one_cycle` rises.
+    """
+
+    max_steps: int
+    name: Literal["poly", "step", "one_cycle", "constant"] = "poly"
+    warmup_steps: int = 0
+    power: float = 0.9
+    milestones: tuple[float, ...] = (8 / 9, 26 / 27)
+    gamma: float = 0.1
+    rise: float = 0.3
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "max_steps")
+        _at_least(0, self, "warmup_steps", "power", "gamma")
+        if not all(0 <= share <= 1 for share in (self.rise, *self.milestones)):
+            raise ValueError(f"rise and milestones are shares from 0 to 1, got {self.rise} and {self.milestones}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecipe:
+    """How the held-out images are judged.
+
+    Args:
+        panoptic_threshold: Smallest score of a segment that counts.
+        batch_size: Images of equal padded size that go through the model together, in each process.
+        pictures: Held-out images that are drawn into `predictions/` at the end.
+    """
+
+    panoptic_threshold: float = 0.8
+    batch_size: int = 4
+    pictures: int = 6
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "batch_size")
+        _at_least(0, self, "panoptic_threshold", "pictures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecipe:
+    """Where results go and how the run is kept alive.
+
+    Args:
+        output_dir: Folder of everything that the run writes, relative to the folder the command runs in.
+        seed: Decides the first weights, the order of images and everything random.
+        precision: Number format of the training steps; evaluation is always in float32.
+        checkpoint_every: Steps between two states to resume from; 0 saves none.
+        keep_checkpoints: How many of them are kept, the newest.
+        eval_every: Steps between two evaluations; 0 evaluates at the end only.
+        resume: `auto` continues an unfinished run in `output_dir`, `never` starts anew, a path continues from there.
+        overwrite: True removes an earlier run in `output_dir` where `resume` would refuse.
+        threads: Processor threads of each process. None takes the cores there are, unless OMP_NUM_THREADS says
+            otherwise.
+    """
+
+    output_dir: str
+    seed: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    eval_every: int = 0
+    resume: str = "auto"
+    overwrite: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "seed", "checkpoint_every", "eval_every")
+        _at_least(1, self, "keep_checkpoints")
+        if self.threads is not None:
+            _at_least(1, self, "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run; see each section."""
+
+    data: DataRecipe
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    optim: OptimRecipe = field(default_factory=OptimRecipe)
+    schedule: ScheduleRecipe
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    run: RunRecipe
+
+    def to_yaml(self) -> str:
+        """Return the recipe with every key, so that it runs the same when the defaults change."""
+        return yaml.safe_dump(plain(asdict(self)), sort_keys=False)
+
+
+def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe and set some of its keys.
+
+    Args:
+        source: A YAML file, or a recipe. A file may start from another one: `extends: other.yaml`, relative to itself.
+        overrides: Values by dotted key, such as `{"optim.lr": 1e-3}`. Keys of `model.config` go as deep as needed.
+
+    Raises:
+        RecipeError: For an unknown key, a value of a wrong type or out of range, or a key that is not set.
+    """
+    origin = "the recipe" if isinstance(source, Recipe) else str(source)
+    values = plain(asdict(source)) if isinstance(source, Recipe) else _read(Path(source), ())
+    for key, value in (overrides or {}).items():
+        _override(values, key, value)
+    return construct(Recipe, check(Recipe, values, origin), origin)
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+    """Turn `key.path=value` arguments into values by dotted key; values are read as YAML.
+
+    Raises:
+        RecipeError: For an argument without `=` or a value that is not YAML.
+    """
+    overrides = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not separator:
+            raise RecipeError(f"{argument!r} is not an override. Write key.path=value, for example optim.lr=1e-4.")
+        overrides[key] = parse_yaml(value, argument)
+    return overrides
+
+
+def _override(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, name = key.split(".")
+    nested: dict[str, Any] = {name: value}
+    for parent in reversed(parents):
+        nested = {parent: nested}
+    check(Recipe, nested, f"{key}={value}")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"{key}={value}: {parent} is {values!r}, which has no keys.")
+    values[name] = value
+
+
+def _read(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the keys of a file over those of the file that it extends."""
+    if path.resolve() in extended_by:
+        raise RecipeError(f"{path} extends itself. Remove one `extends`.")
+    if not path.is_file():
+        raise RecipeError(f"There is no recipe {path}" + (f" to extend in {extended_by[-1]}." if extended_by else "."))
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    base = values.pop("extends", None) if isinstance(values, dict) else None
+    check(Recipe, values, str(path))
+    if base is None:
+        return values
+    return merge(Recipe, _read(path.parent / str(base), (*extended_by, path.resolve())), values)
+
+
+def _at_least(smallest: int, section: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(section, name)
+        if not value >= smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}.")
