@@ -205,8 +205,8 @@ class SemanticPrediction(Tensor):
 
     Args:
         segmentation: Label of each pixel.
-        segments_info: One dict for each label that occurs: `id` and `label_id` (both the label), and `score`, the
-            mean score of the label over its pixels.
+        segments_info: One dict for each label that occurs: `id` and `label_id` (both the label), and `score` in
+            [0, 1], the mean score of the label over its pixels.
         segmentation_scores: Score of each class at each pixel, where asked for.
     """
 

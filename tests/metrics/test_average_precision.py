@@ -56,6 +56,11 @@ def judge(prediction, target, **arguments):
 FIRST, SECOND, THIRD = rectangle(3, 5, 11, 13), rectangle(29, 31, 17, 19), rectangle(71, 73, 23, 29)
 
 
+def test_more_masks_than_pycocotools_measures_at_once():
+    results = judge(prediction_of(*[(FIRST, CAT, 0.5)] * 257), target_of(*[(FIRST, CAT)] * 257))
+    assert results["ar_100"] == pytest.approx(100 / 257, abs=1e-3)
+
+
 def test_a_perfect_prediction():
     results = judge(
         prediction_of((FIRST, CAT, 0.9), (SECOND, DOG, 0.8)),

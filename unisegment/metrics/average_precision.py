@@ -43,8 +43,7 @@ def mask_average_precision(
         96**2 pixels; recalls `ar_1`, `ar_10`, `ar_100`; `per_class`, a dict from category id to its `ap`. All in
         [0, 1], or NaN where there is no annotation.
     """
-    areas = coco_mask.area([detection["segmentation"] for detection in detections])
-    detections = [{**detection, "area": float(area)} for detection, area in zip(detections, areas, strict=True)]
+    detections = [{**detection, "area": _area(detection["segmentation"])} for detection in detections]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(
             _coco(images, annotations, category_ids), _coco(images, detections, category_ids), iouType="segm"
@@ -131,10 +130,8 @@ class MeanAveragePrecision:
         objects = target.select(torch.tensor(is_judged, dtype=torch.bool, device=target.labels.device))
         rles = encode_rle(objects.binary_masks())
         annotations = [
-            {"segmentation": rle, "category_id": label, "iscrowd": int(is_crowd), "area": float(area)}
-            for rle, label, is_crowd, area in zip(
-                rles, objects.labels.tolist(), objects.is_crowd.tolist(), coco_mask.area(rles), strict=True
-            )
+            {"segmentation": rle, "category_id": label, "iscrowd": int(is_crowd), "area": _area(rle)}
+            for rle, label, is_crowd in zip(rles, objects.labels.tolist(), objects.is_crowd.tolist(), strict=True)
         ]
         return {"size": target.size, "annotations": annotations, "detections": detections}
 
@@ -154,6 +151,11 @@ def _coco(
     }
     dataset.createIndex()
     return dataset
+
+
+def _area(rle: Mapping[str, Any]) -> float:
+    # One at a time: beside numpy 2, pycocotools 2.0 cannot count the areas of more than 255 masks at once.
+    return float(coco_mask.area(rle))
 
 
 def _check_sizes(prediction: InstancePrediction, target: SegmentationTarget) -> None:

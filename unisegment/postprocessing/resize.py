@@ -185,7 +185,7 @@ def _rows_between(old_height: int, new_height: int, device: torch.device) -> _Ro
 
 
 def _blend(
-    grid: Float32[Tensor, "q h w"], rows_between: _RowsBetween, rows: Int[Tensor, " r"]
-) -> Float32[Tensor, "q r w"]:
+    grid: Float32[Tensor, "q h w"], rows_between: _RowsBetween, rows: Int[Tensor, " _"]
+) -> Float32[Tensor, "q _ w"]:
     upper, lower, weight = (part[rows] for part in rows_between)
     return torch.lerp(grid[:, upper], grid[:, lower], weight[:, None])

@@ -33,6 +33,9 @@ def semantic_predictions(
     models that also give instances or panoptic results; for models that give nothing else it makes scores on the
     canvas and resizes them, which smooths borders a little differently.
 
+    Queries that overlap add up to more than 1. The `score` of a label in `segments_info` is therefore its part of the
+    sum over all classes, where that sum exceeds 1, averaged over the pixels of the label.
+
     Args:
         class_queries_logits: Logits of the classes and, last, of "no object".
         masks_queries_logits: Logits on a grid of stride 4 of the canvas.
@@ -64,24 +67,25 @@ def _predict(
     class_probs = class_logits.float().softmax(-1)[:, :-1]
     num_classes = class_probs.shape[1]
     labels = torch.empty(frame.target_size, dtype=torch.int64, device=mask_logits.device)
-    best_scores = torch.empty(frame.target_size, device=mask_logits.device)
-    all_scores = best_scores.new_empty(num_classes, *frame.target_size) if return_scores else None
+    shares = torch.empty(frame.target_size, device=mask_logits.device)
+    all_scores = shares.new_empty(num_classes, *frame.target_size) if return_scores else None
     for rows, logits in resize_rows(mask_logits, frame, num_classes, max_elements):
         # Under autocast the product would have a precision of two or three digits.
         with torch.autocast(logits.device.type, enabled=False):
             scores = torch.einsum("qk,qhw->khw", class_probs, logits.sigmoid_())
-        best_scores[rows], labels[rows] = scores.max(dim=0)
+        best, labels[rows] = scores.max(dim=0)
+        shares[rows] = best / scores.sum(dim=0).clamp(min=1)
         if all_scores is not None:
             all_scores[:, rows] = scores
-    return SemanticPrediction(labels, _segments_info(labels, best_scores, num_classes), all_scores)
+    return SemanticPrediction(labels, _segments_info(labels, shares, num_classes), all_scores)
 
 
 def _segments_info(
-    labels: Int[Tensor, "h w"], scores: Float32[Tensor, "h w"], num_classes: int
+    labels: Int[Tensor, "h w"], shares: Float32[Tensor, "h w"], num_classes: int
 ) -> list[dict[str, int | float]]:
     areas, sums = torch.zeros(2, num_classes, dtype=torch.float64, device=labels.device)
-    areas.index_add_(0, labels.flatten(), torch.ones_like(scores, dtype=torch.float64).flatten())
-    sums.index_add_(0, labels.flatten(), scores.flatten().double())
+    areas.index_add_(0, labels.flatten(), torch.ones_like(shares, dtype=torch.float64).flatten())
+    sums.index_add_(0, labels.flatten(), shares.flatten().double())
     return [
         {"id": label, "label_id": label, "score": total / area}
         for label, (area, total) in enumerate(zip(areas.tolist(), sums.tolist(), strict=True))
