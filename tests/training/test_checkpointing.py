@@ -35,9 +35,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unfinished(folder):
-    for step in (2, 10, 9):
+    for step in (2, 1_000_000, 999_999):
         (folder.states / f"step-{step:06d}").mkdir(parents=True)
-    (folder.states / "partial-000011").mkdir()
+    (folder.states / "partial-1000001").mkdir()
     folder.recipe.write_text("run: {}")
     folder.metrics.write_text(json.dumps({"step": 10, "finished": False}))
     return folder
@@ -57,7 +57,7 @@ def test_a_new_or_empty_folder_starts_anew(folder):
 
 
 def test_auto_goes_on_from_the_newest_complete_state(unfinished):
-    assert plan_start(recipe(unfinished)) == Start(state=unfinished.states / "step-000010")
+    assert plan_start(recipe(unfinished)) == Start(state=unfinished.states / "step-1000000")
 
 
 def test_auto_leaves_a_finished_run_alone(finished):
@@ -88,7 +88,7 @@ def test_a_path_may_be_a_state_or_a_run(unfinished, tmp_path):
     elsewhere = RunFolder(tmp_path / "elsewhere")
     state = unfinished.states / "step-000002"
     assert plan_start(recipe(elsewhere, resume=str(state))) == Start(state=state)
-    assert plan_start(recipe(elsewhere, resume=str(unfinished.root))) == Start(state=unfinished.states / "step-000010")
+    assert plan_start(recipe(elsewhere, resume=str(unfinished.root))) == Start(state=unfinished.states / "step-1000000")
     with pytest.raises(RecipeError, match="there is no state to continue from"):
         plan_start(recipe(elsewhere, resume=str(unfinished.states / "step-000003")))
     with pytest.raises(RecipeError, match="there is no state to continue from"):
