@@ -6,7 +6,7 @@ letter meaning
 ====== ==========================================================================================
 b      image of the batch
 q      query
-k      class; `k+1` where the last one is "no object"
+k      class; of logits, the last one is "no object"
 n      segment of one image (target or prediction)
 c      channel
 m      attention head

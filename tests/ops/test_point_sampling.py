@@ -83,3 +83,17 @@ def test_uncertain_points_gather_where_the_logit_is_near_zero():
 
 def test_uncertain_points_of_no_masks():
     assert uncertain_points(torch.zeros(0, HEIGHT, WIDTH), 7, 3.0, 0.75).shape == (0, 7, 2)
+
+
+@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_nothing_depends_on_how_many_masks_are_sampled_at_a_time(monkeypatch, target, form, shared):
+    if form == "masks":
+        target = SegmentationTarget(labels=target.labels, masks=target.binary_masks())
+    segments = torch.tensor([2, 0, 2, 1, 1])
+    points = points_everywhere(1 if shared else 5, 53)
+    logits = torch.randn(5, HEIGHT, WIDTH)
+    whole = sample_target(target, points, segments), uncertain_points(logits, 20, 3.0, 0.75)
+    monkeypatch.setattr("unisegment.ops.point_sampling.MAX_POINTS", 120)
+    assert torch.equal(sample_target(target, points, segments), whole[0])
+    assert uncertain_points(logits, 20, 3.0, 0.75).shape == whole[1].shape

@@ -160,6 +160,19 @@ def test_scores_of_nothing_are_none(processor):
     assert set(scores.values()) == {None}
 
 
+def test_stuff_is_not_drawn_as_an_instance(processor, tmp_path, monkeypatch):
+    drawn = []
+
+    def keep(image, predictions, id2label):
+        drawn.append(predictions)
+        return Image.fromarray(image)
+
+    monkeypatch.setattr(evaluation, "draw_sheet", keep)
+    draw_predictions(ReadsColours(), processor, SAMPLES, tmp_path, num_pictures=1)
+    labels = {kind: {info["label_id"] for info in drawn[0][kind].segments_info} for kind in ("instance", "panoptic")}
+    assert labels == {"instance": {0}, "panoptic": {0, 2}}
+
+
 def test_pictures_are_spread_over_the_images(processor, tmp_path):
     draw_predictions(ReadsColours(), processor, SAMPLES, tmp_path, num_pictures=3)
     files = sorted(tmp_path.iterdir())

@@ -20,6 +20,9 @@ from torch import Tensor
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
+MAX_POINTS = 2**20
+"""Points that are sampled in one go where masks have points of their own: some tens of megabytes."""
+
 
 def sample_map(features: Float[Tensor, "b c h w"], points: Float[Tensor, "b p 2"]) -> Float[Tensor, "b c p"]:
     """Return the values of each map at its points, in float32 or better."""
@@ -45,14 +48,28 @@ def sample_target(
     """
     device = target.labels.device
     chosen = torch.arange(len(target), device=device) if segments is None else segments
+    rows = _rows_at_a_time(points.shape[1])
+    own_points = points.split(rows) if len(points) == len(chosen) else [points] * (len(chosen) // rows + 1)
+    pieces = [_sample_segments(target, part, own) for part, own in zip(chosen.split(rows), own_points, strict=False)]
+    return torch.cat(pieces)
+
+
+def _sample_segments(
+    target: SegmentationTarget, segments: Int[Tensor, " i"], points: Float[Tensor, "#i p 2"]
+) -> Float[Tensor, "i p"]:
     height, width = target.size
     if target.id_map is not None:
         assert target.segment_ids is not None
-        flat_map, ids = target.id_map.flatten(), target.segment_ids.to(target.id_map.dtype)[chosen, None]
+        flat_map, ids = target.id_map.flatten(), target.segment_ids.to(target.id_map.dtype)[segments, None]
         return _interpolate(lambda pixels: flat_map[pixels] == ids, points, target.size)
     assert target.masks is not None
-    flat_masks, starts = target.masks.flatten(), (chosen * (height * width))[:, None]
+    flat_masks, starts = target.masks.flatten(), (segments * (height * width))[:, None]
     return _interpolate(lambda pixels: flat_masks[starts + pixels], points, target.size)
+
+
+def _rows_at_a_time(num_points: int) -> int:
+    """Return how many masks to sample in one go; a dozen numbers are held for each point while it is looked up."""
+    return max(1, MAX_POINTS // num_points)
 
 
 def _interpolate(
@@ -86,13 +103,21 @@ def uncertain_points(
         oversample_ratio: At least 1.
         importance_sample_ratio: 0 to 1.
     """
-    num_masks = len(mask_logits)
-    num_candidates = int(num_points * oversample_ratio)
     num_uncertain = int(importance_sample_ratio * num_points)
+    num_candidates = int(num_points * oversample_ratio)
     with torch.no_grad():
-        candidates = torch.rand(num_masks, num_candidates, 2, device=mask_logits.device)
-        certainty = sample_map(mask_logits[:, None], candidates)[:, 0].abs()
-        chosen = certainty.topk(num_uncertain, dim=1, largest=False).indices
-        uncertain = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-        uniform = torch.rand(num_masks, num_points - num_uncertain, 2, device=mask_logits.device)
-    return torch.cat([uncertain, uniform], dim=1)
+        uncertain = [
+            _most_uncertain(chunk, num_candidates, num_uncertain)
+            for chunk in mask_logits.split(_rows_at_a_time(num_candidates))
+        ]
+        uniform = torch.rand(len(mask_logits), num_points - num_uncertain, 2, device=mask_logits.device)
+    return torch.cat([torch.cat(uncertain), uniform], dim=1)
+
+
+def _most_uncertain(
+    mask_logits: Float[Tensor, "n h w"], num_candidates: int, num_uncertain: int
+) -> Float[Tensor, "n p 2"]:
+    candidates = torch.rand(len(mask_logits), num_candidates, 2, device=mask_logits.device)
+    certainty = sample_map(mask_logits[:, None], candidates)[:, 0].abs()
+    chosen = certainty.topk(num_uncertain, dim=1, largest=False).indices
+    return candidates.gather(1, chosen[..., None].expand(-1, -1, 2))

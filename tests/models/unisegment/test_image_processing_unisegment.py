@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import base64
+import inspect
 import logging
 from types import SimpleNamespace
 
@@ -102,7 +104,8 @@ class TestImages:
         Image.fromarray(image_of(37, 53)).save(tmp_path / "image.png")
         processor = UniSegmentImageProcessor(do_resize=False)
         expected = processor(image_of(37, 53)).pixel_values
-        for address in (tmp_path / "image.png", str(tmp_path / "image.png"), [str(tmp_path / "image.png")]):
+        encoded = base64.b64encode((tmp_path / "image.png").read_bytes()).decode()
+        for address in (tmp_path / "image.png", str(tmp_path / "image.png"), [str(tmp_path / "image.png")], encoded):
             assert torch.equal(processor(address).pixel_values, expected)
 
     def test_place_of_channels(self):
@@ -350,6 +353,15 @@ class TestPostProcessing:
     def processor(self):
         return UniSegmentImageProcessor(stuff_label_ids=[0, 2])
 
+    @pytest.mark.parametrize("predict", [semantic_predictions, instance_predictions, panoptic_predictions])
+    def test_defaults_are_those_of_the_functions(self, predict):
+        task = predict.__name__.removesuffix("_predictions")
+        method = getattr(UniSegmentImageProcessor, f"post_process_{task}_segmentation")
+        ours, theirs = inspect.signature(method).parameters, inspect.signature(predict).parameters
+        shared = set(ours) & set(theirs) - {"label_ids_to_fuse"}
+        assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+        assert len(shared) > 1
+
     @pytest.mark.parametrize("image_sizes", [True, False])
     def test_semantic(self, processor, image_sizes):
         outputs = outputs_of(image_sizes=image_sizes)
@@ -396,7 +408,7 @@ class TestPostProcessing:
     def test_instance(self, processor, image_sizes):
         outputs = outputs_of(image_sizes=image_sizes)
         logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
-        chosen = {"threshold": 0.2, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.3, "top_k": 7}
+        chosen = {"threshold": 0.2, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.3, "top_k": 1}
         for keywords in ({}, chosen):
             ours = processor.post_process_instance_segmentation(outputs, target_sizes=SIZES, **keywords)
             for mine, other in zip(ours, instance_predictions(*logits, SIZES, **keywords), strict=True):
