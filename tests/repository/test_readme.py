@@ -33,7 +33,8 @@ def test_use(tmp_path, monkeypatch, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (53, 71, 3), dtype=np.uint8)).save("photo.jpg")
     exec(block_with("draw("), {})
     assert capsys.readouterr().out.startswith("[")
-    assert Image.open("panoptic.png").size[0] >= 71
+    with Image.open("panoptic.png") as picture:
+        assert picture.width >= 71
 
 
 def test_panoptic_quality_of_files(tmp_path, monkeypatch, capsys):
