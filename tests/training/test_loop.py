@@ -87,9 +87,17 @@ def contents(folder):
     return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
 
 
-def test_a_run_writes_everything(recipe, tmp_path, capsys):
-    metrics = fit(recipe, **{"data.root": str(tmp_path / "new"), "run.checkpoint_every": 2, "run.eval_every": 2})
-    run = tmp_path / "run"
+def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
+    judged, run = [], tmp_path / "run"
+    evaluate = loop.evaluate
+
+    def judge(*arguments, **settings):
+        judged.append(len(log_of(run)))
+        return evaluate(*arguments, **settings)
+
+    monkeypatch.setattr(loop, "evaluate", judge)
+    metrics = fit(recipe, **{"data.root": str(tmp_path / "new"), "run.checkpoint_every": 2, "run.eval_every": 1})
+    assert judged == [1, 2, 3]
     assert sorted(path.name for path in run.iterdir()) == [
         *("checkpoint", "checkpoints", "log.jsonl", "metrics.json", "predictions", "recipe.yaml")
     ]
@@ -127,6 +135,7 @@ def test_the_lines_of_the_last_message_work(recipe, scenes, capsys):
         assert prediction.segmentation.shape == (image.height, image.width)
     assert names["model"].config.id2label[0] == "disc"
     assert names["processor"].stuff_label_ids == [5, 6, 7]
+    assert names["processor"].size == {"shortest_edge": 64, "longest_edge": 80}
 
 
 def test_a_broken_off_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypatch, capsys):
@@ -175,8 +184,11 @@ def test_a_finished_run_is_left_alone(recipe, tmp_path, capsys):
     with pytest.raises(RecipeError, match="is not empty"):
         fit(recipe, **{"run.resume": "never"})
     assert contents(tmp_path / "run") == before
+    stale = tmp_path / "run" / "checkpoints" / "step-000009"
+    stale.mkdir(parents=True)
     assert fit(recipe, **{"run.resume": "never", "run.overwrite": True, "schedule.max_steps": 2})["step"] == 2
     assert len(log_of(tmp_path / "run")) == 2
+    assert not stale.exists()
 
 
 def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):

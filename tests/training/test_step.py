@@ -72,6 +72,14 @@ def test_micro_batches_equal_one_batch():
     assert weight.tolist() == pytest.approx([2 - 0.125, -1 - 0.125 * 18 / 22.8])
 
 
+def test_gradients_do_not_outlive_their_step():
+    accelerator, _, losses, optimizer = prepared()
+    batches = [batch(SIZES[0])]
+    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
+    norms = [take_step(accelerator, losses, optimizer, batches, denominators, 0.0)["gradient_norm"] for _ in range(2)]
+    assert norms[0] == pytest.approx(norms[1])
+
+
 def test_the_gradient_is_clipped_as_a_whole():
     values, weight = run([batch(sizes) for sizes in SIZES], clip_norm=0.5)
     norm = math.hypot(1, 18 / 22.8)

@@ -11,6 +11,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unisegment.layers.conv import NUM_GROUPS
+from unisegment.postprocessing.resize import MASK_STRIDE
 
 # Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
 _INHERITED_KEYS = frozenset(
@@ -25,8 +26,6 @@ _INHERITED_KEYS = frozenset(
 )
 # Keys of older Mask2Former configs that no code reads any more.
 _LEGACY_KEYS = frozenset(("backbone_kwargs", "use_timm_backbone", "num_classes"))
-MASK_STRIDE = 4
-"""Pixels of the padded image for each pixel of `masks_queries_logits`; post-processing relies on it."""
 
 
 @strict
