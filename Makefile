@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup quickstart test lint format
+.PHONY: setup quickstart test lint format bench
 
 setup: $(STAMP)
 
@@ -29,6 +29,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Run it with nothing else on the machine; the figures go to benchmarks/results.
+bench: setup
+	$(BIN)/python benchmarks/post_processing.py
+	$(BIN)/python benchmarks/model_step.py
 
 format: setup
 	$(BIN)/ruff check --fix .
