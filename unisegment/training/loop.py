@@ -217,7 +217,7 @@ class Run:
         values = take_step(
             self.accelerator, self.losses, self.optimizer, micro_batches, denominators, self.recipe.optim.clip_norm
         )
-        lr = max(self.schedule.get_last_lr())
+        lr = float(max(self.schedule.get_last_lr()))
         # Advances even where an overflow in fp16 made the optimiser skip the step, as in the original.
         self.schedule.step()
         return {"loss": values.pop("loss"), "lr": lr, **values}
