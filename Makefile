@@ -16,10 +16,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The flags are accelerate's own defaults for one CPU process, said aloud so that it does not warn about them.
+# The flags are accelerate's own defaults for one CPU process, said aloud so that it does not warn about them. Threads:
+# the script takes all cores by itself.
 quickstart: setup
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		recipes/train.py recipes/quickstart.yaml
+		--num_cpu_threads_per_process 1 recipes/train.py recipes/quickstart.yaml
 
 test: setup
 	$(BIN)/pytest
