@@ -3,9 +3,8 @@ import math
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.two_processes import run_in_two_processes
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher
 from unisegment.structures import SegmentationTarget
@@ -114,29 +113,23 @@ def test_losses_are_float32_for_half_precision_inputs():
     assert torch.isfinite(mask_features.grad).all()
 
 
-def _worker(rank: int, rendezvous: str, results) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+def _class_terms(rank: int) -> dict[str, float]:
     class_logits, mask_embeddings, mask_features, targets = scene([1] if rank == 0 else [5])
     with torch.no_grad():
         class_logits.zero_()
-    for normalization in ("global", "rank"):
-        terms = criterion(normalization=normalization)(class_logits, mask_embeddings, mask_features, targets)
-        results.put((normalization, rank, terms["loss_cross_entropy"].item()))
-    dist.destroy_process_group()
+    return {
+        normalization: criterion(normalization=normalization)(class_logits, mask_embeddings, mask_features, targets)[
+            "loss_cross_entropy"
+        ].item()
+        for normalization in ("global", "rank")
+    }
 
 
 def test_two_processes_share_denominators(tmp_path):
-    context = mp.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_worker, args=(rank, str(tmp_path / "rendezvous"), results)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    found = {(name, rank): term for name, rank, term in (results.get(timeout=60) for _ in range(4))}
-    for process in processes:
-        process.join(timeout=60)
+    found = run_in_two_processes(_class_terms, tmp_path)
     # Equal logits: every query costs ln(5) times its weight, so only the weights and denominators differ.
     weights = {0: 1 + 0.1 * 6, 1: 5 + 0.1 * 2}
     shared = (weights[0] + weights[1]) / 2
     for rank in (0, 1):
-        assert found["global", rank] == pytest.approx(2 * math.log(5) * weights[rank] / shared, rel=1e-5)
-        assert found["rank", rank] == pytest.approx(2 * math.log(5), rel=1e-5)
+        assert found[rank]["global"] == pytest.approx(2 * math.log(5) * weights[rank] / shared, rel=1e-5)
+        assert found[rank]["rank"] == pytest.approx(2 * math.log(5), rel=1e-5)

@@ -11,6 +11,7 @@ Source:
 """
 
 from collections.abc import Callable
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,10 @@ def sample_target(
     device = target.labels.device
     chosen = torch.arange(len(target), device=device) if segments is None else segments
     rows = _rows_at_a_time(points.shape[1])
-    own_points = points.split(rows) if len(points) == len(chosen) else [points] * (len(chosen) // rows + 1)
-    pieces = [_sample_segments(target, part, own) for part, own in zip(chosen.split(rows), own_points, strict=False)]
-    return torch.cat(pieces)
+    own_points = points.split(rows) if len(points) == len(chosen) else repeat(points)
+    return torch.cat(
+        [_sample_segments(target, part, own) for part, own in zip(chosen.split(rows), own_points, strict=False)]
+    )
 
 
 def _sample_segments(

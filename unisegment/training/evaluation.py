@@ -73,10 +73,10 @@ def evaluate(
         `pq`, `sq`, `rq`, `pq_things`, `pq_stuff`, `mask_ap` (of the things) and `miou`, in [0, 1] or None where there
         is nothing to judge, and the number of `images`.
     """
-    stuff = frozenset(processor.stuff_label_ids or ())
+    things = _thing_label_ids(model, processor)
     num_labels = model.config.num_labels
-    panoptic = PanopticQuality(num_labels, stuff)
-    instance = MeanAveragePrecision(frozenset(range(num_labels)) - stuff)
+    panoptic = PanopticQuality(num_labels, processor.stuff_label_ids or ())
+    instance = MeanAveragePrecision(things)
     semantic = MeanIoU(num_labels, ignore_index=-1)
     state = PartialState()
     mine = np.array_split(np.arange(len(samples)), state.num_processes)[state.process_index]
@@ -96,7 +96,7 @@ def evaluate(
                 processor.post_process_panoptic_segmentation(outputs, threshold=panoptic_threshold, target_sizes=sizes),
                 targets,
             )
-            instance.update(_things(outputs, processor, sizes, threshold=0.0), targets)
+            instance.update(_things(outputs, things, sizes, threshold=0.0), targets)
             semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
             bar.update(len(batch))
     return _scores(*_merged((panoptic, instance, semantic))) | {"images": len(samples)}
@@ -124,6 +124,7 @@ def draw_predictions(
         panoptic_threshold: As in `evaluate`.
     """
     prepared = _PreparedSamples(samples, processor)
+    things = _thing_label_ids(model, processor)
     for index in np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist():
         item = prepared[index]
         outputs = _forward(model, [item])
@@ -132,7 +133,7 @@ def draw_predictions(
             item.sample.image,
             {
                 "semantic": processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)[0],
-                "instance": _things(outputs, processor, sizes, threshold=0.5)[0],
+                "instance": _things(outputs, things, sizes, threshold=0.5)[0],
                 "panoptic": processor.post_process_panoptic_segmentation(
                     outputs, threshold=panoptic_threshold, target_sizes=sizes
                 )[0],
@@ -155,19 +156,19 @@ def _forward(model: UniSegmentForUniversalSegmentation, batch: Sequence[_Prepare
     return outputs
 
 
-def _things(
-    outputs: Any, processor: UniSegmentImageProcessor, sizes: list[Size], threshold: float
-) -> list[InstancePrediction]:
+def _thing_label_ids(model: UniSegmentForUniversalSegmentation, processor: UniSegmentImageProcessor) -> frozenset[int]:
+    return frozenset(range(model.config.num_labels)) - frozenset(processor.stuff_label_ids or ())
+
+
+def _things(outputs: Any, things: frozenset[int], sizes: list[Size], threshold: float) -> list[InstancePrediction]:
     """Return the instances that are no stuff, among the 100 best of all labels as in the original."""
-    stuff = frozenset(processor.stuff_label_ids or ())
-    num_labels = outputs.class_queries_logits.shape[-1] - 1
     return instance_predictions(
         outputs.class_queries_logits,
         outputs.masks_queries_logits,
         outputs.image_sizes,
         sizes,
         threshold=threshold,
-        label_ids=frozenset(range(num_labels)) - stuff,
+        label_ids=things,
     )
 
 
