@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from transformers import AutoBackbone, Dinov2Config, ResNetConfig, SwinConfig
+from torch.nn.functional import pad
+from transformers import (
+    AutoBackbone,
+    ConvNextConfig,
+    ConvNextV2Config,
+    Dinov2Config,
+    DINOv3ConvNextConfig,
+    ResNetConfig,
+    SwinConfig,
+    Swinv2Config,
+)
 
 from unisegment.backbones.transformers_backbone import TransformersBackbone
 
@@ -9,24 +19,64 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 STRIDES = (4, 8, 16, 32)
 SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
 RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
+CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+CONFIGS = [
+    SwinConfig(**SWIN, out_features=STAGES),
+    Swinv2Config(**SWIN, out_features=STAGES),
+    ResNetConfig(**RESNET, out_features=STAGES),
+    ConvNextConfig(**CONVNEXT, out_features=STAGES),
+    ConvNextV2Config(**CONVNEXT, out_features=STAGES),
+    DINOv3ConvNextConfig(**CONVNEXT, out_features=STAGES),
+]
 
 
-@pytest.mark.parametrize(
-    "config", [SwinConfig(**SWIN, out_features=STAGES), ResNetConfig(**RESNET, out_features=STAGES)]
-)
-@pytest.mark.parametrize("size", [(64, 96), (37, 51)])
-def test_gives_what_transformers_gives(config, size):
+def with_type(configs):
+    return pytest.mark.parametrize("config", configs, ids=[config.model_type for config in configs])
+
+
+def twins(config):
+    """Return our backbone and transformers' own, with the same weights."""
     backbone = TransformersBackbone(config, STRIDES, freeze_norm=False).eval()
     peer = AutoBackbone.from_config(config).eval()
     peer.load_state_dict(backbone.body.state_dict(), strict=False)
+    return backbone, peer
+
+
+def assert_equal_features(config, size):
+    backbone, peer = twins(config)
     pixel_values = torch.randn(2, 3, *size)
     with torch.no_grad():
         for ours, theirs in zip(backbone(pixel_values), peer(pixel_values).feature_maps, strict=True):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_every_parameter_is_used():
-    backbone = TransformersBackbone(SwinConfig(**SWIN, out_features=STAGES), STRIDES, freeze_norm=False)
+@with_type(CONFIGS)
+def test_gives_what_transformers_gives(config):
+    assert_equal_features(config, (64, 96))
+
+
+@with_type(CONFIGS[:3])
+def test_what_transformers_pads_by_itself_stays_untouched(config):
+    assert_equal_features(config, (37, 51))
+
+
+@with_type(CONFIGS[3:])
+def test_no_pixel_is_dropped_where_transformers_drops_some(config):
+    backbone, peer = twins(config)
+    pixel_values = torch.randn(2, 3, 37, 51)
+    with torch.no_grad():
+        features = backbone(pixel_values)
+        for ours, theirs in zip(features, peer(pad(pixel_values, (0, 13, 0, 27))).feature_maps, strict=True):
+            torch.testing.assert_close(ours, theirs[..., : ours.shape[-2], : ours.shape[-1]])
+        pixel_values[..., -1, -1] += 9
+        changed = backbone(pixel_values)
+    assert [tuple(feature.shape[-2:]) for feature in features] == [(10, 13), (5, 7), (3, 4), (2, 2)]
+    assert all(not torch.equal(a[..., -1, -1], b[..., -1, -1]) for a, b in zip(changed, features, strict=True))
+
+
+@with_type(CONFIGS)
+def test_every_parameter_is_used(config):
+    backbone = TransformersBackbone(config, STRIDES, freeze_norm=False)
     sum(feature.sum() for feature in backbone(torch.randn(1, 3, 64, 96))).backward()
     assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
 

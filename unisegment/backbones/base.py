@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 class Backbone(nn.Module, ABC):
     """Give feature maps from fine to coarse; a map of stride t has ceil(height / t) rows and ceil(width / t) columns.
 
-    Subclasses implement `extract`; `forward` checks that they keep their promise.
+    Subclasses implement `extract` and `load_pretrained`; `forward` checks that they keep their promise.
 
     Args:
         channels: Channels of each map.
@@ -33,6 +34,18 @@ class Backbone(nn.Module, ABC):
     def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps."""
 
+    @abstractmethod
+    def load_pretrained(self, name_or_path: str) -> None:
+        """Start from the weights of an image classifier; a failed attempt changes nothing.
+
+        Args:
+            name_or_path: Hub id, local folder or file.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: When there are no weights that fit.
+        """
+
     def forward(self, pixel_values: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps and check them.
 
@@ -52,3 +65,26 @@ class Backbone(nn.Module, ABC):
                 f"channels {self.channels} at strides {self.strides} promise {expected}."
             )
         return features
+
+
+def pad_to_multiple(pixel_values: Float[Tensor, "b 3 h w"], multiple: int) -> Float[Tensor, "b 3 _ _"]:
+    """Pad images at bottom and right, with zeros, to a size that a number divides."""
+    height, width = pixel_values.shape[-2:]
+    return pad(pixel_values, (0, -width % multiple, 0, -height % multiple))
+
+
+def crop_to_strides(
+    features: Sequence[Float[Tensor, "b _ _ _"]], size: tuple[int, ...], strides: Sequence[int]
+) -> list[Float[Tensor, "b _ _ _"]]:
+    """Crop maps of padded images to what `Backbone` promises.
+
+    Args:
+        features: The maps.
+        size: Height and width of the images without the padding.
+        strides: Stride of each map.
+    """
+    height, width = size
+    return [
+        feature[..., : -(-height // stride), : -(-width // stride)]
+        for feature, stride in zip(features, strides, strict=True)
+    ]

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any backbone of transformers (ResNet, Swin, …) behind our contract."""
+"""Any backbone of transformers (ResNet, Swin, ConvNeXt, …) behind our contract."""
 
-import re
 from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoBackbone, PreTrainedConfig
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedConfig
 
-from unisegment.backbones.base import Backbone
+from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
+from unisegment.backbones.pretrained import load_pretrained_weights
 from unisegment.layers.norm import freeze_batch_norm
 
-# The norm after each stage is new by design, the final norm unused, and batch counters of no use.
-_NOT_IN_A_CLASSIFIER = re.compile(r"^hidden_states_norms\.|^swin\.layernorm\.|num_batches_tracked$")
+# Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
+_CROPPING_TYPES = frozenset(("convnext", "convnextv2", "dinov3_convnext"))
 
 
 class TransformersBackbone(Backbone):
@@ -25,9 +25,12 @@ class TransformersBackbone(Backbone):
     """
 
     def __init__(self, config: PreTrainedConfig, strides: Sequence[int], freeze_norm: bool) -> None:
+        if config._attn_implementation == "sdpa" and not MODEL_FOR_BACKBONE_MAPPING[type(config)]._supports_sdpa:
+            config._attn_implementation = "eager"  # chosen for the whole model, but a ResNet has none, and would refuse
         body = AutoBackbone.from_config(config)
         super().__init__(body.channels, strides)
         self.body = body
+        self.crops = config.model_type in _CROPPING_TYPES
         final_norm = getattr(getattr(body, "swin", None), "layernorm", None)
         if final_norm is not None:
             # SwinBackbone makes, but never uses, the classifier's norm. Without a gradient it would stop
@@ -38,23 +41,11 @@ class TransformersBackbone(Backbone):
 
     def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps of the stages in `out_features`."""
-        return self.body(pixel_values).feature_maps
+        if not self.crops:
+            return self.body(pixel_values).feature_maps
+        features = self.body(pad_to_multiple(pixel_values, self.strides[-1])).feature_maps
+        return crop_to_strides(features, pixel_values.shape[-2:], self.strides)
 
     def load_pretrained(self, name_or_path: str) -> None:
-        """Load the weights of an image classifier (or backbone) from a hub id or a local folder.
-
-        Raises:
-            ValueError: When weights that the backbone needs are not in the checkpoint.
-        """
-        source, report = type(self.body).from_pretrained(
-            name_or_path, config=self.body.config, dtype="float32", output_loading_info=True
-        )
-        missing = [key for key in sorted(report["missing_keys"]) if not _NOT_IN_A_CLASSIFIER.search(key)]
-        mismatched = sorted(report["mismatched_keys"])
-        if missing or mismatched:
-            raise ValueError(
-                f"{name_or_path!r} does not fit the backbone {type(self.body).__name__}: {len(missing)} weights are "
-                f"missing (first: {missing[:3]}), {len(mismatched)} have another shape (first: {mismatched[:3]})."
-            )
-        own = self.body.state_dict()
-        self.body.load_state_dict({key: value for key, value in source.state_dict().items() if key in own})
+        """Load the weights of an image classifier or backbone, see `load_pretrained_weights`."""
+        load_pretrained_weights(self.body, name_or_path)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting points of backbones: a hub id, a folder of transformers, or a file of official weights.
+
+Files are told apart by the names in them: a ResNet of torchvision (or the copy of it in detectron2's zoo), or an
+official Swin Transformer.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from unisegment.backbones import resnet_weights, swin_weights
+from unisegment.backbones.weight_fit import require_fit
+from unisegment.ops.weight_files import read_weight_file, weights_in
+
+# A name in the file that tells its kind, the names, those to pass over, and what infers the sizes.
+_KINDS = (
+    ("bn1.weight", resnet_weights.TORCHVISION_NAMES, resnet_weights.CLASSIFIER_ONLY, resnet_weights.infer_config),
+    ("stem.conv1.weight", resnet_weights.DETECTRON2_NAMES, resnet_weights.CLASSIFIER_ONLY, resnet_weights.infer_config),
+    ("patch_embed.proj.weight", swin_weights.OFFICIAL_NAMES, swin_weights.OFFICIAL_ONLY, swin_weights.infer_config),
+)
+_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".safetensors")
+
+
+def pretrained_config(name_or_path: str) -> PreTrainedConfig:
+    """Return the config of the backbone that a starting point has the weights of.
+
+    Args:
+        name_or_path: Hub id, local folder or file.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When there is no config of transformers, or the file holds no known backbone.
+    """
+    if _is_file(name_or_path):
+        return _read_file(name_or_path)[0]
+    try:
+        return AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        where = "folder" if os.path.isdir(name_or_path) else "hub id, folder or file"
+        raise ValueError(f"backbone: the {where} {name_or_path!r} has no usable config of transformers.") from error
+
+
+def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
+    """Load the weights of an image classifier (or backbone) into a backbone of transformers.
+
+    Windows of another size are no obstacle to a Swin: its tables are resized.
+
+    Args:
+        body: The backbone; it stays as it is when anything is wrong.
+        name_or_path: Hub id, local folder or file.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the starting point cannot be read, or does not fit the backbone.
+    """
+    config, weights = _read_file(name_or_path) if _is_file(name_or_path) else (pretrained_config(name_or_path), None)
+    if config.model_type != body.config.model_type:
+        raise ValueError(
+            f"{name_or_path!r} holds a {config.model_type!r}, which does not fit the backbone {type(body).__name__} of "
+            f"model_type {body.config.model_type!r}."
+        )
+    if weights is None:
+        weights = _read_folder(type(body), name_or_path, config, body.config.out_features)
+    if config.model_type == "swin":
+        weights = swin_weights.resize_tables(weights, body.config.window_size)
+    own = body.state_dict()
+    require_fit(weights, own, f"{name_or_path!r} does not fit the backbone {type(body).__name__}")
+    body.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+
+
+def _is_file(name_or_path: str) -> bool:
+    return os.path.isfile(name_or_path) or Path(name_or_path).suffix in _SUFFIXES
+
+
+def _read_file(path: str) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
+    """Return config and weights, under the names of transformers' backbones, that a file of official weights holds."""
+    weights = weights_in(read_weight_file(path), path)
+    kind = next((kind for kind in _KINDS if kind[0] in weights), None)
+    if kind is None:
+        raise ValueError(
+            f"{path!r} holds no known backbone: neither a ResNet of torchvision (conv1.weight, bn1.weight, …) nor an "
+            f"official Swin Transformer (patch_embed.proj.weight, …). It starts with {', '.join(list(weights)[:3])}."
+        )
+    _, names, classifier_only, infer_config = kind
+    try:
+        own = names.to_ours({name: value for name, value in weights.items() if not classifier_only.fullmatch(name)})
+        return infer_config(own), own
+    except ValueError as error:
+        raise ValueError(f"{path!r}: {error}") from error
+
+
+def _read_folder(
+    body_class: type[PreTrainedModel], name_or_path: str, config: PreTrainedConfig, out_features: list[str]
+) -> dict[str, Tensor]:
+    """Return the weights that a checkpoint of transformers has for a backbone."""
+    config.out_features = [stage for stage in out_features if stage in config.stage_names]
+    try:
+        with _without_report():
+            source, report = body_class.from_pretrained(
+                name_or_path, config=config, dtype="float32", output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{name_or_path!r} has no readable weights: {error}") from error
+    if report["mismatched_keys"]:
+        raise ValueError(
+            f"The weights of {name_or_path!r} do not fit its own config: {sorted(report['mismatched_keys'])[:3]}."
+        )
+    return {name: value for name, value in source.state_dict().items() if name not in report["missing_keys"]}
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from listing what a classifier has too much, or too little, for a backbone: we check that."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
