@@ -2,6 +2,8 @@
 import torch
 from typer.testing import CliRunner
 
+from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
+from unisegment import UniSegmentConfig
 from unisegment.cli import app
 
 
@@ -27,3 +29,31 @@ def test_info_says_when_a_demand_cannot_be_met(monkeypatch):
 
 def test_help_lists_the_commands():
     assert "info" in run("--help").output
+
+
+def test_convert_reads_and_writes(tmp_path):
+    source = write_pickle(tmp_path / "model.pkl", original_state_dict(stock_model("resnet")))
+    labels = tmp_path / "labels.json"
+    labels.write_text('["person", "rider", "car", "road", "sky", "truck", "wall"]')
+    result = run("convert", str(source), str(tmp_path / "ours"), "--labels", str(labels), "--license", "mit")
+    assert result.exit_code == 0, result.output
+    assert "a checkpoint of unisegment, 7 classes, 13 queries" in result.output.replace("\n", "")
+    config = UniSegmentConfig.from_pretrained(tmp_path / "ours")
+    assert config.id2label[6] == "wall"
+    assert config.base_weights == [{"name": "model.pkl", "license": "mit"}]
+    result = run("convert", str(tmp_path / "ours"), str(tmp_path / "again.pkl"), "--to", "original")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "again.pkl").is_file()
+
+
+def test_convert_says_what_is_wrong(tmp_path):
+    (tmp_path / "model.pkl").write_bytes(b"hello")
+    for arguments, message in (
+        ((str(tmp_path / "model.pkl"), "out"), "cannot be read as a file of weights"),
+        ((str(tmp_path / "model.pkl"), "out", "--labels", "imagenet"), "There are no label names for 'imagenet'"),
+        ((str(tmp_path / "model.pkl"), "out", "--to", "onnx"), "'onnx' is not one of"),
+    ):
+        result = run("convert", *arguments)
+        assert result.exit_code == 2
+        text = " ".join(result.output.replace("│", " ").split())
+        assert message in text

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """unisegment: one checkpoint for semantic, instance and panoptic segmentation."""
 
+import unisegment.models.auto  # noqa: F401  # makes transformers' Auto classes know ours
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation

@@ -4,11 +4,18 @@
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import typer
 
+from unisegment.data.categories import label_names
+from unisegment.models.conversion import convert as convert_checkpoint
+from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.ms_deform_attn import ENVIRONMENT_VARIABLE, resolve_backend
+
+Format = Literal["unisegment", "transformers", "original"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -26,6 +33,26 @@ def info() -> None:
     """Print versions, devices and which code paths will run."""
     for name, value in environment():
         typer.echo(f"{name:<16} {value}")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="Folder or Hub id; or a .pkl, .pth or .safetensors file of the original.")
+    ],
+    destination: Annotated[Path, typer.Argument(help="Folder; or, for the original, a file of these kinds.")],
+    to: Annotated[Format, typer.Option(help="Whose checkpoint to write.")] = "unisegment",
+    labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
+    license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
+) -> None:
+    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these."""
+    try:
+        id2label = None if labels is None else label_names(labels)
+        model = convert_checkpoint(source, destination, to, id2label, license=license)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+    sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
+    typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
 
 
 def environment() -> list[tuple[str, str]]:

@@ -3,7 +3,14 @@
 
 import pytest
 
-from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS, stuff_label_ids
+from unisegment.data.categories import (
+    ADE20K,
+    CITYSCAPES,
+    COCO_PANOPTIC,
+    MAPILLARY_VISTAS,
+    label_names,
+    stuff_label_ids,
+)
 
 
 def _labels(table):
@@ -71,3 +78,34 @@ def test_names_of_the_original_ade20k_are_recognised():
 )
 def test_other_names_are_not_recognised(id2label):
     assert stuff_label_ids(id2label) is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "count", "first", "last"),
+    [
+        ("coco_panoptic", 133, "person", "rug-merged"),
+        ("coco_instance", 80, "person", "toothbrush"),
+        ("ade20k", 150, "wall", "flag"),
+        ("ade20k_instance", 100, "bed", "flag"),
+        ("cityscapes", 19, "road", "bicycle"),
+        ("cityscapes_instance", 8, "person", "bicycle"),
+        ("mapillary_vistas", 65, "Bird", "Ego Vehicle"),
+    ],
+)
+def test_names_of_labels_in_order(dataset, count, first, last):
+    names = label_names(dataset)
+    assert list(names) == list(range(count))
+    assert (names[0], names[count - 1]) == (first, last)
+    stuff = stuff_label_ids(names)
+    assert (stuff == []) is dataset.endswith("_instance")
+
+
+def test_names_in_a_file(tmp_path):
+    for content in ('["a", "b"]', '{"1": "b", "0": "a"}', '{"id2label": {"0": "a", "1": "b"}, "other": 1}'):
+        (tmp_path / "names.json").write_text(content)
+        assert list(label_names(str(tmp_path / "names.json")).items()) == [(0, "a"), (1, "b")]
+    (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
+    with pytest.raises(ValueError, match=r"must name the labels 0, 1, 2, … without a gap, got \[1, 2\]"):
+        label_names(str(tmp_path / "names.json"))
+    with pytest.raises(ValueError, match=r"no label names for 'imagenet', only for coco_panoptic, .* and \.json files"):
+        label_names("imagenet")

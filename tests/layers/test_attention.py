@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
+import torch.nn.functional as F
 
-from unisegment.layers.attention import MultiHeadAttention
+from unisegment.layers.attention import MultiHeadAttention, eager_attention, set_attn_implementation
 
 
 def test_equals_torch_with_a_mask_of_its_own_for_every_query():
@@ -21,8 +23,38 @@ def test_equals_torch_with_a_mask_of_its_own_for_every_query():
     torch.testing.assert_close(ours(query, key, value), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_acts_in_training_only():
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 0.02)]
+)
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_eager_attention_equals_torch(dtype, tolerance, is_masked):
+    q, k, v = (torch.randn(2, 3, tokens, 5, dtype=dtype, requires_grad=True) for tokens in (7, 11, 11))
+    allowed = None
+    if is_masked:
+        allowed = torch.rand(2, 1, 7, 11) > 0.5
+        allowed[..., 0] = True
+    results = [attend(q, k, v, allowed) for attend in (eager_attention, F.scaled_dot_product_attention)]
+    assert results[0].dtype == dtype
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+    gradients = [torch.autograd.grad(result.square().sum(), (q, k, v)) for result in results]
+    torch.testing.assert_close(*gradients, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_implementation_is_set_for_all_layers_inside(monkeypatch):
+    layers = torch.nn.Sequential(MultiHeadAttention(8, 2), torch.nn.Sequential(MultiHeadAttention(8, 2)))
+    set_attn_implementation(layers, "eager")
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)
+    x = torch.randn(1, 5, 8)
+    eager = [layers[0](x, x, x), layers[1][0](x, x, x)]
+    monkeypatch.undo()
+    set_attn_implementation(layers, "sdpa")
+    torch.testing.assert_close(eager, [layers[0](x, x, x), layers[1][0](x, x, x)])
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_dropout_acts_in_training_only(implementation):
     attention = MultiHeadAttention(8, 2, dropout=0.5)
+    attention.implementation = implementation
     x = torch.randn(1, 5, 8)
     assert not torch.equal(attention(x, x, x), attention(x, x, x))
     attention.eval()

@@ -8,7 +8,8 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.losses.matcher import NonFiniteCostError
-from unisegment.models.unisegment.checkpoint_conversion import config_from_stock, from_stock, to_stock
+from unisegment.models.unisegment.checkpoint_conversion import from_stock, to_stock
+from unisegment.models.unisegment.stock_checkpoints import config_from_stock
 
 NUM_LABELS = 5
 NUM_QUERIES = 11

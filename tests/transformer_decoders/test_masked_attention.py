@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import torch
 import torch.nn.functional as F
+from accelerate import cpu_offload
 
 from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder, attention_mask
 
@@ -52,3 +53,13 @@ def test_no_gradient_flows_through_the_attention_mask():
     class_logits, _ = model([torch.randn(1, 8, 2, 3)], mask_features)
     class_logits.sum().backward()
     assert mask_features.grad is None
+
+
+def test_weights_may_be_elsewhere_until_their_module_is_called():
+    model = decoder()
+    features, mask_features = [torch.randn(2, 8, 2, 3), torch.randn(2, 8, 4, 6)], torch.randn(2, 6, 8, 12)
+    expected = model(features, mask_features)
+    offloaded = cpu_offload(model, torch.device("cpu"))
+    assert {weight.device.type for weight in offloaded.parameters()} == {"meta"}
+    for result, other in zip(offloaded(features, mask_features), expected, strict=True):
+        assert torch.equal(result, other)

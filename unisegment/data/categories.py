@@ -4,8 +4,10 @@
 Each table maps the name of a label to True for a thing and to False for stuff, in the order of the labels.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 # Labels whose first name in Mask2Former's own table is another one than in SceneParse150.
 _ADE20K_ALIASES = {
@@ -38,6 +40,43 @@ def stuff_label_ids(id2label: Mapping[int, str]) -> list[int] | None:
     tables = [table for table in _KNOWN_TABLES if names and table.keys() >= set(names.values())]
     answers = [[label for label, name in names.items() if not table[name]] for table in tables]
     return answers[0] if answers and all(answer == answers[0] for answer in answers) else None
+
+
+def label_names(source: str) -> dict[int, str]:
+    """Return the names of a data set's labels, in the order in which models of the field number them.
+
+    Args:
+        source: coco_panoptic, coco_instance, ade20k, ade20k_instance, cityscapes, cityscapes_instance or
+            mapillary_vistas (those for instances are the things alone); or a JSON file with a list of names, or with a
+            dict from number to name, as `id2label` in a config.json.
+
+    Raises:
+        ValueError: For any other name, and for a file of another kind.
+    """
+    if source.endswith(".json"):
+        return _names_in_file(Path(source))
+    tables = {
+        "coco_panoptic": COCO_PANOPTIC,
+        "coco_instance": COCO_PANOPTIC,
+        "ade20k": ADE20K,
+        "ade20k_instance": ADE20K,
+        "cityscapes": CITYSCAPES,
+        "cityscapes_instance": CITYSCAPES,
+        "mapillary_vistas": MAPILLARY_VISTAS,
+    }
+    if source not in tables:
+        raise ValueError(f"There are no label names for {source!r}, only for {', '.join(tables)} and .json files.")
+    only_things = source.endswith("_instance")
+    return dict(enumerate(name for name, is_thing in tables[source].items() if is_thing or not only_things))
+
+
+def _names_in_file(path: Path) -> dict[int, str]:
+    content = json.loads(path.read_bytes())
+    content = content.get("id2label", content) if isinstance(content, dict) else dict(enumerate(content))
+    names = {int(label): str(name) for label, name in content.items()}
+    if not names or sorted(names) != list(range(len(names))):
+        raise ValueError(f"{path} must name the labels 0, 1, 2, … without a gap, got {sorted(names)[:5]}.")
+    return dict(sorted(names.items()))
 
 
 def _normalized(name: str) -> str:

@@ -2,11 +2,16 @@
 """Multi-head attention: queries, keys and values in, mixed values out."""
 
 import math
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+AttnImplementation = Literal["sdpa", "eager"]
+"""How attention is computed, in transformers' words: "sdpa" by torch's fused function, "eager" step by step."""
 
 
 class MultiHeadAttention(nn.Module):
@@ -17,12 +22,16 @@ class MultiHeadAttention(nn.Module):
         num_heads: Divides `dim`.
         dropout: Share of attention weights dropped in training.
 
+    Attributes:
+        implementation: "sdpa" or "eager"; both give the same, up to rounding.
+
     Source:
         Attention is all you need (arXiv:1706.03762), section 3.2.2.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.implementation: AttnImplementation = "sdpa"
         self.num_heads = num_heads
         self.dropout = dropout
         self.q_proj = nn.Linear(dim, dim)
@@ -63,5 +72,36 @@ class MultiHeadAttention(nn.Module):
         )
         mask = None if allowed is None else allowed[:, None]  # broadcast over heads, never copied
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.out_proj(rearrange(mixed, "b m q d -> b q (m d)"))
+        attend = F.scaled_dot_product_attention if self.implementation == "sdpa" else eager_attention
+        return self.out_proj(rearrange(attend(q, k, v, mask, dropout), "b m q d -> b q (m d)"))
+
+
+def eager_attention(
+    q: Float[Tensor, "b m q d"],
+    k: Float[Tensor, "b m s d"],
+    v: Float[Tensor, "b m s d"],
+    allowed: Bool[Tensor, "b 1 q s"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b m q d"]:
+    """Compute what `F.scaled_dot_product_attention` does, with every step and the weights in plain sight.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        allowed: True where a query may look. Every query must be allowed something.
+        dropout: Share of attention weights dropped.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    # In half precision the sum over thousands of pixels would be too coarse.
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
+    return F.dropout(weights, dropout) @ v
+
+
+def set_attn_implementation(module: nn.Module, implementation: AttnImplementation) -> None:
+    """Let every `MultiHeadAttention` inside a module compute in the given way."""
+    for child in module.modules():
+        if isinstance(child, MultiHeadAttention):
+            child.implementation = implementation

@@ -148,8 +148,8 @@ class MaskedAttentionDecoder(nn.Module):
         """
         batch_size = len(mask_features)
         memories, positions, coarse_mask_features = self._prepare(multi_scale_features, mask_features)
-        queries = repeat(self.query_features.weight, "q c -> b q c", b=batch_size)
-        query_pos = repeat(self.query_pos.weight, "q c -> b q c", b=batch_size)
+        queries = repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)
+        query_pos = repeat(_rows(self.query_pos, mask_features), "q c -> b q c", b=batch_size)
         predictions = [self.predictor(queries)]
         for index, layer in enumerate(self.layers):
             level = index % self.num_levels
@@ -164,8 +164,9 @@ class MaskedAttentionDecoder(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Flatten each level into memory and positions, and bring the mask features to its size."""
         memories, positions, coarse_mask_features = [], [], []
+        level_embed = _rows(self.level_embed, mask_features)
         for level, feature in enumerate(multi_scale_features):
-            memory = self.input_proj[level](feature).flatten(2).transpose(1, 2) + self.level_embed.weight[level]
+            memory = self.input_proj[level](feature).flatten(2).transpose(1, 2) + level_embed[level]
             height, width = feature.shape[-2:]
             memories.append(memory)
             positions.append(sine_position_embedding(height, width, self.dim, memory.device).to(memory.dtype))
@@ -173,6 +174,14 @@ class MaskedAttentionDecoder(nn.Module):
             coarse = F.interpolate(mask_features.detach(), (height, width), mode="bilinear")
             coarse_mask_features.append(coarse.flatten(2))
         return memories, positions, coarse_mask_features
+
+
+def _rows(embedding: nn.Embedding, like: Tensor) -> Float[Tensor, "n c"]:
+    """Return all rows of a table, on the device of `like`.
+
+    By a call, as accelerate puts an offloaded weight in its place only while its own module is called.
+    """
+    return embedding(torch.arange(embedding.num_embeddings, device=like.device))
 
 
 def attention_mask(

@@ -2,7 +2,6 @@
 """Every number of a model, under the names of transformers' Mask2FormerConfig."""
 
 import difflib
-import os
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +9,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
+from unisegment.backbones.pretrained import pretrained_config
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.postprocessing.resize import MASK_STRIDE
 
@@ -37,7 +38,8 @@ class UniSegmentConfig(PreTrainedConfig):
 
     Args:
         backbone_config: Configuration (or dict with `model_type`) of a transformers backbone; Swin-S sizes if None.
-        backbone: Hub id or local folder to take the backbone's configuration from, instead of `backbone_config`.
+        backbone: Where to take the backbone's configuration from, instead of `backbone_config`: a hub id or folder of
+            transformers, a torchvision ResNet `.pth` or an official Swin `.pth`.
         use_pretrained_backbone: Also load the backbone's weights from there when a model is made from this config.
         feature_size: Channels inside the pixel decoder, a multiple of 32.
         mask_feature_size: Channels of mask features and mask embeddings.
@@ -70,13 +72,15 @@ class UniSegmentConfig(PreTrainedConfig):
         output_auxiliary_logits: Return the logits of inner predictions by default.
         num_feature_levels: How many of the backbone's coarsest maps the queries and the deformable attention look at.
         encoder_n_points: Points that each head of the deformable attention looks at on each level.
-        pixel_decoder: Which pixel decoder; "ms_deform_attn" is the paper's.
+        pixel_decoder: "ms_deform_attn", the paper's; "fpn", a feature pyramid of convolutions; "transformer_fpn", the
+            same with an encoder of plain attention on the coarsest map.
         pixel_decoder_dtype: "float32" keeps autocast out of the pixel decoder, as the original does; "autocast" lets it
             in. Sampling coordinates stay in float32 either way.
         freeze_backbone_norm: Batch normalisation of the backbone as constants, as in the original's COCO models. False
             for stock transformers checkpoints, which train it.
         loss_normalization: "global" divides the loss by counts of all processes, equal to one process with the whole
             batch; "rank" divides the class term by each process's own, as the original does.
+        base_weights: Name and licence of each checkpoint that the weights come from; kept by everything derived.
 
     Raises:
         ValueError: For an unknown key, with the nearest valid one, and for sizes that do not fit together.
@@ -84,6 +88,8 @@ class UniSegmentConfig(PreTrainedConfig):
 
     model_type = "unisegment"
     sub_configs: ClassVar = {"backbone_config": AutoConfig}
+    # What Trainer need not gather when it evaluates.
+    keys_to_ignore_at_inference: ClassVar = ["loss_dict", "auxiliary_logits"]
     attribute_map: ClassVar = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -118,10 +124,11 @@ class UniSegmentConfig(PreTrainedConfig):
     output_auxiliary_logits: bool | None = None
     num_feature_levels: int = 3
     encoder_n_points: int = 4
-    pixel_decoder: Literal["ms_deform_attn"] = "ms_deform_attn"
+    pixel_decoder: Literal["ms_deform_attn", "fpn", "transformer_fpn"] = "ms_deform_attn"
     pixel_decoder_dtype: Literal["float32", "autocast"] = "float32"
     freeze_backbone_norm: bool = True
     loss_normalization: Literal["global", "rank"] = "global"
+    base_weights: list[dict[str, str]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.check_keys(kwargs)
@@ -129,7 +136,22 @@ class UniSegmentConfig(PreTrainedConfig):
             kwargs.pop(key, None)
         self.backbone_config = self._resolve_backbone()
         super().__post_init__(**kwargs)
+        assert self.id2label is not None
+        self.label2id = {name: label for label, name in self.id2label.items()}
         self.check_sizes()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a config of a dict and of keywords, which go first; see transformers for the rest.
+
+        Raises:
+            ValueError: As the constructor does, which sees the two together.
+        """
+        own = {item.name for item in fields(cls)} - {"backbone_config"}  # that one is merged key by key
+        overrides = {key: kwargs.pop(key) for key in own & kwargs.keys()}
+        if "id2label" in overrides or "num_labels" in kwargs:
+            config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
+        return super().from_dict({**config_dict, **overrides}, **kwargs)
 
     @classmethod
     def check_keys(cls, keys: Any) -> None:
@@ -144,7 +166,7 @@ class UniSegmentConfig(PreTrainedConfig):
     def _resolve_backbone(self) -> PreTrainedConfig:
         config = self.backbone_config
         if config is None and self.backbone is not None:
-            config = _backbone_config_from(self.backbone)
+            config = pretrained_config(self.backbone)
         elif config is None:
             config = CONFIG_MAPPING["swin"](depths=[2, 2, 18, 2], drop_path_rate=0.3)
         elif isinstance(config, dict):
@@ -156,7 +178,7 @@ class UniSegmentConfig(PreTrainedConfig):
                 )
             config = CONFIG_MAPPING[model_type](**{key: value for key, value in config.items() if key != "model_type"})
         stages = list(getattr(config, "stage_names", None) or [])
-        if len(stages) > 1 and list(config.out_features) == stages[-1:]:
+        if config.model_type not in PLAIN_VIT_TYPES and len(stages) > 1 and list(config.out_features) == stages[-1:]:
             # Backbones give only their last stage unless told otherwise; the first name is the stem.
             config.out_features = stages[1:]
         return config
@@ -189,11 +211,3 @@ class UniSegmentConfig(PreTrainedConfig):
                 f"num_feature_levels must be 1 to {len(self.feature_strides)}, the number of feature_strides, "
                 f"got {self.num_feature_levels}."
             )
-
-
-def _backbone_config_from(name_or_path: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        where = "folder" if os.path.isdir(name_or_path) else "hub id or folder"
-        raise ValueError(f"backbone: the {where} {name_or_path!r} has no usable config of transformers.") from error

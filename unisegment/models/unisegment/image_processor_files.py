@@ -14,6 +14,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import cached_file
 
 from unisegment.data.categories import stuff_label_ids as recognise_stuff
+from unisegment.models.unisegment.stock_checkpoints import is_ours
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -109,7 +110,7 @@ class ImageProcessorFiles(BaseImageProcessor):
         Returns:
             The file that was written.
         """
-        if _is_ours(format):
+        if is_ours(format):
             return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         return self._as_stock().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
@@ -117,7 +118,7 @@ class ImageProcessorFiles(BaseImageProcessor):
         self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
     ) -> Any:
         """Upload preprocessor_config.json; see `save_pretrained` for `format`, and transformers for the rest."""
-        return (super() if _is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
+        return (super() if is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
 
     def _as_stock(self) -> Any:
         # It keeps and writes the keywords that it does not know, here `stuff_label_ids`.
@@ -136,9 +137,3 @@ def _label_names(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[int,
     )
     names = {} if file is None else json.loads(Path(file).read_bytes()).get("id2label") or {}
     return {int(label): name for label, name in names.items()}
-
-
-def _is_ours(format: str) -> bool:
-    if format not in ("unisegment", "transformers"):
-        raise ValueError(f"format must be 'unisegment' or 'transformers', got {format!r}.")
-    return format == "unisegment"

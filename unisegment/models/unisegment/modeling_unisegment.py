@@ -11,21 +11,25 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from unisegment.backbones.transformers_backbone import TransformersBackbone
+from unisegment.backbones.build import build_backbone
+from unisegment.layers.attention import set_attn_implementation
 from unisegment.losses.criterion import SetCriterion
 from unisegment.losses.matcher import HungarianMatcher
-from unisegment.models.unisegment import checkpoint_conversion
+from unisegment.models.unisegment.base_weights import record
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.outputs import UniSegmentOutput
+from unisegment.models.unisegment.pretrained_model import UniSegmentPreTrainedModel
 from unisegment.pixel_decoders.base import PixelDecoderOutput
+from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
+from unisegment.pixel_decoders.transformer_fpn import TransformerFPNPixelDecoder
 from unisegment.structures import SegmentationTarget
 from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder
 
 
-class UniSegmentForUniversalSegmentation(PreTrainedModel):
+class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
     """Mask2Former: one set of queries that answers for things and stuff, whatever the task.
 
     Args:
@@ -35,34 +39,13 @@ class UniSegmentForUniversalSegmentation(PreTrainedModel):
         Mask2Former (arXiv:2112.01527).
     """
 
-    config_class = UniSegmentConfig
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
-    _supports_sdpa = True
-    _no_split_modules = ("MSDeformAttnEncoderLayer", "MaskedAttentionLayer")
-    # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
-    _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
-    _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
-
     def __init__(self, config: UniSegmentConfig, **unknown: Any) -> None:
         UniSegmentConfig.check_keys(unknown)
         config.check_sizes()  # keys may have been overridden since construction
         super().__init__(config)
         assert isinstance(config.backbone_config, PreTrainedConfig)
-        self.backbone = TransformersBackbone(
-            config.backbone_config, config.feature_strides, freeze_norm=config.freeze_backbone_norm
-        )
-        self.pixel_decoder = MSDeformAttnPixelDecoder(
-            self.backbone.channels,
-            dim=config.feature_size,
-            mask_dim=config.mask_feature_size,
-            num_levels=config.num_feature_levels,
-            num_layers=config.encoder_layers,
-            num_heads=config.num_attention_heads,
-            num_points=config.encoder_n_points,
-            feed_forward_dim=config.encoder_feedforward_dim,
-            dropout=config.dropout,
-        )
+        self.backbone = build_backbone(config.backbone_config, config.feature_strides, config.freeze_backbone_norm)
+        self.pixel_decoder = _pixel_decoder(config, self.backbone.channels)
         self.transformer_decoder = MaskedAttentionDecoder(
             config.feature_size,
             dim=config.hidden_dim,
@@ -79,63 +62,18 @@ class UniSegmentForUniversalSegmentation(PreTrainedModel):
             project_inputs=config.enforce_input_projection,
         )
         self.criterion = _criterion(config)
+        set_attn_implementation(self, config._attn_implementation)
         self.post_init()
         # `from_pretrained` builds on the meta device and brings all weights itself.
         if config.use_pretrained_backbone and self.device.type != "meta":
-            self.backbone.load_pretrained(_required_backbone(config))
+            self._load_backbone(config)
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Let every layer initialise itself as the original code does; transformers skips what was loaded."""
-        reset = getattr(module, "reset_parameters", None)
-        if reset is not None:
-            reset()
-
-    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
-        # For classes from outside, transformers passes over modules without parameters of their own, in case they
-        # write without looking. Ours initialise their children, and only by functions that leave loaded weights be.
-        super()._initialize_weights(module, is_custom_code=False)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *model_args: Any,
-        config: Any = None,
-        ignore_mismatched_sizes: bool = False,
-        output_loading_info: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a checkpoint of this library, or a stock Mask2Former checkpoint of transformers, unchanged.
-
-        Takes what `PreTrainedModel.from_pretrained` takes; further keywords override config keys.
-
-        Args:
-            pretrained_model_name_or_path: Hub id or local folder.
-            *model_args: As in transformers.
-            config: As in transformers.
-            ignore_mismatched_sizes: Keep fresh weights where the checkpoint's are missing or have another shape.
-            output_loading_info: Also return the report of missing and unexpected keys.
-            **kwargs: As in transformers (`dtype`, `device_map`, `revision`, …), or config keys.
-
-        Raises:
-            ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, or when a
-                key is unknown.
-        """
-        if config is None and pretrained_model_name_or_path is not None:
-            own_config, state_dict, kwargs = checkpoint_conversion.read_if_stock(pretrained_model_name_or_path, kwargs)
-            if state_dict is not None:
-                config, kwargs["state_dict"], pretrained_model_name_or_path = own_config, state_dict, None
-        model, report = super().from_pretrained(
-            pretrained_model_name_or_path,
-            *model_args,
-            config=config,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            output_loading_info=True,
-            **kwargs,
-        )
-        if not ignore_mismatched_sizes:
-            checkpoint_conversion.require_complete(report)
-        return (model, report) if output_loading_info else model
+    def _load_backbone(self, config: UniSegmentConfig) -> None:
+        if config.backbone is None:
+            raise ValueError("use_pretrained_backbone needs `backbone`: the hub id, folder or file of the weights.")
+        self.backbone.load_pretrained(config.backbone)
+        known, source = config.base_weights or [], record(config.backbone, {})
+        config.base_weights = known if source in known else [*known, source]
 
     def forward(
         self,
@@ -168,23 +106,24 @@ class UniSegmentForUniversalSegmentation(PreTrainedModel):
             output_auxiliary_logits = bool(self.config.output_auxiliary_logits)
         pixels = self._decode_pixels(self.backbone(pixel_values.to(self.dtype)))
         class_logits, mask_embeddings = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
+        mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
-            masks_queries_logits=_masks(mask_embeddings[-1], pixels.mask_features),
+            masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
             image_sizes=_image_sizes(pixel_values, pixel_mask),
         )
         if mask_labels is not None:
             size = (pixel_values.shape[2], pixel_values.shape[3])
             targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
-            targets = [target.to(pixel_values.device) for target in targets]
+            targets = [target.to(class_logits.device) for target in targets]
             first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
             output.loss_dict = self.criterion(
-                class_logits[first:], mask_embeddings[first:], pixels.mask_features, targets, loss_denominators
+                class_logits[first:], mask_embeddings[first:], mask_features, targets, loss_denominators
             )
             output.loss = torch.stack(list(output.loss_dict.values())).sum()
         if output_auxiliary_logits:
             output.auxiliary_logits = [
-                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, pixels.mask_features)}
+                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
                 for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
             ]
         as_tuple = return_dict is False or (return_dict is None and not self.config.return_dict)
@@ -194,7 +133,27 @@ class UniSegmentForUniversalSegmentation(PreTrainedModel):
         if self.config.pixel_decoder_dtype == "autocast":
             return self.pixel_decoder(features)
         with torch.autocast(features[0].device.type, enabled=False):
-            return self.pixel_decoder([feature.to(self.pixel_decoder.level_embed.dtype) for feature in features])
+            dtype = next(self.pixel_decoder.parameters()).dtype
+            return self.pixel_decoder([feature.to(dtype) for feature in features])
+
+
+def _pixel_decoder(config: UniSegmentConfig, in_channels: Sequence[int]) -> nn.Module:
+    sizes: dict[str, Any] = {
+        "dim": config.feature_size,
+        "mask_dim": config.mask_feature_size,
+        "num_levels": config.num_feature_levels,
+    }
+    if config.pixel_decoder == "fpn":
+        return FPNPixelDecoder(in_channels, **sizes)
+    sizes |= {
+        "num_layers": config.encoder_layers,
+        "num_heads": config.num_attention_heads,
+        "feed_forward_dim": config.encoder_feedforward_dim,
+        "dropout": config.dropout,
+    }
+    if config.pixel_decoder == "transformer_fpn":
+        return TransformerFPNPixelDecoder(in_channels, **sizes, pre_norm=config.pre_norm)
+    return MSDeformAttnPixelDecoder(in_channels, **sizes, num_points=config.encoder_n_points)
 
 
 def _criterion(config: UniSegmentConfig) -> SetCriterion:
@@ -212,12 +171,6 @@ def _criterion(config: UniSegmentConfig) -> SetCriterion:
         importance_sample_ratio=config.importance_sample_ratio,
         normalization=config.loss_normalization,
     )
-
-
-def _required_backbone(config: UniSegmentConfig) -> str:
-    if config.backbone is None:
-        raise ValueError("use_pretrained_backbone needs `backbone`, the hub id or folder to load the weights from.")
-    return config.backbone
 
 
 def _masks(

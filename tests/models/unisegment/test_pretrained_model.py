@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Mask2FormerForUniversalSegmentation
+
+from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
+
+
+@pytest.fixture
+def model():
+    return UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=BACKBONES["swin"], **SIZES))
+
+
+def test_overridden_keys_are_checked_together_with_the_others(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"feature_size must be a multiple of 32 \(group norm\), got 40"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, feature_size=40)
+    names = {0: "a", 1: "b", 2: "c", 3: "d", 4: "e", 5: "f", 6: "g"}
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, id2label=names)
+    assert loaded.config.id2label == names
+    assert loaded.config.label2id["g"] == 6
+    config = UniSegmentForUniversalSegmentation.from_pretrained(
+        tmp_path, num_labels=2, ignore_mismatched_sizes=True
+    ).config
+    assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+
+
+def test_part_of_the_backbone_config_can_be_overridden(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, backbone_config={"drop_path_rate": 0.1})
+    assert loaded.config.backbone_config.drop_path_rate == 0.1
+    assert loaded.config.backbone_config.depths == [1, 2, 2, 1]
+
+
+@pytest.mark.parametrize("format", ["unisegment", "transformers"])
+def test_the_name_of_a_model_is_where_it_came_from(model, tmp_path, format):
+    model.save_pretrained(tmp_path, format=format)
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
+    assert loaded.name_or_path == loaded.config._name_or_path == str(tmp_path)
+
+
+def test_a_file_of_the_original_code_is_sent_to_its_own_method(tmp_path):
+    path = write_pickle(tmp_path / "model.pkl", original_state_dict(stock_model("resnet")))
+    with pytest.raises(ValueError, match=r"'.*model\.pkl' is a file\. .* `from_original`"):
+        UniSegmentForUniversalSegmentation.from_pretrained(path)
+
+
+def test_a_truncated_checkpoint_is_an_error(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"The weights of .* cannot be read: .* The file is damaged"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
+
+
+def test_state_dict_and_config_need_no_files(model):
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(
+        None, config=model.config, state_dict=model.state_dict()
+    )
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Let uploads end in a folder."""
+    uploads = {}
+
+    class Api:
+        def create_repo(self, repo_id, **_):
+            return type("Repo", (), {"repo_id": repo_id})
+
+        def create_commit(self, repo_id, operations, **_):
+            uploads[repo_id] = {item.path_in_repo: Path(item.path_or_fileobj).read_bytes() for item in operations}
+
+    class Card:
+        def save(self, path):
+            pass
+
+    monkeypatch.setattr("transformers.utils.hub.hf_api", lambda: Api(), raising=False)
+    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: Card())
+    return uploads
+
+
+@pytest.mark.parametrize(("format", "model_type"), [("unisegment", "unisegment"), ("transformers", "mask2former")])
+def test_push_to_hub_uploads_what_save_pretrained_writes(model, tmp_path, hub, format, model_type):
+    model.push_to_hub("someone/model", format=format)
+    assert json.loads(hub["someone/model"]["config.json"])["model_type"] == model_type
+    for name, content in hub["someone/model"].items():
+        (tmp_path / name).write_bytes(content)
+    kind = Mask2FormerForUniversalSegmentation if format == "transformers" else UniSegmentForUniversalSegmentation
+    _, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]

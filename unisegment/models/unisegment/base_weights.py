@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a model's weights come from, and under which licence: a record that stays in the config whatever follows.
+
+A record is `{"name": …, "license": …}`; the licence is an identifier of the Hub's model cards, or "unknown".
+"""
+
+import os
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard
+from transformers.utils import cached_file
+
+ORIGINAL_ZOO = "cc-by-nc-4.0"
+"""Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
+
+# Checkpoints on the Hub whose card says less than their source does.
+_KNOWN = {
+    "facebook/mask2former-": ORIGINAL_ZOO,
+    "facebook/dinov3-": "dinov3-license",
+}
+
+
+def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: str | None = None) -> dict[str, str]:
+    """Return the record of a checkpoint.
+
+    Args:
+        name_or_path: Hub id, folder or file. Of folders and files only the last part of the path is kept.
+        hub: How to reach the Hub.
+        license: The licence where it is known; otherwise it is taken from the model card.
+    """
+    name = os.fspath(name_or_path)
+    is_local = os.path.exists(name)
+    known = next((license for start, license in _KNOWN.items() if not is_local and name.startswith(start)), None)
+    return {
+        "name": os.path.basename(os.path.abspath(name)) if is_local else name,
+        "license": license or known or _licence_on_card(name, hub) or "unknown",
+    }
+
+
+def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
+    if os.path.isfile(name_or_path):
+        return None
+    file = cached_file(
+        name_or_path,
+        "README.md",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    if file is None:
+        return None
+    try:
+        data = ModelCard.load(file, ignore_metadata_errors=True).data
+    except (ValueError, yaml.YAMLError):  # broken metadata
+        return None
+    return str(data.license_name if data.license == "other" and data.license_name else data.license or "") or None

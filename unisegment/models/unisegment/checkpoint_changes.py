@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model that differs from its checkpoint: whether that was intended, what is moved, and a report.
+
+Other classes and more or fewer queries are rows of a few weights: rows of equal meaning keep their values.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+
+_CLASS_HEAD = ("transformer_decoder.predictor.class_head.weight", "transformer_decoder.predictor.class_head.bias")
+_QUERIES = ("transformer_decoder.query_features.weight", "transformer_decoder.query_pos.weight")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of things that a checkpoint had and a model wants: names of classes or weights, numbers of queries.
+
+    Args:
+        kept: They have the checkpoint's weights.
+        made: The checkpoint did not have them; they start as in a new model.
+        dropped: The model does not want them.
+    """
+
+    kept: list[Any]
+    made: list[Any]
+    dropped: list[Any]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.kept)} kept"]
+        for word, items in (("made", self.made), ("dropped", self.dropped)):
+            if items:
+                examples = ", ".join(map(str, items[:5])) + (", …" if len(items) > 5 else "")
+                parts.append(f"{len(items)} {word} ({examples})")
+        return ", ".join(parts)
+
+
+def differs(source: UniSegmentConfig, target: UniSegmentConfig) -> bool:
+    """Return whether rows have to be moved to make a model of `target` from weights of `source`."""
+    return _names(source) != _names(target) or source.num_queries != target.num_queries
+
+
+def adapt(
+    weights: Mapping[str, Tensor], source: UniSegmentConfig, target: UniSegmentConfig
+) -> tuple[dict[str, Tensor], dict[str, Change]]:
+    """Move the rows of classes and queries to where another config wants them.
+
+    Classes are the same when their names are. Names of the form LABEL_0 say nothing: where the source has them and as
+    many classes as the target, the numbers decide. Queries have no names; the first ones are kept.
+
+    Args:
+        weights: Weights of the source, under our names.
+        source: Their config.
+        target: The config that is wanted.
+
+    Returns:
+        Weights with the rows that the target wants, and the changes under "classes" and "queries".
+    """
+    old, new = _names(source), _names(target)
+    is_renamed = len(old) == len(new) and old == [f"LABEL_{label}" for label in range(len(old))]
+    label_of = {name: label for label, name in enumerate(new if is_renamed else old)}
+    classes = Change(
+        [name for name in new if name in label_of],
+        [name for name in new if name not in label_of],
+        [name for name in label_of if name not in new],
+    )
+    count, wanted = source.num_queries, target.num_queries
+    queries = Change(list(range(min(count, wanted))), list(range(count, wanted)), list(range(wanted, count)))
+    class_rows = [label_of.get(name) for name in new] + [len(old)]  # the last row is "no object"
+    query_rows = [query if query < count else None for query in range(wanted)]
+    bound = source.hidden_dim**-0.5  # torch's own for a linear layer
+    adapted = dict(weights)
+    for name in _CLASS_HEAD:
+        adapted[name] = _moved(weights[name], class_rows, lambda new: torch.nn.init.uniform_(new, -bound, bound))
+    for name in _QUERIES:
+        adapted[name] = _moved(weights[name], query_rows, torch.nn.init.normal_)
+    return adapted, {"classes": classes, "queries": queries}
+
+
+def require_complete(report: Mapping[str, Any]) -> None:
+    """Raise a ValueError when weights were missing, left over or of another shape on loading.
+
+    Args:
+        report: What transformers found.
+    """
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    mismatched = [
+        f"{name} is {tuple(found)}, expected {tuple(wanted)}"
+        for name, found, wanted in sorted(report["mismatched_keys"])
+    ]
+    if missing or unexpected or mismatched:
+        raise ValueError(
+            f"The weights do not fit the config: {len(missing)} are missing (first: {missing[:3]}), {len(unexpected)} "
+            f"are left over (first: {unexpected[:3]}), {len(mismatched)} have another shape (first: {mismatched[:3]}). "
+            "If that is intended, pass ignore_mismatched_sizes=True."
+        )
+
+
+def say_changes(changes: dict[str, Change], report: Mapping[str, Any], names: list[str]) -> dict[str, Change]:
+    """Add to the changes what became of whole weights, and log all of it where there is something to say.
+
+    Args:
+        changes: Changes of rows.
+        report: What transformers found.
+        names: All weights of the model.
+    """
+    made = sorted({*report["missing_keys"], *(name for name, _, _ in report["mismatched_keys"])})
+    dropped = sorted(report["unexpected_keys"])
+    kept = sorted(set(names) - set(made))
+    changes = changes | {"weights": Change(kept, made, dropped)}
+    if any(change.made or change.dropped for change in changes.values()):
+        lines = [f"{what}: {change}" for what, change in changes.items()]
+        logging.getLogger(__name__).warning("The model differs from its checkpoint.\n  %s", "\n  ".join(lines))
+    return changes
+
+
+def _moved(old: Tensor, rows: list[int | None], initialise: Callable[[Tensor], Any]) -> Tensor:
+    """Return the rows in their new order; None is a row that starts as in a new model."""
+    new = old.new_empty(len(rows), *old.shape[1:])
+    initialise(new)
+    for row, source in enumerate(rows):
+        if source is not None:
+            new[row] = old[source]
+    return new
+
+
+def _names(config: UniSegmentConfig) -> list[str]:
+    assert config.id2label is not None
+    return [config.id2label[label] for label in range(config.num_labels)]

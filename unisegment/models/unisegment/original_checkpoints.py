@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of the original code (facebookresearch/Mask2Former, on detectron2): read and written.
+
+The files hold weights only. Sizes follow from their shapes; what does not follow is an argument.
+"""
+
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unisegment.backbones import resnet_weights, swin_weights
+from unisegment.models.unisegment import base_weights
+from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.stock_checkpoints import class_weights
+from unisegment.ops.weight_files import read_weight_file, weights_in
+
+_BODY, _PIXEL, _QUERY = "backbone.body.", "pixel_decoder.", "transformer_decoder."
+_RECORD = "base_weights"
+
+
+def read_original(
+    path: str | os.PathLike[str],
+    license: str = base_weights.ORIGINAL_ZOO,
+    num_attention_heads: int | None = None,
+    encoder_n_points: int = 4,
+) -> tuple[UniSegmentConfig, dict[str, Tensor]]:
+    """Read config and weights of an original checkpoint.
+
+    Args:
+        path: A `.pkl`, `.pth` or `.safetensors` file.
+        license: Licence of the weights, unless the file itself has a record of it.
+        num_attention_heads: See `infer_config`.
+        encoder_n_points: See `infer_config`.
+
+    Returns:
+        Config and weights under our names.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is no checkpoint of the original Mask2Former, or its weights contradict each other.
+    """
+    content = read_weight_file(path)
+    try:
+        state_dict = weights_in(content, path)
+        weights = from_original(state_dict)
+        sizes = infer_config(weights, num_attention_heads, encoder_n_points)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+    class_weights = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
+    if class_weights is not None:
+        sizes["no_object_weight"] = round(float(class_weights[-1]), 6)
+    records = content.get(_RECORD) or [base_weights.record(path, {}, license)]
+    return UniSegmentConfig(**sizes, base_weights=records), weights
+
+
+def infer_config(
+    weights: Mapping[str, Tensor], num_attention_heads: int | None, encoder_n_points: int
+) -> dict[str, Any]:
+    """Return the config keys that follow from the shapes of original weights under our names.
+
+    Args:
+        weights: The weights.
+        num_attention_heads: Heads of both decoders. None takes what follows from `encoder_n_points`, or the paper's 8
+            where there is no deformable attention.
+        encoder_n_points: Points of the deformable attention, without effect when the heads are given.
+
+    Raises:
+        ValueError: When a weight that a size follows from is missing, or sizes contradict each other.
+    """
+
+    def size(name: str, axis: int = 0) -> int:
+        if name not in weights or weights[name].ndim <= axis:
+            raise ValueError(f"The weight {name!r} is missing or has another number of axes (names are ours).")
+        return weights[name].shape[axis]
+
+    body = {name.removeprefix(_BODY): value for name, value in weights.items() if name.startswith(_BODY)}
+    is_swin = any(name.startswith("swin.") for name in body)
+    config = {
+        "backbone_config": (swin_weights if is_swin else resnet_weights).infer_config(body),
+        "freeze_backbone_norm": not any(name.endswith("num_batches_tracked") for name in body),
+        "feature_size": size(_PIXEL + "output_convs.0.conv.weight"),
+        "mask_feature_size": size(_PIXEL + "mask_proj.weight"),
+        "encoder_layers": _count(weights, _PIXEL + "layers."),
+        "hidden_dim": size(_QUERY + "query_features.weight", 1),
+        "num_queries": size(_QUERY + "query_features.weight"),
+        "num_labels": size(_QUERY + "predictor.class_head.weight") - 1,
+        "decoder_layers": _count(weights, _QUERY + "layers.") + 1,
+        "dim_feedforward": size(_QUERY + "layers.0.feed_forward.linear1.weight"),
+        "enforce_input_projection": _QUERY + "input_proj.0.weight" in weights,
+        "num_attention_heads": num_attention_heads or 8,
+    }
+    if config["encoder_layers"]:
+        config["encoder_feedforward_dim"] = size(_PIXEL + "layers.0.feed_forward.linear1.weight")
+    if _PIXEL + "level_embed" not in weights:
+        has_encoder = _PIXEL + "input_proj.weight" in weights
+        return config | {"pixel_decoder": "transformer_fpn" if has_encoder else "fpn"}
+    # Each head has a weight for each point on each level.
+    rows, levels = size(_PIXEL + "layers.0.self_attn.attention_weights.weight"), size(_PIXEL + "level_embed")
+    heads = num_attention_heads or rows // (levels * encoder_n_points)
+    points = rows // (levels * max(heads, 1))
+    if heads * points * levels != rows:
+        raise ValueError(
+            f"The deformable attention has {rows} weights for {levels} levels, which fits no number of heads with "
+            f"{encoder_n_points} points. Say num_attention_heads or encoder_n_points."
+        )
+    return config | {"num_attention_heads": heads, "encoder_n_points": points, "num_feature_levels": levels}
+
+
+def _count(weights: Mapping[str, Any], prefix: str) -> int:
+    """Return how many layers there are, the last one's number plus 1."""
+    numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in weights)
+    return max((int(number[1]) + 1 for number in numbers if number), default=0)
+
+
+def write_original(path: str | os.PathLike[str], config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint as the original code does.
+
+    Args:
+        path: A `.pkl` file as in the original's model zoo, or a `.pth` or `.safetensors` file.
+        config: The model's config.
+        weights: Its weights under our names.
+
+    Raises:
+        ValueError: When the original code has no such model, or the file no such suffix or numbers.
+    """
+    path = Path(path)
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"{str(path)!r} must end with one of {', '.join(_WRITERS)}.")
+    backbone_config: Any = config.backbone_config
+    state_dict = to_original(weights, config.pixel_decoder, backbone_config.model_type)
+    if backbone_config.model_type == "swin":
+        index = swin_weights.relative_position_index(backbone_config.window_size)
+        tables = [name for name in state_dict if name.endswith("relative_position_bias_table")]
+        state_dict |= {name.replace("bias_table", "index"): index.clone() for name in tables}
+    state_dict["criterion.empty_weight"] = class_weights(config)
+    # A whole file replaces an older one; a failed one leaves it.
+    part = path.with_name(path.name + ".part")
+    try:
+        ordered = {name: state_dict[name].detach().cpu().contiguous() for name in sorted(state_dict)}
+        _WRITERS[path.suffix](part, ordered, [dict(sorted(record.items())) for record in config.base_weights or []])
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _versioned(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Add the module versions without which the original code takes names for those of an older release."""
+    versioned = OrderedDict(state_dict)
+    versioned._metadata = {  # type: ignore[attr-defined]
+        "": {"version": 1},
+        "sem_seg_head": {"version": 2},
+        "sem_seg_head.predictor": {"version": 2},
+    }
+    return versioned
+
+
+class _PortablePickler(pickle.Pickler):
+    """Names nothing of numpy but what every release of it has in the same place."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return np.ndarray, (value.shape, value.dtype, bytearray(value.tobytes()))
+        return NotImplemented
+
+
+def _write_pickle(path: Path, state_dict: Mapping[str, Tensor], records: list[dict[str, str]]) -> None:
+    if any(value.dtype is torch.bfloat16 for value in state_dict.values()):
+        raise ValueError("A .pkl file cannot hold bfloat16: write a .pth or .safetensors file, or model.float() first.")
+    arrays = _versioned({name: value.numpy() for name, value in state_dict.items()})
+    content = {"model": arrays, "__author__": "unisegment", _RECORD: records}
+    with path.open("wb") as file:
+        _PortablePickler(file, protocol=4).dump(content)
+
+
+def _write_torch(path: Path, state_dict: Mapping[str, Tensor], records: list[dict[str, str]]) -> None:
+    torch.save({"model": _versioned(state_dict), _RECORD: records}, path)
+
+
+def _write_safetensors(path: Path, state_dict: Mapping[str, Tensor], records: list[dict[str, str]]) -> None:
+    save_file(dict(state_dict), path)
+
+
+_WRITERS = {".pkl": _write_pickle, ".pth": _write_torch, ".safetensors": _write_safetensors}

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every model of the family has from transformers and beyond: loading, saving, initialisation.
+
+Three kinds of checkpoints are opened and written: ours, those of transformers' Mask2Former, those of the original code.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig, PreTrainedConfig, PreTrainedModel
+
+from unisegment.layers.attention import set_attn_implementation
+from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
+from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, require_complete, say_changes
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.original_checkpoints import read_original, write_original
+from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, READING_KEYS, is_ours, read_stock, stock_twin
+from unisegment.ops.weight_files import damage_named
+
+# Keywords that transformers looks at both as config keys and by itself; the latter is enough.
+_LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint before it becomes a model.
+
+    Args:
+        config: Its config, as ours.
+        weights: Its weights under our names; None while they are still in a checkpoint of ours.
+    """
+
+    config: UniSegmentConfig
+    weights: Mapping[str, Tensor] | None = None
+
+
+class UniSegmentPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation of a model with our config."""
+
+    config_class = UniSegmentConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _supports_sdpa = True
+    # Small beside a backbone, and with parameters and results of their own that must lie together.
+    _no_split_modules = (
+        "MSDeformAttnPixelDecoder",
+        "TransformerFPNPixelDecoder",
+        "FPNPixelDecoder",
+        "MaskedAttentionDecoder",
+    )
+    # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
+    _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
+    _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Let every layer initialise itself as the original code does; transformers skips what was loaded."""
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # For classes from outside, transformers passes over modules without parameters of their own, in case they
+        # write without looking. Ours initialise their children, and only by functions that leave loaded weights be.
+        super()._initialize_weights(module, is_custom_code=False)
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Compute attention by "sdpa" or "eager" from now on; a dict says it for `backbone_config` separately."""
+        if attn_implementation == "sdpa" and not self.backbone.body._supports_sdpa:
+            attn_implementation = {"": "sdpa", "backbone_config": "eager"}  # a ResNet has none, and would refuse
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+        set_attn_implementation(self, self.config._attn_implementation)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
+        config: Any = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a checkpoint of this library, or a stock Mask2Former checkpoint of transformers, unchanged.
+
+        Takes what `PreTrainedModel.from_pretrained` takes; further keywords override config keys.
+
+        Args:
+            pretrained_model_name_or_path: Hub id or local folder.
+            *model_args: As in transformers.
+            config: As in transformers.
+            ignore_mismatched_sizes: Let the model differ from the checkpoint, by other classes (`id2label`; those of
+                equal name keep their weights), more or fewer queries (`num_queries`) or layers, or other sizes. What
+                the checkpoint does not have starts as in a new model. What was kept, made and dropped is logged.
+            output_loading_info: Also return transformers' report of missing and unexpected keys; with
+                `ignore_mismatched_sizes` it also has `changes`, a dict of `checkpoint_changes.Change` for "classes",
+                "queries" and "weights".
+            **kwargs: As in transformers (`dtype`, `device_map`, `revision`, …), or config keys.
+
+        Raises:
+            ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, or when a
+                key is unknown.
+        """
+        path, source = pretrained_model_name_or_path, None
+        if path is not None:
+            source = _read_source(path, kwargs)
+        options = (ignore_mismatched_sizes, output_loading_info)
+        return cls._load(path, source, *options, *model_args, config=config, **kwargs)
+
+    @classmethod
+    def from_original(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        license: str = ORIGINAL_ZOO,
+        num_attention_heads: int | None = None,
+        encoder_n_points: int = 4,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a checkpoint of the original code (facebookresearch/Mask2Former, on detectron2).
+
+        Backbone (ResNet or Swin), pixel decoder, all widths and depths, classes and queries follow from the weights.
+        The names of the classes are not in the file: give `id2label`, for example from
+        `unisegment.data.categories.label_names`.
+
+        Args:
+            path: A `.pkl`, `.pth` or `.safetensors` file; nothing in it is executed.
+            license: Licence of the weights, for the record in the config. The original's model zoo is CC BY-NC 4.0.
+            num_attention_heads: Heads of both decoders; None takes what follows from `encoder_n_points`, or 8.
+            encoder_n_points: Points of the deformable attention.
+            ignore_mismatched_sizes: As in `from_pretrained`.
+            output_loading_info: As in `from_pretrained`.
+            **kwargs: As in `from_pretrained`. What no weight tells has the paper's value (`pre_norm=False`, the weights
+                of the loss, `drop_path_rate` of a Swin).
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
+        """
+        source = Source(*read_original(path, license, num_attention_heads, encoder_n_points))
+        return cls._load(path, source, ignore_mismatched_sizes, output_loading_info, **kwargs)
+
+    @classmethod
+    def _load(
+        cls,
+        path: Any,
+        source: Source | None,
+        ignore_mismatched_sizes: bool,
+        output_loading_info: bool,
+        *model_args: Any,
+        config: UniSegmentConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        name, changes = path, dict[str, Change]()
+        if source is not None:
+            config, rest = _target_config(source.config, config, kwargs)
+            reading = {key: kwargs[key] for key in READING_KEYS if key in kwargs}
+            weights = source.weights
+            if ignore_mismatched_sizes and differs(source.config, config):
+                if weights is None:
+                    with damage_named(path):
+                        weights = super().from_pretrained(path, config=source.config, **reading).state_dict()
+                weights, changes = adapt(weights, source.config, config)
+            if weights is None:
+                rest |= reading
+            else:
+                path, rest["state_dict"] = None, weights
+            kwargs = rest
+        # Mismatches are in the report, where they get a better message.
+        with damage_named(path):
+            model, report = super().from_pretrained(
+                path, *model_args, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
+            )
+        if name is not None:
+            model.name_or_path = model.config._name_or_path = str(name)
+        if not ignore_mismatched_sizes:
+            require_complete(report)
+        else:
+            report["changes"] = say_changes(changes, report, list(model.state_dict()))
+        return (model, report) if output_loading_info else model
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *args: Any,
+        format: Literal["unisegment", "transformers"] = "unisegment",
+        **kwargs: Any,
+    ) -> None:
+        """Write config and weights.
+
+        Args:
+            save_directory: Folder, made when it is missing.
+            *args: As in transformers.
+            format: "unisegment", or "transformers" for a checkpoint that plain transformers opens as its Mask2Former.
+            **kwargs: As in transformers.
+
+        Raises:
+            ValueError: When transformers' Mask2Former cannot be what this model is.
+        """
+        if is_ours(format):
+            super().save_pretrained(save_directory, *args, **kwargs)
+        else:
+            weights = kwargs.pop("state_dict", None) or self.state_dict()
+            stock_twin(self.config, weights).save_pretrained(save_directory, *args, **kwargs)
+
+    def push_to_hub(
+        self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
+    ) -> Any:
+        """Upload config and weights; see `save_pretrained` for `format`, and transformers for the rest."""
+        model = self if is_ours(format) else stock_twin(self.config, self.state_dict())
+        return PreTrainedModel.push_to_hub(model, repo_id, **kwargs)
+
+    def export_original(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint for the original code.
+
+        Args:
+            path: A `.pkl` file, as in the original's model zoo, or a `.pth` or `.safetensors` file.
+
+        Raises:
+            ValueError: When the original code has no such model, or the suffix is another one.
+        """
+        write_original(path, self.config, self.state_dict())
+
+
+def _read_source(name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
+    """Look at a checkpoint, and read its weights if it is not ours.
+
+    Args:
+        name_or_path: Hub id or local folder.
+        kwargs: Keywords of `from_pretrained`.
+
+    Raises:
+        ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
+    """
+    if os.path.isfile(name_or_path):
+        raise ValueError(
+            f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of the "
+            "original code is opened by `from_original`."
+        )
+    hub = {key: kwargs[key] for key in HUB_KEYS if key in kwargs}
+    config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
+    model_type = config_dict.get("model_type")
+    if model_type == UniSegmentConfig.model_type:
+        return Source(UniSegmentConfig.from_dict(config_dict))
+    if model_type != Mask2FormerConfig.model_type:
+        raise ValueError(
+            f"{str(name_or_path)!r} is a checkpoint of model_type {model_type!r}; UniSegment reads 'unisegment' and "
+            "transformers' 'mask2former', and by `from_original` files of the original code."
+        )
+    return Source(*read_stock(name_or_path, config_dict, kwargs))
+
+
+def _target_config(
+    source: UniSegmentConfig, config: UniSegmentConfig | None, kwargs: Mapping[str, Any]
+) -> tuple[UniSegmentConfig, dict[str, Any]]:
+    """Return the config that is wanted, and the keywords that are no config keys and not about reading files.
+
+    Args:
+        source: The checkpoint's config.
+        config: The config that is wanted, where it was given as a whole.
+        kwargs: Keywords of `from_pretrained`.
+    """
+    rest = {key: value for key, value in kwargs.items() if key not in READING_KEYS}
+    if config is not None:
+        return config, rest
+    loading = {key: rest.pop(key) for key in _LOADING_KEYS if key in rest}
+    target, rest = UniSegmentConfig.from_dict(source.to_dict(), return_unused_kwargs=True, **rest)
+    return target, rest | loading

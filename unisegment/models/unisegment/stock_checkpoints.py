@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of transformers' Mask2Former ("stock"): read into our config and weights, and written from our model.
+
+transformers' own class does the reading and writing of files: it knows all layouts they have had.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
+from unisegment.models.unisegment import base_weights
+from unisegment.models.unisegment.checkpoint_changes import require_complete
+from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.weight_files import damage_named
+
+HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+READING_KEYS = (*HUB_KEYS, "variant", "use_safetensors", "weights_only")
+"""Keywords of `from_pretrained` that say where and how to read, and have no part in what becomes of it."""
+
+# What the stock model fixes in its code.
+_FIXED = {"pixel_decoder": "ms_deform_attn", "num_feature_levels": 3, "encoder_n_points": 4}
+_OURS_ALONE = ("model_type", "architectures", "transformers_version", "backbone", "use_pretrained_backbone", *_FIXED)
+
+
+def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of our config for a stock one, which may carry keys of ours from an earlier conversion."""
+    return {
+        "freeze_backbone_norm": False,  # transformers trains them
+        **stock,
+        "model_type": UniSegmentConfig.model_type,
+        "architectures": None,
+        "use_pretrained_backbone": False,  # the checkpoint has all weights
+    }
+
+
+def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
+    """Return the stock config for ours. Keys that the stock model does not know are kept in it, without effect.
+
+    Raises:
+        ValueError: When the stock model cannot be what the config says.
+    """
+    for key, value in _FIXED.items():
+        if getattr(config, key) != value:
+            raise ValueError(
+                f"transformers' Mask2Former has {key}={value!r} only, this model has {getattr(config, key)!r}. Save it "
+                "with format='unisegment'."
+            )
+    backbone_config: Any = config.backbone_config
+    if backbone_config.model_type in PLAIN_VIT_TYPES:
+        raise ValueError(
+            f"transformers' Mask2Former has no feature pyramid for a {backbone_config.model_type}. Save it with "
+            "format='unisegment'."
+        )
+    keys = {key: value for key, value in config.to_dict().items() if key not in _OURS_ALONE}
+    return Mask2FormerConfig.from_dict(keys)
+
+
+def read_stock(
+    name_or_path: Any, config_dict: dict[str, Any], kwargs: Mapping[str, Any]
+) -> tuple[UniSegmentConfig, dict[str, Tensor]]:
+    """Read config and weights of a stock checkpoint.
+
+    Args:
+        name_or_path: Hub id or local folder.
+        config_dict: What its config.json holds.
+        kwargs: Keywords of `from_pretrained`.
+
+    Returns:
+        Config and weights under our names.
+
+    Raises:
+        ValueError: When the checkpoint does not hold what its config promises.
+    """
+    stock_config = Mask2FormerConfig.from_dict(config_dict)
+    with damage_named(name_or_path):
+        stock_model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            name_or_path,
+            config=stock_config,
+            dtype="auto",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report has them
+            **{key: kwargs[key] for key in READING_KEYS if key in kwargs},
+        )
+    missing = sorted(key for key in report["missing_keys"] if not STOCK_ONLY.fullmatch(key))
+    unexpected = sorted(key for key in report["unexpected_keys"] if not key.endswith("relative_position_index"))
+    require_complete({**report, "missing_keys": missing, "unexpected_keys": unexpected})
+    config = UniSegmentConfig.from_dict(config_from_stock(stock_config.to_dict()))
+    if config.base_weights is None:
+        hub = {key: kwargs[key] for key in HUB_KEYS if key in kwargs}
+        config.base_weights = [base_weights.record(name_or_path, hub)]
+    return config, from_stock(stock_model.state_dict())
+
+
+def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Mask2FormerForUniversalSegmentation:
+    """Return transformers' own model with our weights (the same memory, where nothing has to be joined).
+
+    Args:
+        config: Our config.
+        weights: Our weights.
+
+    Raises:
+        ValueError: When the stock model cannot be what ours is.
+    """
+    with torch.device("meta"):
+        stock = Mask2FormerForUniversalSegmentation(config_to_stock(config))
+    stock_weights = to_stock(weights)
+    for name, tensor in stock.state_dict().items():
+        if name == "criterion.empty_weight":
+            stock_weights[name] = class_weights(config)
+        elif name not in stock_weights:  # batch counters, and norms that the stock model has and does not use
+            is_scale = name.endswith("norm.weight")
+            stock_weights[name] = torch.full(tensor.shape, int(is_scale), dtype=tensor.dtype)
+    stock.load_state_dict(stock_weights, assign=True)
+    return stock
+
+
+def class_weights(config: UniSegmentConfig) -> Float[Tensor, " k"]:
+    """Return the weights of the classes in the loss, "no object" last, which both other codes keep with the model."""
+    weights = torch.ones(config.num_labels + 1)
+    weights[-1] = config.no_object_weight
+    return weights
+
+
+def is_ours(format: str) -> bool:
+    """Return whether a format is "unisegment" rather than "transformers".
+
+    Raises:
+        ValueError: For any other format.
+    """
+    if format not in ("unisegment", "transformers"):
+        raise ValueError(f"format must be 'unisegment' or 'transformers', got {format!r}.")
+    return format == "unisegment"
