@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
 
-.PHONY: setup quickstart test lint format bench
+.PHONY: setup quickstart test test-oldest lint format bench
 
 setup: $(STAMP)
 
@@ -24,6 +25,16 @@ quickstart: setup
 
 test: setup
 	$(BIN)/pytest
+
+# The oldest releases that are supported, in an environment of their own.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/pytest
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[dev]'
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
