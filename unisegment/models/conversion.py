@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint of one code base in, the same for another one out."""
+"""Checkpoints of three code bases by one door, in and out."""
 
 import os
 from collections.abc import Mapping
@@ -10,6 +10,38 @@ from unisegment.data.categories import stuff_label_ids
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+
+
+def open_model(source: str | os.PathLike[str], **keywords: Any) -> UniSegmentForUniversalSegmentation:
+    """Open a checkpoint of any of the three code bases; whose it is shows by itself.
+
+    Args:
+        source: A folder or Hub id of ours or of transformers' Mask2Former, or a file of the original code.
+        **keywords: Of `from_pretrained` or, for a file, of `from_original`.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the source cannot be read.
+    """
+    if os.path.isfile(source):
+        return UniSegmentForUniversalSegmentation.from_original(source, **keywords)
+    return UniSegmentForUniversalSegmentation.from_pretrained(source, **keywords)
+
+
+def open_processor(
+    source: str | os.PathLike[str], id2label: Mapping[int, str], **keywords: Any
+) -> UniSegmentImageProcessor:
+    """Open the image processor of a checkpoint; where it has none, it is the original's.
+
+    Args:
+        source: As for `open_model`.
+        id2label: Names of the model's classes, which may tell what is stuff.
+        **keywords: Of the processor.
+    """
+    if not os.path.isfile(source):
+        with suppress(OSError):
+            return UniSegmentImageProcessor.from_pretrained(source, **keywords)
+    return UniSegmentImageProcessor(**{"stuff_label_ids": stuff_label_ids(id2label), **keywords})
 
 
 def convert(
@@ -35,22 +67,13 @@ def convert(
         FileNotFoundError: When there is no such file.
         ValueError: When the source cannot be read, or the other code base has no such model.
     """
-    names: dict[str, Any] = {} if id2label is None else {"id2label": dict(id2label)}
+    keywords: dict[str, Any] = {} if id2label is None else {"id2label": dict(id2label)}
     if os.path.isfile(source):
-        model = UniSegmentForUniversalSegmentation.from_original(source, license=license, **names)
-    else:
-        model = UniSegmentForUniversalSegmentation.from_pretrained(source, **names)
+        keywords["license"] = license
+    model = open_model(source, **keywords)
     if to == "original":
         model.export_original(destination)
         return model
     model.save_pretrained(destination, format=to)
-    _processor(source, model).save_pretrained(destination, format=to)
+    open_processor(source, model.config.id2label).save_pretrained(destination, format=to)
     return model
-
-
-def _processor(source: str, model: UniSegmentForUniversalSegmentation) -> UniSegmentImageProcessor:
-    """Return the source's own processor, or the original's settings where it has none."""
-    if not os.path.isfile(source):
-        with suppress(OSError):
-            return UniSegmentImageProcessor.from_pretrained(source)
-    return UniSegmentImageProcessor(stuff_label_ids=stuff_label_ids(model.config.id2label))

@@ -6,6 +6,7 @@ from typing import Any
 
 from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.synthetic import write_synthetic
+from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -48,10 +49,8 @@ def build_model(
     labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
     source = recipe.model.pretrained
     if source is not None:
-        model = UniSegmentForUniversalSegmentation.from_pretrained(
-            source, id2label=samples.id2label, ignore_mismatched_sizes=True, **recipe.model.config
-        )
-        return model, UniSegmentImageProcessor.from_pretrained(source, size=size, **labels)
+        model = open_model(source, id2label=samples.id2label, ignore_mismatched_sizes=True, **recipe.model.config)
+        return model, open_processor(source, samples.id2label, size=size, **labels)
     try:
         config = UniSegmentConfig(**recipe.model.config, id2label=samples.id2label)
     except ValueError as error:

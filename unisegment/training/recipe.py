@@ -51,8 +51,8 @@ class ModelRecipe:
     """What is trained.
 
     Args:
-        pretrained: Checkpoint of a whole model to start from, a folder or a Hub name. Layers whose shape depends on the
-            number of labels start anew where that number differs. None starts from random weights.
+        pretrained: Checkpoint of a whole model to start from: a folder or Hub name (ours or transformers' Mask2Former),
+            or a file of the original code. Labels of equal name keep their weights. None starts from random weights.
         config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own.
     """
 

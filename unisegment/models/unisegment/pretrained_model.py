@@ -266,7 +266,7 @@ def _target_config(
     """
     rest = {key: value for key, value in kwargs.items() if key not in READING_KEYS}
     if config is not None:
-        return config, rest
+        return config if isinstance(config, UniSegmentConfig) else UniSegmentConfig.from_pretrained(config), rest
     loading = {key: rest.pop(key) for key in _LOADING_KEYS if key in rest}
     target, rest = UniSegmentConfig.from_dict(source.to_dict(), return_unused_kwargs=True, **rest)
     return target, rest | loading
