@@ -28,6 +28,8 @@ def same_points(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype = torch.floa
 
     def fake(*shape, device=None, **_):
         shape = shape[0] if isinstance(shape[0], (tuple, list, torch.Size)) else shape
+        if not shape:  # not points: older releases of transformers draw a number for each layer
+            return real(())
         generator = torch.Generator().manual_seed(shape[-2])
         return real(shape[-2:], generator=generator).to(dtype).expand(*shape).clone()
 
@@ -70,6 +72,9 @@ class ModelTester:
             for parameter in stock.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
         ours = UniSegmentForUniversalSegmentation(UniSegmentConfig.from_dict(config_from_stock(stock.config.to_dict())))
+        kept = isinstance(stock.model.transformer_module.input_projections, torch.nn.ModuleList)
+        if not kept and any(True for _ in ours.transformer_decoder.input_proj.parameters()):
+            pytest.skip("this release of transformers keeps the input projections outside the model")
         report = ours.load_state_dict(from_stock(stock.state_dict()), strict=False)
         assert report.missing_keys == []
         assert report.unexpected_keys == []

@@ -249,6 +249,11 @@ class TestWrongFiles:
         name = "backbone.layers.2.blocks.1.attn.relative_position_bias_table"
         self.fails(tmp_path, {**state_dict, name: torch.zeros(49, 4)}, "All windows of a Swin have the same size")
 
+    def test_an_index_of_another_window(self, tmp_path, state_dict):
+        name = "backbone.layers.0.blocks.0.attn.relative_position_index"
+        match = r"relative_position_index' is \(49, 49\), but the bias tables are those of windows of 3 by 3 patches"
+        self.fails(tmp_path, {**state_dict, name: torch.zeros(49, 49, dtype=torch.int64)}, match)
+
     def test_heads_that_fit_nothing(self, tmp_path, state_dict):
         name = "sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.weight"
         match = "has 50 weights for 3 levels, .* Say num_attention_heads or encoder_n_points"

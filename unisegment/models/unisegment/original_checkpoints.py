@@ -54,6 +54,7 @@ def read_original(
         state_dict = weights_in(content, path)
         weights = from_original(state_dict)
         sizes = infer_config(weights, num_attention_heads, encoder_n_points)
+        _check_windows(state_dict, sizes["backbone_config"])
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r}: {error}") from error
     class_weights = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
@@ -114,6 +115,16 @@ def infer_config(
             f"{encoder_n_points} points. Say num_attention_heads or encoder_n_points."
         )
     return config | {"num_attention_heads": heads, "encoder_n_points": points, "num_feature_levels": levels}
+
+
+def _check_windows(state_dict: Mapping[str, Tensor], backbone_config: Any) -> None:
+    """Compare the windows of a Swin's index buffers, which hold nothing else of use, with those of its tables."""
+    for name, index in state_dict.items():
+        if name.endswith("relative_position_index") and tuple(index.shape) != (backbone_config.window_size**2,) * 2:
+            raise ValueError(
+                f"{name!r} is {tuple(index.shape)}, but the bias tables are those of windows of "
+                f"{backbone_config.window_size} by {backbone_config.window_size} patches."
+            )
 
 
 def _count(weights: Mapping[str, Any], prefix: str) -> int:
