@@ -9,6 +9,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unisegment.backbones import resnet_weights, swin_weights
+from unisegment.backbones.weight_fit import size_of
 from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -78,12 +80,7 @@ def infer_config(
     Raises:
         ValueError: When a weight that a size follows from is missing, or sizes contradict each other.
     """
-
-    def size(name: str, axis: int = 0) -> int:
-        if name not in weights or weights[name].ndim <= axis:
-            raise ValueError(f"The weight {name!r} is missing or has another number of axes (names are ours).")
-        return weights[name].shape[axis]
-
+    size = partial(size_of, weights)
     body = {name.removeprefix(_BODY): value for name, value in weights.items() if name.startswith(_BODY)}
     is_swin = any(name.startswith("swin.") for name in body)
     config = {
