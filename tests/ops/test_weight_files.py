@@ -150,6 +150,8 @@ def test_content_that_is_no_state_dict_is_named(tmp_path):
         read_weight_file(path)
     with pytest.raises(ValueError, match=r"holds no weights: 'lr' is a float\. Expected .* under one of model, "):
         weights_in({"lr": 0.1, "w": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match="holds no weights: 3 is a Tensor"):
+        weights_in({3: torch.ones(1)}, path)
     with pytest.raises(ValueError, match="holds no weights: there is nothing in it"):
         weights_in({"model": {}}, path)
 

@@ -71,7 +71,7 @@ def weights_in(content: Mapping[str, Any], path: str | os.PathLike[str]) -> dict
         if isinstance(content.get(key), Mapping):
             weights = content[key]
             break
-    strange = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    strange = [name for name, value in weights.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
     if strange or not weights:
         found = f"{strange[0]!r} is a {type(weights[strange[0]]).__name__}" if strange else "there is nothing in it"
         raise ValueError(
