@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
 
-.PHONY: setup quickstart test test-oldest lint format bench
+.PHONY: setup quickstart test test-oldest test-gpu lint format bench
 
 setup: $(STAMP)
 
@@ -15,6 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/unisegment info  # which builds the kernel, where it can be built
 	touch $@
 
 # The flags are accelerate's own defaults for one CPU process, said aloud so that it does not warn about them. Threads:
@@ -35,6 +36,10 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[dev]'
 	touch $@
+
+# What needs an NVIDIA GPU, and the CUDA sources on the CPU.
+test-gpu: setup
+	$(BIN)/pytest tests/gpu tests/kernels
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,14 +13,13 @@ import typer
 from unisegment.data.categories import label_names
 from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
-from unisegment.ops.ms_deform_attn import ENVIRONMENT_VARIABLE, resolve_backend
+from unisegment.ops.kernel_backend import describe_backend
 
 Format = Literal["unisegment", "transformers", "original"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
-_PATHS = {"torch": "pure PyTorch (this version has no compiled kernel)"}
 
 
 @app.callback()
@@ -69,10 +68,4 @@ def environment() -> list[tuple[str, str]]:
         lines.append((f"cuda:{index}", f"{properties.name}, {gibibytes:.0f} GiB, {architecture}"))
     if torch.backends.mps.is_available():
         lines.append(("mps", "available"))
-    try:
-        path = _PATHS[resolve_backend()]
-    except (RuntimeError, ValueError) as error:
-        path = f"error: {error}"
-    wish = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
-    lines.append(("ms_deform_attn", f"{path}; {ENVIRONMENT_VARIABLE}={wish}"))
-    return lines
+    return lines + describe_backend()

@@ -101,6 +101,8 @@ def test_non_contiguous_inputs_are_read_right():
         (lambda v, s, x, w: (v, s, x, w[:, :-1]), "attention_weights must have the shape"),
         (lambda v, s, x, w: (v[:1], s, x, w), "agree in batch and heads"),
         (lambda v, s, x, w: (v[0], s, x, w), r"Expected value \(b s m d\)"),
+        (lambda v, s, x, w: (v, s, x, w.to("meta")), "must be on one device"),
+        (lambda v, s, x, w: (v.long(), s, x, w), "must hold floats: value .* int64 on cpu"),
     ],
 )
 def test_wrong_shapes_are_printed(change, message):
@@ -109,14 +111,34 @@ def test_wrong_shapes_are_printed(change, message):
     assert "sampling_locations (2, 7, 3, 3, 2, 2)" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v, s, r, o, a: (v, s, r[:, :, :2], o, a), r"reference_points must be \(b q l 2\)"),
+        (lambda v, s, r, o, a: (v, s, r[:, 0], o, a), r"reference_points must be \(b q l 2\)"),
+        (lambda v, s, r, o, a: (v, s, r, o, a[..., :1]), "attention_logits must have the shape of sampling_offsets"),
+        (lambda v, s, r, o, a: (v, s, r, o[:, :, :2], a), "attention_logits must have the shape of sampling_offsets"),
+        (lambda v, s, r, o, a: (v, s[:-1], r, o, a), "sampling_offsets must have one entry per level"),
+    ],
+)
+def test_wrong_shapes_are_printed_by_the_fused_function_too(change, message):
+    value, shapes, offsets, logits = inputs()
+    reference_points = torch.rand(2, 7, 3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=message) as raised:
+        ms_deform_attn_fused(*change(value, shapes, reference_points, offsets, logits))
+    assert "value (2, 45, 3, 5) float64 on cpu" in str(raised.value)
+
+
 def test_backends(monkeypatch):
     arguments = inputs()
-    torch.testing.assert_close(ms_deform_attn(*arguments, backend="torch"), ms_deform_attn(*arguments))
-    with pytest.raises(RuntimeError, match="this version of unisegment has none"):
-        ms_deform_attn(*arguments, backend="native")
+    torch.testing.assert_close(ms_deform_attn(*arguments, backend="torch"), naive(*arguments))
     with pytest.raises(ValueError, match="take auto, native or torch, got 'cuda'"):
         ms_deform_attn(*arguments, backend="cuda")
+    # A head of 5 channels is none for the kernel, if there is one at all.
+    torch.testing.assert_close(ms_deform_attn(*arguments), naive(*arguments))
+    with pytest.raises(RuntimeError, match="The compiled ms_deform_attn kernel is demanded"):
+        ms_deform_attn(*arguments, backend="native")
     monkeypatch.setenv("UNISEGMENT_KERNELS", "native")
-    with pytest.raises(RuntimeError, match="this version of unisegment has none"):
+    with pytest.raises(RuntimeError, match="The compiled ms_deform_attn kernel is demanded"):
         ms_deform_attn(*arguments)
     torch.testing.assert_close(ms_deform_attn(*arguments, backend="torch"), naive(*arguments))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-scale deformable attention as functions on tensors: the specification, in plain PyTorch.
+"""Multi-scale deformable attention as functions on tensors: in plain PyTorch, the specification, and compiled.
 
 Every query looks at p points on each of l feature maps, for each of m heads, and takes the weighted sum of what it
 finds there. Points between pixels are interpolated bilinearly, points outside a map count as zero.
@@ -7,23 +7,27 @@ finds there. Points between pixels are interpolated bilinearly, points outside a
 Axes: b batch, s pixel of all levels (concatenated level by level, row-major), q query, m head, d channel of a head,
 l level, p point. Points are (x, y) in [0, 1] over their level's map, (0, 0) being the outer corner of its first pixel.
 
+`backend` says which of the two runs, see ops/kernel_backend.py. Tracing and export always take plain PyTorch, which
+other runtimes understand. Second and forward-mode derivatives and vmap have to ask for it: the kernel has none.
+
 Source:
     Deformable DETR (arXiv:2010.04159), equation 3.
 """
 
-import os
 from collections.abc import Sequence
-from typing import Literal
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from unisegment.ops.kernel_backend import DEMANDED, Backend, Kernel, find_kernel, resolve_backend, wished_backend
 from unisegment.types import Size
 
-Backend = Literal["auto", "native", "torch"]
-ENVIRONMENT_VARIABLE = "UNISEGMENT_KERNELS"
+# What the kernel has code for.
+_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+_HEAD_DIM_STEP, _MAX_LEVELS, _MAX_POINTS = 8, 8, 16
 
 
 def ms_deform_attn(
@@ -40,31 +44,18 @@ def ms_deform_attn(
         spatial_shapes: (height, width) of each level; their areas add up to s.
         sampling_locations: Points (x, y), 1 being the far edge of the level. Kept in float32 for half-precision values.
         attention_weights: Weight of each point, usually summing to 1 over levels and points.
-        backend: "torch" and "auto" run this PyTorch code. "native" asks for a compiled kernel.
+        backend: What runs, see above.
 
     Raises:
-        ValueError: When the shapes do not fit together.
-        RuntimeError: When a compiled kernel is demanded; this version has none.
+        ValueError: When shapes or devices do not fit together, or the backend is none of these words.
+        RuntimeError: When the kernel is demanded, and there is none or none for these tensors.
     """
-    resolve_backend(backend)
-    _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
-    batch_size, _, num_heads, head_dim = value.shape
-    num_queries = sampling_locations.shape[1]
-    # Half precision cannot place a point: at a width of 333, one step of bfloat16 is more than a pixel.
-    compute_dtype = torch.promote_types(value.dtype, torch.float32)
-    grids = (2 * sampling_locations.to(compute_dtype) - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (b m) l q p 2
-    weights = attention_weights.to(compute_dtype).permute(0, 2, 3, 1, 4).flatten(0, 1)  # (b m) l q p
-    maps = value.to(compute_dtype).permute(0, 2, 3, 1).flatten(0, 1)  # (b m) d s
-    output = maps.new_zeros(batch_size * num_heads, head_dim, num_queries)
-    # Level by level, so that never more than one level's samples exist.
-    for level, (level_map, (height, width)) in enumerate(
-        zip(maps.split([height * width for height, width in spatial_shapes], dim=2), spatial_shapes, strict=True)
-    ):
-        samples = F.grid_sample(
-            level_map.unflatten(2, (height, width)), grids[:, level], padding_mode="zeros", align_corners=False
-        )  # (b m) d q p
-        output = output + (samples * weights[:, level, None]).sum(-1)
-    return output.unflatten(0, (batch_size, num_heads)).permute(0, 3, 1, 2).flatten(2).to(value.dtype)
+    tensors = {"value": value, "sampling_locations": sampling_locations, "attention_weights": attention_weights}
+    _check(spatial_shapes, tensors)
+    native = _kernel_for(backend, spatial_shapes, tensors)
+    if native is not None:
+        return native.ms_deform_attn(value, spatial_shapes, sampling_locations, attention_weights)
+    return _reference(value, spatial_shapes, sampling_locations, attention_weights)
 
 
 def ms_deform_attn_fused(
@@ -86,54 +77,109 @@ def ms_deform_attn_fused(
         backend: As for `ms_deform_attn`.
 
     Raises:
-        ValueError: When the shapes do not fit together.
-        RuntimeError: When a compiled kernel is demanded; this version has none.
+        ValueError: As for `ms_deform_attn`.
+        RuntimeError: As for `ms_deform_attn`.
     """
-    if attention_logits.shape[3] != len(spatial_shapes):
-        raise ValueError(
-            f"attention_logits has {attention_logits.shape[3]} levels (shape {tuple(attention_logits.shape)}), "
-            f"spatial_shapes has {len(spatial_shapes)}."
-        )
+    tensors = {
+        "value": value,
+        "sampling_offsets": sampling_offsets,
+        "attention_logits": attention_logits,
+        "reference_points": reference_points,
+    }
+    _check(spatial_shapes, tensors)
+    native = _kernel_for(backend, spatial_shapes, tensors)
+    if native is not None:
+        return native.ms_deform_attn_fused(value, spatial_shapes, reference_points, sampling_offsets, attention_logits)
     compute_dtype = torch.promote_types(value.dtype, torch.float32)
     sizes_xy = sampling_offsets.new_tensor([(width, height) for height, width in spatial_shapes], dtype=compute_dtype)
     offsets = sampling_offsets.to(compute_dtype) / sizes_xy[:, None]
     locations = reference_points.to(compute_dtype)[:, :, None, :, None] + offsets  # b q m l p 2
     weights = attention_logits.to(compute_dtype).flatten(3).softmax(-1).view_as(attention_logits)
-    return ms_deform_attn(value, spatial_shapes, locations, weights, backend)
+    return _reference(value, spatial_shapes, locations, weights)
 
 
-def resolve_backend(backend: Backend = "auto") -> Literal["torch"]:
-    """Return which implementation will run, as asked for by argument or by UNISEGMENT_KERNELS.
+@torch.compiler.assume_constant_result
+def _decided(backend: Backend) -> Backend:
+    """Return "torch", or else a wish that the kernel can fulfil. torch.compile takes the word and traces no build."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        return "torch"
+    return "torch" if resolve_backend(backend) == "torch" else wished_backend(backend)
 
-    Raises:
-        ValueError: For a word other than auto, native and torch.
-        RuntimeError: When a compiled kernel is demanded; this version has none.
-    """
-    wish = os.environ.get(ENVIRONMENT_VARIABLE, "auto") if backend == "auto" else backend
-    if wish not in ("auto", "native", "torch"):
-        raise ValueError(f"backend and {ENVIRONMENT_VARIABLE} take auto, native or torch, got {wish!r}.")
+
+def _kernel_for(backend: Backend, spatial_shapes: Sequence[Size], tensors: dict[str, Tensor]) -> ModuleType | None:
+    """Return the functions of the kernel if it is to run on these tensors."""
+    wish = _decided(backend)
+    kernel = None if wish == "torch" else find_kernel()
+    if not isinstance(kernel, Kernel):
+        return None
+    value, points, *_ = tensors.values()
+    if (
+        all(tensor.device.type == "cpu" for tensor in tensors.values())
+        and value.dtype in _DTYPES
+        and value.shape[3] % _HEAD_DIM_STEP == 0
+        and 1 <= points.shape[3] <= _MAX_LEVELS
+        and 1 <= points.shape[4] <= _MAX_POINTS
+    ):
+        return kernel.functions
     if wish == "native":
         raise RuntimeError(
-            "A compiled ms_deform_attn kernel is demanded (backend or UNISEGMENT_KERNELS is 'native'), but this "
-            "version of unisegment has none. Use 'auto' or 'torch'."
+            f"{DEMANDED}, and has no code for {_described(spatial_shapes, tensors)}. It takes float32, bfloat16 and "
+            f"float64 values on the CPU, heads of a multiple of {_HEAD_DIM_STEP} channels, up to {_MAX_LEVELS} levels "
+            f"and up to {_MAX_POINTS} points. 'auto' takes plain PyTorch here."
         )
-    return "torch"
+    return None
 
 
-def _check_shapes(
+def _reference(
     value: Tensor, spatial_shapes: Sequence[Size], sampling_locations: Tensor, attention_weights: Tensor
-) -> None:
-    shapes = (
-        f"value {tuple(value.shape)}, spatial_shapes {list(spatial_shapes)}, sampling_locations "
-        f"{tuple(sampling_locations.shape)}, attention_weights {tuple(attention_weights.shape)}"
-    )
-    if value.ndim != 4 or sampling_locations.ndim != 6 or sampling_locations.shape[-1] != 2:
-        raise ValueError(f"Expected value (b s m d) and sampling_locations (b q m l p 2), got {shapes}.")
-    if attention_weights.shape != sampling_locations.shape[:-1]:
-        raise ValueError(f"attention_weights must have the shape of sampling_locations without its last 2: {shapes}.")
-    if sampling_locations.shape[0] != value.shape[0] or sampling_locations.shape[2] != value.shape[2]:
-        raise ValueError(f"value and sampling_locations must agree in batch and heads: {shapes}.")
-    if sampling_locations.shape[3] != len(spatial_shapes):
-        raise ValueError(f"sampling_locations must have one entry per level of spatial_shapes: {shapes}.")
-    if sum(height * width for height, width in spatial_shapes) != value.shape[1]:
-        raise ValueError(f"The areas of spatial_shapes must add up to the second axis of value: {shapes}.")
+) -> Tensor:
+    batch_size, _, num_heads, head_dim = value.shape
+    num_queries = sampling_locations.shape[1]
+    # Half precision cannot place a point: at a width of 333, one step of bfloat16 is more than a pixel.
+    compute_dtype = torch.promote_types(value.dtype, torch.float32)
+    grids = (2 * sampling_locations.to(compute_dtype) - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (b m) l q p 2
+    weights = attention_weights.to(compute_dtype).permute(0, 2, 3, 1, 4).flatten(0, 1)  # (b m) l q p
+    maps = value.to(compute_dtype).permute(0, 2, 3, 1).flatten(0, 1)  # (b m) d s
+    output = maps.new_zeros(batch_size * num_heads, head_dim, num_queries)
+    # Level by level, so that never more than one level's samples exist.
+    for level, (level_map, (height, width)) in enumerate(
+        zip(maps.split([height * width for height, width in spatial_shapes], dim=2), spatial_shapes, strict=True)
+    ):
+        samples = F.grid_sample(
+            level_map.unflatten(2, (height, width)), grids[:, level], padding_mode="zeros", align_corners=False
+        )  # (b m) d q p
+        output = output + (samples * weights[:, level, None]).sum(-1)
+    return output.unflatten(0, (batch_size, num_heads)).permute(0, 3, 1, 2).flatten(2).to(value.dtype)
+
+
+def _check(spatial_shapes: Sequence[Size], tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors that do not fit together: value, points, weights and, where there are any, reference points."""
+    value, points, weights, *reference_points = tensors.values()
+    points_name, weights_name = list(tensors)[1:3]
+    if value.ndim != 4 or points.ndim != 6 or points.shape[-1] != 2:
+        expected = f"Expected value (b s m d) and {points_name} (b q m l p 2)"
+        raise ValueError(f"{expected}, got {_described(spatial_shapes, tensors)}.")
+    batch_size, num_queries, num_heads, num_levels, *_ = points.shape
+    for fits, message in (
+        (weights.shape == points.shape[:-1], f"{weights_name} must have the shape of {points_name} without its last 2"),
+        (value.shape[0] == batch_size, f"value and {points_name} must agree in batch and heads"),
+        (value.shape[2] == num_heads, f"value and {points_name} must agree in batch and heads"),
+        (len(spatial_shapes) == num_levels, f"{points_name} must have one entry per level of spatial_shapes"),
+        (
+            sum(height * width for height, width in spatial_shapes) == value.shape[1],
+            "The areas of spatial_shapes must add up to the second axis of value",
+        ),
+        (
+            all(tensor.shape == (batch_size, num_queries, num_levels, 2) for tensor in reference_points),
+            f"reference_points must be (b q l 2), with the b, q and l of {points_name}",
+        ),
+        (len({tensor.device for tensor in tensors.values()}) == 1, "All tensors must be on one device"),
+        (all(tensor.is_floating_point() for tensor in tensors.values()), "All tensors must hold floats"),
+    ):
+        if not fits:
+            raise ValueError(f"{message}: {_described(spatial_shapes, tensors)}.")
+
+
+def _described(spatial_shapes: Sequence[Size], tensors: dict[str, Tensor]) -> str:
+    parts = [f"{name} {tuple(tensor.shape)} {tensor.dtype} on {tensor.device}" for name, tensor in tensors.items()]
+    return ", ".join([*parts, f"spatial_shapes {list(spatial_shapes)}"]).replace("torch.", "")

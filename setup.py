@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pyproject.toml cannot say: wheels carry the kernel's sources and, where that is asked for, its library.
+
+A pure wheel, py3-none-any: `pip wheel --no-deps .` A binary one, py3-none-linux_x86_64, for every Python and every
+torch from 2.10 on: `UNISEGMENT_BUILD_KERNELS=1 pip wheel --no-deps --no-build-isolation .`
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from setuptools import Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+BINARY = os.environ.get("UNISEGMENT_BUILD_KERNELS", "0") not in ("", "0")
+
+
+class BuildWithKernels(build_py):
+    """Put the kernel beside the modules. An editable install finds it in the repository."""
+
+    def run(self) -> None:
+        """Copy the package, then the sources, then build."""
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib) / "unisegment" / "_kernels" / "ms_deform_attn"
+        shutil.rmtree(folder, ignore_errors=True)
+        for part in ("csrc", "torch-ext"):
+            source = ROOT / "kernels" / "ms_deform_attn" / part
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if BINARY:
+            build_library(folder)
+
+
+class PlatformWheel(bdist_wheel):
+    """Name the wheel after the system alone: the library depends on no version of Python and of torch."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return the tags of Python, ABI and platform."""
+        tag = super().get_tag()
+        return ("py3", "none", tag[2]) if BINARY else tag
+
+
+class MaybeBinary(Distribution):
+    """Tell setuptools whether there will be compiled code, though it is not one of its own extension modules."""
+
+    def has_ext_modules(self) -> bool:
+        """Return whether the wheel holds for one platform only."""
+        return BINARY
+
+
+def build_library(folder: Path) -> None:
+    """Compile the sources in this folder into a library beside them."""
+    if importlib.util.find_spec("torch") is None:
+        raise SystemExit(
+            "UNISEGMENT_BUILD_KERNELS=1 compiles against torch, and this environment has none: build isolation hides "
+            "it. Install torch and setuptools>=77, then add --no-build-isolation to the command."
+        )
+    spec = importlib.util.spec_from_file_location("kernel_build", ROOT / "unisegment" / "ops" / "kernel_build.py")
+    kernel_build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernel_build)
+    kernel_build.build(folder, folder / kernel_build.LIBRARY)
+
+
+setup(
+    cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
+    distclass=MaybeBinary,
+)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is built to be installed elsewhere holds what it needs there, and works there."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from unisegment.ops import kernel_backend
+
+pytest.importorskip("setuptools", minversion="77")
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNEL = "unisegment/_kernels/ms_deform_attn"
+SOURCES = {
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*.*") if "__pycache__" not in path.parts
+}
+
+# Runs where only the wheel and the packages it requires can be found.
+USE = """
+import warnings
+warnings.simplefilter("error")
+import torch
+from unisegment.cli import environment
+from unisegment.ops.ms_deform_attn import ms_deform_attn
+inputs = torch.randn(1, 6, 2, 8), [(2, 3)], torch.rand(1, 5, 2, 1, 4, 2), torch.rand(1, 5, 2, 1, 4)
+torch.testing.assert_close(ms_deform_attn(*inputs, backend="native"), ms_deform_attn(*inputs, backend="torch"))
+print(dict(environment())["kernel"])
+"""
+
+
+@pytest.fixture(scope="module")
+def source_folder(tmp_path_factory):
+    """Return the sdist, unpacked, so that wheels are made of what others get and nothing is left in the repository."""
+    folder = tmp_path_factory.mktemp("sdist")
+    copy = folder / "repository"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+def make_wheel(source_folder, target, **variables):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    environment = {**os.environ, "UNISEGMENT_BUILD_KERNELS": "0", **variables}
+    subprocess.run([*command, "--wheel-dir", target, "."], cwd=source_folder, env=environment, check=True)
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/WHEEL"))
+        return set(file.namelist()), file.read(metadata).decode()
+
+
+def test_sdist_has_the_sources(source_folder):
+    files = {path.relative_to(source_folder).as_posix() for path in source_folder.rglob("*")}
+    assert files >= SOURCES | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "unisegment/__init__.py"}
+    assert not [file for file in files if file.endswith((".so", ".pyc"))]
+
+
+@pytest.mark.slow
+def test_pure_wheel(source_folder, tmp_path):
+    wheel = make_wheel(source_folder, tmp_path)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    files, metadata = contents(wheel)
+    packaged = {source.replace("kernels/ms_deform_attn", KERNEL) for source in SOURCES}
+    needed = {path for path in packaged if path.startswith((f"{KERNEL}/csrc/", f"{KERNEL}/torch-ext/"))}
+    assert {file for file in files if file.startswith(KERNEL)} == needed
+    assert "Root-Is-Purelib: true" in metadata
+    library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "unisegment").rglob("*.py")}
+    assert {file for file in files if file.endswith(".py") and KERNEL not in file} == library
+    assert not [file for file in files if file.endswith((".so", ".pyc"))]
+
+
+@pytest.mark.slow
+def test_binary_wheel_needs_no_compiler(source_folder, tmp_path):
+    if isinstance(kernel_backend.find_kernel(), str):
+        pytest.skip(kernel_backend.find_kernel())
+    wheel = make_wheel(source_folder, tmp_path, UNISEGMENT_BUILD_KERNELS="1")
+    assert wheel.name.endswith(f"-py3-none-linux_{os.uname().machine}.whl")
+    files, metadata = contents(wheel)
+    assert f"{KERNEL}/ms_deform_attn.so" in files
+    assert "Root-Is-Purelib: false" in metadata
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+    subprocess.run(command, check=True)
+    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", USE], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    # The library that ran is the wheel's own, and no other appeared beside it.
+    assert result.stdout.strip().endswith(f"from the wheel: {site / KERNEL / 'ms_deform_attn.so'}")
+    assert not (tmp_path / ".cache" / "unisegment").exists()
+
+
+def test_binary_wheel_without_torch_says_what_to_do(source_folder, tmp_path):
+    hidden = "import sys; sys.modules['torch'] = None; from setuptools.build_meta import build_wheel; build_wheel('.')"
+    environment = {**os.environ, "UNISEGMENT_BUILD_KERNELS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", hidden], cwd=source_folder, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode
+    assert "this environment has none: build isolation hides it" in result.stderr
+    assert "--no-build-isolation" in result.stderr
