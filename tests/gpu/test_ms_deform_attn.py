@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA kernels of ms_deform_attn on a GPU. Everywhere else they are skipped, and run by the emulator instead."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.kernels.cases import NUM_PIXELS, TYPES, assert_close, expected, inputs, name_of, random_grad_output
+from unisegment.ops.ms_deform_attn import ms_deform_attn, ms_deform_attn_fused
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+FUSED = pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
+
+
+def on_gpu(arguments, device="cuda"):
+    return [tensor.to(device) if isinstance(tensor, torch.Tensor) else tensor for tensor in arguments]
+
+
+def native(arguments):
+    function = ms_deform_attn_fused if len(arguments) == 5 else ms_deform_attn
+    return function(*arguments, backend="native")
+
+
+def forward_and_backward(arguments, grad_output, device="cuda", function=native):
+    """Return the output, and the gradients of value, points and weights."""
+    value, shapes, *parameters = on_gpu(arguments, device)
+    leaves = [tensor.requires_grad_() for tensor in (value, *parameters)]
+    output = function([leaves[0], shapes, *leaves[1:]])
+    output.backward(grad_output.to(device))
+    return output.detach(), [leaf.grad for leaf in (leaves[0], *leaves[-2:])]
+
+
+def check(arguments, device="cuda", function=native):
+    grad_output = random_grad_output(arguments)
+    wanted, wanted_gradients = expected(arguments, grad_output)
+    output, gradients = forward_and_backward(arguments, grad_output, device, function)
+    assert output.device.index == (torch.device(device).index or 0)
+    assert_close(output.cpu(), wanted, output.dtype)
+    for gradient, wanted_gradient in zip(gradients, wanted_gradients, strict=True):
+        assert_close(gradient.cpu(), wanted_gradient, gradient.dtype)
+
+
+@pytest.mark.parametrize("num_queries", [13, NUM_PIXELS])
+@pytest.mark.parametrize("head_dim", [8, 32, 40, 64])
+@FUSED
+@pytest.mark.parametrize("types", TYPES, ids=name_of)
+def test_equals_the_reference(types, fused, head_dim, num_queries):
+    check(inputs(types, fused, head_dim, num_queries=num_queries))
+
+
+@FUSED
+@pytest.mark.parametrize("types", [TYPES[0], TYPES[3]], ids=name_of)
+def test_most_samples_of_all(types, fused):
+    check(inputs(types, fused, shapes=[(2, 3), (5, 1)] * 4, num_points=16, num_queries=67))
+
+
+def test_equals_the_reference_at_the_size_of_an_image():
+    shapes = [(67, 101), (34, 51), (17, 26)]
+    num_pixels = sum(height * width for height, width in shapes)
+    check(inputs(TYPES[0], True, num_heads=8, shapes=shapes, num_queries=num_pixels, batch_size=1))
+
+
+@FUSED
+def test_derivatives_are_those_of_the_function(fused):
+    value, shapes, *parameters = on_gpu(inputs(TYPES[5], fused, 8, num_heads=2, num_queries=3, batch_size=1))
+    leaves = [tensor.requires_grad_() for tensor in (value, *parameters)]
+    # Sums whose order differs from run to run.
+    assert torch.autograd.gradcheck(
+        lambda value, *others: native([value, shapes, *others]), leaves, fast_mode=True, nondet_tol=1e-10
+    )
+
+
+@FUSED
+@pytest.mark.parametrize("types", [TYPES[0], TYPES[3]], ids=name_of)
+def test_operators_keep_torchs_rules(types, fused):
+    arguments = on_gpu(inputs(types, fused))
+    arguments[1] = [size for height_and_width in arguments[1] for size in height_and_width]
+    operators = torch.ops.unisegment_ms_deform_attn
+    native(on_gpu(inputs(types, fused)))  # loads them
+    name = "ms_deform_attn_fused" if fused else "ms_deform_attn"
+    for tensor in (arguments[0], *arguments[2:]):
+        tensor.requires_grad_()
+    torch.library.opcheck(getattr(operators, name).default, tuple(arguments), rtol=1e-2, atol=1e-2)
+
+
+@FUSED
+def test_compiles_in_one_piece(fused):
+    check(inputs(TYPES[0], fused), function=torch.compile(native, fullgraph=True))
+
+
+@FUSED
+def test_all_but_the_gradient_of_values_is_the_same_in_every_run(fused):
+    """That gradient is a sum of atomic additions: the last bits depend on their order."""
+    arguments = inputs(TYPES[0], fused, num_queries=NUM_PIXELS)
+    grad_output = random_grad_output(arguments)
+    runs = [forward_and_backward(arguments, grad_output) for _ in range(3)]
+    for output, (grad_value, *gradients) in runs[1:]:
+        assert torch.equal(output, runs[0][0])
+        for gradient, first in zip(gradients, runs[0][1][1:], strict=True):
+            assert torch.equal(gradient, first)
+        torch.testing.assert_close(grad_value, runs[0][1][0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one CUDA device only")
+def test_runs_on_the_device_of_its_tensors():
+    assert torch.cuda.current_device() == 0
+    check(inputs(TYPES[0], True), device="cuda:1")
+    assert torch.cuda.current_device() == 0
+
+
+def test_runs_on_the_current_stream_and_in_graphs():
+    arguments = inputs(TYPES[0], True)
+    wanted, _ = expected(arguments, random_grad_output(arguments))
+    value, *others = on_gpu(arguments)
+    later = torch.zeros_like(value)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # the kernel must wait for what its own stream does before
+        later.copy_(value)
+        output = native([later, *others])
+    stream.synchronize()
+    assert_close(output.cpu(), wanted)
+
+    graph = torch.cuda.CUDAGraph()
+    later.zero_()
+    with torch.cuda.graph(graph):
+        output = native([later, *others])
+    later.copy_(value)
+    graph.replay()
+    assert_close(output.cpu(), wanted)
+
+
+def test_more_elements_than_32_bits_count():
+    if torch.cuda.mem_get_info()[0] < 40 << 30:
+        pytest.skip("less than 40 GiB are free")
+    height, width, rows = 1500, 2803, 8
+    value = torch.zeros(2, height * width, 8, 32, dtype=torch.bfloat16, device="cuda")
+    assert value.numel() > 2**31
+    # All points lie in the last rows of the last image: a map of these rows alone gives the same.
+    part, _, locations, weights = inputs(TYPES[4], False, num_heads=8, shapes=[(rows, width)], batch_size=1)
+    locations = locations.clamp(0.1, 1)
+    value[1, -rows * width :] = part[0].cuda()
+    value.requires_grad_()
+    scaled = locations.clone()
+    scaled[..., 1] = (locations[..., 1] * rows + height - rows) / height
+    both = [torch.cat([tensor, tensor]).cuda() for tensor in (scaled, weights)]
+    output = native([value, [(height, width)], *both])
+    output.float().sum().backward()
+    # One step of float32 at a height of 1500 is 1e-4 pixels.
+    arguments = (part, [(rows, width)], locations, weights)
+    wanted, (grad_value, *_) = expected(arguments, torch.ones(1, 13, 256))
+    torch.testing.assert_close(output[1:].double().cpu(), wanted, rtol=2**-8, atol=1e-2)
+    assert output[0].count_nonzero() == 0
+    actual = value.grad[1, -rows * width :].double().cpu()
+    torch.testing.assert_close(actual, grad_value[0], rtol=2**-8, atol=1e-2)
+    assert value.grad[1, : -rows * width].count_nonzero() == 0
+
+
+@pytest.mark.skipif(shutil.which("compute-sanitizer") is None, reason="compute-sanitizer was not found")
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])
+def test_sanitizer_finds_nothing(tool):
+    test = f"{__file__}::test_most_samples_of_all"
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "3", "--kernel-name-exclude", "kns=at::"]
+    pytest_options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", test]
+    result = subprocess.run(
+        [*command, sys.executable, "-m", "pytest", *pytest_options], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
