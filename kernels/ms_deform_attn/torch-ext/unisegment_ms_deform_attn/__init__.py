@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from ._ops import add_op_namespace_prefix, ops  # noqa: TID252 - the Hub loads this package under names of its own
+from ._ops import add_op_namespace_prefix, ops
 
 __all__ = ["cpu_capability", "ms_deform_attn", "ms_deform_attn_fused", "set_cpu_capability"]
 
