@@ -7,8 +7,8 @@ takes only points, they are computed before it, as transformers' layer does.
 
 Every contender runs in processes of its own, in turn, so that none warms another's caches or shares its memory. All
 must give the same result and gradients: to 1e-5 (float32) or 1e-2 (bfloat16) of their norm, against float64. In
-bfloat16 transformers' function runs under autocast, where grid_sample computes in float32: on bfloat16 itself, on a
-CPU, grid_sample of torch 2.13 counts addresses in 16 bits, and returns noise or ends the process.
+bfloat16 transformers' function runs under autocast, where grid_sample computes in float32: with torch 2.13 on a CPU,
+grid_sample of such large maps in bfloat16 itself returned noise or ended the process.
 
 Run it with nothing else on the machine:
 

@@ -37,7 +37,7 @@ _X86_FLAGS = {
     "loops_avx2.cpp": ("-mavx2", "-mfma"),
     "loops_avx512.cpp": (
         *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"),
-        "-mprefer-vector-width=512",
+        "-mprefer-vector-width=256",
     ),
 }
 _MACHINES = ("x86_64", "aarch64")

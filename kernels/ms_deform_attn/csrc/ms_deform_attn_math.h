@@ -31,7 +31,7 @@ struct Cell {
 };
 
 // Coordinates are double because a rounding error across a pixel's centre changes which slope a gradient sees: in
-// float32, at a width of 128, that happens to a few of every million samples. NaN and infinities touch no level, and
+// float32, at a width of 333, that happens to a few samples in a million. NaN and infinities touch no level, and
 // nothing is converted to an integer before that is known.
 template <typename Real>
 MS_DEFORM_ATTN_INLINE Cell<Real> locate(double x, double y, int32_t width, int32_t height) {
