@@ -52,7 +52,6 @@ bench: setup
 	$(BIN)/python benchmarks/post_processing.py
 	$(BIN)/python benchmarks/model_step.py
 	$(BIN)/python benchmarks/kernels/ms_deform_attn.py
-	$(BIN)/python benchmarks/kernels/quickstart_steps.py
 
 format: setup
 	$(BIN)/ruff check --fix .
