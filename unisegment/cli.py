@@ -5,17 +5,16 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
 
 from unisegment.data.categories import label_names
+from unisegment.models.conversion import Format
 from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.kernel_backend import describe_backend
-
-Format = Literal["unisegment", "transformers", "original"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.pixel_decoders.half_precision import assert_bfloat16_gives_nearly_the_same
 from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 
 CHANNELS = (3, 5, 7, 11)
@@ -89,13 +90,4 @@ def test_every_weight_gets_a_gradient_from_the_mask_features_alone():
 
 @pytest.mark.parametrize("autocast", [True, False])
 def test_bfloat16_gives_nearly_the_same(autocast):
-    decoder, maps = pixel_decoder(), features()
-    expected = decoder(maps)
-    if not autocast:
-        decoder, maps = decoder.bfloat16(), [feature.bfloat16() for feature in maps]
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output = decoder(maps)
-    assert output.mask_features.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        output.mask_features.float(), expected.mask_features, rtol=0, atol=0.1 * expected.mask_features.std().item()
-    )
+    assert_bfloat16_gives_nearly_the_same(pixel_decoder(), features(), autocast)

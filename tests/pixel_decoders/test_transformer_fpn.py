@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
+from tests.pixel_decoders.half_precision import assert_bfloat16_gives_nearly_the_same
 from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 from unisegment.pixel_decoders.transformer_fpn import TransformerEncoderLayer, TransformerFPNPixelDecoder
 
@@ -136,13 +137,4 @@ def test_every_weight_gets_a_gradient_from_the_mask_features_alone(pre_norm):
 @pytest.mark.parametrize("pre_norm", [True, False])
 @pytest.mark.parametrize("autocast", [True, False])
 def test_bfloat16_gives_nearly_the_same(autocast, pre_norm):
-    decoder, maps = pixel_decoder(pre_norm), features()
-    expected = decoder(maps)
-    if not autocast:
-        decoder, maps = decoder.bfloat16(), [feature.bfloat16() for feature in maps]
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output = decoder(maps)
-    assert output.mask_features.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        output.mask_features.float(), expected.mask_features, rtol=0, atol=0.1 * expected.mask_features.std().item()
-    )
+    assert_bfloat16_gives_nearly_the_same(pixel_decoder(pre_norm), features(), autocast)

@@ -9,7 +9,7 @@ without a prefix (`stem.conv1.weight`, `res2.0.conv1.norm.bias`, …), as in che
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 from transformers import ResNetConfig
@@ -24,32 +24,36 @@ _STEM = "embedder.embedder"
 _LAYER = re.compile(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.")
 
 
-def _detectron2_names() -> Iterator[tuple[str, str]]:
-    yield f"{_STEM}.convolution.weight", "stem.conv1.weight"
-    yield f"{_STEM}.normalization", "stem.conv1.norm"
-    for stage in range(4):
-        ours, theirs = f"encoder.stages.{stage}.layers.{{i}}", f"res{stage + 2}.{{i}}"
-        yield f"{ours}.shortcut.convolution.weight", f"{theirs}.shortcut.weight"
-        yield f"{ours}.shortcut.normalization", f"{theirs}.shortcut.norm"
+def _names(
+    stem: str, stem_norm: str, stages: Sequence[str], norm: str, shortcut: str, shortcut_norm: str
+) -> Iterator[tuple[str, str]]:
+    """Yield our names and foreign ones; `{}` in `norm` is the number of its convolution, from 1."""
+    yield f"{_STEM}.convolution.weight", f"{stem}.weight"
+    yield f"{_STEM}.normalization", stem_norm
+    for index, stage in enumerate(stages):
+        ours, theirs = f"encoder.stages.{index}.layers.{{i}}", f"{stage}.{{i}}"
+        yield f"{ours}.shortcut.convolution.weight", f"{theirs}.{shortcut}.weight"
+        yield f"{ours}.shortcut.normalization", f"{theirs}.{shortcut_norm}"
         for conv in range(3):
             yield f"{ours}.layer.{conv}.convolution.weight", f"{theirs}.conv{conv + 1}.weight"
-            yield f"{ours}.layer.{conv}.normalization", f"{theirs}.conv{conv + 1}.norm"
+            yield f"{ours}.layer.{conv}.normalization", f"{theirs}.{norm.format(conv + 1)}"
 
 
-def _torchvision_names() -> Iterator[tuple[str, str]]:
-    yield f"{_STEM}.convolution", "conv1"
-    yield f"{_STEM}.normalization", "bn1"
-    for stage in range(4):
-        ours, theirs = f"encoder.stages.{stage}.layers.{{i}}", f"layer{stage + 1}.{{i}}"
-        yield f"{ours}.shortcut.convolution", f"{theirs}.downsample.0"
-        yield f"{ours}.shortcut.normalization", f"{theirs}.downsample.1"
-        for conv in range(3):
-            yield f"{ours}.layer.{conv}.convolution", f"{theirs}.conv{conv + 1}"
-            yield f"{ours}.layer.{conv}.normalization", f"{theirs}.bn{conv + 1}"
-
-
-DETECTRON2_NAMES = WeightNames(_detectron2_names(), kind="detectron2's ResNet")
-TORCHVISION_NAMES = WeightNames(_torchvision_names(), kind="torchvision's ResNet")
+DETECTRON2_NAMES = WeightNames(
+    _names(
+        "stem.conv1",
+        "stem.conv1.norm",
+        [f"res{number}" for number in range(2, 6)],
+        "conv{}.norm",
+        "shortcut",
+        "shortcut.norm",
+    ),
+    kind="detectron2's ResNet",
+)
+TORCHVISION_NAMES = WeightNames(
+    _names("conv1", "bn1", [f"layer{number}" for number in range(1, 5)], "bn{}", "downsample.0", "downsample.1"),
+    kind="torchvision's ResNet",
+)
 
 
 def infer_config(weights: Mapping[str, Tensor]) -> ResNetConfig:

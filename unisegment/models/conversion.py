@@ -11,6 +11,8 @@ from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
+Format = Literal["unisegment", "transformers", "original"]
+
 
 def open_model(source: str | os.PathLike[str], **keywords: Any) -> UniSegmentForUniversalSegmentation:
     """Open a checkpoint of any of the three code bases; whose it is shows by itself.
@@ -47,7 +49,7 @@ def open_processor(
 def convert(
     source: str,
     destination: str | os.PathLike[str],
-    to: Literal["unisegment", "transformers", "original"] = "unisegment",
+    to: Format = "unisegment",
     id2label: Mapping[int, str] | None = None,
     license: str = ORIGINAL_ZOO,
 ) -> UniSegmentForUniversalSegmentation:

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "ms_deform_attn_math.h"
+
 namespace ms_deform_attn {
 
 // The arguments of either form. Axes: b batch, s pixel of all levels, q query, m head, d channel, l level, p point.
@@ -107,12 +109,12 @@ inline void check_memory(const Inputs& inputs) {
   STD_TORCH_CHECK(contiguous, "all tensors must be contiguous; the shapes are ", describe(inputs), ".");
 }
 
-inline void check_limits(const Inputs& inputs, int max_levels, int max_points) {
+inline void check_limits(const Inputs& inputs) {
   const int64_t head_dim = inputs.value.size(3), levels = inputs.positions.size(3), points = inputs.positions.size(4);
   STD_TORCH_CHECK(head_dim >= 8 && head_dim % 8 == 0,
                   "the compiled operator needs a head width that is a multiple of 8, got ", describe(inputs), ".");
-  STD_TORCH_CHECK(levels >= 1 && levels <= max_levels && points >= 1 && points <= max_points,
-                  "the compiled operator takes 1 to ", max_levels, " levels and 1 to ", max_points, " points, got ",
+  STD_TORCH_CHECK(levels >= 1 && levels <= kMaxLevels && points >= 1 && points <= kMaxPoints,
+                  "the compiled operator takes 1 to ", kMaxLevels, " levels and 1 to ", kMaxPoints, " points, got ",
                   describe(inputs), ".");
 }
 
@@ -120,6 +122,7 @@ inline void check_inputs(const Inputs& inputs) {
   check_shapes(inputs);
   check_types(inputs);
   check_memory(inputs);
+  check_limits(inputs);
 }
 
 inline void check_grad_output(const torch::stable::Tensor& grad_output, const Inputs& inputs) {

@@ -20,7 +20,19 @@ namespace ms_deform_attn {
 // inline functions of the same name, which would run AVX-512 code on a processor without it.
 namespace {
 
+constexpr int kMaxLevels = 8;
+constexpr int kMaxPoints = 16;
 constexpr int kNumCorners = 4;
+
+// The type of all arithmetic on values of a type.
+template <typename Value>
+struct RealOf {
+  using Type = float;
+};
+template <>
+struct RealOf<double> {
+  using Type = double;
+};
 
 // Where a sample lies between its corners.
 template <typename Real>

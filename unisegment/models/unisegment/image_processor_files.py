@@ -14,7 +14,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import cached_file
 
 from unisegment.data.categories import stuff_label_ids as recognise_stuff
-from unisegment.models.unisegment.stock_checkpoints import is_ours
+from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -26,8 +26,6 @@ _KEYS_WITHOUT_EFFECT = frozenset(
 """What stock files hold beside the keywords; `max_size` counts where `size` leaves the long side open."""
 
 _RENAMED_KEYS = {"reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
-
-_HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 class ImageProcessorFiles(BaseImageProcessor):
@@ -84,7 +82,7 @@ class ImageProcessorFiles(BaseImageProcessor):
         """
         content, keywords = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
         if content.get("stuff_label_ids") is None:
-            hub = {key: value for key, value in kwargs.items() if key in _HUB_KEYS}
+            hub = chosen(kwargs, HUB_KEYS)
             content = content | {"stuff_label_ids": recognise_stuff(_label_names(pretrained_model_name_or_path, hub))}
         if kwargs.get("_from_pipeline") is not None:
             # A pipeline hands the keywords of the model to its processor, too.

@@ -17,7 +17,14 @@ from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, require_complete, say_changes
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.original_checkpoints import read_original, write_original
-from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, READING_KEYS, is_ours, read_stock, stock_twin
+from unisegment.models.unisegment.stock_checkpoints import (
+    HUB_KEYS,
+    READING_KEYS,
+    chosen,
+    is_ours,
+    read_stock,
+    stock_twin,
+)
 from unisegment.ops.weight_files import damage_named
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
@@ -158,7 +165,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         name, changes = path, dict[str, Change]()
         if source is not None:
             config, rest = _target_config(source.config, config, kwargs)
-            reading = {key: kwargs[key] for key in READING_KEYS if key in kwargs}
+            reading = chosen(kwargs, READING_KEYS)
             weights = source.weights
             if ignore_mismatched_sizes and differs(source.config, config):
                 if weights is None:
@@ -241,8 +248,7 @@ def _read_source(name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
             f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of the "
             "original code is opened by `from_original`."
         )
-    hub = {key: kwargs[key] for key in HUB_KEYS if key in kwargs}
-    config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
+    config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **chosen(kwargs, HUB_KEYS))
     model_type = config_dict.get("model_type")
     if model_type == UniSegmentConfig.model_type:
         return Source(UniSegmentConfig.from_dict(config_dict))

@@ -4,7 +4,7 @@
 transformers' own class does the reading and writing of files: it knows all layouts they have had.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,11 @@ READING_KEYS = (*HUB_KEYS, "variant", "use_safetensors", "weights_only")
 # What the stock model fixes in its code.
 _FIXED = {"pixel_decoder": "ms_deform_attn", "num_feature_levels": 3, "encoder_n_points": 4}
 _OURS_ALONE = ("model_type", "architectures", "transformers_version", "backbone", "use_pretrained_backbone", *_FIXED)
+
+
+def chosen(kwargs: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return those of the keywords that are among the keys."""
+    return {key: value for key, value in kwargs.items() if key in keys}
 
 
 def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,15 +90,14 @@ def read_stock(
             dtype="auto",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # the report has them
-            **{key: kwargs[key] for key in READING_KEYS if key in kwargs},
+            **chosen(kwargs, READING_KEYS),
         )
     missing = sorted(key for key in report["missing_keys"] if not STOCK_ONLY.fullmatch(key))
     unexpected = sorted(key for key in report["unexpected_keys"] if not key.endswith("relative_position_index"))
     require_complete({**report, "missing_keys": missing, "unexpected_keys": unexpected})
     config = UniSegmentConfig.from_dict(config_from_stock(stock_config.to_dict()))
     if config.base_weights is None:
-        hub = {key: kwargs[key] for key in HUB_KEYS if key in kwargs}
-        config.base_weights = [base_weights.record(name_or_path, hub)]
+        config.base_weights = [base_weights.record(name_or_path, chosen(kwargs, HUB_KEYS))]
     return config, from_stock(stock_model.state_dict())
 
 

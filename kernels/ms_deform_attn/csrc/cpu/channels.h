@@ -34,16 +34,6 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// The type of all arithmetic on values of a type.
-template <typename Value>
-struct RealOf {
-  using Type = Value;
-};
-template <>
-struct RealOf<BFloat16> {
-  using Type = float;
-};
-
 MS_DEFORM_ATTN_INLINE float to_real(float value) { return value; }
 MS_DEFORM_ATTN_INLINE double to_real(double value) { return value; }
 MS_DEFORM_ATTN_INLINE float to_real(BFloat16 value) {

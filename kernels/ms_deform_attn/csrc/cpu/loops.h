@@ -8,10 +8,9 @@
 
 #include <stdint.h>
 
-namespace ms_deform_attn {
+#include "../ms_deform_attn_math.h"
 
-constexpr int kMaxLevels = 8;
-constexpr int kMaxPoints = 16;
+namespace ms_deform_attn {
 
 enum class DataType { kFloat32, kBFloat16, kFloat64 };
 

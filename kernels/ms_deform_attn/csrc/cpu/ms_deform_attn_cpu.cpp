@@ -42,7 +42,6 @@ DataType data_type(const Tensor& tensor) {
 
 Problem make_problem(const Inputs& inputs) {
   check_inputs(inputs);
-  check_limits(inputs, kMaxLevels, kMaxPoints);
   Problem problem{};
   problem.num_pixels = inputs.value.size(1);
   problem.num_heads = inputs.value.size(2);

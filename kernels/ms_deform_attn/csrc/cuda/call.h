@@ -5,10 +5,10 @@
 
 #include <stdint.h>
 
+#include "../ms_deform_attn_math.h"
+
 namespace ms_deform_attn::cuda {
 
-constexpr int kMaxLevels = 8;
-constexpr int kMaxPoints = 16;
 // Queries of a tile, at most.
 constexpr int kLargestTile = 64;
 

@@ -57,7 +57,7 @@ struct Arguments {
 
   explicit Arguments(const Inputs& inputs)
       : value(aligned(inputs.value)), positions(aligned(inputs.positions)), weights(aligned(inputs.weights)) {
-    check_limits(inputs);
+    check(inputs);
     if (inputs.reference) reference = aligned(*inputs.reference);
     call.value_type = number_of(value);
     call.parameter_type = number_of(positions);
@@ -73,15 +73,9 @@ struct Arguments {
     if (inputs.reference) call.reference_points = reference.const_data_ptr();
   }
 
-  static void check_limits(const Inputs& inputs) {
+  static void check(const Inputs& inputs) {
     check_inputs(inputs);
-    const int64_t head_dim = inputs.value.size(3), row = inputs.value.size(2) * head_dim;
-    const int64_t num_levels = inputs.positions.size(3), num_points = inputs.positions.size(4);
-    STD_TORCH_CHECK(head_dim >= 8 && head_dim % 8 == 0,
-                    "the compiled operator needs a head width that is a multiple of 8, got ", describe(inputs), ".");
-    STD_TORCH_CHECK(num_levels >= 1 && num_levels <= kMaxLevels && num_points >= 1 && num_points <= kMaxPoints,
-                    "the compiled operator takes 1 to ", kMaxLevels, " levels and 1 to ", kMaxPoints, " points, got ",
-                    describe(inputs), ".");
+    const int64_t row = inputs.value.size(2) * inputs.value.size(3);
     STD_TORCH_CHECK(row <= kMostBlocks && inputs.positions.size(1) <= kMostBlocks - kLargestTile,
                     "the compiled operator counts queries and the channels of all heads in 32 bits, got ",
                     describe(inputs), ".");

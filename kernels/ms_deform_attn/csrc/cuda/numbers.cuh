@@ -11,18 +11,12 @@
 #include <cuda_fp16.h>
 #endif
 
+#include "../ms_deform_attn_math.h"
+
 namespace ms_deform_attn::cuda {
 
 template <typename T>
-struct Computed {
-  using type = float;
-};
-template <>
-struct Computed<double> {
-  using type = double;
-};
-template <typename T>
-using computed_t = typename Computed<T>::type;
+using computed_t = typename RealOf<T>::Type;
 
 // How many numbers one 16-byte access moves.
 template <typename T>
