@@ -52,6 +52,7 @@ bench: setup
 	$(BIN)/python benchmarks/post_processing.py
 	$(BIN)/python benchmarks/model_step.py
 	$(BIN)/python benchmarks/kernels/ms_deform_attn.py
+	$(BIN)/python benchmarks/kernel_in_training.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -115,13 +115,13 @@ def main() -> None:
 def compare(size: str, dtype: str, question: str, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Return the medians over some rounds for every contender; refuse wrong results."""
     rounds: dict[str, list[dict]] = {name: [] for name in QUESTIONS[question]}
-    for _ in range(arguments.rounds):
+    for number in range(arguments.rounds):
         for name, results in rounds.items():
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                results.append(pool.apply(measure, (size, dtype, question, name, arguments)))
+                results.append(pool.apply(measure, (size, dtype, question, name, number == 0, arguments)))
     found = {}
     for name, results in rounds.items():
-        found[name] = {key: statistics.median(result[key] for result in results) for key in results[0]}
+        found[name] = {key: statistics.median(result[key] for result in results if key in result) for key in results[0]}
         for key in ("forward error", "gradient error"):
             assert found[name][key] <= ALLOWED_ERROR[dtype], f"{name}: {key} {found[name][key]} in {size}, {dtype}"
     return {name: {key: float(f"{value:.4g}") for key, value in values.items()} for name, values in found.items()}
@@ -136,8 +136,10 @@ def print_ratios(title: str, found: dict[str, dict[str, float]]) -> None:
         print(f"  {measure_name:29} {best} 1.00   {'   '.join(ratios)}")
 
 
-def measure(size: str, dtype: str, question: str, name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Return peaks of memory, errors and medians of time of one contender in this fresh process."""
+def measure(
+    size: str, dtype: str, question: str, name: str, with_errors: bool, arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Return peaks of memory, medians of time and, if asked, errors of one contender in this fresh process."""
     torch.set_num_threads(arguments.threads)
     shapes, inputs = make_inputs(size, question, DTYPES[dtype])
     generator = torch.Generator().manual_seed(2)
@@ -155,7 +157,8 @@ def measure(size: str, dtype: str, question: str, name: str, arguments: argparse
     for key, tensor in inputs.items():
         tensor.requires_grad_(key != "reference_points")  # in an encoder they are pixel centres
     result[MEASURES[3]] = peak_mebibytes(lambda: backward(forward()))
-    result |= errors(question, shapes, inputs, forward, gradient)
+    if with_errors:
+        result |= errors(question, shapes, inputs, forward, gradient)
     forward_seconds, backward_seconds = [], []
     for _ in range(arguments.repeats):
         with torch.no_grad():
