@@ -2,7 +2,8 @@
 """What pyproject.toml cannot say: wheels carry the kernel's sources and, where that is asked for, its library.
 
 A pure wheel, py3-none-any: `pip wheel --no-deps .` A binary one, py3-none-linux_x86_64, for every Python and every
-torch from 2.10 on: `UNISEGMENT_BUILD_KERNELS=1 pip wheel --no-deps --no-build-isolation .`
+torch from 2.10 on: `UNISEGMENT_BUILD_KERNELS=1 pip wheel --no-deps --no-build-isolation .` It has code for the CPU, and
+for GPUs where TORCH_CUDA_ARCH_LIST names them (`TORCH_CUDA_ARCH_LIST="8.0;9.0;10.0"`), which needs nvcc but no GPU.
 """
 
 import importlib.util
@@ -62,7 +63,8 @@ def build_library(folder: Path) -> None:
     spec = importlib.util.spec_from_file_location("kernel_build", ROOT / "unisegment" / "ops" / "kernel_build.py")
     kernel_build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kernel_build)
-    kernel_build.build(folder, folder / kernel_build.LIBRARY)
+    architectures = kernel_build.wished_architectures()
+    kernel_build.build(folder, folder / kernel_build.library_name(architectures), architectures)
 
 
 setup(

@@ -23,6 +23,7 @@ def test_info_prints_versions_devices_and_paths(monkeypatch):
     assert lines["ms_deform_attn"].endswith("UNISEGMENT_KERNELS=auto")
     # What is built is told where something is.
     assert lines["ms_deform_attn"].startswith("native" if "kernel" in lines else "torch")
+    assert lines.get("kernel_on_gpus", "built for").startswith("built for")
 
 
 def test_info_says_when_a_demand_cannot_be_met(monkeypatch):

@@ -96,18 +96,21 @@ def test_machine_code_reads_16_bytes_and_adds_four_floats_at_once(build, archite
         assert count >= 4 if architecture == "sm_90" else count == 0
 
 
-def test_host_code_builds_against_any_torch(tmp_path):
+@pytest.mark.parametrize("source", ["csrc/cuda/ms_deform_attn_cuda.cpp", "torch-ext/torch_binding.cpp"])
+def test_host_code_builds_against_any_torch(tmp_path, source):
     """And needs no symbol that a torch for CPUs lacks: one library serves torch with and without CUDA."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ was not found")
     torch_folder = Path(torch.__file__).parent
     target = tmp_path / "host.o"
-    flags = ["-std=c++17", "-O1", "-fPIC", "-Wall", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    # Without CPU_KERNEL, as kernel-builder compiles for CUDA.
+    flags = ["-std=c++17", "-O1", "-fPIC", "-Wall", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-DCUDA_KERNEL"]
+    flags += ["-DTORCH_EXTENSION_NAME=any_name"]
     includes = [f"-I{CSRC}", f"-I{torch_folder / 'include'}"]
-    source = CSRC / "cuda" / "ms_deform_attn_cuda.cpp"
-    subprocess.run([compiler, *flags, *includes, "-c", str(source), "-o", str(target)], check=True)
+    subprocess.run([compiler, *flags, *includes, "-c", str(CSRC.parent / source), "-o", str(target)], check=True)
     symbols = subprocess.run(["nm", "-C", str(target)], capture_output=True, text=True, check=True).stdout
     needed = [line.split(maxsplit=1)[1] for line in symbols.splitlines() if line.split()[0] == "U"]
     assert not [name for name in needed if name.startswith(("at::", "c10::", "cuda")) or "c10_cuda" in name]
-    assert re.search(r"^\s+w aoti_torch_get_current_cuda_stream$", symbols, flags=re.MULTILINE)
+    streams = re.findall(r"^\s+(\w) aoti_torch_get_current_cuda_stream$", symbols, flags=re.MULTILINE)
+    assert streams == (["w"] if source.endswith("_cuda.cpp") else [])

@@ -57,6 +57,15 @@ def test_equals_the_reference_forward_and_backward(kernel, name, num_queries):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_layer_for_the_hub_runs_the_operator_of_points(kernel):
+    """In a library without code for CPUs, as this one is but for its emulator."""
+    assert not hasattr(torch.ops.ms_deform_attn_emulated, "cpu_capability")
+    value, locations, weights = inputs("ms_deform_attn")
+    layer = kernel.layers.MultiScaleDeformableAttention()
+    found = layer(value, torch.tensor(SHAPES), SHAPES, torch.tensor([0, 15]), locations, weights, 64)
+    assert torch.equal(found, kernel.ms_deform_attn(value, SHAPES, locations, weights))
+
+
 @FUNCTIONS
 def test_derivatives_are_those_of_the_function(kernel, name):
     leaves = [tensor.requires_grad_() for tensor in inputs(name, torch.float64, num_queries=2)]

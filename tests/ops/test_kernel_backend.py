@@ -3,17 +3,25 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from unisegment.ops import kernel_backend
 from unisegment.ops.kernel_backend import Kernel, describe_backend, find_kernel, resolve_backend
-from unisegment.ops.kernel_build import LIBRARY, NAMESPACE, KernelUnavailableError
+from unisegment.ops.kernel_build import LIBRARY, NAMESPACE, KernelUnavailableError, library_name
 
 SOME_KERNEL = Kernel(
-    Path("k.so"), "from somewhere", ("default", "avx2"), SimpleNamespace(cpu_capability=lambda: "avx2")
+    library=Path("k.so"),
+    origin="from somewhere",
+    instruction_sets=("default", "avx2"),
+    architectures=(),
+    gpus=(),
+    gpu_gap="torch finds no NVIDIA GPU.",
+    functions=SimpleNamespace(cpu_capability=lambda: "avx2"),
 )
 
 
@@ -77,6 +85,7 @@ def test_what_info_says(monkeypatch):
     assert describe_backend() == [
         ("ms_deform_attn", "native, the compiled kernel; UNISEGMENT_KERNELS=auto"),
         ("kernel", "avx2 (of default, avx2), from somewhere: k.so"),
+        ("kernel_on_gpus", "built for none; torch finds no NVIDIA GPU"),
     ]
     monkeypatch.setenv("UNISEGMENT_KERNELS", "torch")
     assert describe_backend() == [("ms_deform_attn", "torch, plain PyTorch: as asked for; UNISEGMENT_KERNELS=torch")]
@@ -87,6 +96,101 @@ def test_what_info_says(monkeypatch):
     monkeypatch.setenv("UNISEGMENT_KERNELS", "native")
     text = "error: native is demanded and cannot be had: g++ failed: line 3 line 4; UNISEGMENT_KERNELS=native"
     assert describe_backend() == [("ms_deform_attn", text)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "variable", "text"),
+    [
+        (
+            {"architectures": ("sm_90", "compute_90"), "gpus": (True, True), "gpu_gap": ""},
+            "auto",
+            "built for sm_90, compute_90; cuda:0 native; cuda:1 native",
+        ),
+        (
+            {"architectures": ("sm_90",), "gpus": (False, True), "gpu_gap": "nvcc failed:\nline 2."},
+            "auto",
+            "built for sm_90; cuda:0 torch, plain PyTorch; cuda:1 native; nvcc failed: line 2",
+        ),
+        (
+            {"gpus": (False,), "gpu_gap": "no nvcc."},
+            "native",
+            "built for none; cuda:0 error: native is demanded and cannot be had; no nvcc",
+        ),
+    ],
+)
+def test_what_info_says_of_gpus(monkeypatch, fields, variable, text):
+    monkeypatch.setattr(kernel_backend, "_load", lambda folder: replace(SOME_KERNEL, **fields))
+    monkeypatch.setenv("UNISEGMENT_KERNELS", variable)
+    assert dict(describe_backend())["kernel_on_gpus"] == text
+
+
+def test_a_gpu_without_code_is_told_once_and_native_raises(monkeypatch):
+    kernel = replace(SOME_KERNEL, architectures=("sm_90",), gpus=(True, False), gpu_gap="no nvcc was found. Install.")
+    monkeypatch.setattr(kernel_backend, "_load", lambda folder: kernel)
+    covered, bare = torch.device("cuda:0"), torch.device("cuda:1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_backend() == resolve_backend("auto", torch.device("cpu")) == "native"
+        assert resolve_backend("native", covered) == resolve_backend("auto", torch.device("meta")) == "native"
+        assert resolve_backend("torch", bare) == "torch"
+    with pytest.warns(RuntimeWarning, match="plain PyTorch.*no code for cuda:1: no nvcc was found. Install.") as warned:
+        assert resolve_backend("auto", bare) == "torch"
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_backend("auto", bare) == "torch"
+    with pytest.raises(RuntimeError, match=r"is demanded .* cannot be had: it has no code for cuda:1: no nvcc"):
+        resolve_backend("native", bare)
+
+
+def test_which_gpus_torch_can_use(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: (8 + index, 0))
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    assert kernel_backend._gpus() == [(8, 0), (9, 0)]
+
+    def forked(index):
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.")
+
+    monkeypatch.setattr("torch.cuda.get_device_capability", forked)
+    assert kernel_backend._gpus() == []
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert kernel_backend._gpus() == []
+    # ROCm
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert kernel_backend._gpus() == []
+
+
+NONE_FOUND = "torch finds no NVIDIA GPU that it can use."
+
+
+@pytest.mark.parametrize(
+    ("delivered", "gpus", "nvcc", "name", "origin", "gap"),
+    [
+        (None, [], True, LIBRARY, "built on this machine", NONE_FOUND),
+        (None, [(9, 0)], True, "ms_deform_attn-sm_90-compute_90.so", "built on this machine", ""),
+        (None, [(9, 0)], False, LIBRARY, "built on this machine", "nvcc is on holiday."),
+        (LIBRARY, [], True, LIBRARY, "from the wheel", NONE_FOUND),
+        (LIBRARY, [(9, 0)], True, "ms_deform_attn-sm_90-compute_90.so", "built on this machine", ""),
+        (LIBRARY, [(9, 0)], False, LIBRARY, "from the wheel", "nvcc is on holiday."),
+        ("ms_deform_attn-sm_80-compute_80.so", [(8, 6), (9, 0)], False, None, "from the wheel", ""),
+        ("ms_deform_attn-sm_80.so", [(8, 6), (9, 0)], False, None, "from the wheel", "nvcc is on holiday."),
+    ],
+)
+def test_which_library_is_taken(monkeypatch, tmp_path, delivered, gpus, nvcc, name, origin, gap):
+    def cached(folder, architectures=()):
+        if architectures and not nvcc:
+            raise KernelUnavailableError("nvcc is on holiday.")
+        return Path("cache") / library_name(architectures)
+
+    monkeypatch.setattr(kernel_backend, "cached_library", cached)
+    if delivered:
+        (tmp_path / delivered).touch()
+    expected = tmp_path / (name or delivered) if origin == "from the wheel" else Path("cache") / name
+    assert kernel_backend._choose_library(tmp_path, gpus) == (expected, origin, gap)
 
 
 def test_a_library_that_cannot_be_loaded_and_missing_sources_are_reasons(monkeypatch, tmp_path):

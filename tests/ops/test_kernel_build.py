@@ -2,6 +2,7 @@
 """The compiler of these tests is a shell script that logs what it is asked and pretends; no real one is needed."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from unisegment.ops import kernel_build
 from unisegment.ops.kernel_build import LIBRARY, KernelUnavailableError, cached_library
 
 SOURCES = ("csrc/cpu/host.cpp", "csrc/cpu/loops_avx2.cpp", "csrc/cpu/loops_default.cpp", "torch-ext/binding.cpp")
+CUDA_SOURCES = ("csrc/cuda/device.cpp", "csrc/cuda/launch.cu", "csrc/cuda/kernels.cuh")
+ARCHITECTURES = ("sm_80", "sm_90", "compute_90")
 COMPILER = """#!/bin/sh
 case "$1" in --version) echo "compiler 1.2.3"; exit;; esac
 echo "$@" >> {folder}/log
@@ -38,14 +41,26 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder of sources, in an environment with an empty cache and a compiler that only pretends."""
-    for name in SOURCES:
+    for name in (*SOURCES, *CUDA_SOURCES):
         (tmp_path / "kernel" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kernel" / name).write_text(f"// {name}")
     write_program(tmp_path / "compiler", COMPILER.format(folder=tmp_path))
     monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for variable in ("CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path / "kernel"
+
+
+@pytest.fixture
+def nvcc(folder, monkeypatch):
+    """Return another compiler that only pretends, whose commands begin with its name in the log."""
+    path = folder.parent / "toolkit" / "bin" / "nvcc"
+    path.parent.mkdir(parents=True)
+    write_program(path, COMPILER.replace('echo "$@"', 'echo "nvcc $@"').format(folder=folder.parent))
+    monkeypatch.setenv("CUDA_HOME", str(path.parents[1]))
+    return path
 
 
 def write_program(path, text):
@@ -103,6 +118,124 @@ def test_other_processors_get_no_x86_loops(folder, monkeypatch):
 def start_process(folder):
     command = [sys.executable, "-c", CHILD, kernel_build.__file__, str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_with_gpus_nvcc_compiles_their_code_and_links(folder, nvcc):
+    library = cached_library(folder, ARCHITECTURES)
+    assert library.name == "ms_deform_attn-sm_80-sm_90-compute_90.so"
+    *compiled, linked = commands(folder)
+    assert len(compiled) == len(SOURCES) + 2
+    (device,) = (command for command in compiled if command.startswith("nvcc "))
+    assert "launch.cu" in device
+    assert re.findall("-gencode [^ ]+", device) == [
+        "-gencode arch=compute_80,code=sm_80",
+        "-gencode arch=compute_90,code=sm_90",
+        "-gencode arch=compute_90,code=compute_90",
+    ]
+    assert "-Xcompiler -fPIC,-fvisibility=hidden" in device
+    host = [command for command in compiled if command != device]
+    assert all("-DCUDA_KERNEL" in command and "-DCPU_KERNEL" in command for command in host)
+    # Both with the C++ compiler that compiles the rest.
+    for command in (device, linked):
+        assert command.startswith("nvcc ")
+        assert f"-ccbin {folder.parent / 'compiler'} " in command
+    assert f"-L{nvcc.parents[1] / 'lib'} " in linked
+    assert linked.count(".o ") == len(compiled)
+
+
+def test_libraries_with_and_without_code_for_gpus_live_side_by_side(folder, nvcc):
+    libraries = [cached_library(folder), cached_library(folder, ("sm_80",)), cached_library(folder, ("sm_80", "sm_90"))]
+    (folder / "csrc" / "cuda" / "kernels.cuh").write_text("// changed")
+    libraries.append(cached_library(folder, ("sm_80",)))
+    write_program(nvcc, nvcc.read_text().replace("1.2.3", "13.0"))
+    libraries.append(cached_library(folder, ("sm_80",)))
+    assert len(set(libraries)) == len(libraries)
+    assert not [command for command in commands(folder)[: len(SOURCES) + 1] if "CUDA" in command or "cuda" in command]
+    before = len(commands(folder))
+    assert cached_library(folder, ("sm_80",)) == libraries[-1]
+    assert len(commands(folder)) == before
+
+
+def test_a_compiler_behind_another_program_is_not_given_to_nvcc(folder, nvcc, monkeypatch):
+    monkeypatch.setenv("CXX", f"env {folder.parent / 'compiler'}")
+    assert cached_library(folder, ARCHITECTURES).is_file()
+    assert not [command for command in commands(folder) if "-ccbin" in command]
+
+
+def test_where_nvcc_is_looked_for(folder, nvcc, monkeypatch):
+    """In $CUDA_HOME, $CUDA_PATH, PATH, its usual place, and pip's packages, in this order."""
+    asked = []
+    monkeypatch.setattr("shutil.which", lambda program: asked.append(str(program)))
+    monkeypatch.setenv("CUDA_PATH", "/another/toolkit")
+    package = folder.parent / "site" / "nvidia"
+    (package / "cu13" / "bin").mkdir(parents=True)
+    (package / "cu13" / "bin" / "nvcc").touch()
+    monkeypatch.syspath_prepend(str(package.parent))
+    with pytest.raises(KernelUnavailableError, match=r"no nvcc was found .* Install the CUDA toolkit, or let"):
+        kernel_build._find_nvcc()
+    expected = [str(nvcc), "/another/toolkit/bin/nvcc", "nvcc", "/usr/local/cuda/bin/nvcc"]
+    assert asked[:4] == expected
+    assert str(package / "cu13" / "bin" / "nvcc") in asked[4:]
+
+
+def test_no_nvcc(folder, nvcc, monkeypatch):
+    library = cached_library(folder, ARCHITECTURES)
+    which = kernel_build.shutil.which
+    monkeypatch.setattr("shutil.which", lambda program: None if Path(program).name == "nvcc" else which(program))
+    # What was built before serves on.
+    assert cached_library(folder, ARCHITECTURES) == library
+    with pytest.raises(KernelUnavailableError, match="no nvcc was found"):
+        cached_library(folder, ("sm_100",))
+    assert cached_library(folder).name == LIBRARY
+
+
+def test_a_failing_nvcc(folder, nvcc):
+    write_program(nvcc, "#!/bin/sh\nif [ $1 = --version ]; then exit; fi; echo Unsupported gpu >&2; exit 1")
+    with pytest.raises(KernelUnavailableError, match=r"nvcc failed with status 1:\nUnsupported gpu"):
+        cached_library(folder, ARCHITECTURES)
+    assert not list((folder.parent / "cache").rglob("*.so"))
+
+
+def test_architectures_are_read_off_a_librarys_name():
+    for architectures in ((), ("sm_90", "compute_90"), ARCHITECTURES):
+        assert kernel_build.architectures_of(Path("a-b") / kernel_build.library_name(architectures)) == architectures
+    assert kernel_build.library_name() == LIBRARY
+
+
+def test_what_is_compiled_for_gpus():
+    assert kernel_build.architectures_for([]) == ()
+    assert kernel_build.architectures_for([(9, 0)]) == ("sm_90", "compute_90")
+    several = kernel_build.architectures_for([(10, 0), (8, 6), (10, 0), (9, 0)])
+    assert several == ("sm_86", "sm_90", "sm_100", "compute_100")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "gpu", "covered"),
+    [
+        ((), (9, 0), False),
+        (("sm_80",), (8, 0), True),
+        (("sm_80",), (8, 9), True),
+        (("sm_86",), (8, 0), False),
+        (("sm_80",), (9, 0), False),
+        (("compute_80",), (9, 0), True),
+        (("compute_90",), (8, 9), False),
+        (("sm_80", "sm_90", "compute_90"), (12, 1), True),
+        (("sm_80", "sm_100"), (12, 0), False),
+        (("sm_100",), (10, 3), True),
+    ],
+)
+def test_which_gpus_can_run_what(architectures, gpu, covered):
+    assert kernel_build.has_code_for(architectures, gpu) == covered
+
+
+def test_wished_architectures(monkeypatch):
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    assert kernel_build.wished_architectures() == ()
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;10.0+PTX 9.0")
+    assert kernel_build.wished_architectures() == ("sm_80", "sm_90", "sm_100", "compute_100")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;Hopper")
+    with pytest.raises(ValueError, match=r"TORCH_CUDA_ARCH_LIST takes versions like .*, got '8.0 Hopper'"):
+        kernel_build.wished_architectures()
 
 
 def test_processes_that_start_at_once_build_once(folder):

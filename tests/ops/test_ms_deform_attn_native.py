@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled kernel against plain PyTorch in float64, which test_ms_deform_attn.py holds against the definition."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.library import opcheck
 from transformers import ResNetConfig
 
 from tests.models.model_tester import random_targets
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.layers.ms_deform_attn import MSDeformAttn
-from unisegment.ops.kernel_backend import find_kernel
+from unisegment.ops import kernel_backend
+from unisegment.ops.kernel_backend import Kernel, find_kernel
 from unisegment.ops.kernel_build import NAMESPACE
 from unisegment.ops.ms_deform_attn import ms_deform_attn, ms_deform_attn_fused
 
@@ -243,6 +248,61 @@ def test_what_it_has_no_code_for_runs_in_plain_pytorch_unless_native_is_demanded
     for name, tensor in (("value", arguments[0]), ("", arguments[-1])):
         described = f"{name} {tuple(tensor.shape)} {tensor.dtype} on {device}".replace("torch.", "")
         assert described in str(raised.value)
+
+
+@pytest.fixture
+def fake_gpus(monkeypatch):
+    """Let there be two GPUs, the kernel having code for the first; return the names of the functions that run."""
+    ran = []
+
+    def function(value, shapes, *parameters):
+        ran.append("offsets" if len(parameters) == 3 else "points")
+        return value.new_empty(value.shape[0], parameters[-1].shape[1], value.shape[2] * value.shape[3])
+
+    functions = SimpleNamespace(ms_deform_attn=function, ms_deform_attn_fused=function)
+    kernel = Kernel(Path("k.so"), "here", ("default",), ("sm_90",), (True, False), "no nvcc was found.", functions)
+    monkeypatch.setattr(kernel_backend, "_found", kernel)
+
+    def plain(value, shapes, locations, weights):
+        ran.append("plain")
+        return value.new_empty(value.shape[0], weights.shape[1], value.shape[2] * value.shape[3])
+
+    monkeypatch.setattr("unisegment.ops.ms_deform_attn._reference", plain)
+    kernel_backend._warn_once.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield ran
+
+
+def on_gpu(arguments, index=0):
+    return [x.to(f"cuda:{index}") if isinstance(x, torch.Tensor) else x for x in arguments]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_on_a_gpu_with_code_go_to_the_kernel(function, dtype, fake_gpus):
+    output = FUNCTIONS[function](*on_gpu(inputs(function, dtype)), backend="native")
+    assert fake_gpus == [function]
+    assert output.device == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize("change", [{"head_dim": 12}, {"num_points": 17}, {"num_levels": 9}], ids=str)
+def test_what_it_has_no_code_for_on_a_gpu(change, fake_gpus, monkeypatch):
+    monkeypatch.setitem(globals(), "SHAPES", [*SHAPES, (3, 3)])
+    arguments = on_gpu(inputs("points", **change))
+    ms_deform_attn(*arguments)
+    with pytest.raises(RuntimeError, match=r"has no code for value .* on cuda:0.*float16 as well on CUDA"):
+        ms_deform_attn(*arguments, backend="native")
+    assert fake_gpus == ["plain"]
+
+
+def test_a_gpu_without_code_runs_in_plain_pytorch_and_says_so_once(fake_gpus):
+    arguments = on_gpu(inputs("points"), index=1)
+    with pytest.warns(RuntimeWarning, match="plain PyTorch.* no code for cuda:1: no nvcc was found") as warned:
+        assert [ms_deform_attn(*arguments).shape for _ in range(2)] == [(2, 7, 48)] * 2
+    assert len(warned) == 1
+    with pytest.raises(RuntimeError, match=r"is demanded .* no code for cuda:1: no nvcc was found"):
+        ms_deform_attn(*arguments, backend="native")
+    assert fake_gpus == ["plain", "plain"]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")

@@ -22,28 +22,52 @@ from typing import Literal, cast
 
 import torch
 
-from unisegment.ops.kernel_build import LIBRARY, NAMESPACE, KernelUnavailableError, cached_library, instruction_sets
+from unisegment.ops.kernel_build import (
+    LIBRARY,
+    NAMESPACE,
+    Capability,
+    KernelUnavailableError,
+    architectures_for,
+    architectures_of,
+    cached_library,
+    has_code_for,
+    instruction_sets,
+)
 
 Backend = Literal["auto", "native", "torch"]
 ENVIRONMENT_VARIABLE = "UNISEGMENT_KERNELS"
 DEMANDED = f"The compiled ms_deform_attn kernel is demanded (backend or {ENVIRONMENT_VARIABLE} is 'native')"
+_BUILT_HERE = "built on this machine"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A loaded library.
+    """A loaded library. It has code for the CPU, and for GPUs where they and nvcc were found.
 
     Args:
         library: The file.
         origin: Where it comes from, in words.
         instruction_sets: What it has loops for.
+        architectures: Of GPUs that it has code for.
+        gpus: Whether it has code for each GPU that torch can use, in torch's order.
+        gpu_gap: Why not for all of them; or that there is none.
         functions: The Python package around its operators.
     """
 
     library: Path
     origin: str
     instruction_sets: tuple[str, ...]
+    architectures: tuple[str, ...]
+    gpus: tuple[bool, ...]
+    gpu_gap: str
     functions: ModuleType
+
+    def gap(self, device: torch.device | None) -> str | None:
+        """Return why there is no code for this device, if it is a GPU."""
+        if device is None or device.type != "cuda":
+            return None
+        index = device.index or 0
+        return None if index < len(self.gpus) and self.gpus[index] else f"it has no code for {device}: {self.gpu_gap}"
 
 
 _found: Kernel | str | None = None
@@ -61,24 +85,25 @@ def wished_backend(backend: Backend = "auto") -> Backend:
     return cast(Backend, wish)
 
 
-def resolve_backend(backend: Backend = "auto") -> Literal["native", "torch"]:
-    """Return what runs for tensors that the kernel has code for.
+def resolve_backend(backend: Backend = "auto", device: torch.device | None = None) -> Literal["native", "torch"]:
+    """Return what runs for tensors that the kernel has code for, on any device or on this one.
 
     The first call of a process may build the kernel, which takes some seconds. "auto" warns, once, where it cannot.
 
     Raises:
         ValueError: For a word other than auto, native and torch.
-        RuntimeError: When the kernel is demanded and there is none.
+        RuntimeError: When the kernel is demanded and there is none, or none for this device.
     """
     wish = wished_backend(backend)
     if wish == "torch":
         return "torch"
     kernel = find_kernel()
-    if isinstance(kernel, Kernel):
+    reason = kernel.gap(device) if isinstance(kernel, Kernel) else kernel
+    if reason is None:
         return "native"
     if wish == "native":
-        raise RuntimeError(f"{DEMANDED}, and cannot be had: {kernel}")
-    _warn_once(kernel)
+        raise RuntimeError(f"{DEMANDED}, and cannot be had: {reason}")
+    _warn_once(reason)
     return "torch"
 
 
@@ -90,14 +115,29 @@ def describe_backend() -> list[tuple[str, str]]:
     except ValueError as error:
         return [("ms_deform_attn", f"error: {error}")]
     kernel = None if wish == "torch" else find_kernel()
+    instead = "error: native is demanded and cannot be had" if wish == "native" else "torch, plain PyTorch"
     if isinstance(kernel, Kernel):
         runs, built = kernel.functions.cpu_capability(), ", ".join(kernel.instruction_sets)
         where = f"{runs} (of {built}), {kernel.origin}: {kernel.library}"
-        return [("ms_deform_attn", f"native, the compiled kernel; {setting}"), ("kernel", where)]
-    # The reason may hold a compiler's whole output.
-    reason = "as asked for" if kernel is None else " ".join(kernel.split()).rstrip(".")
-    chosen = "error: native is demanded and cannot be had" if wish == "native" else "torch, plain PyTorch"
-    return [("ms_deform_attn", f"{chosen}: {reason}; {setting}")]
+        return [
+            ("ms_deform_attn", f"native, the compiled kernel; {setting}"),
+            ("kernel", where),
+            ("kernel_on_gpus", _describe_gpus(kernel, instead)),
+        ]
+    reason = "as asked for" if kernel is None else _in_one_line(kernel)
+    return [("ms_deform_attn", f"{instead}: {reason}; {setting}")]
+
+
+def _describe_gpus(kernel: Kernel, instead: str) -> str:
+    """Return for which GPUs the library is built, and what runs on those that are here."""
+    built = f"built for {', '.join(kernel.architectures) or 'none'}"
+    runs = [f"cuda:{index} {'native' if covered else instead}" for index, covered in enumerate(kernel.gpus)]
+    return "; ".join([built, *runs, *([_in_one_line(kernel.gpu_gap)] if kernel.gpu_gap else [])])
+
+
+def _in_one_line(reason: str) -> str:
+    """Shorten a reason, which may hold a compiler's whole output."""
+    return " ".join(reason.split()).rstrip(".")
 
 
 def find_kernel() -> Kernel | str:
@@ -123,14 +163,40 @@ def _load(folder: Path) -> Kernel:
     wrapper = folder / "torch-ext" / NAMESPACE / "__init__.py"
     if not wrapper.is_file():
         raise KernelUnavailableError(f"this installation of unisegment lacks the kernel's sources ({folder}).")
-    library, origin = folder / LIBRARY, "from the wheel"
-    if not library.is_file():
-        library, origin = cached_library(folder), "built on this machine"
+    gpus = _gpus()
+    library, origin, gpu_gap = _choose_library(folder, gpus)
     try:
         torch.ops.load_library(library)
     except OSError as error:
         raise KernelUnavailableError(f"{library} cannot be loaded: {error.__cause__ or error}.") from error
-    return Kernel(library, origin, instruction_sets(), _import_wrapper(wrapper))
+    architectures = architectures_of(library)
+    covered = tuple(has_code_for(architectures, gpu) for gpu in gpus)
+    return Kernel(library, origin, instruction_sets(), architectures, covered, gpu_gap, _import_wrapper(wrapper))
+
+
+def _gpus() -> list[Capability]:
+    """Return what each GPU can do that torch can use with CUDA (a torch for ROCm calls its own devices cuda, too)."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return []
+    try:
+        return [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError:  # CUDA cannot start here, as in a process forked from one where it has: no tensor can be on it
+        return []
+
+
+def _choose_library(folder: Path, gpus: list[Capability]) -> tuple[Path, str, str]:
+    """Return a library with code for all these GPUs if it can be had, where it is from, and why it has no such code."""
+    delivered = next(iter(sorted(folder.glob(f"{Path(LIBRARY).stem}*.so"))), None)
+    gap = "" if gpus else "torch finds no NVIDIA GPU that it can use."
+    if delivered and all(has_code_for(architectures_of(delivered), gpu) for gpu in gpus):
+        return delivered, "from the wheel", gap
+    if gpus:
+        try:
+            return cached_library(folder, architectures_for(gpus)), _BUILT_HERE, gap
+        except KernelUnavailableError as error:
+            gap = str(error)
+    # Tensors on the CPU must not suffer from what GPUs lack.
+    return (delivered, "from the wheel", gap) if delivered else (cached_library(folder), _BUILT_HERE, gap)
 
 
 def _import_wrapper(path: Path) -> ModuleType:
@@ -150,7 +216,7 @@ def _import_wrapper(path: Path) -> ModuleType:
 @functools.cache
 def _warn_once(reason: str) -> None:
     warnings.warn(
-        f"ms_deform_attn runs in plain PyTorch, several times slower than its compiled kernel: {reason} "
+        f"ms_deform_attn runs in plain PyTorch, slower and in more memory than its compiled kernel: {reason} "
         f"{ENVIRONMENT_VARIABLE}=torch asks for that and needs no warning.",
         RuntimeWarning,
         stacklevel=3,

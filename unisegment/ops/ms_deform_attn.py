@@ -25,8 +25,11 @@ from torch import Tensor
 from unisegment.ops.kernel_backend import DEMANDED, Backend, Kernel, find_kernel, resolve_backend, wished_backend
 from unisegment.types import Size
 
-# What the kernel has code for.
-_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+# What the kernel has code for. Processors have no arithmetic for float16, GPUs do.
+_DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16, torch.float64),
+    "cuda": (torch.float32, torch.bfloat16, torch.float64, torch.float16),
+}
 _HEAD_DIM_STEP, _MAX_LEVELS, _MAX_POINTS = 8, 8, 16
 
 
@@ -99,23 +102,22 @@ def ms_deform_attn_fused(
 
 
 @torch.compiler.assume_constant_result
-def _decided(backend: Backend) -> Backend:
+def _decided(backend: Backend, device: torch.device) -> Backend:
     """Return "torch", or else a wish that the kernel can fulfil. torch.compile takes the word and traces no build."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "torch"
-    return "torch" if resolve_backend(backend) == "torch" else wished_backend(backend)
+    return "torch" if resolve_backend(backend, device) == "torch" else wished_backend(backend)
 
 
 def _kernel_for(backend: Backend, spatial_shapes: Sequence[Size], tensors: dict[str, Tensor]) -> ModuleType | None:
     """Return the functions of the kernel if it is to run on these tensors."""
-    wish = _decided(backend)
+    value, points, *_ = tensors.values()
+    wish = _decided(backend, value.device)
     kernel = None if wish == "torch" else find_kernel()
     if not isinstance(kernel, Kernel):
         return None
-    value, points, *_ = tensors.values()
     if (
-        all(tensor.device.type == "cpu" for tensor in tensors.values())
-        and value.dtype in _DTYPES
+        value.dtype in _DTYPES.get(value.device.type, ())
         and value.shape[3] % _HEAD_DIM_STEP == 0
         and 1 <= points.shape[3] <= _MAX_LEVELS
         and 1 <= points.shape[4] <= _MAX_POINTS
@@ -124,8 +126,8 @@ def _kernel_for(backend: Backend, spatial_shapes: Sequence[Size], tensors: dict[
     if wish == "native":
         raise RuntimeError(
             f"{DEMANDED}, and has no code for {_described(spatial_shapes, tensors)}. It takes float32, bfloat16 and "
-            f"float64 values on the CPU, heads of a multiple of {_HEAD_DIM_STEP} channels, up to {_MAX_LEVELS} levels "
-            f"and up to {_MAX_POINTS} points. 'auto' takes plain PyTorch here."
+            f"float64 values on the CPU, float16 as well on CUDA, heads of a multiple of {_HEAD_DIM_STEP} channels, up "
+            f"to {_MAX_LEVELS} levels and up to {_MAX_POINTS} points. 'auto' takes plain PyTorch here."
         )
     return None
 

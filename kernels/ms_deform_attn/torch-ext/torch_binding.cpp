@@ -11,6 +11,9 @@
 #if defined(CPU_KERNEL)
 #include "../csrc/cpu/cpu_capability.h"
 #endif
+#if defined(CUDA_KERNEL)
+#include "../csrc/cuda/ms_deform_attn_cuda.h"
+#endif
 
 STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
   ops.def(
@@ -43,6 +46,15 @@ STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) {
   ops.impl("cpu_capability", TORCH_BOX(&ms_deform_attn::cpu_capability));
   ops.impl("set_cpu_capability", TORCH_BOX(&ms_deform_attn::set_cpu_capability));
+}
+#endif
+
+#if defined(CUDA_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, ops) {
+  ops.impl("ms_deform_attn", TORCH_BOX(&ms_deform_attn_cuda));
+  ops.impl("ms_deform_attn_backward", TORCH_BOX(&ms_deform_attn_backward_cuda));
+  ops.impl("ms_deform_attn_fused", TORCH_BOX(&ms_deform_attn_fused_cuda));
+  ops.impl("ms_deform_attn_fused_backward", TORCH_BOX(&ms_deform_attn_fused_backward_cuda));
 }
 #endif
 

@@ -16,7 +16,7 @@ from torch.autograd.function import FunctionCtx
 
 from ._ops import add_op_namespace_prefix, ops
 
-__all__ = ["cpu_capability", "ms_deform_attn", "ms_deform_attn_fused", "set_cpu_capability"]
+__all__ = ["cpu_capability", "layers", "ms_deform_attn", "ms_deform_attn_fused", "set_cpu_capability"]
 
 
 def ms_deform_attn(
@@ -71,7 +71,11 @@ def ms_deform_attn_fused(
 
 
 def cpu_capability() -> str:
-    """Return the instruction set the CPU code runs with: "default", "avx2" or "avx512"."""
+    """Return the instruction set the CPU code runs with: "default", "avx2" or "avx512".
+
+    Raises:
+        AttributeError: When the library has no code for CPUs, as some on the Hub.
+    """
     return ops.cpu_capability()
 
 
@@ -161,3 +165,6 @@ for _name, _backward_of in (("ms_deform_attn", _backward), ("ms_deform_attn_fuse
     torch.library.register_fake(f"{_op}_backward")(_shapes_of_gradients)
     torch.library.register_autograd(_op, _backward_of, setup_context=_save_inputs)
     torch.library.register_autograd(f"{_op}_backward", _raise_on_double_backward, setup_context=_save_nothing)
+
+# For users of the Hub. It imports the functions above.
+from . import layers  # noqa: E402
