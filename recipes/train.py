@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a model as a recipe says.
 
-usage: accelerate launch recipes/train.py RECIPE.yaml [key.path=value ...]
+usage: accelerate launch recipes/train.py RECIPE.yaml [key.path=value ...] [--dry-run]
 
   RECIPE.yaml       what to do, for example recipes/quickstart.yaml; recipes/README.md lists all keys
   key.path=value    overrides one key, for example optim.lr=1e-4 run.output_dir=runs/second
+  --dry-run         says what the run would do and how much memory it would need, and writes nothing
+
+exit status: 0 finished; 75 stopped by SIGTERM or SIGINT and saved, the same command goes on; 1 an error, which it names
 """
 
 import os
@@ -17,10 +20,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from accelerate import PartialState
 
-from unisegment.training import fit
+from unisegment.training import dry_run, fit
+from unisegment.training.loop import TrainingInterruptedError
 from unisegment.training.recipe import parse_overrides
 from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
+from unisegment.training.writing import WriteError
+
+TRY_AGAIN = 75
+"""What sysexits.h calls EX_TEMPFAIL."""
 
 
 def main(arguments: list[str]) -> int:
@@ -28,12 +36,20 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
+    recipe, *others = [argument for argument in arguments if argument != "--dry-run"]
     try:
-        fit(arguments[0], **parse_overrides(arguments[1:]))
-    except (RecipeError, NonFiniteLossError) as error:
-        # Every process finds the same error; one says so.
+        if "--dry-run" in arguments:
+            PartialState().print(dry_run(recipe, **parse_overrides(others)))
+        else:
+            fit(recipe, **parse_overrides(others))
+    except (RecipeError, NonFiniteLossError, TrainingInterruptedError) as error:
+        is_error = not isinstance(error, TrainingInterruptedError)
+        # Every process finds the same; one says so.
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}" if is_error else error, file=sys.stderr)
+        return 1 if is_error else TRY_AGAIN
+    except WriteError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     PartialState().destroy_process_group()
     return 0

@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from unisegment.training.assembly import build_model, open_samples
-from unisegment.training.recipe import DataRecipe, ModelRecipe, Recipe, RunRecipe, ScheduleRecipe
+from unisegment.training.optimization import make_optimizer
+from unisegment.training.recipe import DataRecipe, ModelRecipe, OptimRecipe, Recipe, RunRecipe, ScheduleRecipe
 from unisegment.training.settings import RecipeError
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+RESNET = {
+    "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1],
+    "layer_type": "basic", "out_features": STAGES,
+}  # fmt: skip
+SMALL = {
+    "feature_size": 32, "mask_feature_size": 16, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 4,
+    "num_attention_heads": 2, "num_queries": 11, "dim_feedforward": 40, "encoder_feedforward_dim": 24,
+    "train_num_points": 61, "freeze_backbone_norm": False,
+}  # fmt: skip
 
 
 def test_drawn_scenes_are_made_once(tmp_path):
@@ -50,3 +64,45 @@ def test_training_starts_from_every_format(tmp_path):
         )
         assert processor.stuff_label_ids == samples.stuff_label_ids
         assert processor.size == {"shortest_edge": data.shortest_edge, "longest_edge": data.longest_edge}
+
+
+def built(tmp_path, backbone_config=None, **model):
+    data = DataRecipe(root=str(tmp_path / "scenes"), format="synthetic", num_train=2, num_val=1)
+    samples, _ = open_samples(data)
+    recipe = Recipe(
+        data=data,
+        model=ModelRecipe(config=SMALL | {"backbone_config": backbone_config or RESNET}, **model),
+        schedule=ScheduleRecipe(max_steps=1),
+        run=RunRecipe(output_dir=str(tmp_path / "run")),
+    )
+    torch.manual_seed(0)
+    return build_model(recipe, samples)[0], samples
+
+
+def test_layers_are_computed_again_where_the_recipe_says_so(tmp_path):
+    for asked in (False, True):
+        model, _ = built(tmp_path, gradient_checkpointing=asked)
+        layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        assert [layer.gradient_checkpointing for layer in layers] == [asked] * 4
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 3, "all"])
+def test_the_optimiser_holds_nothing_that_is_frozen(tmp_path, frozen):
+    model, _ = built(tmp_path, frozen_stages=frozen, gradient_checkpointing=True)
+    starts = ["embedder.", "encoder.stages.0.", "encoder.stages.1.", "encoder.stages.2.", "encoder.stages.3."]
+    prefixes = tuple(f"backbone.body.{start}" for start in (starts if frozen == "all" else starts[:frozen]))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = make_optimizer(model, OptimRecipe(lr=0.01))
+    masks, labels = random_targets([3, 2], 64, 96)
+    for _ in range(2):
+        model.train()(torch.randn(2, 3, 64, 96), mask_labels=masks, class_labels=labels).loss.backward()
+        optimizer.step()
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(value) for name, value in model.named_parameters() if not name.startswith(prefixes or ("-",))}
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.startswith(prefixes or ("-",))}
+
+
+def test_more_stages_than_there_are_is_an_error_of_the_recipe(tmp_path):
+    with pytest.raises(RecipeError, match=r"^model: frozen_stages=6, but this 'resnet' has only 5 parts"):
+        built(tmp_path, frozen_stages=6)

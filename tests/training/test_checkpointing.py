@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import math
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from unisegment.training import checkpointing
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
     changed_keys,
-    cut_log,
     plan_start,
-    replaced_folder,
     save_state,
-    write_file,
 )
 from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
 from unisegment.training.settings import RecipeError
+from unisegment.training.writing import WriteError
 
 
 def recipe(folder, **run):
@@ -37,7 +37,7 @@ def folder(tmp_path):
 def unfinished(folder):
     for step in (2, 1_000_000, 999_999):
         (folder.states / f"step-{step:06d}").mkdir(parents=True)
-    (folder.states / "partial-1000001").mkdir()
+    (folder.states / "partial-step-1000001").mkdir()
     folder.recipe.write_text("run: {}")
     folder.metrics.write_text(json.dumps({"step": 10, "finished": False}))
     return folder
@@ -103,10 +103,11 @@ def test_a_path_does_not_overwrite_a_finished_run_unasked(finished):
 
 
 def test_clearing_removes_what_a_run_writes_and_nothing_else(finished):
-    for path in (finished.model, finished.predictions):
+    for path in (finished.model, finished.best, finished.predictions, finished.trackers):
         path.mkdir()
         (path / "file").write_text("")
-    finished.log.write_text("{}")
+    for path in (finished.log, finished.evaluations):
+        path.write_text("{}")
     (finished.root / "notes.txt").write_text("mine")
     finished.clear()
     assert [path.name for path in finished.root.iterdir()] == ["notes.txt"]
@@ -133,44 +134,38 @@ def test_a_state_that_breaks_off_is_not_taken_for_one(folder, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(accelerator, "save_state", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match=r"could not be written: disk full .*Make room"):
         save_state(accelerator, folder, 2, keep=2)
-    assert folder.latest_state().name == "step-000001"
+    assert [path.name for path in folder.states.iterdir()] == ["step-000001"]
 
 
-def test_a_folder_is_replaced_only_when_it_is_complete(tmp_path):
-    target = tmp_path / "model"
-    with replaced_folder(target) as partial:
-        (partial / "old").write_text("1")
+def test_an_older_state_is_never_half_removed(folder, monkeypatch):
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(3, 5))
+    save_state(accelerator, folder, 1, keep=1)
+    complete = {path.name for path in (folder.states / "step-000001").iterdir()}
 
-    def break_off():
-        with replaced_folder(target) as partial:
-            (partial / "new").write_text("2")
-            raise OSError("disk full")
+    def broken(path, ignore_errors=False):
+        if path.name.endswith("step-000001"):
+            raise KeyboardInterrupt
 
-    with pytest.raises(OSError, match="disk full"):
-        break_off()
-    assert [path.name for path in target.iterdir()] == ["old"]
-    with replaced_folder(target) as partial:
-        (partial / "new").write_text("2")
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    write_file(tmp_path / "a", "one")
-    write_file(tmp_path / "a", "two")
-    assert (tmp_path / "a").read_text() == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    monkeypatch.setattr(checkpointing.shutil, "rmtree", broken)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(accelerator, folder, 2, keep=1)
+    monkeypatch.undo()
+    assert [path.name for path in folder.states.glob("step-*")] == ["step-000002"]
+    assert {path.name for path in folder.latest_state().iterdir()} == complete
+    folder.restore()
+    assert [path.name for path in folder.states.iterdir()] == ["step-000002"]
 
 
-def test_the_log_is_cut_back_to_a_step(tmp_path):
-    log = tmp_path / "log.jsonl"
-    cut_log(log, 2)
-    assert not log.exists()
-    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
-    cut_log(log, 2)
-    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+def test_the_best_score_is_that_of_the_best_model_up_to_a_step(folder):
+    assert folder.best_score("pq", 9) == -math.inf
+    folder.best.mkdir(parents=True)
+    (folder.best / "metrics.json").write_text(json.dumps({"pq": 0.5, "mask_ap": None, "step": 7}))
+    assert folder.best_score("pq", 7) == 0.5
+    assert folder.best_score("mask_ap", 7) == -math.inf
+    assert folder.best_score("pq", 6) == -math.inf
 
 
 def test_changes_are_listed_by_key():

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs of a tiny model on drawn scenes."""
 
+import itertools
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from unisegment.data.synthetic import write_synthetic
+from tests.training.tiny_run import MEASURED, log_of, scores_of
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training import loop
@@ -20,67 +17,6 @@ from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
-
-ROOT = Path(__file__).parents[2]
-RECIPE = """
-data: {{root: {root}, format: synthetic, num_train: 8, num_val: 3, workers: 0, shortest_edge: 64, longest_edge: 80}}
-model:
-  config:
-    backbone_config:
-      model_type: resnet
-      embedding_size: 8
-      hidden_sizes: [8, 8, 16, 16]
-      depths: [1, 1, 1, 1]
-      layer_type: basic
-      out_features: [stage1, stage2, stage3, stage4]
-    feature_size: 32
-    mask_feature_size: 32
-    hidden_dim: 32
-    encoder_feedforward_dim: 32
-    dim_feedforward: 32
-    encoder_layers: 1
-    decoder_layers: 4
-    num_attention_heads: 2
-    num_queries: 11
-    train_num_points: 64
-optim: {{lr: 1e-3, batch_size: 4, clip_norm: 1.0}}
-schedule: {{max_steps: 3}}
-evaluation: {{pictures: 2}}
-run: {{output_dir: {output}, threads: 1, checkpoint_every: 0}}
-"""
-PROCESSES = """
-import sys, torch
-draw = torch.rand
-
-def same_points(masks, points, two, device=None):
-    generator = torch.Generator().manual_seed(points)
-    return draw(1, points, two, generator=generator).expand(masks, points, two).clone()
-
-# The only random numbers of a step are the points where masks are compared: every mask gets the same ones.
-torch.rand = same_points
-from unisegment.training import fit
-fit(sys.argv[1], **{"run.output_dir": sys.argv[2], "optim.accumulation": int(sys.argv[3])})
-torch.distributed.is_initialized() and torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "scenes"
-    write_synthetic(root, num_train=8, num_val=3, progress=False)
-    return root
-
-
-@pytest.fixture
-def recipe(scenes, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.format(root=scenes, output=tmp_path / "run"))
-    return path
-
-
-def log_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
 
 
 def contents(folder):
@@ -99,7 +35,8 @@ def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     metrics = fit(recipe, **{"data.root": str(tmp_path / "new"), "run.checkpoint_every": 2, "run.eval_every": 1})
     assert judged == [1, 2, 3]
     assert sorted(path.name for path in run.iterdir()) == [
-        *("checkpoint", "checkpoints", "log.jsonl", "metrics.json", "predictions", "recipe.yaml")
+        *("checkpoint", "checkpoint-best", "checkpoints", "evaluations.jsonl", "log.jsonl"),
+        *("metrics.json", "predictions", "recipe.yaml"),
     ]
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert list(metrics) == [
@@ -110,12 +47,21 @@ def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     terms = [f"loss_{term}{layer}" for layer in ("", "_0", "_1", "_2") for term in ("cross_entropy", "mask", "dice")]
     for number, line in enumerate(lines, start=1):
-        assert set(line) == {"step", "loss", "lr", "images_per_second", "gradient_norm", *terms}
+        assert set(line) == {"step", "loss", "lr", "lr_backbone", "gradient_norm", *MEASURED, *terms}
         assert line["step"] == number
         assert line["loss"] == pytest.approx(sum(line[term] for term in terms), rel=1e-5)
+    assert all(50 < line["peak_memory_mib"] < 20000 for line in lines)
+    assert [line["lr_backbone"] for line in lines] == pytest.approx([line["lr"] / 10 for line in lines])
     assert [line["lr"] for line in lines] == pytest.approx([1e-3 * (left / 3) ** 0.9 for left in (3, 2, 1)])
 
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
+    evaluations = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in evaluations] == [1, 2, 3]
+    assert evaluations[-1] == metrics
+    best = max(evaluations, key=lambda line: line["pq"])  # the first of equals, as max chooses
+    assert json.loads((run / "checkpoint-best" / "metrics.json").read_text()) == best
+    UniSegmentForUniversalSegmentation.from_pretrained(run / "checkpoint-best")
+    UniSegmentImageProcessor.from_pretrained(run / "checkpoint-best")
     assert len(list((run / "predictions").glob("*.png"))) == 2
     assert load_recipe(run / "recipe.yaml").run.checkpoint_every == 2
     message = capsys.readouterr().out
@@ -165,8 +111,7 @@ def test_a_broken_off_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkey
         for name in ("run", "unbroken")
     )
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    unbroken = json.loads((tmp_path / "unbroken" / "metrics.json").read_text())
-    assert {**metrics, "train_seconds": 0} == {**unbroken, "train_seconds": 0}
+    assert {**metrics, "train_seconds": 0} == scores_of(tmp_path / "unbroken") == scores_of(tmp_path / "run")
 
 
 def test_neither_workers_nor_micro_batches_change_what_is_learned(recipe, tmp_path):
@@ -214,11 +159,56 @@ def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):
     assert processor.stuff_label_ids == [5, 6, 7]
 
 
-def test_divergence_names_images(recipe, tmp_path):
-    with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png, .*lower optim\.lr"):
-        fit(recipe, **{"optim.lr": 1e30, "run.checkpoint_every": 1})
+def spoil(monkeypatch, calls):
+    """Let some of the batches hold a picture that is no number."""
+    count = itertools.count()
+
+    class Spoiling(loop.Collate):
+        def __call__(self, samples):
+            inputs = super().__call__(samples)
+            if next(count) in calls:
+                inputs["pixel_values"][1, 0, 5, 7] = torch.nan
+            return inputs
+
+    monkeypatch.setattr(loop, "Collate", Spoiling)
+
+
+def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch, capsys):
+    learning = {"model.config.freeze_backbone_norm": False, "schedule.max_steps": 4, "optim.accumulation": 2}
+    spoil(monkeypatch, calls=[3])  # the second half of the second step
+    steps = []
+    take_step = loop.take_step
+
+    def watched(accelerator, losses, *arguments):
+        before = {name: value.clone() for name, value in losses.state_dict().items()}
+        steps.append([])
+        try:
+            return take_step(accelerator, losses, *arguments)
+        finally:
+            steps[-1] = [name for name, value in losses.state_dict().items() if not torch.equal(value, before[name])]
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    metrics = fit(recipe, **learning)
+    assert [bool(changed) for changed in steps] == [True, False, True, True]
+    assert any("running_mean" in name for name in steps[0])
+    assert metrics["step"] == 4
+    lines = log_of(tmp_path / "run")
+    assert [line["loss"] is None for line in lines] == [False, True, False, False]
+    (names,) = [line["skipped_images"] for line in lines if "skipped_images" in line]
+    assert len(names) == 2
+    assert all(name.startswith("train/") or "/train/" in name for name in names)
+    message = capsys.readouterr().err
+    assert "Step 2 is left out. The loss is not a finite number for the images" in message
+    assert all(name in message for name in names)
+
+
+def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch):
+    spoil(monkeypatch, calls=[1, 3, 4, 5])
+    settings = {"schedule.max_steps": 9, "optim.max_non_finite_steps": 3, "run.checkpoint_every": 1}
+    with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr"):
+        fit(recipe, **settings)
+    assert [line["loss"] is None for line in log_of(tmp_path / "run")] == [False, True, False, True, True]
     assert not (tmp_path / "run" / "metrics.json").exists()
-    assert all(path.name.startswith("step-") for path in (tmp_path / "run" / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -233,26 +223,3 @@ def test_what_cannot_be_run_writes_nothing(recipe, tmp_path, overrides, message)
     with pytest.raises(RecipeError, match=message):
         fit(recipe, **overrides)
     assert not (tmp_path / "run").exists()
-
-
-def test_two_processes_equal_one(recipe, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(PROCESSES)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    runs = [
-        subprocess.Popen(
-            [*start, script, recipe, tmp_path / name, accumulation], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for start, name, accumulation in (([sys.executable], "one", "2"), (launcher, "two", "1"))
-    ]
-    errors = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], errors
-    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
-    assert [line["step"] for line in two] == [1, 2, 3]
-    for ours, theirs in zip(one, two, strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-3)
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
-    for name, score in metrics[0].items():
-        if name != "train_seconds":
-            assert metrics[1][name] == pytest.approx(score, abs=1e-3), name

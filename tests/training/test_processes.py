@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from unisegment.training.processes import decide_once, num_threads, seed_step
+from unisegment.training.processes import StopSignals, any_process, decide_once, num_threads, seed_step
 from unisegment.training.settings import RecipeError
 
 
@@ -46,3 +47,29 @@ def test_a_decision_or_its_error_reaches_the_caller():
 
     with pytest.raises(RecipeError, match="no"):
         decide_once(accelerator, refuse)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_remembered_and_the_second_one_acts(number):
+    acted = []
+    before = signal.signal(number, lambda *_: acted.append(1))
+    try:
+        with StopSignals() as stop:
+            assert not stop.received
+            os.kill(os.getpid(), number)
+            assert stop.received
+            assert not acted
+            os.kill(os.getpid(), number)
+            assert acted == [1]
+        with StopSignals():
+            pass
+        os.kill(os.getpid(), number)
+        assert acted == [1, 1]
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_single_process_answers_for_itself():
+    accelerator = Accelerator(cpu=True)
+    assert any_process(accelerator, True) is True
+    assert any_process(accelerator, False) is False

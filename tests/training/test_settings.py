@@ -25,6 +25,8 @@ class Car:
     is_new: bool = True
     seats: tuple[int, ...] = (2, 3)
     size: tuple[int, int] | None = None
+    gears: int | Literal["automatic"] = 5
+    colour: Literal["red"] | None = None
     extras: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,6 +54,13 @@ def test_whole_numbers_may_be_written_with_an_exponent():
     assert read("{engine: {power: 1, cylinders: 1e1}}").engine.cylinders == 10
 
 
+def test_a_key_may_take_words_beside_something_else():
+    car = read("{engine: {power: 1}, gears: automatic, colour: red}")
+    assert (car.gears, car.colour) == ("automatic", "red")
+    car = read("{engine: {power: 1}, gears: 6.0, colour: null}")
+    assert (car.gears, car.colour) == (6, None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -67,6 +76,9 @@ def test_whole_numbers_may_be_written_with_an_exponent():
         ("{is_new: 1}", "car.yaml: is_new must be true or false, got 1."),
         ("{seats: [1, a]}", "car.yaml: seats must be a whole number, got 'a'."),
         ("{size: [1]}", "car.yaml: size must be a list of 2 values, each a whole number or null, got [1]."),
+        ("{gears: manual}", "car.yaml: gears must be a whole number or automatic, got 'manual'."),
+        ("{gears: true}", "car.yaml: gears must be a whole number or automatic, got True."),
+        ("{colour: blue}", "car.yaml: colour must be red or null, got 'blue'."),
         ("{extras: 1}", "car.yaml: extras must be a section with keys, got 1."),
         ("{power: 1}", "car.yaml: there is no key 'power'. Did you mean 'engine.power'?"),
         ("{engine: {cilinders: 1}}", "car.yaml: there is no key 'engine.cilinders'. Did you mean 'engine.cylinders'?"),
@@ -94,7 +106,8 @@ def test_merging_replaces_values_but_joins_sections_and_free_dicts():
 
 def test_every_key_is_listed():
     assert dotted_keys(Car) == [
-        *("engine.power", "engine.cylinders", "engine.fuel", "name", "is_new", "seats", "size", "extras"),
+        *("engine.power", "engine.cylinders", "engine.fuel", "name", "is_new", "seats", "size"),
+        *("gears", "colour", "extras"),
     ]
 
 

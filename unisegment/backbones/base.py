@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from transformers import PreTrainedModel
+
+from unisegment.backbones.freezing import FrozenStages, frozen_modules
 
 
 class Backbone(nn.Module, ABC):
     """Give feature maps from fine to coarse; a map of stride t has ceil(height / t) rows and ceil(width / t) columns.
 
-    Subclasses implement `extract` and `load_pretrained`; `forward` checks that they keep their promise.
+    Subclasses have a backbone of transformers as `body` and implement `extract` and `load_pretrained`; `forward` checks
+    that they keep their promise.
 
     Args:
         channels: Channels of each map.
         strides: Pixels of the image for each pixel of the map, ascending.
     """
+
+    body: PreTrainedModel
+    frozen_stages: FrozenStages = 0
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
@@ -65,6 +72,35 @@ class Backbone(nn.Module, ABC):
                 f"channels {self.channels} at strides {self.strides} promise {expected}."
             )
         return features
+
+    def freeze(self, frozen_stages: FrozenStages) -> None:
+        """Keep the first stages from learning, from now on.
+
+        Their weights get no gradient, and they stay in evaluation mode whatever `train` says: statistics of batch
+        norms do not move, and nothing is dropped.
+
+        Args:
+            frozen_stages: 0 nothing, 1 the stem, 2 the stem and the first stage, and so on; the stages of a plain
+                vision transformer are its blocks. What turns their maps into those that are given out (norms, a
+                feature pyramid) still learns. "all" leaves nothing that does.
+
+        Raises:
+            ValueError: When there are fewer stages, or when it is not known where they are.
+        """
+        for module in self._frozen_modules(frozen_stages):
+            module.requires_grad_(False)
+        self.frozen_stages = frozen_stages
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set training or evaluation mode, as in torch; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules(self.frozen_stages):
+            module.eval()
+        return self
+
+    def _frozen_modules(self, frozen_stages: FrozenStages) -> list[nn.Module]:
+        return list(self.children()) if frozen_stages == "all" else frozen_modules(self.body, frozen_stages)
 
 
 def pad_to_multiple(pixel_values: Float[Tensor, "b 3 h w"], multiple: int) -> Float[Tensor, "b 3 _ _"]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unisegment.layers.conv import ConvNorm, initialise_conv
 from unisegment.layers.feed_forward import FeedForward
@@ -20,7 +21,7 @@ from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.types import Size
 
 
-class MSDeformAttnEncoderLayer(nn.Module):
+class MSDeformAttnEncoderLayer(GradientCheckpointingLayer):
     """Deformable self-attention over all levels, then a feed-forward network, each followed by a norm."""
 
     def __init__(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unisegment.layers.attention import MultiHeadAttention
 from unisegment.layers.feed_forward import FeedForward
@@ -17,7 +18,7 @@ from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 
 
-class TransformerEncoderLayer(nn.Module):
+class TransformerEncoderLayer(GradientCheckpointingLayer):
     """Self-attention, then a feed-forward network; the norm after each, or before it (`pre_norm`)."""
 
     def __init__(self, dim: int, num_heads: int, feed_forward_dim: int, dropout: float, pre_norm: bool) -> None:

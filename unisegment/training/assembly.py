@@ -10,6 +10,7 @@ from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
 
@@ -37,14 +38,29 @@ def open_samples(data: DataRecipe) -> tuple[CocoPanoptic, CocoPanoptic]:
     return train, held_out
 
 
-def build_model(
-    recipe: Recipe, samples: CocoPanoptic
-) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor]:
-    """Return the model and its processor, for the labels of a data set.
+def build_model(recipe: Recipe, samples: CocoPanoptic) -> tuple[Any, UniSegmentImageProcessor]:
+    """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
 
     Raises:
-        RecipeError: When `model.config` does not describe a model.
+        RecipeError: When `model` does not describe a model.
     """
+    model, processor = _open_model(recipe, samples)
+    chosen = recipe.model
+    try:
+        if chosen.peer is not None:
+            return TransformersPeer(model, chosen.frozen_stages, recipe.optim.accumulation), processor
+        model.backbone.freeze(chosen.frozen_stages)
+    except ValueError as error:
+        raise RecipeError(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}: {error}") from error
+    if chosen.gradient_checkpointing:
+        _recompute_layers(model)
+    return model, processor
+
+
+def _open_model(
+    recipe: Recipe, samples: CocoPanoptic
+) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor]:
+    """Return our model, before anything is done to it, and its processor."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
     labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
     source = recipe.model.pretrained
@@ -56,3 +72,9 @@ def build_model(
     except ValueError as error:
         raise RecipeError(f"model.config: {error}") from error
     return UniSegmentForUniversalSegmentation(config), UniSegmentImageProcessor(size=size, **labels)
+
+
+def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:
+    # The name since transformers 5.23, which warns of the older one, and the only one before.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()

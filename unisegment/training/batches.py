@@ -6,6 +6,7 @@ and the random changes of an image depend on (seed, epoch, index). So neither th
 two steps changes anything, and several processes share the batch that one process would see.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -140,7 +141,11 @@ class NamingCollate:
 
 
 def load_batches(
-    samples: TransformedSamples, plan: BatchPlan, collate: Callable[[list[Sample]], dict[str, Any]], workers: int
+    samples: TransformedSamples,
+    plan: BatchPlan,
+    collate: Callable[[list[Sample]], dict[str, Any]],
+    workers: int,
+    timeout: float = 0,
 ) -> Iterator[list[MicroBatch]]:
     """Give the micro-batches of this process, step by step, loaded ahead by worker processes.
 
@@ -149,14 +154,29 @@ def load_batches(
         plan: Which of them make up each micro-batch.
         collate: Makes the model's inputs of a list of samples.
         workers: Worker processes, each with one thread; 0 loads in this process.
+        timeout: Seconds that they may take for a micro-batch; 0 waits without end.
     """
     loader = DataLoader(
         samples,
         batch_sampler=plan,
         collate_fn=NamingCollate(collate),
         num_workers=workers,
+        timeout=timeout if workers else 0,
+        worker_init_fn=leave_process_group,
         pin_memory=torch.cuda.is_available(),
     )
     micro_batches = iter(loader)
     for _ in plan.steps:
-        yield [next(micro_batches) for _ in range(plan.accumulation)]
+        try:
+            yield [next(micro_batches) for _ in range(plan.accumulation)]
+        except (ConnectionError, EOFError) as error:
+            raise RuntimeError("A process that loads images has died while it handed over a batch.") from error
+
+
+def leave_process_group(worker: int) -> None:
+    """Let a process that loads images be none of those that a launcher or Ctrl-C asks to end: training still needs it.
+
+    It ends with the process that started it.
+    """
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe in, the folder of its run out, and whether the run may start, goes on or must stay away.
 
-Whatever is written here is there completely or not at all, even if the machine goes down.
-
 ====================== ========================================================================
 `recipe.yaml`          every key of the run
 `log.jsonl`            one line for each step
+`evaluations.jsonl`    one line for each evaluation
 `checkpoints/`         states to resume from, `step-000100` and so on
 `checkpoint/`          the trained model and its processor
+`checkpoint-best/`     the same of the evaluation with the best score, which is in `metrics.json` there
 `metrics.json`         the last evaluation
 `predictions/`         pictures of held-out images
+`trackers/`            files of the trackers that write some
 ====================== ========================================================================
 """
 
 import json
-import os
+import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from accelerate import Accelerator
 
 from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError
+from unisegment.training.sharding import plain_errors
+from unisegment.training.writing import partial_name, put_in_place, restore, writing
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class RunFolder:
         return self.root / "log.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """One JSON line for each evaluation."""
+        return self.root / "evaluations.jsonl"
+
+    @property
     def states(self) -> Path:
         """States to resume from."""
         return self.root / "checkpoints"
@@ -57,6 +63,11 @@ class RunFolder:
     def model(self) -> Path:
         """The trained model, as `from_pretrained` reads it."""
         return self.root / "checkpoint"
+
+    @property
+    def best(self) -> Path:
+        """The model that was judged best so far."""
+        return self.root / "checkpoint-best"
 
     @property
     def metrics(self) -> Path:
@@ -68,9 +79,29 @@ class RunFolder:
         """Pictures of held-out images."""
         return self.root / "predictions"
 
+    @property
+    def trackers(self) -> Path:
+        """Files of trackers."""
+        return self.root / "trackers"
+
     def latest_state(self) -> Path | None:
         """Return the newest complete state; None when there is none."""
         return max(self.states.glob("step-*"), key=state_step, default=None)
+
+    def restore(self) -> None:
+        """Put everything right that a process was killed while writing."""
+        for path in (self.model, self.best, self.predictions):
+            restore(path)
+        for rest in self.states.glob("*-step-*"):
+            restore(self.states / rest.name[rest.name.index("step-") :])
+
+    def best_score(self, metric: str, step: int) -> float:
+        """Return the score of the best model so far, up to a step; minus infinity when there is none."""
+        found = self.best / "metrics.json"
+        metrics = json.loads(found.read_text(encoding="utf-8")) if found.is_file() else {}
+        # What was judged later belongs to a part of the run that is about to be done again.
+        score = metrics.get(metric) if metrics.get("step", 0) <= step else None
+        return -math.inf if score is None else score
 
     def is_finished(self) -> bool:
         """Tell whether a run came to its end here."""
@@ -78,9 +109,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else."""
-        for path in (self.states, self.model, self.predictions):
+        for path in (self.states, self.model, self.best, self.predictions, self.trackers):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.log, self.metrics, self.recipe):
+        for path in (self.log, self.evaluations, self.metrics, self.recipe):
             path.unlink(missing_ok=True)
 
 
@@ -148,46 +179,24 @@ def save_state(accelerator: Accelerator, folder: RunFolder, step: int, keep: int
     """Save everything that training goes on from, then remove older states but `keep`.
 
     All processes call this. The state has its name only once it is complete and on disk.
+
+    Raises:
+        WriteError: When it cannot be written.
     """
-    final = folder.states / f"step-{step:06d}"
-    partial = folder.states / f"partial-{step:06d}"
+    state = folder.states / f"step-{step:06d}"
+    partial = partial_name(state)
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
+    with writing(partial), plain_errors():
+        accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        _put_in_place(partial, final)
+        put_in_place(partial, state)
         for old in sorted(folder.states.glob("step-*"), key=state_step)[:-keep]:
-            shutil.rmtree(old)
+            # Under another name first: half a state must not be taken for one.
+            shutil.rmtree(old.replace(partial_name(old)))
     accelerator.wait_for_everyone()
-
-
-@contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `path` when it is complete and on disk."""
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    shutil.rmtree(path, ignore_errors=True)
-    _put_in_place(partial, path)
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a text file that is there completely or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    _put_in_place(partial, path)
-
-
-def cut_log(log: Path, step: int) -> None:
-    """Remove the lines of later steps, and the half line that a crash may have left."""
-    if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        write_file(log, "".join(f"{line}\n" for line in kept))
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -200,21 +209,3 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         elif before != after:
             changes.append(f"{prefix}{key}: {before} -> {after}")
     return changes
-
-
-def _put_in_place(partial: Path, final: Path) -> None:
-    """Flush a file or folder to disk and give it its final name."""
-    for path in (partial, *partial.rglob("*")):
-        _flush(path)
-    os.replace(partial, final)
-    _flush(final.parent)
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt":
-        return  # Windows cannot flush what is open for reading only, folders least of all.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ One forward pass of each image gives the semantic, the instance and the panoptic
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +25,13 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 from unisegment.models.unisegment.outputs import UniSegmentOutput
 from unisegment.postprocessing import instance_predictions
 from unisegment.structures import InstancePrediction, Sample
-from unisegment.training.batches import Samples
+from unisegment.training.batches import Samples, leave_process_group
 from unisegment.types import Size
 from unisegment.visualization import draw_sheet
+
+
+class EvaluationCancelledError(Exception):
+    """An evaluation was ended before all images were judged; there are no scores."""
 
 
 class _Prepared(NamedTuple):
@@ -57,6 +61,8 @@ def evaluate(
     panoptic_threshold: float = 0.8,
     batch_size: int = 1,
     workers: int = 0,
+    timeout: float = 0,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Judge a model in float32; all processes share the images, and all get the scores.
 
@@ -68,10 +74,15 @@ def evaluate(
         batch_size: Most images that go through the model together. Only neighbours of equal padded size do, so that
             no score depends on it.
         workers: Processes that load images; 0 loads in this process.
+        timeout: Seconds that they may take for an image; 0 waits without end.
+        is_cancelled: Is asked before each batch; True in one process ends the evaluation in all.
 
     Returns:
         `pq`, `sq`, `rq`, `pq_things`, `pq_stuff`, `mask_ap` (of the things) and `miou`, in [0, 1] or None where there
         is nothing to judge, and the number of `images`.
+
+    Raises:
+        EvaluationCancelledError: When it was cancelled.
     """
     things = _thing_label_ids(model, processor)
     num_labels = model.config.num_labels
@@ -86,9 +97,13 @@ def evaluate(
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers,
+        timeout=timeout if workers else 0,
+        worker_init_fn=leave_process_group,
     )
     with tqdm(total=len(mine), desc="evaluate", unit="image", leave=False, disable=not state.is_main_process) as bar:
         for batch in _equal_sizes(loader, batch_size):
+            if is_cancelled():
+                break
             outputs = _forward(model, batch)
             sizes = [item.sample.target.size for item in batch]
             targets = [item.sample.target for item in batch]
@@ -99,6 +114,8 @@ def evaluate(
             instance.update(_things(outputs, things, sizes, threshold=0.0), targets)
             semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
             bar.update(len(batch))
+    if any(gather_object([is_cancelled()])):
+        raise EvaluationCancelledError
     return _scores(*_merged((panoptic, instance, semantic))) | {"images": len(samples)}
 
 

@@ -6,17 +6,19 @@ One step sees the same images, changed in the same way, and the same random numb
 """
 
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import nn
 from tqdm import tqdm
 
@@ -25,23 +27,29 @@ from unisegment.models.unisegment.image_processing_unisegment import UniSegmentI
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.assembly import build_model, open_samples
 from unisegment.training.batches import BatchPlan, MicroBatch, Samples, TransformedSamples, load_batches
-from unisegment.training.checkpointing import (
-    RunFolder,
-    Start,
-    changed_keys,
-    cut_log,
-    plan_start,
-    replaced_folder,
-    save_state,
-    write_file,
-)
-from unisegment.training.evaluation import draw_predictions, evaluate
+from unisegment.training.checkpointing import RunFolder, Start, changed_keys, plan_start, save_state
+from unisegment.training.ema import WeightAverage
+from unisegment.training.evaluation import EvaluationCancelledError, draw_predictions, evaluate
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import make_optimizer, make_schedule
-from unisegment.training.processes import decide_once, num_threads, seed_step
+from unisegment.training.processes import (
+    StopSignals,
+    any_process,
+    decide_once,
+    num_threads,
+    peak_memory_mebibytes,
+    seed_step,
+)
 from unisegment.training.recipe import Recipe, load_recipe
 from unisegment.training.settings import parse_yaml, plain
-from unisegment.training.step import LossOnly, step_denominators, take_step
+from unisegment.training.sharding import settle_sharding, with_whole_weights, without_weights
+from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
+from unisegment.training.tracking import check_trackers, start_trackers
+from unisegment.training.writing import LogFile, cut_log, read_lines, replaced_folder, write_file
+
+
+class TrainingInterruptedError(Exception):
+    """A signal asked for the end. What was learned is saved, and the same command goes on from there."""
 
 
 @dataclass
@@ -51,10 +59,12 @@ class Progress:
     Args:
         step: Steps taken.
         seconds: Time that they took, without evaluation and saving.
+        non_finite: How many of the last ones were left out, in a row.
     """
 
     step: int = 0
     seconds: float = 0.0
+    non_finite: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -62,7 +72,7 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what was saved."""
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.non_finite = state["step"], state["seconds"], state["non_finite"]
 
 
 def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
@@ -78,11 +88,20 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     Raises:
         RecipeError: When the recipe is wrong, or running it would destroy results.
         NonFiniteLossError: When training diverges.
+        WriteError: When the disk is full or broken; nothing that was complete is lost.
+        TrainingInterruptedError: When SIGTERM or SIGINT came; what was learned is saved.
     """
     recipe = load_recipe(recipe, overrides)
-    accelerator = Accelerator(mixed_precision=recipe.run.precision)
-    torch.set_num_threads(recipe.run.threads or num_threads(dict(os.environ), accelerator.num_processes))
-    folder = RunFolder(Path(recipe.run.output_dir))
+    run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
+    check_trackers(run.trackers)
+    accelerator = Accelerator(
+        mixed_precision=run.precision,
+        log_with=list(run.trackers) or None,
+        project_config=ProjectConfiguration(str(folder.root), logging_dir=str(folder.trackers)),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
+    )
+    settle_sharding(accelerator)
+    torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
     start = decide_once(accelerator, lambda: plan_start(recipe))
     if start.is_finished:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
@@ -90,17 +109,15 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         return metrics
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data)
-    torch.manual_seed(recipe.run.seed)
+    torch.manual_seed(run.seed)
     model, processor = build_model(recipe, samples)
-    run = Run(recipe, folder, accelerator, model, processor, held_out)
-    run.begin(start)
-    run.train(samples)
-    return run.finish()
+    with StopSignals() as stop:
+        return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
 
 
 @dataclass
 class Run:
-    """One training run; its methods are called in order.
+    """One training run.
 
     Args:
         recipe: What to do.
@@ -109,6 +126,7 @@ class Run:
         model: What is trained.
         processor: Prepares images for it, and is saved beside it.
         held_out: Images to judge it by.
+        stop: Tells when to stop.
     """
 
     recipe: Recipe
@@ -117,76 +135,103 @@ class Run:
     model: UniSegmentForUniversalSegmentation
     processor: UniSegmentImageProcessor
     held_out: Samples
+    stop: StopSignals
     progress: Progress = field(default_factory=Progress)
 
-    def begin(self, start: Start) -> None:
+    def run(self, start: Start, samples: Samples) -> dict[str, Any]:
+        """Do everything that is left to do, and return the last scores."""
+        self._begin(start)
+        try:
+            self._train(samples)
+            return self._finish()
+        except EvaluationCancelledError:
+            self._interrupt()
+        finally:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+
+    def _begin(self, start: Start) -> None:
         """Prepare everything that is trained and saved, then the folder."""
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         optimizer = make_optimizer(self.model, self.recipe.optim)
         self.schedule = make_schedule(optimizer, self.recipe.schedule)
+        self.empty_model = without_weights(self.model) if self.accelerator.is_fsdp2 else None
         self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model), optimizer)
         # accelerate would advance a schedule that it prepared once for each process.
         self.accelerator.register_for_checkpointing(self.schedule, self.progress)
+        self.average = None
+        if self.recipe.optim.ema_decay:
+            self.average = WeightAverage(self.model, self.recipe.optim.ema_decay)
+            self.accelerator.register_for_checkpointing(self.average)
         if start.state is not None:
             self.accelerator.load_state(str(start.state))
             self.accelerator.print(f"Continuing from {start.state}.")
+        self.saved_step = 0 if start.state is None else self.progress.step
         if self.accelerator.is_main_process:
             self._open_folder(start)
         self.accelerator.wait_for_everyone()
+        start_trackers(self.accelerator, self.recipe.run.project, self.folder, plain(asdict(self.recipe)))
 
     def _open_folder(self, start: Start) -> None:
         folder, recipe = self.folder, self.recipe
         if start.clears:
             folder.clear()
         folder.root.mkdir(parents=True, exist_ok=True)
+        folder.restore()
         if start.state is not None and folder.recipe.is_file():
             before = parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
             for change in changed_keys(before, plain(asdict(recipe))):
                 self.accelerator.print(f"Changed since the run began: {change}")
         if folder.is_finished():
             folder.metrics.unlink()
-        cut_log(folder.log, self.progress.step)
+        for log in (folder.log, folder.evaluations):
+            cut_log(log, self.progress.step)
         write_file(folder.recipe, recipe.to_yaml())
 
-    def train(self, samples: Samples) -> None:
+    def _train(self, samples: Samples) -> None:
         """Take the steps that are left; log, save and judge as often as the recipe says."""
-        progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.max_steps
+        progress, run = self.progress, self.recipe.run
+        is_main = self.accelerator.is_main_process
         self.model.train()
-        log_file = self.folder.log if self.accelerator.is_main_process else os.devnull
-        with self._progress_bar() as bar, open(log_file, "a", encoding="utf-8", buffering=1) as log:
+        if self._is_due(run.eval_every) and not decide_once(self.accelerator, self._is_judged):  # killed in between
+            self._judge(is_finished=False)
+        with self._progress_bar() as bar, closing(LogFile(self.folder.log if is_main else None)) as log:
             started = time.perf_counter()
             for micro_batches in self._batches(samples):
                 values = self._step(micro_batches)
                 seconds = time.perf_counter() - started
                 values["images_per_second"] = self.recipe.optim.batch_size / seconds
+                values["peak_memory_mib"] = peak_memory_mebibytes(self.accelerator.device)
                 progress.step, progress.seconds = progress.step + 1, progress.seconds + seconds
-                log.write(json.dumps({"step": progress.step, **_finite(values)}) + "\n")
+                log.write({"step": progress.step, **values})
+                self._track(values)
                 bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
                 bar.update()
-                is_last = progress.step == last_step
-                if run.checkpoint_every and (is_last or progress.step % run.checkpoint_every == 0):
-                    save_state(self.accelerator, self.folder, progress.step, run.keep_checkpoints)
-                if run.eval_every and not is_last and progress.step % run.eval_every == 0:
+                if any_process(self.accelerator, self.stop.received):
+                    self._interrupt()
+                is_last = progress.step == self.recipe.schedule.max_steps
+                if self._is_due(run.checkpoint_every) or (is_last and run.checkpoint_every):
+                    self._save()
+                if self._is_due(run.eval_every) and not is_last:
                     self._judge(is_finished=False)
                 started = time.perf_counter()
 
-    def finish(self) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         """Save the model, judge it, draw some of its predictions, and say so."""
-        if self.accelerator.is_main_process:
-            with replaced_folder(self.folder.model) as partial:
-                self.model.save_pretrained(partial)
-                self.processor.save_pretrained(partial)
-            with replaced_folder(self.folder.predictions) as partial:
-                evaluation = self.recipe.evaluation
-                draw_predictions(
-                    self.model,
-                    self.processor,
-                    self.held_out,
-                    partial,
-                    num_pictures=evaluation.pictures,
-                    panoptic_threshold=evaluation.panoptic_threshold,
-                )
+        evaluation = self.recipe.evaluation
+        with self._judged_model() as model:
+            if self.accelerator.is_main_process:
+                self._save_model(model, self.folder.model)
+                with replaced_folder(self.folder.predictions) as partial:
+                    draw_predictions(
+                        model,
+                        self.processor,
+                        self.held_out,
+                        partial,
+                        num_pictures=evaluation.pictures,
+                        panoptic_threshold=evaluation.panoptic_threshold,
+                    )
         self.accelerator.wait_for_everyone()
         metrics = self._judge(is_finished=True)
         self.accelerator.print(result(self.folder, metrics))
@@ -205,41 +250,110 @@ class Run:
         )
         transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
         collate = Collate(self.processor.image_mean, self.processor.image_std)
-        return load_batches(transformed, plan, collate, recipe.data.workers)
+        return load_batches(transformed, plan, collate, recipe.data.workers, timeout=60 * recipe.run.timeout)
 
-    def _step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
-        """Take one step and return what goes into the log."""
-        config = self.model.config
+    def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
+        """Take one step, or leave it out, and return what goes into the log."""
+        config, optim = self.model.config, self.recipe.optim
         seed_step(self.recipe.run.seed, self.progress.step, self.accelerator.process_index)
         denominators = step_denominators(
             self.accelerator, micro_batches, config.num_queries, config.no_object_weight, config.loss_normalization
         )
-        values = take_step(
-            self.accelerator, self.losses, self.optimizer, micro_batches, denominators, self.recipe.optim.clip_norm
-        )
+        values: dict[str, Any]
+        try:
+            values = take_step(
+                self.accelerator, self.losses, self.optimizer, micro_batches, denominators, optim.clip_norm
+            )
+            self.progress.non_finite = 0
+            if self.average is not None:
+                self.average.update()
+        except NonFiniteLossError as error:
+            self.progress.non_finite += 1
+            if self.progress.non_finite >= optim.max_non_finite_steps:
+                raise
+            self.accelerator.print(f"Step {self.progress.step + 1} is left out. {error}", file=sys.stderr)
+            values = {"loss": float("nan"), "skipped_images": error.file_names}
         lr = float(max(self.schedule.get_last_lr()))
         # Advances even where an overflow in fp16 made the optimiser skip the step, as in the original.
         self.schedule.step()
-        return {"loss": values.pop("loss"), "lr": lr, **values}
+        return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr * optim.backbone_lr_factor, **values}
 
     def _judge(self, is_finished: bool) -> dict[str, Any]:
-        """Evaluate and write `metrics.json`."""
+        """Evaluate, write down the scores, and keep the model if it is the best one."""
+        with self._judged_model() as model:
+            scores = evaluate(
+                model,
+                self.processor,
+                self.held_out,
+                panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
+                batch_size=self.recipe.evaluation.batch_size,
+                workers=self.recipe.data.workers,
+                timeout=60 * self.recipe.run.timeout,
+                is_cancelled=lambda: self.stop.received,
+            )
+            progress = {"step": self.progress.step, "train_seconds": self.progress.seconds, "finished": is_finished}
+            metrics = scores | progress
+            if self.accelerator.is_main_process and self.recipe.run.eval_every:
+                self._keep_best(model, metrics)
+        self._track({f"eval/{name}": score for name, score in scores.items() if score is not None})
+        if self.accelerator.is_main_process:
+            # Last, because this is what says that nothing is left to be done for this step.
+            with closing(LogFile(self.folder.evaluations)) as log:
+                log.write(metrics)
+            write_file(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
+        return metrics
+
+    def _keep_best(self, model: UniSegmentForUniversalSegmentation, metrics: dict[str, Any]) -> None:
+        metric = self.recipe.run.best_metric
+        score = metrics[metric]
+        if score is not None and score > self.folder.best_score(metric, self.progress.step):
+            self._save_model(model, self.folder.best, {"metrics.json": json.dumps(metrics, indent=2) + "\n"})
+
+    def _save_model(
+        self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
+    ) -> None:
+        """Write a model and the processor, with some further files."""
+        with replaced_folder(path) as partial:
+            model.save_pretrained(partial)
+            self.processor.save_pretrained(partial)
+            for name, text in (texts or {}).items():
+                (partial / name).write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def _judged_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
+        """Give the model that is judged and saved, the same in every process: averaged, if there is an average."""
+        with nullcontext() if self.average is None else self.average.applied():
+            self._share_statistics()
+            yield self.model if self.empty_model is None else with_whole_weights(self.model, self.empty_model)
+
+    def _share_statistics(self) -> None:
+        """Let all processes have what the batch norms of the first one have counted, which is what is saved."""
         if self.accelerator.num_processes > 1:
-            # Batch norms that count in each process by itself: judge the one that is saved.
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        scores = evaluate(
-            self.model,
-            self.processor,
-            self.held_out,
-            panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
-            batch_size=self.recipe.evaluation.batch_size,
-            workers=self.recipe.data.workers,
+
+    def _save(self) -> None:
+        if self.saved_step != self.progress.step:
+            self._share_statistics()
+            save_state(self.accelerator, self.folder, self.progress.step, self.recipe.run.keep_checkpoints)
+            self.saved_step = self.progress.step
+
+    def _interrupt(self) -> NoReturn:
+        self._save()
+        raise TrainingInterruptedError(
+            f"Stopped after step {self.progress.step} of {self.recipe.schedule.max_steps}, as a signal asked for. The "
+            f"same command goes on from there."
         )
-        progress = {"step": self.progress.step, "train_seconds": self.progress.seconds, "finished": is_finished}
-        if self.accelerator.is_main_process:
-            write_file(self.folder.metrics, json.dumps(scores | progress, indent=2) + "\n")
-        return scores | progress
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.progress.step > 0 and self.progress.step % every == 0
+
+    def _is_judged(self) -> bool:
+        return any(line["step"] == self.progress.step for line in read_lines(self.folder.evaluations))
+
+    def _track(self, values: dict[str, Any]) -> None:
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=self.progress.step)
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
@@ -251,8 +365,3 @@ class Run:
             # In a file each update is a line of its own.
             mininterval=0.1 if sys.stderr.isatty() else 10,
         )
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """Replace what JSON has no word for."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What concerns several processes on one machine: threads, random numbers, and decisions that all must share."""
+"""What concerns processes: their threads, random numbers and signals, and decisions that all must share."""
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -52,3 +56,46 @@ def decide_once(accelerator: Accelerator, decide: Callable[[], T]) -> T:
     if isinstance(outcome[0], RecipeError):
         raise outcome[0]
     return outcome[0]
+
+
+def any_process(accelerator: Accelerator, answer: bool) -> bool:
+    """Tell, in every process, whether one of them says yes."""
+    return bool(accelerator.reduce(torch.tensor(float(answer), device=accelerator.device), "sum").item())
+
+
+def peak_memory_mebibytes(device: torch.device) -> float:
+    """Return the most memory that this process has had: of the GPU for tensors, or else all that is resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float("nan")
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+class StopSignals:
+    """Within `with`, remember SIGTERM and SIGINT instead of breaking off; the second of them breaks off at once."""
+
+    received: bool = False
+
+    def __enter__(self) -> Self:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # others cannot
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from unisegment.backbones.freezing import FrozenStages
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
@@ -54,13 +55,29 @@ class ModelRecipe:
         pretrained: Checkpoint of a whole model to start from: a folder or Hub name (ours or transformers' Mask2Former),
             or a file of the original code. Labels of equal name keep their weights. None starts from random weights.
         config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own.
+        gradient_checkpointing: Forget what is inside the layers after the forward pass and compute it again for the
+            backward pass: less memory, more time, the same result. The layers are those of both decoders and of
+            backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
+        frozen_stages: How much of the backbone does not learn, counted from its input: 0 nothing, 1 the stem, 2 the
+            stem and the first stage (of a plain vision transformer: block), and so on; `all` the whole backbone.
+        peer: `transformers` trains transformers' own Mask2Former instead, with the same weights at the start, for
+            comparison. None trains ours.
     """
 
     pretrained: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    gradient_checkpointing: bool = False
+    frozen_stages: FrozenStages = 0
+    peer: Literal["transformers"] | None = None
 
     def __post_init__(self) -> None:
         UniSegmentConfig.check_keys(self.config)
+        if self.frozen_stages != "all":
+            _at_least(0, self, "frozen_stages")
+        if self.peer is not None and self.gradient_checkpointing:
+            raise ValueError(
+                f"gradient_checkpointing=true: the Mask2Former of peer={self.peer} has none. Set it to false."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +91,10 @@ class OptimRecipe:
         weight_decay: AdamW's decay of the parameters that are decayed at all.
         backbone_lr_factor: The backbone's learning rate is `lr` times this.
         clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
+        ema_decay: Share of a moving average of the weights that each step keeps, such as 0.9999. The average is what
+            is judged and saved. 0 keeps none.
+        max_non_finite_steps: Steps in a row whose loss is no finite number, after which the run ends. Fewer are left
+            out, and their images named in the log.
     """
 
     lr: float = 1e-4
@@ -82,9 +103,13 @@ class OptimRecipe:
     weight_decay: float = 0.05
     backbone_lr_factor: float = 0.1
     clip_norm: float = 0.01
+    ema_decay: float = 0.0
+    max_non_finite_steps: int = 5
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch_size", "accumulation")
+        _at_least(1, self, "batch_size", "accumulation", "max_non_finite_steps")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is a share from 0 to below 1, got {self.ema_decay}.")
         _at_least(0, self, "lr", "weight_decay", "backbone_lr_factor", "clip_norm")
 
 
@@ -148,8 +173,14 @@ class RunRecipe:
         checkpoint_every: Steps between two states to resume from; 0 saves none.
         keep_checkpoints: How many of them are kept, the newest.
         eval_every: Steps between two evaluations; 0 evaluates at the end only.
+        best_metric: Score by which the best of the models that were judged is kept in `checkpoint-best/`, if
+            `eval_every` is not 0.
+        trackers: Where the log goes besides: any that accelerate knows, such as tensorboard, wandb, trackio and mlflow.
+            Each must be installed.
+        project: Name of the project there.
         resume: `auto` continues an unfinished run in `output_dir`, `never` starts anew, a path continues from there.
         overwrite: True removes an earlier run in `output_dir` where `resume` would refuse.
+        timeout: Minutes that a process waits for another one, or for a worker that loads images, before the run ends.
         threads: Processor threads of each process. None takes the cores there are, unless OMP_NUM_THREADS says
             otherwise.
     """
@@ -160,13 +191,19 @@ class RunRecipe:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
     eval_every: int = 0
+    best_metric: Literal["pq", "mask_ap", "miou"] = "pq"
+    trackers: tuple[str, ...] = ()
+    project: str = "unisegment"
     resume: str = "auto"
     overwrite: bool = False
+    timeout: float = 10
     threads: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seed", "checkpoint_every", "eval_every")
         _at_least(1, self, "keep_checkpoints")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be more than 0 minutes, got {self.timeout}.")
         if self.threads is not None:
             _at_least(1, self, "threads")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -153,8 +153,13 @@ def _converted(annotation: Any, value: Any, key: str, origin: str) -> Any:
     raise RecipeError(f"{origin}: {key} must be {_described(annotation)}, got {value!r}.")
 
 
+def _is_union(annotation: Any) -> bool:
+    # `int | None` is a type of its own, `Literal["all"] | None` is a typing.Union.
+    return get_origin(annotation) in (Union, UnionType)
+
+
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return get_args(annotation) if _is_union(annotation) else (annotation,)
 
 
 def _item_kinds(kind: Any, length: int) -> tuple[Any, ...]:
@@ -165,10 +170,11 @@ def _item_kinds(kind: Any, length: int) -> tuple[Any, ...]:
 def _described(annotation: Any) -> str:
     """Return a type in words, for errors."""
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
-    if isinstance(annotation, UnionType):
+    if _is_union(annotation):
         return " or ".join(_described(kind) for kind in get_args(annotation))
     if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
+        words_allowed = ", ".join(map(str, get_args(annotation)))
+        return f"one of {words_allowed}" if len(get_args(annotation)) > 1 else words_allowed
     if get_origin(annotation) is tuple:
         kinds = get_args(annotation)
         length = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "

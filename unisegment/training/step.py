@@ -13,13 +13,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unisegment.losses.criterion import loss_denominators
+from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import NonFiniteCostError
 from unisegment.training.batches import MicroBatch
+from unisegment.training.sharding import layer_names, whole
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or not a number; the message names the images."""
+    """The loss or its gradient became infinite or not a number, and the weights were not changed.
+
+    Args:
+        file_names: The images of the micro-batches that it happened in, on any process.
+    """
+
+    def __init__(self, file_names: Sequence[str]) -> None:
+        super().__init__(
+            f"The loss is not a finite number for the images {', '.join(file_names)}. Look at these images and their "
+            f"annotations. If they are fine, training has diverged: lower optim.lr, set optim.clip_norm=0.01, or use "
+            f"run.precision=no or bf16."
+        )
+        self.file_names = list(file_names)
 
 
 class LossOnly(nn.Module):
@@ -35,11 +48,25 @@ class LossOnly(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self._no_split_modules = layer_names(model)  # what accelerate calls them
+        self._predictions: list[Tensor] = []
+        for part in model.modules():
+            if isinstance(part, SetCriterion):
+                part.register_forward_pre_hook(self._note_predictions)
 
     def forward(self, inputs: dict[str, Any], denominators: Float[Tensor, "2"]) -> dict[str, Float[Tensor, ""]]:
-        """Return `loss`, and its terms without their gradient."""
-        outputs = self.model(**inputs, loss_denominators=denominators)
+        """Return `loss`, and its terms without their gradient; only a `loss` of NaN where targets cannot be matched."""
+        try:
+            outputs = self.model(**inputs, loss_denominators=denominators)
+        except NonFiniteCostError:
+            # Other processes wait for this one's gradients, layer by layer: all of them are NaN, and all find it out.
+            return {"loss": math.nan * torch.stack([prediction.sum() for prediction in self._predictions]).sum()}
+        finally:
+            self._predictions = []
         return {"loss": outputs.loss} | {name: term.detach() for name, term in outputs.loss_dict.items()}
+
+    def _note_predictions(self, criterion: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self._predictions = [argument for argument in arguments if isinstance(argument, Tensor)]
 
 
 def step_denominators(
@@ -89,40 +116,44 @@ def take_step(
         `loss` and its terms, of the whole batch of all processes, and `gradient_norm` before clipping.
 
     Raises:
-        NonFiniteLossError: When the loss is infinite or not a number.
+        NonFiniteLossError: When the loss or the gradient is infinite or not a number, on every process. Weights and
+            running statistics are then as they were before. An overflow of fp16's scaled gradients is none: the scale
+            shrinks and the step is left out, as usual.
     """
     optimizer.zero_grad()
+    statistics = _running_statistics(losses)
+    before = [statistic.clone() for statistic in statistics]
     values: list[dict[str, Tensor]] = []
     for batch, denominator in zip(micro_batches, denominators, strict=True):
         is_last = len(values) == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(losses):
-            inputs = send_to_device(batch.inputs, accelerator.device, non_blocking=True)
-            try:
-                terms = losses(inputs, denominator)
-            except NonFiniteCostError as error:
-                raise NonFiniteLossError(_non_finite(batch.file_names)) from error
+            with accelerator.autocast():  # which accelerate leaves to the caller with FSDP2
+                terms = losses(send_to_device(batch.inputs, accelerator.device, non_blocking=True), denominator)
             accelerator.backward(terms["loss"])
-        values.append({name: term.detach() for name, term in terms.items()})
+        values.append({name: term.detach().float() for name, term in terms.items()})
     # Once a step and over everything, after fp16's scale is taken off: with AdamW the paper's small norm of 0.01 acts
     # as a normalisation of the gradient.
-    norm = accelerator.clip_grad_norm_(losses.parameters(), clip_norm or math.inf)
-    optimizer.step()
+    norm = whole(accelerator.clip_grad_norm_(losses.parameters(), clip_norm or math.inf))
+    norm = torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)  # DeepSpeed gives a number
+    own = torch.stack([terms["loss"] for terms in values])
+    loss, *own_losses, gradient_norm = torch.stack([accelerator.reduce(own.sum(), "mean"), *own, norm]).tolist()
+    is_finite = math.isfinite(loss) and (math.isfinite(gradient_norm) or accelerator.scaler is not None)
+    if is_finite or accelerator.scaler is not None:
+        optimizer.step()  # with a scaler: only if its gradients are finite
+    if not is_finite:
+        optimizer.zero_grad()
+        for statistic, value in zip(statistics, before, strict=True):
+            statistic.copy_(value)
+        # A finite loss has an infinite gradient: any image may be the cause.
+        bad = [batch for batch, own_loss in zip(micro_batches, own_losses, strict=True) if not math.isfinite(own_loss)]
+        bad = bad if not math.isfinite(loss) else list(micro_batches)
+        raise NonFiniteLossError(gather_object([name for batch in bad for name in batch.file_names]))
+    terms = torch.stack([torch.stack(list(terms.values())) for terms in values]).sum(0)
+    numbers = accelerator.reduce(terms, "mean").tolist()
+    return dict(zip(values[0], numbers, strict=True)) | {"gradient_norm": gradient_norm}
 
-    names = list(values[0])
-    own = torch.stack([torch.stack(list(terms.values())).float() for terms in values])
-    numbers = torch.cat([accelerator.reduce(own.sum(0), "mean"), norm.float()[None], own[:, 0]]).tolist()
-    step_values = dict(zip([*names, "gradient_norm"], numbers, strict=False))
-    if not math.isfinite(step_values["loss"]):
-        own_losses = numbers[-len(micro_batches) :]
-        bad = [batch for batch, loss in zip(micro_batches, own_losses, strict=True) if not math.isfinite(loss)]
-        # Any process may have them.
-        raise NonFiniteLossError(_non_finite(gather_object([name for batch in bad for name in batch.file_names])))
-    return step_values
 
-
-def _non_finite(file_names: Sequence[str]) -> str:
-    return (
-        f"The loss is not a finite number for the images {', '.join(file_names)}. Look at these images and their "
-        f"annotations. If they are fine, training has diverged: lower optim.lr, set optim.clip_norm=0.01, or use "
-        f"run.precision=no or bf16."
-    )
+def _running_statistics(module: nn.Module) -> list[Tensor]:
+    """Return what batch norms count; a batch that is not learned from must not be counted."""
+    norms = (part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    return [buffer for norm in norms for buffer in norm.buffers()]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unisegment.layers.attention import MultiHeadAttention
 from unisegment.layers.conv import initialise_conv
@@ -22,7 +23,7 @@ from unisegment.layers.position_embedding import sine_position_embedding
 from unisegment.transformer_decoders.mask_predictor import MaskPredictor
 
 
-class MaskedAttentionLayer(nn.Module):
+class MaskedAttentionLayer(GradientCheckpointingLayer):
     """Masked cross-attention, self-attention, feed-forward network; the norm after each, or before it (`pre_norm`)."""
 
     def __init__(

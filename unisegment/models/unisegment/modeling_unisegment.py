@@ -110,7 +110,7 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
             masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
-            image_sizes=_image_sizes(pixel_values, pixel_mask),
+            image_sizes=find_image_sizes(pixel_values, pixel_mask),
         )
         if mask_labels is not None:
             size = (pixel_values.shape[2], pixel_values.shape[3])
@@ -179,7 +179,9 @@ def _masks(
     return torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
 
 
-def _image_sizes(pixel_values: Float[Tensor, "b 3 h w"], pixel_mask: Int[Tensor, "b h w"] | None) -> Int[Tensor, "b 2"]:
+def find_image_sizes(
+    pixel_values: Float[Tensor, "b 3 h w"], pixel_mask: Int[Tensor, "b h w"] | None
+) -> Int[Tensor, "b 2"]:
     """Return (height, width) of each image without its padding."""
     batch_size, _, height, width = pixel_values.shape
     if pixel_mask is None:

@@ -51,6 +51,8 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     _supports_sdpa = True
+    # What is recomputed: every `GradientCheckpointingLayer`, ours in the decoders and those of the backbone.
+    supports_gradient_checkpointing = True
     # Small beside a backbone, and with parameters and results of their own that must lie together.
     _no_split_modules = (
         "MSDeformAttnPixelDecoder",

@@ -53,14 +53,13 @@ def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
     for key, value in _FIXED.items():
         if getattr(config, key) != value:
             raise ValueError(
-                f"transformers' Mask2Former has {key}={value!r} only, this model has {getattr(config, key)!r}. Save it "
-                "with format='unisegment'."
+                f"transformers' Mask2Former has {key}={value!r} only, this model has {getattr(config, key)!r}."
             )
     backbone_config: Any = config.backbone_config
     if backbone_config.model_type in PLAIN_VIT_TYPES:
         raise ValueError(
-            f"transformers' Mask2Former has no feature pyramid for a {backbone_config.model_type}. Save it with "
-            "format='unisegment'."
+            f"transformers' Mask2Former has no feature pyramid for the backbone_config of a "
+            f"{backbone_config.model_type!r}."
         )
     keys = {key: value for key, value in config.to_dict().items() if key not in _OURS_ALONE}
     return Mask2FormerConfig.from_dict(keys)
@@ -111,8 +110,12 @@ def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Mask2
     Raises:
         ValueError: When the stock model cannot be what ours is.
     """
+    try:
+        stock_config = config_to_stock(config)
+    except ValueError as error:
+        raise ValueError(f"{error} Save it with format='unisegment'.") from error
     with torch.device("meta"):
-        stock = Mask2FormerForUniversalSegmentation(config_to_stock(config))
+        stock = Mask2FormerForUniversalSegmentation(stock_config)
     stock_weights = to_stock(weights)
     for name, tensor in stock.state_dict().items():
         if name == "criterion.empty_weight":

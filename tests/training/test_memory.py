@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch.optim import AdamW
+from torch.profiler import ProfilerActivity, profile
+
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.structures import SegmentationTarget
+from unisegment.training.memory import step_memory
+
+BACKBONES = {
+    "resnet": {
+        "model_type": "resnet",
+        "embedding_size": 16,
+        "hidden_sizes": [16, 16, 32, 32],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+    },
+    "swin": {"model_type": "swin", "embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
+}
+
+
+def make_model(backbone):
+    torch.manual_seed(0)
+    config = UniSegmentConfig(
+        backbone_config={**BACKBONES[backbone], "out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        freeze_backbone_norm=False,
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=64,
+        dim_feedforward=64,
+        encoder_layers=2,
+        decoder_layers=4,
+        num_attention_heads=4,
+        num_queries=20,
+        train_num_points=1000,
+        num_labels=7,
+    )
+    return UniSegmentForUniversalSegmentation(config).train()
+
+
+def make_inputs(num_segments, height=160, width=224):
+    targets = [
+        SegmentationTarget(
+            labels=torch.arange(count) % 7,
+            id_map=torch.randint(0, count + 1, (height, width)),
+            segment_ids=torch.arange(1, count + 1),
+        )
+        for count in num_segments
+    ]
+    return {
+        "pixel_values": torch.randn(len(targets), 3, height, width),
+        "pixel_mask": torch.ones(len(targets), height, width, dtype=torch.int64),
+        "mask_labels": targets,
+        "class_labels": [target.labels for target in targets],
+    }
+
+
+def measured(model, inputs):
+    """Return the most bytes that torch's allocator handed out in a step whose optimiser has its state already."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        model(**inputs).loss.backward()
+    live, peak = 0, 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+    state = 2 * sum(weight.numel() * 4 for weight in model.parameters())
+    return peak + weights + state
+
+
+@pytest.mark.parametrize("backbone", list(BACKBONES))
+@pytest.mark.parametrize("num_segments", [(3, 0), (19, 11)])
+def test_it_is_what_torch_s_allocator_gives(backbone, num_segments):
+    model, inputs = make_model(backbone), make_inputs(num_segments)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = step_memory(model, lambda module: AdamW(module.parameters()), inputs)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert expected["peak"] == pytest.approx(measured(model, inputs), rel=0.2)
+    assert expected["peak"] == sum(size for name, size in expected.items() if name != "peak")
+
+
+def test_parts_are_counted():
+    model, inputs = make_model("resnet"), make_inputs((3, 5))
+    weights = sum(weight.numel() for weight in model.parameters()) * 4
+    for weight in model.backbone.parameters():
+        weight.requires_grad_(False)
+    learning = sum(weight.numel() for weight in model.parameters() if weight.requires_grad) * 4
+
+    def optimizer(module):
+        return AdamW([weight for weight in module.parameters() if weight.requires_grad])
+
+    found = step_memory(model, optimizer, inputs, extra_copies=1)
+    assert weights <= found["weights"] < weights * 1.1  # and buffers
+    assert found["gradients"] == found["average"] == learning
+    assert 2 * learning <= found["optimizer"] < 2 * learning + 10_000  # and numbers of steps
+    in_half = step_memory(model, optimizer, inputs, extra_copies=1, autocast_dtype=torch.bfloat16)
+    assert in_half["activations"] < found["activations"]
+    larger = step_memory(model, optimizer, make_inputs((3, 5), height=320), extra_copies=1)
+    assert 1.7 * found["activations"] < larger["activations"] < 2.3 * found["activations"]

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+
+import pytest
+
+from unisegment.training import dry_run, fit, load_recipe
+from unisegment.training.settings import RecipeError, parse_yaml
+
+
+def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path):
+    before = sorted(path for path in tmp_path.rglob("*"))
+    text = dry_run(recipe, **{"schedule.max_steps": 6, "optim.ema_decay": 0.9})
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(text)
+    assert load_recipe(resolved) == load_recipe(recipe, {"schedule.max_steps": 6, "optim.ema_decay": 0.9})
+    assert "# data    8 images to learn from and 3 to judge by, found; 8 labels, 3 of them stuff" in text
+    assert "# run     begins anew; 6 steps of 4 images, 3 epochs, on 1 process(es)" in text
+    assert re.search(r"# model   0\.\d million weights, of which 0\.\d million learn", text)
+    assert re.search(r"# memory  \d+ MiB in each process, .*average \d.*activations \d+.*, 4 of \d+x\d+;", text)
+
+
+def test_scenes_that_are_not_there_are_not_drawn(recipe, tmp_path):
+    text = dry_run(recipe, **{"data.root": str(tmp_path / "new"), "data.num_train": 700})
+    assert "700 images to learn from and 3 to judge by, to be drawn" in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_it_knows_what_is_there_already(recipe, tmp_path):
+    settings = {"schedule.max_steps": 1, "run.checkpoint_every": 1}
+    fit(recipe, **settings)
+    assert "# run     nothing is left to do: the run is finished" in dry_run(recipe, **settings)
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert f"# run     goes on from {tmp_path}/run/checkpoints/step-000001; " in dry_run(recipe, **settings)
+    assert parse_yaml(dry_run(recipe, **settings), "text")["schedule"]["max_steps"] == 1
+    with pytest.raises(RecipeError, match=r"data\.root=gone"):
+        dry_run(recipe, **{"data.root": "gone", "data.format": "coco_panoptic"})

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that are killed, stopped or cannot write, and are started again: they end as if nothing had happened."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import accelerate.checkpointing
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tests.training.tiny_run import RECIPE, log_of, scores_of
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training import checkpointing, evaluation, fit, writing
+from unisegment.training.writing import read_lines
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "schedule.max_steps": 5,
+    "run.checkpoint_every": 2,
+    "run.eval_every": 2,
+    "optim.ema_decay": 0.9,
+    "evaluation.batch_size": 1,
+    "data.transform.flip_prob": 0.5,
+    "model.config.freeze_backbone_norm": False,
+}
+processes = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
+if processes is not None:
+    processes.set_forkserver_preload(["unisegment.training", "accelerate.checkpointing"])
+pytestmark = pytest.mark.skipif(processes is None, reason="this system cannot kill a process in the middle")
+
+
+def die_at(owner, name, call):
+    """Let a function kill the process at one of its calls."""
+    function, calls = getattr(owner, name), []
+
+    def dying(*arguments, **settings):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **settings)
+
+    setattr(owner, name, dying)
+
+
+def in_a_step():
+    die_at(Accelerator, "backward", 4)
+
+
+def in_the_first_evaluation():
+    die_at(evaluation, "_forward", 2)
+
+
+def in_the_last_evaluation():
+    die_at(evaluation, "_forward", 10)
+
+
+def in_a_state():
+    die_at(accelerate.checkpointing, "save", 7)
+
+
+def before_a_state_has_its_name():
+    die_at(writing.Path, "replace", 4)
+
+
+def in_the_best_model():
+    die_at(UniSegmentForUniversalSegmentation, "save_pretrained", 1)
+
+
+def in_the_final_model():
+    die_at(UniSegmentForUniversalSegmentation, "save_pretrained", 2)
+
+
+def with_a_full_disk():
+    """Let every write beyond some kilobytes of a file fail, as soon as the first state is there."""
+    import resource
+
+    put_in_place = writing.put_in_place
+
+    def limited(partial, path):
+        put_in_place(partial, path)
+        if path.name == "step-000002":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    checkpointing.put_in_place = limited
+
+
+SABOTAGE = [
+    *(in_a_step, in_the_first_evaluation, in_the_last_evaluation, in_a_state, before_a_state_has_its_name),
+    *(in_the_best_model, in_the_final_model, with_a_full_disk),
+]
+
+
+def train(recipe, settings, sabotage=None):
+    multiprocessing.set_start_method("fork", force=True)  # or else workers import everything anew
+    if sabotage is not None:
+        sabotage()
+    fit(recipe, **settings)
+
+
+def run(*arguments):
+    """Return the exit status of a run in a process of its own."""
+    process = processes.Process(target=train, args=arguments)
+    process.start()
+    process.join(timeout=120)
+    return process.exitcode
+
+
+def weights_of(folder):
+    return {
+        name: UniSegmentForUniversalSegmentation.from_pretrained(folder / name).state_dict()
+        for name in ("checkpoint", "checkpoint-best")
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(scenes, tmp_path_factory):
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.format(root=scenes, output=folder / "run"))
+    assert run(recipe, SETTINGS) == 0
+    return folder / "run"
+
+
+def assert_same(found, expected):
+    assert log_of(found) == log_of(expected)
+    assert scores_of(found) == scores_of(expected)
+    assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in expected.iterdir())
+    assert sorted(path.name for path in (found / "checkpoints").iterdir()) == ["step-000004", "step-000005"]
+    assert [line["step"] for line in read_lines(found / "evaluations.jsonl")] == [2, 4, 5]
+    for name, weights in weights_of(expected).items():
+        for key, value in weights_of(found)[name].items():
+            assert torch.equal(value, weights[key]), (name, key)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda function: function.__name__)
+def test_a_run_that_dies_ends_like_one_that_does_not(recipe, tmp_path, unbroken, sabotage):
+    status = run(recipe, SETTINGS, sabotage)
+    assert status == (1 if sabotage is with_a_full_disk else -signal.SIGKILL)
+    assert not (tmp_path / "run" / "metrics.json").exists() or scores_of(tmp_path / "run")["step"] < 5
+    # The number of workers does not matter.
+    assert run(recipe, {**SETTINGS, "data.workers": 1}) == 0
+    assert_same(tmp_path / "run", unbroken)
+
+
+def start(recipe, *overrides):
+    return subprocess.Popen(
+        [sys.executable, ROOT / "recipes" / "train.py", recipe, *overrides],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_saves_and_goes_on(recipe, tmp_path, number):
+    settings = ["schedule.max_steps=40", "run.checkpoint_every=0", "run.output_dir=" + str(tmp_path / "stopped")]
+    stopped = start(recipe, *settings)
+    log = tmp_path / "stopped" / "log.jsonl"
+    while not log.exists() or log.read_text().count("\n") < 3:
+        assert stopped.poll() is None, stopped.communicate()[1]
+        time.sleep(0.01)
+    stopped.send_signal(number)
+    message = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == 75, message
+    (step,) = re.findall(r"Stopped after step (\d+) of 40, as a signal asked for\. The same command goes on", message)
+    assert 3 <= int(step) < 40
+    assert len(log_of(tmp_path / "stopped")) == int(step)
+    again = start(recipe, *settings)
+    assert (again.communicate(timeout=120)[1], again.returncode)[1] == 0
+    fit(recipe, **{"schedule.max_steps": 40})
+    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "run")
+    assert scores_of(tmp_path / "stopped") == scores_of(tmp_path / "run")

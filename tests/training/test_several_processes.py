@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes, started by torchrun, against one: the same steps, files and scores, and an end when one of them dies.
+
+This file is also what torchrun starts, see `COMMANDS`.
+"""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils.launch import prepare_multi_gpu_env
+from PIL import Image
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from tests.training.tiny_run import RECIPE, log_of, scores_of
+from unisegment.data.synthetic import write_synthetic
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training import evaluate, fit, loop
+from unisegment.training.assembly import open_samples
+from unisegment.training.batches import MicroBatch
+from unisegment.training.recipe import load_recipe
+from unisegment.training.sharding import whole
+from unisegment.training.step import step_denominators
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "schedule.max_steps": 2,
+    "data.num_train": 4,  # every step sees all of them
+    "data.transform.flip_prob": 0.5,
+    "data.transform.jitter_size": [64, 96],  # one canvas, whoever it is shared with
+    "data.transform.jitter_scale": [1.0, 1.0],
+    "optim.ema_decay": 0.5,
+    "evaluation.pictures": 0,
+    "evaluation.panoptic_threshold": 0.0,
+}
+GOES_ON = {
+    "schedule.max_steps": 4,
+    "run.checkpoint_every": 2,
+    "run.eval_every": 3,
+    "model.config.freeze_backbone_norm": False,
+    "model.gradient_checkpointing": True,
+}
+KINDS = ["ddp", "fsdp2"]
+UNEVEN = [[0, 23, 4], [1, 2]]
+"""Segments of each image of either process."""
+WITHOUT_EFFECT = re.compile(r"input_proj\.\d\.conv\.bias|attn\.k_proj\.bias")
+"""Biases that a group norm or a softmax takes off again: their gradient is zero but for roundings."""
+STARTED = []
+draw = torch.rand
+
+
+def same_points(masks, points, two, device=None):
+    """Stand in for the only random numbers of a step, the points where masks are compared: each mask gets the same."""
+    generator = torch.Generator().manual_seed(points)
+    return draw(1, points, two, generator=generator).expand(masks, points, two).clone()
+
+
+def use(kind):
+    """Let accelerate train in one of two ways; it cuts up weights on GPUs only, so the CPU has to pass for one."""
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    PartialState(cpu=True)
+    types = {"ddp": DistributedType.MULTI_CPU, "fsdp2": DistributedType.MULTI_GPU}
+    PartialState._shared_state["distributed_type"] = types[kind]
+    os.environ["ACCELERATE_USE_FSDP"] = str(kind == "fsdp2").lower()
+
+
+@contextmanager
+def recorded_gradients(file):
+    """Write down the whole gradient of the first step."""
+    clip, steps = Accelerator.clip_grad_norm_, []
+
+    def recording(accelerator, parameters, *arguments):
+        steps.append(1)
+        if len(steps) == 1:
+            assert_cut_up(accelerator)
+            named = accelerator._models[0].named_parameters()
+            gradients = {name.removeprefix("module."): weight.grad for name, weight in named}
+            gradients = {name: whole(value).clone() for name, value in gradients.items() if value is not None}
+            if accelerator.is_main_process:
+                torch.save(gradients, file)
+        return clip(accelerator, parameters, *arguments)
+
+    Accelerator.clip_grad_norm_ = recording
+    try:
+        yield
+    finally:
+        Accelerator.clip_grad_norm_ = clip
+
+
+def assert_cut_up(accelerator):
+    """Check that FSDP2 has every weight, and which layers it gathers one after the other."""
+    (losses,) = accelerator._models
+    if accelerator.distributed_type == DistributedType.FSDP:
+        units = {type(part).__name__ for part in losses.modules() if isinstance(part, FSDPModule)}
+        assert units == {"FSDPLossOnly", "FSDPMaskedAttentionLayer", "FSDPMSDeformAttnEncoderLayer"}
+        assert all(isinstance(weight, DTensor) for weight in losses.parameters())
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@contextmanager
+def breaking_off(at_step):
+    take_step, steps = loop.take_step, []
+
+    def breaks_off(*arguments):
+        steps.append(1)
+        if len(steps) == at_step:
+            raise BrokenOffError
+        return take_step(*arguments)
+
+    loop.take_step = breaks_off
+    try:
+        yield
+    except BrokenOffError:
+        pass
+    finally:
+        loop.take_step = take_step
+
+
+@contextmanager
+def spoiled(process, call):
+    """Let one batch of one process hold a picture that is no number."""
+    collate, calls = loop.Collate, []
+
+    class Spoiling(collate):
+        def __call__(self, samples):
+            inputs = super().__call__(samples)
+            calls.append(1)
+            if len(calls) == call and PartialState().process_index == process:
+                inputs["pixel_values"][1, 0, 5, 7] = torch.nan
+            return inputs
+
+    loop.Collate = Spoiling
+    try:
+        yield
+    finally:
+        loop.Collate = collate
+
+
+def train(recipe, folder, kind, **overrides):
+    use(kind)
+    fit(recipe, **{**SETTINGS, **overrides, "run.output_dir": str(folder)})
+    assert PartialState().num_processes == 2
+    assert PartialState().distributed_type == (DistributedType.FSDP if kind == "fsdp2" else DistributedType.MULTI_CPU)
+
+
+def compare(recipe, root):
+    """Train in all the ways that are looked at afterwards."""
+    root = Path(root)
+    torch.rand = same_points
+    for kind in KINDS:
+        for accumulation in (1, 2):
+            folder = root / f"{kind}-{accumulation}"
+            with recorded_gradients(folder.with_suffix(".gradients")):
+                train(recipe, folder, kind, **{"optim.accumulation": accumulation})
+        train(recipe, root / f"{kind}-bf16", kind, **{"run.precision": "bf16", "schedule.max_steps": 1})
+        with spoiled(process=1, call=2):
+            train(recipe, root / f"{kind}-spoiled", kind, **{"schedule.max_steps": 3})
+        train(recipe, root / f"{kind}-unbroken", kind, **GOES_ON)
+        with breaking_off(at_step=4):
+            train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
+        train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
+    state = PartialState()
+    labels = [torch.zeros(count, dtype=torch.int64) for count in UNEVEN[state.process_index]]
+    batch = MicroBatch({"class_labels": labels}, [])
+    denominators = {
+        mode: step_denominators(Accelerator(), [batch], 31, 0.1, mode)[0].tolist() for mode in ("global", "rank")
+    }
+    known = {"processes": state.num_processes, "pid": os.getpid(), "denominators": denominators}
+    (root / f"process-{state.process_index}.json").write_text(json.dumps(known))
+    state.destroy_process_group()
+
+
+def command(pids, *arguments):
+    """Run the training command, and say which process this is."""
+    Path(pids, os.environ["RANK"]).write_text(str(os.getpid()))
+    sys.argv[1:] = arguments
+    runpy.run_path(str(ROOT / "recipes" / "train.py"), run_name="__main__")
+
+
+COMMANDS = {"compare": compare, "command": command}
+
+
+def start(*command):
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= fsdp2_settings()
+    run = subprocess.Popen([sys.executable, *map(str, command)], env=environment, stderr=subprocess.PIPE, text=True)
+    STARTED.append(run)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started():
+    yield
+    for run in STARTED:
+        if run.poll() is None:
+            run.terminate()
+            run.communicate()
+    STARTED.clear()
+
+
+def start_two(*arguments):
+    """Start two processes of one of `COMMANDS`."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return start(*launcher, "-m", "tests.training.test_several_processes", *arguments)
+
+
+def fsdp2_settings():
+    """Return what `accelerate launch` tells the processes of our configuration file."""
+    file = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
+    arguments = launch_command_parser().parse_args(["--config_file", file, "--main_process_port", "0", "script.py"])
+    environment = prepare_multi_gpu_env(_validate_launch_command(arguments)[0])
+    assert environment["ACCELERATE_USE_FSDP"] == "true"
+    return {name: value for name, value in environment.items() if name.startswith("FSDP_")}
+
+
+def empty_one_and_crowd_another(root):
+    """Leave no segment in one image, and put more into another than a tiny model has queries."""
+    file = root / "annotations" / "panoptic_train.json"
+    content = json.loads(file.read_text())
+    for annotation, count in zip(content["annotations"][:2], (0, 23), strict=True):
+        picture = root / "annotations" / "panoptic_train" / annotation["file_name"]
+        with Image.open(picture) as image:
+            ids = np.zeros((image.height, image.width, 3), np.uint8)
+        for index in range(count):
+            ids[:, 4 * index : 4 * index + 4, 0] = index + 1
+        Image.fromarray(ids).save(picture)
+        segment = {"category_id": 1, "iscrowd": 0, "bbox": [0, 0, 4, 4], "area": 16}
+        annotation["segments_info"] = [{**segment, "id": index + 1} for index in range(count)]
+    file.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folders of all runs, one of them by a single process."""
+    root = tmp_path_factory.mktemp("several")
+    write_synthetic(root / "scenes", num_train=4, num_val=3, progress=False)
+    empty_one_and_crowd_another(root / "scenes")
+    recipe = root / "recipe.yaml"
+    recipe.write_text(RECIPE.format(root=root / "scenes", output=root / "one"))
+    two = start_two("compare", recipe, root)
+    with pytest.MonkeyPatch.context() as patch, recorded_gradients(root / "one.gradients"):
+        patch.setattr(torch, "rand", same_points)
+        fit(recipe, **SETTINGS)
+    message = two.communicate(timeout=300)[1]
+    assert two.returncode == 0, message
+    return root
+
+
+def weights_of(folder):
+    return UniSegmentForUniversalSegmentation.from_pretrained(folder / "checkpoint").state_dict()
+
+
+def test_there_are_two_processes(runs):
+    found = [json.loads((runs / f"process-{index}.json").read_text()) for index in range(2)]
+    assert [process["processes"] for process in found] == [2, 2]
+    assert len({process["pid"] for process in found}) == 2
+    # 30 segments, 5 images of 31 queries of which 23 + 4 + 1 + 2 match.
+    whole_batch = [15, (30 + 0.1 * 125) / 2]
+    expected = [
+        {"global": whole_batch, "rank": [15, 27 + 0.1 * 66]},
+        {"global": whole_batch, "rank": [15, 3 + 0.1 * 59]},
+    ]
+    for process, denominators in zip(found, expected, strict=True):
+        for mode, values in denominators.items():
+            assert process["denominators"][mode] == pytest.approx(values)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_take_the_step_of_one(runs, kind, accumulation):
+    name = f"{kind}-{accumulation}"
+    (one, *_), (two, *_) = log_of(runs / "one"), log_of(runs / name)
+    assert two == pytest.approx(one, rel=1e-5)
+    expected, found = (torch.load(runs / f"{run}.gradients") for run in ("one", name))
+    assert found.keys() == expected.keys()
+    largest = max(value.abs().max() for value in expected.values())
+    for key, value in expected.items():
+        size = largest / 100 if WITHOUT_EFFECT.search(key) else value.abs().max()
+        assert (found[key] - value).abs().max() <= 1e-5 * size, key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_share_the_held_out_images(runs, kind):
+    folder = runs / f"{kind}-1"
+    model = UniSegmentForUniversalSegmentation.from_pretrained(folder / "checkpoint")
+    processor = UniSegmentImageProcessor.from_pretrained(folder / "checkpoint")
+    _, held_out = open_samples(load_recipe(runs / "recipe.yaml", SETTINGS).data)
+    assert len(held_out) == 3
+    scores = evaluate(model, processor, held_out, panoptic_threshold=0.0, batch_size=4)
+    assert scores["miou"] > 0
+    found = scores_of(folder)
+    assert {name: found[name] for name in scores} == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["1", "2", "bf16", "spoiled", "unbroken"])
+def test_weights_that_are_cut_up_learn_the_same(runs, name):
+    whole_ones, cut_up = runs / f"ddp-{name}", runs / f"fsdp2-{name}"
+    for ours, theirs in zip(log_of(cut_up), log_of(whole_ones), strict=True):
+        numbers = {key: value for key, value in theirs.items() if isinstance(value, int | float)}
+        assert ours == theirs | {key: pytest.approx(value, rel=1e-5) for key, value in numbers.items()}
+    expected, found = weights_of(whole_ones), weights_of(cut_up)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if not WITHOUT_EFFECT.search(key):  # Adam makes steps of their roundings
+            torch.testing.assert_close(
+                found[key], value, rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+            )
+    assert scores_of(cut_up) == pytest.approx(scores_of(whole_ones), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_off_run_goes_on(runs, kind):
+    broken, unbroken = runs / f"{kind}-broken", runs / f"{kind}-unbroken"
+    assert log_of(broken) == log_of(unbroken)
+    assert scores_of(broken) == scores_of(unbroken)
+    expected, found = weights_of(unbroken), weights_of(broken)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in unbroken.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_process_learns_from_what_one_cannot_match(runs, kind):
+    lines = log_of(runs / f"{kind}-spoiled")
+    assert [line["loss"] is None for line in lines] == [False, True, False]
+    (names,) = [line["skipped_images"] for line in lines if "skipped_images" in line]
+    assert len(set(names)) == 2
+
+
+def wait_for_steps(run, log, count):
+    while not log.exists() or log.read_text().count("\n") < count:
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.05)
+
+
+def test_processes_that_are_stopped_go_on_and_end_when_one_dies(recipe, tmp_path):
+    log = tmp_path / "run" / "log.jsonl"
+    arguments = ["command", tmp_path, recipe, "schedule.max_steps=100000", "data.workers=1"]
+    stopped = start_two(*arguments)
+    wait_for_steps(stopped, log, 3)
+    stopped.send_signal(signal.SIGTERM)
+    message = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode != 0
+    (step,) = re.findall(r"Stopped after step (\d+) of 100000, as a signal asked for", message)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{int(step):06d}"]
+
+    again = start_two(*arguments)
+    wait_for_steps(again, log, int(step) + 2)
+    pids = [int((tmp_path / str(rank)).read_text()) for rank in range(2)]
+    os.kill(pids[1], signal.SIGKILL)
+    message = again.communicate(timeout=60)[1]
+    assert again.returncode != 0
+    assert re.search(rf"rank +: 1 .*\n *exitcode +: -9 \(pid: {pids[1]}\)", message), message
+    assert not psutil.pid_exists(pids[0])
+    steps = [line["step"] for line in log_of(tmp_path / "run")]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_data_worker_that_dies_or_raises_ends_the_run(recipe, tmp_path, scenes):
+    damaged = tmp_path / "scenes"
+    shutil.copytree(scenes, damaged)
+    picture = sorted((damaged / "train").iterdir())[3]
+    picture.write_bytes(picture.read_bytes()[:-500])
+    script, workers = ROOT / "recipes" / "train.py", "data.workers=1"
+    raising = start(script, recipe, workers, f"data.root={damaged}", f"run.output_dir={tmp_path / 'raising'}")
+    dying = start(script, recipe, workers, "schedule.max_steps=100000")
+    wait_for_steps(dying, tmp_path / "run" / "log.jsonl", 3)
+    for worker in psutil.Process(dying.pid).children():
+        worker.kill()
+    killed = r"DataLoader worker .* is killed by signal: Killed|A process that loads images has died"
+    for run, cause in ((dying, killed), (raising, re.escape(str(picture)))):
+        message = run.communicate(timeout=30)[1]
+        assert run.returncode == 1
+        assert re.search(cause, message, re.IGNORECASE), message
+
+
+if __name__ == "__main__":
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from unisegment.training import writing
+from unisegment.training.writing import LogFile, WriteError, cut_log, read_lines, replaced_folder, restore, write_file
+
+SMALL_FILES_ONLY = """
+import resource, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from unisegment.training.writing import LogFile, WriteError, replaced_folder, write_file
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+try:
+    if kind == "text":
+        write_file(folder / "text", "x" * 5000)
+    elif kind == "log":
+        log = LogFile(folder / "log")
+        for number in range(1000):
+            log.write({"step": number})
+    else:
+        with replaced_folder(folder / "model") as partial:
+            if kind == "torch":
+                torch.save(torch.zeros(5000), partial / "weights")
+            else:
+                save_file({"a": torch.zeros(5000)}, partial / "weights")
+except WriteError as error:
+    print(error)
+"""
+
+
+def replace_with(path, name):
+    with replaced_folder(path) as partial:
+        (partial / name).write_text(name)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_is_replaced_only_when_it_is_complete(tmp_path):
+    target = tmp_path / "model"
+    replace_with(target, "old")
+
+    def break_off():
+        with replaced_folder(target) as partial:
+            (partial / "new").write_text("2")
+            raise OSError("no space")
+
+    with pytest.raises(WriteError, match=r"partial-model could not be written: no space \(\d+ MiB are free there\)"):
+        break_off()
+    assert names(target) == ["old"]
+    replace_with(target, "new")
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_whenever_it_is_killed_one_of_both_is_there(tmp_path, monkeypatch, moment):
+    target = tmp_path / "model"
+    replace_with(target, "old")
+    moments = iter(range(100))
+
+    def killed_at(function):
+        def run(*arguments, **settings):
+            if next(moments) == moment:
+                raise KeyboardInterrupt
+            return function(*arguments, **settings)
+
+        return run
+
+    monkeypatch.setattr(writing, "_flush", killed_at(writing._flush))
+    monkeypatch.setattr(writing.Path, "replace", killed_at(writing.Path.replace))
+    with pytest.raises(KeyboardInterrupt):
+        replace_with(target, "new")
+    monkeypatch.undo()
+    restore(target)
+    assert names(tmp_path) == ["model"]
+    assert names(target) in (["old"], ["new"])
+    restore(target)
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_file(tmp_path / "a", "one")
+    write_file(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "two"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit of file sizes")
+@pytest.mark.parametrize("kind", ["text", "log", "torch", "safetensors"])
+def test_what_does_not_fit_is_an_error_that_leaves_nothing_behind(tmp_path, kind):
+    (tmp_path / "text").write_text("before")
+    replace_with(tmp_path / "model", "before")
+    run = subprocess.run(
+        [sys.executable, "-c", SMALL_FILES_ONLY, tmp_path, kind],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "UNISEGMENT_KERNELS": "torch"},
+    )
+    assert "could not be written" in run.stdout, run.stderr
+    assert "MiB are free there" in run.stdout
+    assert (tmp_path / "text").read_text() == "before"
+    assert names(tmp_path / "model") == ["before"]
+    assert names(tmp_path) == (["log", "model", "text"] if kind == "log" else ["model", "text"])
+
+
+def test_the_log_is_cut_back_to_a_step(tmp_path):
+    log = tmp_path / "log.jsonl"
+    cut_log(log, 2)
+    assert not log.exists()
+    assert read_lines(log) == []
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
+    assert read_lines(log) == [{"step": 1}, {"step": 2}, {"step": 3}]
+    cut_log(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_json_has_no_word_for_infinity(tmp_path):
+    log = LogFile(tmp_path / "log")
+    log.write({"step": 1, "loss": math.nan, "names": ["a"], "norm": math.inf, "lr": 0.5})
+    assert read_lines(tmp_path / "log") == [{"step": 1, "loss": None, "names": ["a"], "norm": None, "lr": 0.5}]
+    log.close()
+    LogFile(None).write({"step": 1})

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe of a tiny model on drawn scenes, for tests of whole runs, and what runs of it write."""
+
+import json
+
+RECIPE = """
+data: {{root: {root}, format: synthetic, num_train: 8, num_val: 3, workers: 0, shortest_edge: 64, longest_edge: 80}}
+model:
+  config:
+    backbone_config:
+      model_type: resnet
+      embedding_size: 8
+      hidden_sizes: [8, 8, 16, 16]
+      depths: [1, 1, 1, 1]
+      layer_type: basic
+      out_features: [stage1, stage2, stage3, stage4]
+    feature_size: 32
+    mask_feature_size: 32
+    hidden_dim: 32
+    encoder_feedforward_dim: 32
+    dim_feedforward: 32
+    encoder_layers: 1
+    decoder_layers: 4
+    num_attention_heads: 2
+    num_queries: 11
+    train_num_points: 64
+optim: {{lr: 1e-3, batch_size: 4, clip_norm: 1.0}}
+schedule: {{max_steps: 3}}
+evaluation: {{pictures: 2}}
+run: {{output_dir: {output}, threads: 1, checkpoint_every: 0}}
+"""
+
+MEASURED = ("images_per_second", "peak_memory_mib")
+
+
+def log_of(folder):
+    """Return what the log says, without what differs from run to run."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
+
+
+def scores_of(folder):
+    """Return the last evaluation, without what differs from run to run."""
+    return {**json.loads((folder / "metrics.json").read_text()), "train_seconds": 0}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe in, what its run would do and need out, in words; nothing is written."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.collate import Collate
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.training.assembly import build_model, open_samples
+from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+from unisegment.training.checkpointing import plan_start
+from unisegment.training.memory import step_memory
+from unisegment.training.optimization import make_optimizer
+from unisegment.training.recipe import Recipe, load_recipe
+from unisegment.training.tracking import check_trackers
+
+_LOOKED_AT = 4
+"""Steps whose images are prepared, to find the largest micro-batch."""
+
+
+def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
+    """Say what `fit` would do with the same arguments.
+
+    Returns:
+        The resolved recipe as YAML, and comments on the data found, the model and the memory that each process needs.
+
+    Raises:
+        RecipeError: As `fit` does.
+    """
+    recipe = load_recipe(recipe, overrides)
+    check_trackers(recipe.run.trackers)
+    start = plan_start(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        data, found = recipe.data, "found"
+        if data.format == "synthetic" and not Path(data.root).exists():
+            data = replace(data, root=f"{folder}/scenes", num_train=_LOOKED_AT * recipe.optim.batch_size, num_val=1)
+            found = "to be drawn"
+        samples, held_out = open_samples(data)
+        torch.manual_seed(recipe.run.seed)
+        model, processor = build_model(recipe, samples)
+        numbers = (len(samples), len(held_out)) if found == "found" else (recipe.data.num_train, recipe.data.num_val)
+        stuff = len(samples.stuff_label_ids)
+        epochs = recipe.schedule.max_steps * recipe.optim.batch_size / numbers[0]
+        weights = [weight.numel() for weight in model.parameters()]
+        learning = [weight.numel() for weight in model.parameters() if weight.requires_grad]
+        if start.is_finished:
+            beginning = "nothing is left to do: the run is finished"
+        else:
+            beginning = "begins anew" if start.state is None else f"goes on from {start.state}"
+        lines = {
+            "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to judge by, {found}; "
+            f"{len(samples.id2label)} labels, {stuff} of them stuff",
+            "run": f"{beginning}; {recipe.schedule.max_steps:,} steps of {recipe.optim.batch_size} images, "
+            f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",
+            "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
+            "memory": _memory(recipe, model, processor, samples),
+        }
+    return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in lines.items())
+
+
+def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, samples: CocoPanoptic) -> str:
+    if recipe.model.peer is not None:
+        return "is not computed for a peer"
+    optim, steps = recipe.optim, min(_LOOKED_AT, recipe.schedule.max_steps)
+    plan = BatchPlan(
+        len(samples),
+        optim.batch_size,
+        optim.accumulation,
+        range(steps),
+        recipe.run.seed,
+        num_processes=PartialState().num_processes,
+    )
+    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
+    collate = Collate(processor.image_mean, processor.image_std)
+    batches = [batch for step in load_batches(transformed, plan, collate, workers=0) for batch in step]
+    largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
+    count, _, height, width = largest["pixel_values"].shape
+    dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
+    needed = step_memory(
+        model,
+        lambda module: make_optimizer(module, optim),
+        largest,
+        extra_copies=int(optim.ema_decay > 0),
+        autocast_dtype=dtype,
+    )
+    parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in needed.items() if name != "peak" and size)
+    return (
+        f"{needed['peak'] / 2**20:,.0f} MiB in each process, besides PyTorch itself: {parts} (MiB; computed for the "
+        f"largest of the first micro-batches, {count} of {height}x{width}; evaluation needs less)"
+    )
