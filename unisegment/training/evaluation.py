@@ -114,9 +114,10 @@ def evaluate(
             instance.update(_things(outputs, things, sizes, threshold=0.0), targets)
             semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
             bar.update(len(batch))
-    if any(gather_object([is_cancelled()])):
+    metrics, cancelled = zip(*gather_object([((panoptic, instance, semantic), is_cancelled())]), strict=True)
+    if any(cancelled):
         raise EvaluationCancelledError
-    return _scores(*_merged((panoptic, instance, semantic))) | {"images": len(samples)}
+    return _scores(*_merged(metrics)) | {"images": len(samples)}
 
 
 def draw_predictions(
@@ -201,11 +202,12 @@ def _equal_sizes(items: Iterable[_Prepared], most: int) -> Iterator[list[_Prepar
         yield group
 
 
-def _merged(
-    metrics: tuple[PanopticQuality, MeanAveragePrecision, MeanIoU],
-) -> tuple[PanopticQuality, MeanAveragePrecision, MeanIoU]:
+_Metrics = tuple[PanopticQuality, MeanAveragePrecision, MeanIoU]
+
+
+def _merged(of_processes: Sequence[Any]) -> _Metrics:
     """Return the metrics of all processes together."""
-    total, *others = gather_object([metrics])
+    total, *others = of_processes
     for other in others:
         for own, foreign in zip(total, other, strict=True):
             own.merge(foreign)
