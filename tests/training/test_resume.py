@@ -22,7 +22,7 @@ from unisegment.training.writing import read_lines
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
-    "schedule.max_steps": 5,
+    "schedule.max_steps": 6,  # at the last one an evaluation is due, too
     "run.checkpoint_every": 2,
     "run.eval_every": 2,
     "optim.ema_decay": 0.9,
@@ -133,8 +133,8 @@ def assert_same(found, expected):
     assert log_of(found) == log_of(expected)
     assert scores_of(found) == scores_of(expected)
     assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in expected.iterdir())
-    assert sorted(path.name for path in (found / "checkpoints").iterdir()) == ["step-000004", "step-000005"]
-    assert [line["step"] for line in read_lines(found / "evaluations.jsonl")] == [2, 4, 5]
+    assert sorted(path.name for path in (found / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
+    assert [line["step"] for line in read_lines(found / "evaluations.jsonl")] == [2, 4, 6]
     for name, weights in weights_of(expected).items():
         for key, value in weights_of(found)[name].items():
             assert torch.equal(value, weights[key]), (name, key)
@@ -144,7 +144,7 @@ def assert_same(found, expected):
 def test_a_run_that_dies_ends_like_one_that_does_not(recipe, tmp_path, unbroken, sabotage):
     status = run(recipe, SETTINGS, sabotage)
     assert status == (1 if sabotage is with_a_full_disk else -signal.SIGKILL)
-    assert not (tmp_path / "run" / "metrics.json").exists() or scores_of(tmp_path / "run")["step"] < 5
+    assert not (tmp_path / "run" / "metrics.json").exists() or scores_of(tmp_path / "run")["step"] < 6
     # The number of workers does not matter.
     assert run(recipe, {**SETTINGS, "data.workers": 1}) == 0
     assert_same(tmp_path / "run", unbroken)

@@ -191,10 +191,11 @@ class Run:
 
     def _train(self, samples: Samples) -> None:
         """Take the steps that are left; log, save and judge as often as the recipe says."""
-        progress, run = self.progress, self.recipe.run
+        progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.max_steps
         is_main = self.accelerator.is_main_process
         self.model.train()
-        if self._is_due(run.eval_every) and not decide_once(self.accelerator, self._is_judged):  # killed in between
+        is_due = self._is_due(run.eval_every) and progress.step < last_step
+        if is_due and not decide_once(self.accelerator, self._is_judged):  # killed in between
             self._judge(is_finished=False)
         with self._progress_bar() as bar, closing(LogFile(self.folder.log if is_main else None)) as log:
             started = time.perf_counter()
@@ -210,7 +211,7 @@ class Run:
                 bar.update()
                 if any_process(self.accelerator, self.stop.received):
                     self._interrupt()
-                is_last = progress.step == self.recipe.schedule.max_steps
+                is_last = progress.step == last_step
                 if self._is_due(run.checkpoint_every) or (is_last and run.checkpoint_every):
                     self._save()
                 if self._is_due(run.eval_every) and not is_last:
@@ -298,8 +299,9 @@ class Run:
         self._track({f"eval/{name}": score for name, score in scores.items() if score is not None})
         if self.accelerator.is_main_process:
             # Last, because this is what says that nothing is left to be done for this step.
-            with closing(LogFile(self.folder.evaluations)) as log:
-                log.write(metrics)
+            if not self._is_judged():
+                with closing(LogFile(self.folder.evaluations)) as log:
+                    log.write(metrics)
             write_file(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
         return metrics
 
