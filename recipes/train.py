@@ -20,34 +20,45 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from accelerate import PartialState
 
-from unisegment.training import dry_run, fit
-from unisegment.training.loop import TrainingInterruptedError
+from unisegment.training import (
+    NonFiniteLossError,
+    RecipeError,
+    TrainingInterruptedError,
+    WriteError,
+    dry_run,
+    fit,
+)
 from unisegment.training.recipe import parse_overrides
-from unisegment.training.settings import RecipeError
-from unisegment.training.step import NonFiniteLossError
-from unisegment.training.writing import WriteError
 
 TRY_AGAIN = 75
 """What sysexits.h calls EX_TEMPFAIL."""
 
 
+def say_once(text: str) -> None:
+    """Say what all processes of a machine find, once for each machine."""
+    rank = os.environ.get("RANK", "0")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(text if rank == "0" else f"process {rank}: {text}", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
     """Run one recipe and return the exit status."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    words = [argument for argument in arguments if argument != "--dry-run"]
+    if not words or words[0] in ("-h", "--help"):
         print(__doc__)
-        return 0 if arguments else 2
-    recipe, *others = [argument for argument in arguments if argument != "--dry-run"]
+        return 0 if words else 2
+    recipe, *others = words
     try:
         if "--dry-run" in arguments:
             PartialState().print(dry_run(recipe, **parse_overrides(others)))
         else:
             fit(recipe, **parse_overrides(others))
-    except (RecipeError, NonFiniteLossError, TrainingInterruptedError) as error:
-        is_error = not isinstance(error, TrainingInterruptedError)
-        # Every process finds the same; one says so.
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}" if is_error else error, file=sys.stderr)
-        return 1 if is_error else TRY_AGAIN
+    except TrainingInterruptedError as error:
+        say_once(str(error))
+        return TRY_AGAIN
+    except (RecipeError, NonFiniteLossError) as error:
+        say_once(f"error: {error}")
+        return 1
     except WriteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

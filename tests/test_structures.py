@@ -93,3 +93,14 @@ def test_a_semantic_prediction_can_be_copied_and_sent(copier):
     assert torch.equal(again.segmentation, ID_MAP)
     assert again.segments_info == [{"id": 5}]
     assert again.segmentation_scores.shape == (2, 2, 3)
+
+
+def test_overlaps_are_told():
+    masks = torch.zeros(3, 5, 7, dtype=torch.bool)
+    masks[0, :2], masks[1, 2:4], masks[2, 4, 6] = True, True, True
+    assert not SegmentationTarget(labels=torch.zeros(3), masks=masks).has_overlaps()
+    masks[1, 4, 6] = True
+    assert SegmentationTarget(labels=torch.zeros(3), masks=masks).has_overlaps()
+    assert not SegmentationTarget(labels=torch.zeros(0), masks=masks[:0]).has_overlaps()
+    id_map = torch.arange(35).view(5, 7)
+    assert not SegmentationTarget(labels=[4], id_map=id_map, segment_ids=[8]).has_overlaps()

@@ -108,6 +108,10 @@ class SegmentationTarget:
         assert grid is not None
         return grid.shape[-2], grid.shape[-1]
 
+    def has_overlaps(self) -> bool:
+        """Tell whether a pixel belongs to several segments."""
+        return self.masks is not None and bool((self.masks.sum(0) > 1).any())
+
     def binary_masks(self) -> Bool[Tensor, "n h w"]:
         """Return one mask per segment: n times the memory of an id map, so keep the result short-lived."""
         if self.masks is not None:

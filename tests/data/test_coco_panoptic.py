@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unisegment.data.categories import COCO_PANOPTIC
+from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS
 from unisegment.data.coco_panoptic import CocoPanoptic
 
 IDS = {
@@ -154,6 +154,8 @@ def test_images_are_turned_upright(root):
         (("annotations/panoptic_val2017.json", "val2017", "panoptic_val2017"), "val2017"),
         (("panoptic.json", "images", "panoptic"), "train"),
         (("panoptic.json", "images", "panoptic"), "val"),
+        (("ade20k_panoptic_train.json", "images/training", "ade20k_panoptic_train"), "train"),
+        (("ade20k_panoptic_val.json", "images/validation", "ade20k_panoptic_val"), "val"),
     ],
 )
 def test_folders_are_recognised(root, tmp_path, layout, split):
@@ -162,6 +164,101 @@ def test_folders_are_recognised(root, tmp_path, layout, split):
         (other / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(root / source, other / target)
     assert len(list(CocoPanoptic.from_folder(str(other), split))) == 2
+
+
+def _write_one(root, annotations, image, segments_dir, png, content, rows):
+    """Write a data set of one image; an item of `rows` is a segment id."""
+    colors = np.array([[_color(segment_id) for segment_id in row] for row in rows], dtype=np.uint8)
+    for file in (image, f"{segments_dir}/{png}"):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colors).save(root / file, format="png")
+    entry = {"id": "x", "file_name": Path(image).name, "height": len(rows), "width": len(rows[0])}
+    segments = [{"iscrowd": 0, "area": 1} | segment for segment in content.pop("segments")]
+    annotation = {"image_id": "x", "file_name": png, "segments_info": segments}
+    (root / annotations).write_text(json.dumps({"images": [entry], "annotations": [annotation], **content}))
+
+
+def test_ade20k_as_the_original_writes_it(tmp_path):
+    """Ids are the labels, stuff and things mixed; the floor is listed, but the bed was painted over all of it."""
+    content = {
+        "categories": [
+            {"id": label, "name": name, "isthing": int(is_thing)}
+            for label, (name, is_thing) in enumerate(ADE20K.items())
+        ],
+        "segments": [
+            {"id": 7895160, "category_id": 0},
+            {"id": 3289680, "category_id": 3},
+            {"id": 205, "category_id": 7},
+        ],
+    }
+    files = ("ade20k_panoptic_val.json", "images/validation/a.jpg", "ade20k_panoptic_val", "a.png")
+    _write_one(tmp_path, *files, content, [[7895160, 205, 0], [205, 205, 0]])
+    dataset = CocoPanoptic.from_folder(tmp_path, "val")
+    (sample,) = dataset
+    assert sample.target.labels.tolist() == [0, 3, 7]
+    assert sample.target.binary_masks().int().tolist() == [
+        [[1, 0, 0], [0, 0, 0]],
+        [[0] * 3] * 2,
+        [[0, 1, 0], [1, 1, 0]],
+    ]
+    assert (len(dataset.id2label), len(dataset.stuff_label_ids)) == (150, 50)
+    assert dataset.id2label[149] == "flag"
+    _write_one(tmp_path, *files, content | {"segments": [{"id": 205, "category_id": 7}]}, [[77, 205, 0], [205, 205, 0]])
+    with pytest.raises(ValueError, match=r"Only in the PNG file: \[77\]"):
+        CocoPanoptic.from_folder(tmp_path, "val")[0]
+
+
+def test_cityscapes_as_its_scripts_write_it(tmp_path):
+    """Images lie in folders of cities; ids of segments are `class * 1000 + n`, or the class alone."""
+    numbers = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+    content = {
+        "categories": [
+            {"id": number, "name": name, "isthing": int(is_thing), "color": [1, 2, 3], "supercategory": "flat"}
+            for number, (name, is_thing) in zip(numbers, CITYSCAPES.items(), strict=True)
+        ],
+        "segments": [
+            {"id": 7, "category_id": 7}, {"id": 24, "category_id": 24, "iscrowd": 1},
+            {"id": 26000, "category_id": 26}, {"id": 33012, "category_id": 33},
+        ],
+    }  # fmt: skip
+    name = "aachen_000000_000019"
+    _write_one(
+        tmp_path,
+        "gtFine/cityscapes_panoptic_train.json",
+        f"leftImg8bit/train/aachen/{name}_leftImg8bit.png",
+        "gtFine/cityscapes_panoptic_train",
+        f"{name}_gtFine_panoptic.png",
+        content,
+        [[7, 24, 26000, 0], [33012, 7, 26000, 0]],
+    )
+    dataset = CocoPanoptic.from_folder(tmp_path, "train")
+    (sample,) = dataset
+    assert sample.target.labels.tolist() == [0, 11, 13, 18]
+    assert sample.target.is_crowd.tolist() == [False, True, False, False]
+    assert sample.target.id_map.tolist() == [[7, 24, 26000, 0], [33012, 7, 26000, 0]]
+    assert sample.file_name.endswith(f"leftImg8bit/train/aachen/{name}_leftImg8bit.png")
+    assert list(dataset.id2label.values()) == list(CITYSCAPES)
+    assert dataset.stuff_label_ids == list(range(11))
+
+
+@pytest.mark.parametrize("folder", ["training/panoptic", "training/v1.2/panoptic"])
+def test_mapillary_vistas(tmp_path, folder):
+    """Ids are from 1; the 66th category is no label, and its pixels are void."""
+    content = {
+        "categories": [
+            {"id": number, "name": name, "isthing": int(is_thing)}
+            for number, (name, is_thing) in enumerate([*MAPILLARY_VISTAS.items(), ("Unlabeled", False)], 1)
+        ],
+        "segments": [{"id": 70000, "category_id": 1}, {"id": 5, "category_id": 66}, {"id": 900, "category_id": 65}],
+    }
+    files = (f"{folder}/panoptic_2018.json", "training/images/a.jpg", folder, "a.png")
+    _write_one(tmp_path, *files, content, [[70000, 5], [5, 900], [0, 900]])
+    dataset = CocoPanoptic.from_folder(tmp_path, "train")
+    target = dataset[0].target
+    assert target.labels.tolist() == [0, 64]
+    assert target.binary_masks().int().tolist() == [[[1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 1]]]
+    assert list(dataset.id2label.values()) == list(MAPILLARY_VISTAS)
+    assert len(dataset.stuff_label_ids) == 28
 
 
 def test_an_incomplete_folder_is_refused_with_what_was_looked_for(root):

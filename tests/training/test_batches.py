@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+import time
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from unisegment.data.collate import Collate
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+from unisegment.training.settings import RecipeError
 
 
 class Samples:
@@ -57,12 +60,12 @@ def test_processes_and_micro_batches_share_each_batch(accumulation, num_processe
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():
-    with pytest.raises(ValueError, match=r"optim.batch_size=12 cannot .* make it a multiple of 8"):
+    with pytest.raises(RecipeError, match=r"optim.batch_size=12 cannot .* make it a multiple of 8"):
         plan(range(1), accumulation=4, num_processes=2)
 
 
 def test_no_images_are_refused():
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(RecipeError, match="no images"):
         BatchPlan(0, 1, 1, range(1), 0)
 
 
@@ -100,3 +103,14 @@ def test_labels_stay_with_their_images():
     for batches in load(0):
         for batch in batches:
             assert [f"{labels.item()}.png" for labels in batch.inputs["class_labels"]] == batch.file_names
+
+
+class NeverReady(Dataset):
+    def __getitem__(self, key):
+        time.sleep(60)
+
+
+def test_a_worker_that_hangs_is_waited_for_only_so_long():
+    plan = BatchPlan(5, 1, 1, range(1), seed=0)
+    with pytest.raises(RuntimeError, match="timed out after 1 seconds"):
+        next(load_batches(NeverReady(), plan, list, workers=1, timeout=1))

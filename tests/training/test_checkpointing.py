@@ -12,6 +12,7 @@ from unisegment.training.checkpointing import (
     RunFolder,
     Start,
     changed_keys,
+    check_average,
     plan_start,
     save_state,
 )
@@ -93,6 +94,36 @@ def test_a_path_may_be_a_state_or_a_run(unfinished, tmp_path):
         plan_start(recipe(elsewhere, resume=str(unfinished.states / "step-000003")))
     with pytest.raises(RecipeError, match="there is no state to continue from"):
         plan_start(recipe(elsewhere, resume=str(tmp_path)))
+
+
+def test_a_path_does_not_give_up_later_states_unasked(unfinished):
+    state = unfinished.states / "step-000002"
+    with pytest.raises(RecipeError, match=r"holds a run that is further than .*run\.resume=auto.*run\.overwrite=true"):
+        plan_start(recipe(unfinished, resume=str(state)))
+    assert plan_start(recipe(unfinished, resume=str(state), overwrite=True)) == Start(state=state)
+    assert plan_start(recipe(unfinished, resume=str(unfinished.root))).state.name == "step-1000000"
+
+
+def test_a_copy_of_a_state_is_left_alone(unfinished):
+    (unfinished.states / "step-000002-backup").mkdir()
+    assert unfinished.latest_state().name == "step-1000000"
+
+
+def test_a_run_that_was_killed_with_its_first_file_half_written_begins(folder):
+    folder.root.mkdir()
+    (folder.root / "partial-recipe.yaml").write_text("run:")
+    assert plan_start(recipe(folder)) == Start()
+    assert plan_start(recipe(folder, resume="never")) == Start(clears=True)
+
+
+@pytest.mark.parametrize(("had", "has"), [(True, False), (False, True)])
+def test_a_state_must_have_an_average_if_the_recipe_has_one(unfinished, had, has):
+    state = unfinished.states / "step-000002"
+    for number in range(3 if had else 2):
+        (state / f"custom_checkpoint_{number}.pkl").write_text("")
+    check_average(state, had)
+    with pytest.raises(RecipeError, match=rf"optim\.ema_decay: .* was saved {'with' if had else 'without'} a moving"):
+        check_average(state, has)
 
 
 def test_a_path_does_not_overwrite_a_finished_run_unasked(finished):

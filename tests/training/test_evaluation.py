@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_scores_of_nothing_are_none(processor):
     assert set(scores.values()) == {None}
 
 
-def test_stuff_is_not_drawn_as_an_instance(processor, tmp_path, monkeypatch):
+def test_stuff_is_not_drawn_as_an_instance(processor, monkeypatch):
     drawn = []
 
     def keep(image, predictions, id2label):
@@ -168,16 +169,30 @@ def test_stuff_is_not_drawn_as_an_instance(processor, tmp_path, monkeypatch):
         return Image.fromarray(image)
 
     monkeypatch.setattr(evaluation, "draw_sheet", keep)
-    draw_predictions(ReadsColours(), processor, SAMPLES, tmp_path, num_pictures=1)
+    draw_predictions(ReadsColours(), processor, SAMPLES, num_pictures=1)
     labels = {kind: {info["label_id"] for info in drawn[0][kind].segments_info} for kind in ("instance", "panoptic")}
     assert labels == {"instance": {0}, "panoptic": {0, 2}}
 
 
-def test_pictures_are_spread_over_the_images(processor, tmp_path):
-    draw_predictions(ReadsColours(), processor, SAMPLES, tmp_path, num_pictures=3)
-    files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == ["00000_0.png", "00002_2.png", "00005_5.png"]
-    with Image.open(files[0]) as picture:
-        assert picture.width > 4 * SIZES[0][1]
-    draw_predictions(ReadsColours(), processor, SAMPLES[:2], tmp_path / ".", num_pictures=9)
-    assert len(list(tmp_path.iterdir())) == 4
+def test_pictures_are_spread_over_the_images(processor):
+    pictures = draw_predictions(ReadsColours(), processor, SAMPLES, num_pictures=3)
+    assert list(pictures) == ["00000_0.png", "00002_2.png", "00005_5.png"]
+    assert pictures["00000_0.png"].width > 4 * SIZES[0][1]
+    assert len(draw_predictions(ReadsColours(), processor, SAMPLES[:2], num_pictures=9)) == 2
+
+
+def test_an_evaluation_can_be_cancelled(processor):
+    model, answers = ReadsColours(), iter([False, True, True])
+    with pytest.raises(evaluation.EvaluationCancelledError):
+        evaluate(model, processor, SAMPLES, is_cancelled=lambda: next(answers))
+    assert model.batches == [1]
+
+
+def test_where_segments_overlap_only_instances_are_judged(processor):
+    item = SAMPLES[0]
+    masks = item.target.binary_masks().clone()
+    masks[0] |= masks[1]
+    overlapping = replace(item, target=SegmentationTarget(labels=item.target.labels, masks=masks))
+    assert overlapping.target.has_overlaps()
+    scores = evaluate(ReadsColours(), processor, [*SAMPLES[1:3], overlapping])
+    assert {name for name, score in scores.items() if score is not None} == {"mask_ap", "images"}

@@ -3,7 +3,9 @@
 
 import itertools
 import json
+import os
 import re
+import signal
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ from PIL import Image
 from tests.training.tiny_run import MEASURED, log_of, scores_of
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import loop
+from unisegment.training import TrainingInterruptedError, evaluation, loop
 from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
+from unisegment.training.writing import read_lines
 
 
 def contents(folder):
@@ -207,8 +210,54 @@ def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch)
     settings = {"schedule.max_steps": 9, "optim.max_non_finite_steps": 3, "run.checkpoint_every": 1}
     with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr"):
         fit(recipe, **settings)
-    assert [line["loss"] is None for line in log_of(tmp_path / "run")] == [False, True, False, True, True]
+    lines = log_of(tmp_path / "run")
+    assert [line["loss"] is None for line in lines] == [False, True, False, True, True, True]
+    assert all(len(line.get("skipped_images", [])) == (4 if line["loss"] is None else 0) for line in lines)
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_signal_during_an_evaluation_ends_it_and_saves(recipe, tmp_path, monkeypatch):
+    settings = {"schedule.max_steps": 2, "run.eval_every": 1, "optim.ema_decay": 0.9, "evaluation.batch_size": 1}
+    fit(recipe, **settings, **{"run.output_dir": str(tmp_path / "unbroken")})
+    forward = evaluation._forward
+
+    def stopped(*arguments):
+        if not any((tmp_path / "run" / "checkpoints").glob("step-*")):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(*arguments)
+
+    monkeypatch.setattr(evaluation, "_forward", stopped)
+    with pytest.raises(TrainingInterruptedError, match=r"Stopped after step 1 of 2.*The same command goes on"):
+        fit(recipe, **settings)
+    assert not (tmp_path / "run" / "evaluations.jsonl").exists()
+    fit(recipe, **settings)
+    for name in ("run", "unbroken"):
+        assert [line["step"] for line in read_lines(tmp_path / name / "evaluations.jsonl")] == [1, 2]
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "unbroken")
+    assert scores_of(tmp_path / "run") == scores_of(tmp_path / "unbroken")
+
+
+def test_a_run_can_go_on_from_an_earlier_state_with_another_learning_rate(recipe, tmp_path):
+    settings = {"schedule.max_steps": 3, "run.checkpoint_every": 1, "run.keep_checkpoints": 1}
+    fit(recipe, **{**settings, "run.keep_checkpoints": 9})
+    earlier = tmp_path / "run" / "checkpoints" / "step-000001"
+    again = {**settings, "run.resume": str(earlier), "optim.lr": 1e-5}
+    with pytest.raises(RecipeError, match=r"holds a finished run"):
+        fit(recipe, **again)
+    fit(recipe, **again, **{"run.overwrite": True})
+    assert [line["lr"] for line in log_of(tmp_path / "run")] == pytest.approx(
+        [lr * (left / 3) ** 0.9 for lr, left in ((1e-3, 3), (1e-5, 2), (1e-5, 1))]
+    )
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003"]
+
+
+def test_runs_of_one_process_may_differ_in_precision(recipe, tmp_path):
+    for precision in ("no", "bf16"):
+        settings = {"schedule.max_steps": 1, "run.precision": precision}
+        fit(recipe, **settings, **{"run.output_dir": str(tmp_path / precision)})
+    losses = [log_of(tmp_path / precision)[0]["loss"] for precision in ("no", "bf16")]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +266,8 @@ def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch)
         ({"data.num_val": 4}, r"holds 8 scenes for training and 3 held out, but the recipe asks for .*data.num_val=4"),
         ({"data.root": "gone", "data.format": "coco_panoptic"}, r"data.root=gone: "),
         ({"model.config.hidden_dim": 33}, r"model.config: "),
+        ({"optim.batch_size": 5, "optim.accumulation": 3}, r"optim\.batch_size=5 cannot be divided into "),
+        ({"run.precision": "fp16"}, r"run\.precision=fp16 needs a GPU.*run\.precision=bf16"),
     ],
 )
 def test_what_cannot_be_run_writes_nothing(recipe, tmp_path, overrides, message):

@@ -83,6 +83,17 @@ def test_it_is_what_torch_s_allocator_gives(backbone, num_segments):
     assert expected["peak"] == sum(size for name, size in expected.items() if name != "peak")
 
 
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch is built without CUDA")
+def test_a_forecast_can_be_made_for_a_gpu():
+    model, inputs = make_model("resnet"), make_inputs((3, 5))
+    on_cpu, on_gpu = (
+        step_memory(model, lambda module: AdamW(module.parameters()), inputs, device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert on_gpu["weights"] == on_cpu["weights"]
+    assert on_gpu["activations"] == pytest.approx(on_cpu["activations"], rel=0.3)
+
+
 def test_parts_are_counted():
     model, inputs = make_model("resnet"), make_inputs((3, 5))
     weights = sum(weight.numel() for weight in model.parameters()) * 4

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, parameter_groups
+from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, parameter_groups, take_over
 from unisegment.training.recipe import OptimRecipe, ScheduleRecipe
 
 
@@ -115,3 +115,32 @@ def test_the_optimiser_is_adamw():
     optimizer.step()
     # Decay by lr * 0.5, then a first step of length lr.
     assert math.isclose(parameter.weight.item(), 2.0 * (1 - 0.05) - 0.1, rel_tol=1e-6)
+
+
+def test_rates_of_the_recipe_go_before_those_of_a_state():
+    schedule = ScheduleRecipe(max_steps=10)
+
+    def make(lr, weight_decay, factor, steps):
+        optimizer = make_optimizer(Model(), OptimRecipe(lr=lr, weight_decay=weight_decay, backbone_lr_factor=factor))
+        rates = make_schedule(optimizer, schedule)
+        for _ in range(steps):
+            optimizer.step()
+            rates.step()
+        return optimizer, rates
+
+    def settings(optimizer):
+        return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+    old, old_rates = make(1e-3, 0.05, 0.1, steps=4)
+    new, new_rates = make(3e-4, 0.2, 0.5, steps=0)
+    asked = settings(new)
+    new.load_state_dict(old.state_dict())
+    new_rates.load_state_dict(old_rates.state_dict())
+    take_over(new, new_rates, asked, step=4)
+    expected, expected_rates = make(3e-4, 0.2, 0.5, steps=4)
+    for _ in range(2):
+        assert settings(new) == settings(expected)
+        assert new_rates.get_last_lr() == expected_rates.get_last_lr()
+        for optimizer, rates in ((new, new_rates), (expected, expected_rates)):
+            optimizer.step()
+            rates.step()

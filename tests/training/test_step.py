@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from unisegment.training.batches import MicroBatch
@@ -90,3 +92,70 @@ def test_the_gradient_is_clipped_as_a_whole():
 def test_a_loss_that_is_not_a_number_names_the_images():
     with pytest.raises(NonFiniteLossError, match=r"for the images 7\.png, 0\.png, 1\.png\. "):
         run([batch(SIZES[0]), batch(SIZES[1], factor=math.nan)])
+
+
+def test_less_than_one_mask_in_each_process_is_still_one_in_the_batch():
+    accelerator = Accelerator(cpu=True)
+    (denominators,) = step_denominators(accelerator, [batch((0, 0))], 11, 0.1, "global")
+    assert denominators.tolist() == pytest.approx([1, 2.2])
+
+
+@pytest.fixture
+def scaled():
+    """A step as on a GPU with fp16: gradients are scaled."""
+    accelerator, model = Accelerator(cpu=True), StandIn()
+    losses = accelerator.prepare(LossOnly(model))
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = AcceleratedOptimizer(torch.optim.SGD(model.parameters(), lr=0.125), scaler=accelerator.scaler)
+    accelerator._optimizers.append(optimizer)
+    accelerator.native_amp = True
+    accelerator.state._mixed_precision = "fp16"
+    yield accelerator, model, losses, optimizer
+    AcceleratorState._reset_state()
+
+
+def take(accelerator, losses, optimizer, batches):
+    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
+    return take_step(accelerator, losses, optimizer, batches, denominators, 0.5)
+
+
+def test_scaled_gradients_take_the_same_step(scaled):
+    accelerator, model, losses, optimizer = scaled
+    values = take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    AcceleratorState._reset_state()
+    expected_values, expected = run([batch(SIZES[0])], clip_norm=0.5)
+    torch.testing.assert_close(model.weight.detach(), expected)
+    assert values == pytest.approx(expected_values)
+
+
+def test_an_overflow_leaves_the_step_out_and_halves_the_scale(scaled):
+    accelerator, model, losses, optimizer = scaled
+    before = model.weight.detach().clone()
+    handle = model.weight.register_hook(lambda gradient: gradient * torch.inf)
+    values = take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    handle.remove()
+    assert math.isfinite(values["loss"])
+    assert not math.isfinite(values["gradient_norm"])
+    assert torch.equal(model.weight, before)
+    assert accelerator.scaler.get_scale() == 512
+    take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    assert not torch.equal(model.weight, before)
+
+
+def test_with_a_scale_a_loss_that_is_not_a_number_is_an_error_too(scaled):
+    accelerator, model, losses, optimizer = scaled
+    before = model.weight.detach().clone()
+    with pytest.raises(NonFiniteLossError):
+        take(accelerator, losses, optimizer, [batch(SIZES[0], factor=math.nan)])
+    assert torch.equal(model.weight, before)
+    take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    assert not torch.equal(model.weight, before)
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_an_error():
+    accelerator, model, losses, optimizer = prepared()
+    before = model.weight.detach().clone()
+    model.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteLossError, match=r"2\.png, 3\.png, 5\.png"):
+        take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    assert torch.equal(model.weight, before)

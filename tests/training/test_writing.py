@@ -3,6 +3,8 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -81,7 +83,7 @@ def test_whenever_it_is_killed_one_of_both_is_there(tmp_path, monkeypatch, momen
 
         return run
 
-    monkeypatch.setattr(writing, "_flush", killed_at(writing._flush))
+    monkeypatch.setattr(writing, "flush", killed_at(writing.flush))
     monkeypatch.setattr(writing.Path, "replace", killed_at(writing.Path.replace))
     with pytest.raises(KeyboardInterrupt):
         replace_with(target, "new")
@@ -128,6 +130,13 @@ def test_the_log_is_cut_back_to_a_step(tmp_path):
     assert read_lines(log) == [{"step": 1}, {"step": 2}, {"step": 3}]
     cut_log(log, 2)
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+def test_a_full_disk_is_said_when_the_log_meets_it_and_stays_said():
+    log = LogFile(Path("/dev/full"))
+    with pytest.raises(WriteError, match=r"/dev/full could not be written.*run\.resume=auto"), closing(log):
+        log.write({"step": 1})
 
 
 def test_json_has_no_word_for_infinity(tmp_path):

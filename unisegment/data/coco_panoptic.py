@@ -2,58 +2,73 @@
 """A folder in COCO's panoptic format in, annotated images out.
 
 The format has one JSON file with the images, the categories and the segments of each image, and for each image a PNG
-file whose colours are segment ids: red + 256 green + 65536 blue, 0 for void.
+file whose colours are segment ids: red + 256 green + 65536 blue, 0 for void. ADE20K (as the original's script writes
+it), Cityscapes (as cityscapesScripts writes it) and Mapillary Vistas 1.2 come in it, too.
 """
 
-import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, UInt8
-from torch.utils.data import Dataset
+from jaxtyping import Int32
 
-from unisegment.data.image_reading import read_image
+from unisegment.data.annotated_images import (
+    AnnotatedImages,
+    category_of_entry,
+    check_size,
+    distinct_ids,
+    long_split_name,
+    read_listed_image,
+)
+from unisegment.data.json_reading import read_json
 from unisegment.ops.masks import rgb_to_ids
-from unisegment.structures import Category, Sample, SegmentationTarget
-from unisegment.types import Size
-
-_GREY = (128, 128, 128)
+from unisegment.structures import Sample, SegmentationTarget
 
 
-class CocoPanoptic(Dataset[Sample]):
+class CocoPanoptic(AnnotatedImages):
     """The images of a COCO panoptic data set, in the order of its annotations.
 
     The JSON file is read at once and kept in arrays, a few bytes for each segment, which the worker processes of a
-    data loader share. Images are read and checked when they are asked for.
+    data loader share. Images are read and checked when they are asked for. Labels are the places of the categories in
+    the order of their ids.
 
     Args:
         annotation_file: The JSON file.
         image_dir: Folder of the images.
         panoptic_dir: Folder of the PNG files.
+        images_by_city: Images lie in folders that are named as their file names begin, up to the first `_`.
+        void_categories: Ids of categories that are no label; pixels of their segments are void.
+        hidden_segments: Segments may be listed of which no pixel is to be seen. They are kept, as in the original.
 
     Raises:
         FileNotFoundError: When there is no such JSON file.
         ValueError: When it is not in COCO's panoptic format.
     """
 
-    categories: list[Category]
-    """Sorted by id; the place in this list is the label."""
-    label_of: dict[int, int]
-    """Label of each category id."""
-
-    def __init__(self, annotation_file: str | Path, image_dir: str | Path, panoptic_dir: str | Path) -> None:
+    def __init__(
+        self,
+        annotation_file: str | Path,
+        image_dir: str | Path,
+        panoptic_dir: str | Path,
+        *,
+        images_by_city: bool = False,
+        void_categories: Collection[int] = (),
+        hidden_segments: bool = False,
+    ) -> None:
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         self.panoptic_dir = Path(panoptic_dir)
-        content = _read_json(self.annotation_file)
+        self._images_by_city = images_by_city
+        self._hidden_segments = hidden_segments
+        content = read_json(self.annotation_file)
         try:
-            self.categories = sorted(map(_category, content["categories"]), key=lambda category: category.id)
-            self.label_of = {category.id: label for label, category in enumerate(self.categories)}
+            categories = sorted(map(category_of_entry, content["categories"]), key=lambda category: category.id)
+            super().__init__([category for category in categories if category.id not in void_categories])
             self._index_images(content["images"], content["annotations"])
-            self._index_segments(content["annotations"])
+            self._index_segments(content["annotations"], void_categories)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.annotation_file} is not in COCO's panoptic format ({error!r}); a detection file will not do."
@@ -64,8 +79,10 @@ class CocoPanoptic(Dataset[Sample]):
         """Find the parts of a split by their names.
 
         Known are COCO's own layout (`annotations/panoptic_train2017.json`, its PNG files in a folder of that name
-        beside it or in `root`, and `train2017/`), the same without the year, and a folder with a single split
-        (`panoptic.json`, `images/` and `panoptic/`), which is opened whatever `split` is.
+        beside it or in `root`, and `train2017/`), the same without the year, a folder with a single split
+        (`panoptic.json`, `images/` and `panoptic/`), which is opened whatever `split` is, and those of ADE20K
+        (`ade20k_panoptic_train.json`), Cityscapes (`gtFine/cityscapes_panoptic_train.json`) and Mapillary Vistas
+        (`training/panoptic/panoptic_2018.json`).
 
         Args:
             root: The folder of the data set.
@@ -76,23 +93,13 @@ class CocoPanoptic(Dataset[Sample]):
         """
         layouts = _layouts(split)
         for layout in layouts:
-            if all((Path(root) / part).exists() for part in layout):
-                return cls(*(Path(root) / part for part in layout))
-        wanted = "\n".join("  " + ", ".join(layout) for layout in layouts)
+            if all((Path(root) / part).exists() for part in layout.parts):
+                return cls(*(Path(root) / part for part in layout.parts), **layout.settings)
+        wanted = "\n".join("  " + ", ".join(layout.parts) for layout in layouts)
         raise FileNotFoundError(
             f"{root} has no COCO panoptic data for the split {split!r}. It must have all parts of one of these lines "
             f"(annotations, images, segments):\n{wanted}"
         )
-
-    @property
-    def id2label(self) -> dict[int, str]:
-        """Name of each label."""
-        return {label: category.name for label, category in enumerate(self.categories)}
-
-    @property
-    def stuff_label_ids(self) -> list[int]:
-        """The labels that are stuff."""
-        return [label for label, category in enumerate(self.categories) if not category.is_thing]
 
     def __len__(self) -> int:
         return len(self._image_ids)
@@ -105,10 +112,11 @@ class CocoPanoptic(Dataset[Sample]):
             ValueError: When one of them cannot be read, or does not agree with the JSON file.
         """
         index = range(len(self))[index]
-        image_file = self.image_dir / self._image_files[index]
+        image_file = self._image_file(self._image_files[index])
         panoptic_file = self.panoptic_dir / self._panoptic_files[index]
-        image, id_map = _read_image(image_file), rgb_to_ids(_read_image(panoptic_file))
-        self._check_sizes(index, {image_file: image.shape[:2], panoptic_file: id_map.shape})
+        image, id_map = read_listed_image(image_file), rgb_to_ids(read_listed_image(panoptic_file))
+        for file, array in ((image_file, image), (panoptic_file, id_map)):
+            check_size(file, array.shape[:2], tuple(self._image_sizes[index]), self.annotation_file)
         segments = slice(*self._segment_bounds[index : index + 2])
         self._check_ids(panoptic_file, id_map, self._segment_ids[segments])
         target = SegmentationTarget(
@@ -117,7 +125,12 @@ class CocoPanoptic(Dataset[Sample]):
             segment_ids=torch.tensor(self._segment_ids[segments]),
             is_crowd=torch.tensor(self._is_crowd[segments]),
         )
+        target = target.select(target.labels >= 0)
         return Sample(image, target, image_id=self._image_ids[index].item(), file_name=str(image_file))
+
+    def _image_file(self, name: str) -> Path:
+        folder = self.image_dir / name.split("_")[0] if self._images_by_city else self.image_dir
+        return folder / name
 
     def _index_images(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
         image_of = {image["id"]: image for image in images}
@@ -131,28 +144,21 @@ class CocoPanoptic(Dataset[Sample]):
         self._image_sizes = np.array([(image["height"], image["width"]) for image in annotated], dtype=np.int32)
         self._panoptic_files = np.array([annotation["file_name"] for annotation in annotations], dtype=np.str_)
 
-    def _index_segments(self, annotations: list[dict[str, Any]]) -> None:
+    def _index_segments(self, annotations: list[dict[str, Any]], void_categories: Collection[int]) -> None:
         segments = [segment for annotation in annotations for segment in annotation["segments_info"]]
-        unknown = {segment["category_id"] for segment in segments} - self.label_of.keys()
+        label_of = dict.fromkeys(void_categories, -1) | self.label_of
+        unknown = {segment["category_id"] for segment in segments} - label_of.keys()
         if unknown:
             raise ValueError(f"{self.annotation_file} has segments of categories that it does not list: {unknown}.")
         self._segment_ids = np.array([segment["id"] for segment in segments], dtype=np.int32)
-        self._labels = np.array([self.label_of[segment["category_id"]] for segment in segments], dtype=np.int32)
+        self._labels = np.array([label_of[segment["category_id"]] for segment in segments], dtype=np.int32)
         self._is_crowd = np.array([segment.get("iscrowd", 0) for segment in segments], dtype=np.bool_)
         self._segment_bounds = np.cumsum([0] + [len(annotation["segments_info"]) for annotation in annotations])
 
-    def _check_sizes(self, index: int, sizes: dict[Path, Size]) -> None:
-        expected = tuple(self._image_sizes[index])
-        for file, size in sizes.items():
-            if size != expected:
-                raise ValueError(
-                    f"{file} is {size[0]}x{size[1]} (height x width, upright), but {self.annotation_file} says "
-                    f"{expected[0]}x{expected[1]}: resize one of them, or correct the annotation."
-                )
-
     def _check_ids(self, file: Path, id_map: Int32[np.ndarray, "h w"], segment_ids: Int32[np.ndarray, " n"]) -> None:
-        drawn, listed = _distinct(id_map) - {0}, Counter(segment_ids.tolist())
-        if drawn == listed.keys() and listed.total() == len(listed):
+        drawn, listed = distinct_ids(id_map) - {0}, Counter(segment_ids.tolist())
+        all_seen = drawn == listed.keys() or (self._hidden_segments and drawn <= listed.keys())
+        if all_seen and listed.total() == len(listed):
             return
         repeated = [number for number, count in listed.items() if count > 1]
         raise ValueError(
@@ -162,35 +168,30 @@ class CocoPanoptic(Dataset[Sample]):
         )
 
 
-def _distinct(id_map: Int32[np.ndarray, "h w"]) -> set[int]:
-    # Only pixels that differ from the one before are looked at, which is a few per cent of them.
-    pixels = id_map.ravel()
-    return {*pixels[:1].tolist(), *pixels[1:][pixels[1:] != pixels[:-1]].tolist()}
+class _Layout(NamedTuple):
+    parts: tuple[str, str, str]
+    """Annotations, images and PNG files."""
+    settings: dict[str, Any]
 
 
-def _layouts(split: str) -> list[tuple[str, str, str]]:
-    named = [
+def _layouts(split: str) -> list[_Layout]:
+    coco = [
         (f"annotations/panoptic_{name}.json", name, f"{folder}panoptic_{name}")
         for name in (f"{split}2017", split)
         for folder in ("annotations/", "")
     ]
-    return [*named, ("panoptic.json", "images", "panoptic")]
-
-
-def _read_json(file: Path) -> Any:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such annotation file.")
-    try:
-        return json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); fetch it again.") from error
-
-
-def _category(entry: dict[str, Any]) -> Category:
-    return Category(entry["id"], entry["name"], bool(entry["isthing"]), tuple(entry.get("color", _GREY)))
-
-
-def _read_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
-    return read_image(file)
+    long_name = long_split_name(split)
+    ade20k = (f"ade20k_panoptic_{split}.json", f"images/{long_name}", f"ade20k_panoptic_{split}")
+    cityscapes = f"gtFine/cityscapes_panoptic_{split}"
+    mapillary = [
+        (f"{folder}/panoptic_2018.json", f"{long_name}/images", folder)
+        for folder in (f"{long_name}/panoptic", f"{long_name}/v1.2/panoptic")
+    ]
+    return [
+        *(_Layout(parts, {}) for parts in [*coco, ("panoptic.json", "images", "panoptic")]),
+        # The script that writes it lists stuff before it paints things over it.
+        _Layout(ade20k, {"hidden_segments": True}),
+        _Layout((f"{cityscapes}.json", f"leftImg8bit/{split}", cityscapes), {"images_by_city": True}),
+        # The last category is "Unlabeled".
+        *(_Layout(parts, {"void_categories": {66}}) for parts in mapillary),
+    ]

@@ -34,7 +34,7 @@ def read_image(image: Any, input_data_format: str | None = None) -> UInt8[np.nda
         ValueError: When it is empty, cannot be read, or has other channels or numbers.
     """
     if isinstance(image, str | Path):
-        image = _open(Path(image))
+        image = open_image(Path(image))
     if not isinstance(image, Image.Image):
         return _to_rgb(_to_uint8(_channels_last(to_numpy(image), input_data_format)))
     _check_not_empty(image.size)
@@ -55,7 +55,12 @@ def has_unit_range(image: Any) -> bool:
     return _has_unit_range(to_numpy(image))
 
 
-def _open(file: Path) -> Image.Image:
+def open_image(file: Path) -> Image.Image:
+    """Return the image in a file as it is stored, loaded whole.
+
+    Raises:
+        ValueError: When it cannot be read.
+    """
     try:
         with Image.open(file) as image:
             image.load()

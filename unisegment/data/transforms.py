@@ -2,24 +2,31 @@
 """Annotated images in, annotated images of another size or orientation out.
 
 Images are (h, w, 3) arrays of uint8, resampled by Pillow as in the original code; targets are resampled to the
-nearest pixel. Every random number comes from the generator that is handed in.
+nearest pixel. Every random number comes from the generator that is handed in. Crowd segments are changed like others.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from unisegment.data.collate import pad_target
+from unisegment.data.transforms_color import ssd_color
+from unisegment.ops.masks import segment_index_map
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
 _IMAGE_PADDING = 128
-"""Mid-grey, before normalisation. Source: detectron2, FixedSizeCrop."""
+"""Mid-grey, before normalisation. Source: detectron2, FixedSizeCrop; Mask2Former, the data set mappers."""
+
+Nearest: TypeAlias = Literal["center", "corner"]
+"""Where a new pixel looks for its label: at its centre, or at its upper left corner."""
 
 
 def shortest_edge_size(size: Size, shortest_edge: int, longest_edge: int | None) -> Size:
@@ -56,19 +63,26 @@ def resize_image(
     return np.asarray(Image.fromarray(image).resize((width, height), resample))
 
 
-def resize_target(target: SegmentationTarget, size: Size) -> SegmentationTarget:
-    """Resize to the nearest pixel: a new pixel takes the value at its centre, as in Pillow.
+def resize_target(target: SegmentationTarget, size: Size, nearest: Nearest = "center") -> SegmentationTarget:
+    """Resize to the nearest pixel. Segments that vanish keep their label and id.
 
-    Segments that vanish keep their label and id.
+    Args:
+        target: What is resized.
+        size: Wanted height and width.
+        nearest: `center` gives a new pixel the value at its centre, as Pillow does; `corner` the value at its upper
+            left corner, as torch's `nearest` does.
     """
-    rows, columns = (_nearest(old, new) for old, new in zip(target.size, size, strict=True))
+    rows, columns = (_nearest(old, new, nearest) for old, new in zip(target.size, size, strict=True))
     return _map_grid(target, lambda grid: grid.index_select(-2, rows).index_select(-1, columns))
 
 
-def _nearest(old_length: int, new_length: int) -> Int64[Tensor, " new_length"]:
-    # Pillow itself is asked: where a centre lies on a border, the outcome depends on how it adds up the steps.
-    line = Image.fromarray(np.arange(old_length, dtype=np.int32)[None])
-    return torch.from_numpy(np.array(line.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.int64))
+def _nearest(old_length: int, new_length: int, nearest: Nearest) -> Int64[Tensor, " new_length"]:
+    # Pillow and torch are asked: where a point lies on a border, the outcome depends on how they add up the steps.
+    if nearest == "corner":
+        line = torch.arange(old_length, dtype=torch.float64)
+        return F.interpolate(line[None, None], new_length, mode="nearest")[0, 0].to(torch.int64)
+    image = Image.fromarray(np.arange(old_length, dtype=np.int32)[None])
+    return torch.from_numpy(np.array(image.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.int64))
 
 
 def _map_grid(target: SegmentationTarget, function: Callable[[Tensor], Tensor]) -> SegmentationTarget:
@@ -78,9 +92,9 @@ def _map_grid(target: SegmentationTarget, function: Callable[[Tensor], Tensor]) 
     return replace(target, id_map=function(target.id_map))
 
 
-def resize(sample: Sample, size: Size) -> Sample:
-    """Resize an image and its target."""
-    return replace(sample, image=resize_image(sample.image, size), target=resize_target(sample.target, size))
+def resize(sample: Sample, size: Size, nearest: Nearest = "center") -> Sample:
+    """Resize an image and its target; see `resize_target` for `nearest`."""
+    return replace(sample, image=resize_image(sample.image, size), target=resize_target(sample.target, size, nearest))
 
 
 def flip(sample: Sample) -> Sample:
@@ -89,29 +103,82 @@ def flip(sample: Sample) -> Sample:
     return replace(sample, image=np.ascontiguousarray(sample.image[:, ::-1]), target=target)
 
 
+def random_crop(sample: Sample, size: Size, category_max_area: float, generator: np.random.Generator) -> Sample:
+    """Cut out a window at a random place, or the whole length of a side that is no longer than the window.
+
+    Args:
+        sample: Image and target.
+        size: Height and width of the window.
+        category_max_area: Share of the labelled pixels that each category must stay below. Up to ten windows are drawn
+            until one does so and holds two categories; the last is taken as it is. 1 takes the first.
+        generator: Where the place comes from: a row, then a column, for every try.
+
+    Source:
+        detectron2 (Apache-2.0), RandomCrop and RandomCrop_CategoryAreaConstraint.
+    """
+    height, width = sample.target.size
+    for _ in range(10):
+        top = int(generator.integers(max(height - size[0], 0) + 1))
+        left = int(generator.integers(max(width - size[1], 0) + 1))
+        window = _crop(sample, top, left, size)
+        if category_max_area >= 1 or _is_mixed(window.target, category_max_area):
+            break
+    return window
+
+
+def _is_mixed(target: SegmentationTarget, category_max_area: float) -> bool:
+    areas = torch.bincount(target.labels, weights=_segment_areas(target).double())
+    return bool((areas > 0).sum() > 1 and areas.max() < areas.sum() * category_max_area)
+
+
+def _segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
+    if target.masks is not None:
+        return target.masks.flatten(1).sum(1)
+    return torch.bincount(segment_index_map(target).flatten() + 1, minlength=len(target) + 1)[1:]
+
+
+def drop_empty_segments(sample: Sample) -> Sample:
+    """Leave out the segments that have no pixel."""
+    return replace(sample, target=sample.target.select(_segment_areas(sample.target) > 0))
+
+
 def large_scale_jitter(
-    sample: Sample, size: Size, scale_range: tuple[float, float], generator: np.random.Generator
+    sample: Sample,
+    size: Size,
+    scale_range: tuple[float, float],
+    generator: np.random.Generator,
+    nearest: Nearest = "center",
 ) -> Sample:
     """Resize by a random factor, then crop and pad to a fixed size.
-
-    Segments that are cropped away keep their label: the network is told to find nothing for them, as in the original.
 
     Args:
         sample: Image and target.
         size: Height and width of the result.
         scale_range: Smallest and largest factor. At 1 the image just fits into `size`.
         generator: Where the random factor and the place of the crop come from.
+        nearest: See `resize_target`.
 
     Source:
-        detectron2 (Apache-2.0), ResizeScale and FixedSizeCrop: one random number places the crop along both axes.
+        detectron2 (Apache-2.0), ResizeScale and FixedSizeCrop.
     """
     old_size = sample.target.size
     factor = generator.uniform(*scale_range)
     scale = min(factor * new / old for new, old in zip(size, old_size, strict=True))
-    sample = resize(sample, (max(round(old_size[0] * scale), 1), max(round(old_size[1] * scale), 1)))
+    new_size = max(round(old_size[0] * scale), 1), max(round(old_size[1] * scale), 1)
+    return fixed_size_crop(resize(sample, new_size, nearest), size, generator)
+
+
+def fixed_size_crop(sample: Sample, size: Size, generator: np.random.Generator) -> Sample:
+    """Cut out a window at a random place and pad it to exactly `size`.
+
+    Segments that are cropped away keep their label: the network is told to find nothing for them, as in the original.
+
+    Source:
+        detectron2 (Apache-2.0), FixedSizeCrop: one random number places the window along both axes.
+    """
     position = generator.uniform()
     top, left = (round(max(old - new, 0) * position) for old, new in zip(sample.target.size, size, strict=True))
-    return _pad(_crop(sample, top, left, size), size)
+    return pad(_crop(sample, top, left, size), size)
 
 
 def _crop(sample: Sample, top: int, left: int, size: Size) -> Sample:
@@ -121,51 +188,113 @@ def _crop(sample: Sample, top: int, left: int, size: Size) -> Sample:
     )
 
 
-def _pad(sample: Sample, size: Size) -> Sample:
+def pad(sample: Sample, size: Size) -> Sample:
+    """Extend the image with mid-grey and the target with void, at the bottom and at the right.
+
+    Raises:
+        ValueError: When the sample is larger than `size`.
+
+    Source:
+        Mask2Former (MIT), the data set mappers, there called SIZE_DIVISIBILITY.
+    """
+    target = pad_target(sample.target, size)
     height, width = sample.target.size
     padding = ((0, size[0] - height), (0, size[1] - width), (0, 0))
-    image = np.pad(sample.image, padding, constant_values=_IMAGE_PADDING)
-    return replace(sample, image=image, target=pad_target(sample.target, size))
+    return replace(sample, image=np.pad(sample.image, padding, constant_values=_IMAGE_PADDING), target=target)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """What happens to a sample before training: flip, then resize, then large scale jitter.
+    """What happens to a sample before training: flip, resize, crop, colours, large scale jitter, padding.
+
+    With a `crop_size`, the flip comes after the colours. So the order is the one of the original in both of its ways:
+    flip and jitter (COCO), or resize, crop, colours, flip and padding (ADE20K, Cityscapes, Mapillary Vistas).
 
     Args:
         flip_prob: Probability of mirroring, in [0, 1].
-        shortest_edge: Length of the short side after resizing, in pixels; None leaves the image as it is.
+        shortest_edge: Length of the short side after resizing, in pixels, or a list of lengths, of which one is drawn
+            for each image; None leaves the image as it is.
         longest_edge: Limit of the long side, in pixels; None means no limit.
+        nearest: How targets are resized. `center` gives a new pixel the label at its centre. `corner` takes it from
+            the upper left corner, which shifts labels by half a pixel: the original does so in semantic training.
+        crop_size: Height and width of a window that is cut out at random, where the image is larger; None means no
+            crop.
+        crop_category_max_area: Share of the window's labelled pixels that each category should stay below, in (0, 1];
+            up to 10 windows are drawn. 1 takes the first.
+        pad_to_crop: Whether images smaller than `crop_size` are padded to it, with mid-grey and void.
+        ssd_color: Whether brightness, contrast, saturation and hue change at random, as for SSD.
         jitter_size: Height and width that large scale jitter crops and pads to; None means no jitter.
         jitter_scale: Smallest and largest factor of the jitter.
+        drop_empty: Whether segments without a pixel are left out at the end. The original does so in semantic training
+            and, looking at polygons, for COCO's instances; otherwise it keeps their labels, to be found nowhere.
 
     Raises:
         ValueError: When a value is out of range, or has no effect.
     """
 
     flip_prob: float = 0.5
-    shortest_edge: int | None = None
+    shortest_edge: int | tuple[int, ...] | None = None
     longest_edge: int | None = None
+    nearest: Nearest = "center"
+    crop_size: Size | None = None
+    crop_category_max_area: float = 1.0
+    pad_to_crop: bool = False
+    ssd_color: bool = False
     jitter_size: Size | None = None
     jitter_scale: tuple[float, float] = (0.1, 2.0)
+    drop_empty: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip_prob <= 1:
             raise ValueError(f"flip_prob must be in [0, 1], got {self.flip_prob}.")
-        if self.longest_edge is not None and self.shortest_edge is None:
-            raise ValueError(f"longest_edge={self.longest_edge} only limits shortest_edge: set shortest_edge, too.")
+        if not 0 < self.crop_category_max_area <= 1:
+            raise ValueError(f"crop_category_max_area must be in (0, 1], got {self.crop_category_max_area}.")
         if not 0 < self.jitter_scale[0] <= self.jitter_scale[1]:
             raise ValueError(
                 f"jitter_scale must be two factors above 0, the smaller one first, got {self.jitter_scale}."
             )
+        self._check_lengths()
+        self._check_combination()
+
+    def _check_lengths(self) -> None:
+        for name in ("shortest_edge", "longest_edge", "crop_size", "jitter_size"):
+            value = getattr(self, name)
+            lengths = (value,) if isinstance(value, int) else value
+            if lengths is not None and not (lengths and min(lengths) >= 1):
+                raise ValueError(f"{name} must be 1 pixel or more, got {value}; null switches it off.")
+
+    def _check_combination(self) -> None:
+        if self.longest_edge is not None and self.shortest_edge is None:
+            raise ValueError(f"longest_edge={self.longest_edge} only limits shortest_edge: set shortest_edge, too.")
+        if self.crop_size is None and (self.pad_to_crop or self.crop_category_max_area < 1):
+            raise ValueError("pad_to_crop and crop_category_max_area belong to a crop: set crop_size, too.")
+        if self.crop_size is not None and self.jitter_size is not None:
+            raise ValueError(
+                f"jitter_size={self.jitter_size} crops already: leave out either it or crop_size={self.crop_size}."
+            )
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         """Return the changed sample; the same generator state gives the same result."""
-        if generator.uniform() < self.flip_prob:
-            sample = flip(sample)
-        if self.shortest_edge is not None:
-            size = shortest_edge_size(sample.target.size, self.shortest_edge, self.longest_edge)
-            sample = resize(sample, size)
+        if self.crop_size is None:
+            sample = self._flip(sample, generator)
+        sample = self._resize(sample, generator)
+        if self.crop_size is not None:
+            sample = random_crop(sample, self.crop_size, self.crop_category_max_area, generator)
+        if self.ssd_color:
+            sample = replace(sample, image=ssd_color(sample.image, generator))
+        if self.crop_size is not None:
+            sample = self._flip(sample, generator)
+            sample = pad(sample, self.crop_size) if self.pad_to_crop else sample
         if self.jitter_size is not None:
-            sample = large_scale_jitter(sample, self.jitter_size, self.jitter_scale, generator)
-        return sample
+            sample = large_scale_jitter(sample, self.jitter_size, self.jitter_scale, generator, self.nearest)
+        return drop_empty_segments(sample) if self.drop_empty else sample
+
+    def _flip(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        return flip(sample) if generator.uniform() < self.flip_prob else sample
+
+    def _resize(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        if self.shortest_edge is None:
+            return sample
+        edges = self.shortest_edge
+        edge = edges if isinstance(edges, int) else edges[generator.integers(len(edges))]
+        return resize(sample, shortest_edge_size(sample.target.size, edge, self.longest_edge), self.nearest)

@@ -122,7 +122,8 @@ class SetCriterion(nn.Module):
         own = own.to(like.device)
         shared = mean_over_processes(own) if given is None else given.to(like.device)
         class_weights = own[1] if self.normalization == "rank" and given is None else shared[1]
-        return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)
+        num_masks = shared[0].clamp(min=1) if given is None else shared[0]
+        return num_masks.clamp(min=1e-6), class_weights.clamp(min=1e-6)
 
     def _class_loss(
         self, class_logits: Float[Tensor, "t b q k"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]

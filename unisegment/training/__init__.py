@@ -2,8 +2,21 @@
 """Training: a recipe in, a trained model with its scores, log and pictures out."""
 
 from unisegment.training.evaluation import evaluate
-from unisegment.training.loop import fit
+from unisegment.training.loop import TrainingInterruptedError, fit
 from unisegment.training.preview import dry_run
 from unisegment.training.recipe import Recipe, load_recipe
+from unisegment.training.settings import RecipeError
+from unisegment.training.step import NonFiniteLossError
+from unisegment.training.writing import WriteError
 
-__all__ = ["Recipe", "dry_run", "evaluate", "fit", "load_recipe"]
+__all__ = [
+    "NonFiniteLossError",
+    "Recipe",
+    "RecipeError",
+    "TrainingInterruptedError",
+    "WriteError",
+    "dry_run",
+    "evaluate",
+    "fit",
+    "load_recipe",
+]

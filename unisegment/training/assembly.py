@@ -4,18 +4,22 @@
 from pathlib import Path
 from typing import Any
 
-from unisegment.data.coco_panoptic import CocoPanoptic
+from accelerate import PartialState
+
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training.batches import BatchPlan, Samples
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
 
 
-def open_samples(data: DataRecipe) -> tuple[CocoPanoptic, CocoPanoptic]:
+def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
     """Return the training and the held-out images; synthetic ones are made where they are missing.
 
     Raises:
@@ -25,7 +29,8 @@ def open_samples(data: DataRecipe) -> tuple[CocoPanoptic, CocoPanoptic]:
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
     try:
-        train, held_out = (CocoPanoptic.from_folder(root, split) for split in ("train", "val"))
+        data_format = "coco_panoptic" if data.format == "synthetic" else data.format
+        train, held_out = (open_data_set(data_format, root, split) for split in ("train", "val"))
     except FileNotFoundError as error:
         raise RecipeError(f"data.root={root}: {error}") from error
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
@@ -38,7 +43,25 @@ def open_samples(data: DataRecipe) -> tuple[CocoPanoptic, CocoPanoptic]:
     return train, held_out
 
 
-def build_model(recipe: Recipe, samples: CocoPanoptic) -> tuple[Any, UniSegmentImageProcessor]:
+def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
+    """Return which images this process sees in which step.
+
+    Raises:
+        RecipeError: When the batch cannot be divided among processes and micro-batches.
+    """
+    state = PartialState()
+    return BatchPlan(
+        num_samples=len(samples),
+        batch_size=recipe.optim.batch_size,
+        accumulation=recipe.optim.accumulation,
+        steps=steps,
+        seed=recipe.run.seed,
+        process_index=state.process_index,
+        num_processes=state.num_processes,
+    )
+
+
+def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegmentImageProcessor]:
     """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
 
     Raises:
@@ -58,7 +81,7 @@ def build_model(recipe: Recipe, samples: CocoPanoptic) -> tuple[Any, UniSegmentI
 
 
 def _open_model(
-    recipe: Recipe, samples: CocoPanoptic
+    recipe: Recipe, samples: AnnotatedImages
 ) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor]:
     """Return our model, before anything is done to it, and its processor."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}

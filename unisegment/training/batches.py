@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unisegment.structures import Sample
+from unisegment.training.settings import RecipeError
 
 
 class Purpose(IntEnum):
@@ -56,7 +57,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         num_processes: All of them.
 
     Raises:
-        ValueError: When the batch cannot be divided evenly, or there is nothing to divide.
+        RecipeError: When the batch cannot be divided evenly, or there is nothing to divide.
     """
 
     num_samples: int
@@ -69,9 +70,9 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
-            raise ValueError("There are no images to train on.")
+            raise RecipeError("There are no images to train on.")
         if self.batch_size % (self.accumulation * self.num_processes):
-            raise ValueError(
+            raise RecipeError(
                 f"optim.batch_size={self.batch_size} cannot be divided into optim.accumulation={self.accumulation} "
                 f"micro-batches on each of {self.num_processes} processes: make it a multiple of "
                 f"{self.accumulation * self.num_processes}."

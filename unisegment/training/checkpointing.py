@@ -16,7 +16,9 @@
 
 import json
 import math
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.sharding import plain_errors
 from unisegment.training.writing import partial_name, put_in_place, restore, writing
+
+_FURTHER_PARTS = 2
+"""Of a state without a moving average: schedule and progress."""
+_STATE_NAME = re.compile(r"step-\d+")
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,21 @@ class RunFolder:
 
     def latest_state(self) -> Path | None:
         """Return the newest complete state; None when there is none."""
-        return max(self.states.glob("step-*"), key=state_step, default=None)
+        return max(self.all_states(), key=state_step, default=None)
+
+    def states_after(self, step: int) -> list[Path]:
+        """Return the states in which more steps were taken."""
+        return [state for state in self.all_states() if state_step(state) > step]
+
+    def remove_states(self, states: Iterable[Path]) -> None:
+        """Remove states; half a state is never taken for one."""
+        for state in states:
+            shutil.rmtree(state.replace(partial_name(state)))
+
+    def all_states(self) -> list[Path]:
+        """Return the complete states, the oldest first."""
+        named = (path for path in self.states.glob("step-*") if _STATE_NAME.fullmatch(path.name))
+        return sorted(named, key=state_step)
 
     def restore(self) -> None:
         """Put everything right that a process was killed while writing."""
@@ -109,10 +129,11 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else."""
+        # The metrics first: they say that nothing is left to be done.
+        for path in (self.metrics, self.log, self.evaluations, self.recipe):
+            path.unlink(missing_ok=True)
         for path in (self.states, self.model, self.best, self.predictions, self.trackers):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.log, self.evaluations, self.metrics, self.recipe):
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,8 @@ def plan_start(recipe: Recipe) -> Start:
         RecipeError: When beginning would destroy results, or there is nothing to continue from.
     """
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
-    is_empty = not folder.root.exists() or not any(folder.root.iterdir())
+    # A run that was killed while it wrote its first file has left that.
+    is_empty = not folder.root.exists() or all(path.name.startswith("partial-") for path in folder.root.iterdir())
     if run.resume == "never":
         if not is_empty and not run.overwrite:
             raise RecipeError(
@@ -151,7 +173,13 @@ def plan_start(recipe: Recipe) -> Start:
                 f"{folder.root} holds a finished run. Choose another run.output_dir to continue from {run.resume}, or "
                 f"overwrite the results with run.overwrite=true."
             )
-        return Start(state=_state_at(Path(run.resume)))
+        state = _state_at(Path(run.resume))
+        if folder.states_after(state_step(state)) and not run.overwrite:
+            raise RecipeError(
+                f"{folder.root} holds a run that is further than {state}. Continue it with run.resume=auto, choose "
+                f"another run.output_dir, or give up what comes after that state with run.overwrite=true."
+            )
+        return Start(state=state)
     if folder.is_finished():
         return Start(is_finished=True)
     if not is_empty and not folder.recipe.is_file():
@@ -168,6 +196,20 @@ def _state_at(path: Path) -> Path:
             f"of the folders checkpoints/step-… in it."
         )
     return state
+
+
+def check_average(state: Path, has_average: bool) -> None:
+    """Refuse a state that was saved with a moving average where there is none now, or the other way round.
+
+    Raises:
+        RecipeError: Says so.
+    """
+    had_average = len(list(state.glob("custom_checkpoint_*"))) > _FURTHER_PARTS
+    if had_average != has_average:
+        raise RecipeError(
+            f"optim.ema_decay: {state} was saved {'with' if had_average else 'without'} a moving average of the "
+            f"weights. Set {'what it was then' if had_average else '0'}, or start another run from its model."
+        )
 
 
 def state_step(state: Path) -> int:
@@ -193,9 +235,7 @@ def save_state(accelerator: Accelerator, folder: RunFolder, step: int, keep: int
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         put_in_place(partial, state)
-        for old in sorted(folder.states.glob("step-*"), key=state_step)[:-keep]:
-            # Under another name first: half a state must not be taken for one.
-            shutil.rmtree(old.replace(partial_name(old)))
+        folder.remove_states(folder.all_states()[:-keep])
     accelerator.wait_for_everyone()
 
 

@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -79,7 +80,8 @@ def evaluate(
 
     Returns:
         `pq`, `sq`, `rq`, `pq_things`, `pq_stuff`, `mask_ap` (of the things) and `miou`, in [0, 1] or None where there
-        is nothing to judge, and the number of `images`.
+        is nothing to judge, and the number of `images`. Where segments of an image overlap, as in COCO's instances,
+        only `mask_ap` is defined.
 
     Raises:
         EvaluationCancelledError: When it was cancelled.
@@ -100,6 +102,7 @@ def evaluate(
         timeout=timeout if workers else 0,
         worker_init_fn=leave_process_group,
     )
+    overlaps = False
     with tqdm(total=len(mine), desc="evaluate", unit="image", leave=False, disable=not state.is_main_process) as bar:
         for batch in _equal_sizes(loader, batch_size):
             if is_cancelled():
@@ -107,29 +110,35 @@ def evaluate(
             outputs = _forward(model, batch)
             sizes = [item.sample.target.size for item in batch]
             targets = [item.sample.target for item in batch]
-            panoptic.update(
-                processor.post_process_panoptic_segmentation(outputs, threshold=panoptic_threshold, target_sizes=sizes),
-                targets,
-            )
             instance.update(_things(outputs, things, sizes, threshold=0.0), targets)
-            semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
+            overlaps |= any(target.has_overlaps() for target in targets)
+            if not overlaps:
+                found = processor.post_process_panoptic_segmentation(
+                    outputs, threshold=panoptic_threshold, target_sizes=sizes
+                )
+                panoptic.update(found, targets)
+                semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
             bar.update(len(batch))
-    metrics, cancelled = zip(*gather_object([((panoptic, instance, semantic), is_cancelled())]), strict=True)
+    metrics, overlapping, cancelled = zip(
+        *gather_object([((panoptic, instance, semantic), overlaps, is_cancelled())]), strict=True
+    )
     if any(cancelled):
         raise EvaluationCancelledError
-    return _scores(*_merged(metrics)) | {"images": len(samples)}
+    scores = _scores(*_merged(metrics))
+    if any(overlapping):
+        scores |= dict.fromkeys(("pq", "sq", "rq", "pq_things", "pq_stuff", "miou"))
+    return scores | {"images": len(samples)}
 
 
 def draw_predictions(
     model: UniSegmentForUniversalSegmentation,
     processor: UniSegmentImageProcessor,
     samples: Samples,
-    folder: Path,
     *,
     num_pictures: int,
     panoptic_threshold: float = 0.8,
-) -> None:
-    """Draw what a model sees in some of the images, and what is there, into PNG files.
+) -> dict[str, Image.Image]:
+    """Draw what a model sees in some of the images, and what is there.
 
     The images are spread evenly over all of them.
 
@@ -137,17 +146,21 @@ def draw_predictions(
         model: As in `evaluate`.
         processor: As in `evaluate`.
         samples: As in `evaluate`.
-        folder: Where the files go; it exists.
         num_pictures: How many are drawn.
         panoptic_threshold: As in `evaluate`.
+
+    Returns:
+        Pictures by the names of their files.
     """
+    pictures = {}
     prepared = _PreparedSamples(samples, processor)
     things = _thing_label_ids(model, processor)
     for index in np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist():
         item = prepared[index]
         outputs = _forward(model, [item])
         sizes = [item.sample.target.size]
-        sheet = draw_sheet(
+        name = f"{index:05d}_{Path(item.sample.file_name).stem}.png"
+        pictures[name] = draw_sheet(
             item.sample.image,
             {
                 "semantic": processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)[0],
@@ -159,7 +172,7 @@ def draw_predictions(
             },
             model.config.id2label,
         )
-        sheet.save(folder / f"{index:05d}_{Path(item.sample.file_name).stem}.png")
+    return pictures
 
 
 def _forward(model: UniSegmentForUniversalSegmentation, batch: Sequence[_Prepared]) -> UniSegmentOutput:

@@ -6,6 +6,7 @@ One step sees the same images, changed in the same way, and the same random numb
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import nn
 from tqdm import tqdm
@@ -25,13 +27,20 @@ from tqdm import tqdm
 from unisegment.data.collate import Collate
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.assembly import build_model, open_samples
-from unisegment.training.batches import BatchPlan, MicroBatch, Samples, TransformedSamples, load_batches
-from unisegment.training.checkpointing import RunFolder, Start, changed_keys, plan_start, save_state
+from unisegment.training.assembly import build_model, open_samples, plan_batches
+from unisegment.training.batches import MicroBatch, Samples, TransformedSamples, load_batches
+from unisegment.training.checkpointing import (
+    RunFolder,
+    Start,
+    changed_keys,
+    check_average,
+    plan_start,
+    save_state,
+)
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError, draw_predictions, evaluate
 from unisegment.training.messages import already_finished, result
-from unisegment.training.optimization import make_optimizer, make_schedule
+from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.processes import (
     StopSignals,
     any_process,
@@ -41,11 +50,14 @@ from unisegment.training.processes import (
     seed_step,
 )
 from unisegment.training.recipe import Recipe, load_recipe
-from unisegment.training.settings import parse_yaml, plain
+from unisegment.training.settings import RecipeError, parse_yaml, plain
 from unisegment.training.sharding import settle_sharding, with_whole_weights, without_weights
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 from unisegment.training.tracking import check_trackers, start_trackers
-from unisegment.training.writing import LogFile, cut_log, read_lines, replaced_folder, write_file
+from unisegment.training.writing import LogFile, cut_log, flush, read_lines, replaced_folder, write_file
+
+_MOST_OVERFLOWS = 50
+"""In a row; fp16's scale, halved each time, is then as good as zero."""
 
 
 class TrainingInterruptedError(Exception):
@@ -59,12 +71,14 @@ class Progress:
     Args:
         step: Steps taken.
         seconds: Time that they took, without evaluation and saving.
-        non_finite: How many of the last ones were left out, in a row.
+        non_finite: How many of the last ones were left out because of their loss, in a row.
+        overflows: How many of the last ones were left out because fp16's scaled gradients overflowed, in a row.
     """
 
     step: int = 0
     seconds: float = 0.0
     non_finite: int = 0
+    overflows: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -72,7 +86,8 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what was saved."""
-        self.step, self.seconds, self.non_finite = state["step"], state["seconds"], state["non_finite"]
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
@@ -94,6 +109,9 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     recipe = load_recipe(recipe, overrides)
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
     check_trackers(run.trackers)
+    # An earlier run of this process may have had another precision.
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
     accelerator = Accelerator(
         mixed_precision=run.precision,
         log_with=list(run.trackers) or None,
@@ -101,6 +119,8 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
     )
     settle_sharding(accelerator)
+    if run.precision == "fp16" and accelerator.device.type == "cpu":
+        raise RecipeError("run.precision=fp16 needs a GPU. Processors compute in bf16: run.precision=bf16.")
     torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
     start = decide_once(accelerator, lambda: plan_start(recipe))
     if start.is_finished:
@@ -109,6 +129,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         return metrics
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data)
+    plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(run.seed)
     model, processor = build_model(recipe, samples)
     with StopSignals() as stop:
@@ -165,7 +186,10 @@ class Run:
             self.average = WeightAverage(self.model, self.recipe.optim.ema_decay)
             self.accelerator.register_for_checkpointing(self.average)
         if start.state is not None:
+            check_average(start.state, self.average is not None)
+            asked = [{**group, "params": ()} for group in self.optimizer.param_groups]
             self.accelerator.load_state(str(start.state))
+            take_over(self.optimizer, self.schedule, asked, self.progress.step)
             self.accelerator.print(f"Continuing from {start.state}.")
         self.saved_step = 0 if start.state is None else self.progress.step
         if self.accelerator.is_main_process:
@@ -179,6 +203,7 @@ class Run:
             folder.clear()
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.restore()
+        folder.remove_states(folder.states_after(self.progress.step))
         if start.state is not None and folder.recipe.is_file():
             before = parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
             for change in changed_keys(before, plain(asdict(recipe))):
@@ -207,6 +232,11 @@ class Run:
                 progress.step, progress.seconds = progress.step + 1, progress.seconds + seconds
                 log.write({"step": progress.step, **values})
                 self._track(values)
+                if (
+                    progress.non_finite >= self.recipe.optim.max_non_finite_steps
+                    or progress.overflows >= _MOST_OVERFLOWS
+                ):
+                    raise NonFiniteLossError([name for batch in micro_batches for name in batch.file_names])
                 bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
                 bar.update()
                 if any_process(self.accelerator, self.stop.received):
@@ -224,15 +254,16 @@ class Run:
         with self._judged_model() as model:
             if self.accelerator.is_main_process:
                 self._save_model(model, self.folder.model)
+                pictures = draw_predictions(
+                    model,
+                    self.processor,
+                    self.held_out,
+                    num_pictures=evaluation.pictures,
+                    panoptic_threshold=evaluation.panoptic_threshold,
+                )
                 with replaced_folder(self.folder.predictions) as partial:
-                    draw_predictions(
-                        model,
-                        self.processor,
-                        self.held_out,
-                        partial,
-                        num_pictures=evaluation.pictures,
-                        panoptic_threshold=evaluation.panoptic_threshold,
-                    )
+                    for name, picture in pictures.items():
+                        picture.save(partial / name)
         self.accelerator.wait_for_everyone()
         metrics = self._judge(is_finished=True)
         self.accelerator.print(result(self.folder, metrics))
@@ -240,15 +271,7 @@ class Run:
 
     def _batches(self, samples: Samples) -> Iterator[list[MicroBatch]]:
         recipe = self.recipe
-        plan = BatchPlan(
-            num_samples=len(samples),
-            batch_size=recipe.optim.batch_size,
-            accumulation=recipe.optim.accumulation,
-            steps=range(self.progress.step, recipe.schedule.max_steps),
-            seed=recipe.run.seed,
-            process_index=self.accelerator.process_index,
-            num_processes=self.accelerator.num_processes,
-        )
+        plan = plan_batches(recipe, samples, range(self.progress.step, recipe.schedule.max_steps))
         transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
         collate = Collate(self.processor.image_mean, self.processor.image_std)
         return load_batches(transformed, plan, collate, recipe.data.workers, timeout=60 * recipe.run.timeout)
@@ -266,15 +289,15 @@ class Run:
                 self.accelerator, self.losses, self.optimizer, micro_batches, denominators, optim.clip_norm
             )
             self.progress.non_finite = 0
-            if self.average is not None:
+            is_taken = math.isfinite(values["gradient_norm"])  # else fp16's scale was too large
+            self.progress.overflows = 0 if is_taken else self.progress.overflows + 1
+            if self.average is not None and is_taken:
                 self.average.update()
         except NonFiniteLossError as error:
             self.progress.non_finite += 1
-            if self.progress.non_finite >= optim.max_non_finite_steps:
-                raise
             self.accelerator.print(f"Step {self.progress.step + 1} is left out. {error}", file=sys.stderr)
             values = {"loss": float("nan"), "skipped_images": error.file_names}
-        lr = float(max(self.schedule.get_last_lr()))
+        lr = optim.lr * lr_factor(self.recipe.schedule)(self.progress.step)
         # Advances even where an overflow in fp16 made the optimiser skip the step, as in the original.
         self.schedule.step()
         return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr * optim.backbone_lr_factor, **values}
@@ -337,14 +360,17 @@ class Run:
     def _save(self) -> None:
         if self.saved_step != self.progress.step:
             self._share_statistics()
+            if self.accelerator.is_main_process:
+                flush(self.folder.log)
             save_state(self.accelerator, self.folder, self.progress.step, self.recipe.run.keep_checkpoints)
             self.saved_step = self.progress.step
 
     def _interrupt(self) -> NoReturn:
         self._save()
+        setting = "" if self.recipe.run.resume == "auto" else " with run.resume=auto"
         raise TrainingInterruptedError(
             f"Stopped after step {self.progress.step} of {self.recipe.schedule.max_steps}, as a signal asked for. The "
-            f"same command goes on from there."
+            f"same command{setting} goes on from there."
         )
 
     def _is_due(self, every: int) -> bool:

@@ -29,6 +29,7 @@ def step_memory(
     *,
     extra_copies: int = 0,
     autocast_dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, int]:
     """Return bytes that a process needs for its tensors, without what PyTorch itself takes.
 
@@ -38,6 +39,7 @@ def step_memory(
         inputs: One micro-batch, as the model's `forward` takes it.
         extra_copies: How often the weights that learn are held besides, as by a moving average.
         autocast_dtype: What autocast computes in; None is no autocast.
+        device: Where the step would run, which decides about operators.
 
     Returns:
         `weights`, `gradients`, `optimizer`, `average`, `activations` (all else at the worst moment), and `peak`, their
@@ -46,15 +48,17 @@ def step_memory(
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)
-    inputs = tree_map(lambda leaf: _fake(mode, leaf), inputs)
+    inputs = tree_map(lambda leaf: _fake(mode, leaf, device), inputs)
     model.criterion.matcher = _AnyMatches()  # type: ignore[assignment]
+    with mode:
+        _move(model, device)
     with mode, _Watch() as memory:
         model.train()
         optimizer = make_optimizer(model)
         weights = [*model.parameters(), *model.buffers()]
         learning = [weight for weight in model.parameters() if weight.requires_grad]
         memory.peak = 0
-        with torch.autocast("cpu", autocast_dtype, enabled=autocast_dtype is not None):
+        with torch.autocast(torch.device(device).type, autocast_dtype, enabled=autocast_dtype is not None):
             _loss(model, **inputs).backward()
         of_step = memory.peak
         optimizer.step()
@@ -122,19 +126,38 @@ class _AnyMatches(nn.Module):
         self, class_logits: Tensor, embeddings: Tensor, features: Tensor, targets: Sequence[SegmentationTarget]
     ) -> list[Matches]:
         pairs = [
-            torch.zeros(len(class_logits), min(class_logits.shape[2], len(target)), dtype=torch.int64)
+            torch.zeros(
+                len(class_logits),
+                min(class_logits.shape[2], len(target)),
+                dtype=torch.int64,
+                device=class_logits.device,
+            )
             for target in targets
         ]
         return [Matches(pair, pair) for pair in pairs]
 
 
-def _fake(mode: FakeTensorMode, leaf: Any) -> Any:
+def _move(model: nn.Module, device: torch.device | str) -> None:
+    """Do what `model.to(device)` does, which fake weights refuse."""
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                module._parameters[name] = nn.Parameter(weight.to(device), requires_grad=weight.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(device)
+
+
+def _fake(mode: FakeTensorMode, leaf: Any, device: torch.device | str) -> Any:
     if isinstance(leaf, SegmentationTarget):
         target = copy.copy(leaf)  # not a new one, which would be checked
         for item in fields(leaf):
-            object.__setattr__(target, item.name, _fake(mode, getattr(leaf, item.name)))
+            object.__setattr__(target, item.name, _fake(mode, getattr(leaf, item.name), device))
         return target
-    return mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf
+    if not isinstance(leaf, Tensor):
+        return leaf
+    with mode:
+        return mode.from_tensor(leaf).to(device)
 
 
 def _bytes(tensors: Sequence[Any]) -> int:

@@ -12,6 +12,7 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any]) -> str:
         f"Nothing to do: {folder.root} holds a finished run of {metrics['step']} steps ({_scores(metrics)}).\n"
         f"  another run beside it       run.output_dir=ANOTHER_FOLDER\n"
         f"  go on from its weights      run.output_dir=ANOTHER_FOLDER model.pretrained={folder.model}\n"
+        f"  train it for longer         run.resume={folder.root} run.overwrite=true schedule.max_steps=MORE\n"
         f"  replace it                  run.resume=never run.overwrite=true"
     )
 

@@ -61,6 +61,23 @@ def make_schedule(optimizer: Optimizer, schedule: ScheduleRecipe) -> LambdaLR:
     return LambdaLR(optimizer, lr_factor(schedule))
 
 
+def take_over(optimizer: Optimizer, schedule: LambdaLR, recipe: list[dict[str, Any]], step: int) -> None:
+    """Let a recipe's learning rates and weight decays be used where a state has brought back those of its time.
+
+    Args:
+        optimizer: Has been loaded from a state.
+        schedule: Likewise.
+        recipe: The groups of the optimiser as they were before that.
+        step: Steps taken.
+    """
+    factors = [function(step) for function in schedule.lr_lambdas]
+    for group, asked, factor in zip(optimizer.param_groups, recipe, factors, strict=True):
+        lr = asked["initial_lr"]
+        group |= {"initial_lr": lr, "lr": lr * factor, "weight_decay": asked["weight_decay"]}
+    schedule.base_lrs = [asked["initial_lr"] for asked in recipe]
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
 def lr_factor(schedule: ScheduleRecipe) -> Callable[[int], float]:
     """Return the function from the number of steps taken to the share of the learning rate that the next one uses."""
     shape = {"poly": _poly, "step": _step, "one_cycle": _one_cycle, "constant": _constant}[schedule.name]

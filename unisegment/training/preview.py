@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe in, what its run would do and need out, in words; nothing is written."""
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.collate import Collate
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, open_samples
-from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+from unisegment.training.assembly import build_model, open_samples, plan_batches
+from unisegment.training.batches import TransformedSamples, load_batches
 from unisegment.training.checkpointing import plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
@@ -64,18 +65,13 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in lines.items())
 
 
-def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, samples: CocoPanoptic) -> str:
+def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, samples: AnnotatedImages) -> str:
     if recipe.model.peer is not None:
         return "is not computed for a peer"
-    optim, steps = recipe.optim, min(_LOOKED_AT, recipe.schedule.max_steps)
-    plan = BatchPlan(
-        len(samples),
-        optim.batch_size,
-        optim.accumulation,
-        range(steps),
-        recipe.run.seed,
-        num_processes=PartialState().num_processes,
-    )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        return "is not computed for weights in parts"
+    optim, state = recipe.optim, PartialState()
+    plan = plan_batches(recipe, samples, range(min(_LOOKED_AT, recipe.schedule.max_steps)))
     transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
     collate = Collate(processor.image_mean, processor.image_std)
     batches = [batch for step in load_batches(transformed, plan, collate, workers=0) for batch in step]
@@ -88,9 +84,13 @@ def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, sam
         largest,
         extra_copies=int(optim.ema_decay > 0),
         autocast_dtype=dtype,
+        device=state.device,
     )
+    if state.num_processes > 1:
+        needed["messages"] = needed["gradients"]  # DistributedDataParallel's, which hold all gradients once more
+        needed["peak"] += needed["messages"]
     parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in needed.items() if name != "peak" and size)
     return (
         f"{needed['peak'] / 2**20:,.0f} MiB in each process, besides PyTorch itself: {parts} (MiB; computed for the "
-        f"largest of the first micro-batches, {count} of {height}x{width}; evaluation needs less)"
+        f"largest of the first micro-batches, {count} of {height}x{width})"
     )

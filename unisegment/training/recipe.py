@@ -16,6 +16,23 @@ from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
 
+DataFormat = Literal[
+    "coco_panoptic",
+    "coco_instance",
+    "ade20k_semantic",
+    "ade20k_instance",
+    "ade20k_panoptic",
+    "cityscapes_semantic",
+    "cityscapes_instance",
+    "cityscapes_panoptic",
+    "mapillary_vistas_semantic",
+    "mapillary_vistas_panoptic",
+    "png_semantic",
+    "png_instance",
+    "synthetic",
+]
+"""The readers of `unisegment.data.formats`, and drawn scenes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
@@ -23,7 +40,9 @@ class DataRecipe:
 
     Args:
         root: Folder of the data set, relative to the folder the command runs in.
-        format: `coco_panoptic` reads a folder as it is; `synthetic` also makes it where it does not exist.
+        format: What the folder is: `coco`, `ade20k` or `cityscapes` with `_instance` or `_panoptic`, the last two also
+            with `_semantic`; `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or
+            `png_instance`; or `synthetic`, which is made where it does not exist.
         num_train: Scenes to make for training (`synthetic` only).
         num_val: Scenes to make for evaluation (`synthetic` only).
         workers: Processes that load training images; 0 loads them in the main process. The result does not depend
@@ -34,7 +53,7 @@ class DataRecipe:
     """
 
     root: str
-    format: Literal["coco_panoptic", "synthetic"] = "coco_panoptic"
+    format: DataFormat = "coco_panoptic"
     num_train: int = 600
     num_val: int = 100
     workers: int = 4

@@ -88,10 +88,12 @@ def step_denominators(
             for batch in micro_batches
         ]
     ).to(accelerator.device)
-    shared = accelerator.reduce(own.sum(0), "mean")
     if mode == "rank":
-        return [torch.stack([shared[0], class_weights]) for class_weights in own[:, 1] * len(micro_batches)]
-    return [shared] * len(micro_batches)
+        num_masks = accelerator.reduce(own[:, 0].sum(), "mean").clamp(min=1)
+        return [torch.stack([num_masks, class_weights]) for class_weights in own[:, 1] * len(micro_batches)]
+    total = accelerator.reduce(own.sum(0), "sum")
+    total[0].clamp_(min=1)  # here, because with few masks there is less than one for each process
+    return [total / accelerator.num_processes] * len(micro_batches)
 
 
 def take_step(

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class WriteError(OSError):
         free = shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
         super().__init__(
             f"{path} could not be written: {reason} ({free / 2**20:.0f} MiB are free there). Nothing that was complete "
-            f"is lost. Make room, or lower run.keep_checkpoints, and give the same command again: training goes on "
-            f"from its last state."
+            f"is lost. Make room, or lower run.keep_checkpoints, and give the same command again, with "
+            f"run.resume=auto: training goes on from its last state, if there is one."
         )
 
 
@@ -74,13 +74,13 @@ def put_in_place(partial: Path, path: Path) -> None:
     """
     with writing(partial):
         for part in (partial, *partial.rglob("*")):
-            _flush(part)
+            flush(part)
     old = _old_name(path)
     if path.is_dir():  # which, unlike a file, cannot be replaced at once
         shutil.rmtree(old, ignore_errors=True)
         path.replace(old)
     partial.replace(path)
-    _flush(path.parent)
+    flush(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -132,9 +132,10 @@ class LogFile:
             raise WriteError(self._path, error) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. What could not be written has been said by then, and is tried once more here."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 @contextmanager
@@ -169,7 +170,8 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or isfinite(value)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
     if os.name == "nt":
         return  # Windows cannot flush what is open for reading only, folders least of all.
     descriptor = os.open(path, os.O_RDONLY)

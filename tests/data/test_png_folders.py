@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's own PNG files: whatever form the list of categories has, pixels become the labels worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.data.map_files import segments, write_image, write_map
+from unisegment.data.png_folders import PngInstance, PngSemantic
+
+DICTS = [{"id": 3, "name": "tree", "color": [1, 2, 3]}, {"id": 1, "name": "cow", "isthing": True}]
+
+
+def _write(root, kind, rows, categories, dtype=np.uint8):
+    write_image(root / "images/train/farm/a.jpeg", (2, 3))
+    write_map(root / kind / "train/farm/a.png", rows, dtype)
+    if categories is not None:
+        (root / "categories.json").write_text(json.dumps(categories))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("categories", "names", "labels", "stuff"),
+    [
+        (DICTS, ["cow", "tree"], [0, 1], [1]),
+        ({"categories": DICTS}, ["cow", "tree"], [0, 1], [1]),
+        ({"3": "tree", "1": "cow"}, ["cow", "tree"], [0, 1], [0, 1]),
+        ({"id2label": {"1": "cow", "3": "tree"}}, ["cow", "tree"], [0, 1], [0, 1]),
+        (["soil", "cow", "sky", "tree"], ["soil", "cow", "sky", "tree"], [0, 1, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_semantic_maps(tmp_path, categories, names, labels, stuff):
+    dataset = PngSemantic.from_folder(_write(tmp_path, "labels", [[1, 3, 0], [255, 1, 1]], categories), "train")
+    assert list(dataset.id2label.values()) == names
+    assert dataset.stuff_label_ids == stuff
+    (sample,) = dataset
+    assert sample.target.labels.tolist() == labels
+    assert (sample.image_id, sample.image.shape) == ("a", (2, 3, 3))
+
+
+def test_semantic_maps_of_16_bits(tmp_path):
+    categories = [{"id": 40000, "name": "tree"}, {"id": 255, "name": "cow"}]
+    root = _write(tmp_path, "labels", [[40000, 255, 0], [65535, 0, 0]], categories, np.uint16)
+    (sample,) = PngSemantic.from_folder(root, "train")
+    assert segments(sample.target) == [(0, False, [[0, 1, 0], [0, 0, 0]]), (1, False, [[1, 0, 0], [0, 0, 0]])]
+
+
+def test_instance_maps(tmp_path):
+    categories = [{"id": 3, "name": "tree", "isthing": 0}, {"id": 64, "name": "cow"}]
+    root = _write(tmp_path, "instances", [[64001, 64, 3], [64535, 0, 255]], categories, np.uint16)
+    dataset = PngInstance.from_folder(root, "train")
+    assert (dataset.id2label, dataset.stuff_label_ids) == ({0: "tree", 1: "cow"}, [0])
+    assert segments(dataset[0].target) == [
+        (0, False, [[0, 0, 1], [0, 0, 0]]),
+        (1, True, [[0, 1, 0], [0, 0, 0]]),
+        (1, False, [[1, 0, 0], [0, 0, 0]]),
+        (1, False, [[0, 0, 0], [1, 0, 0]]),
+    ]
+
+
+def test_ids_that_are_too_high_for_objects_are_refused(tmp_path):
+    root = _write(tmp_path, "instances", [[1] * 3] * 2, [{"id": 1000, "name": "cow"}])
+    with pytest.raises(ValueError, match=r"categories\.json has the ids \[1000\], .*below 1000"):
+        PngInstance.from_folder(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 1}], r"must be a list of .*KeyError\('name'\)"),
+        ({"cow": "1"}, r"must be a list of .*invalid literal"),
+        ([3], r"must be a list of "),
+        (3, r"must be a list of "),
+        ([], r"must list categories with different ids"),
+        (
+            [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
+            r"must .* different ids of 0 or more, got \[1, 1\]",
+        ),
+        ({"-1": "cow"}, r"must .* different ids of 0 or more, got \[-1\]"),
+    ],
+)
+def test_other_lists_of_categories_are_refused(tmp_path, categories, message):
+    root = _write(tmp_path, "labels", [[1] * 3] * 2, categories)
+    with pytest.raises(ValueError, match=rf"categories\.json {message}"):
+        PngSemantic.from_folder(root, "train")
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"images/train has no images"):
+        PngSemantic.from_folder(tmp_path, "train")
+    _write(tmp_path, "labels", [[1] * 3] * 2, None)
+    with pytest.raises(FileNotFoundError, match=r"categories\.json: there is no such"):
+        PngSemantic.from_folder(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"instances/train lacks the PNG files"):
+        PngInstance.from_folder(tmp_path, "train")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The name of a format, a folder and a split in, the reader of a data set out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from unisegment.data.ade20k import Ade20kSemantic
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.cityscapes import CityscapesInstance, CityscapesSemantic
+from unisegment.data.coco_instance import CocoInstance
+from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.mapillary_vistas import MapillaryVistasSemantic
+from unisegment.data.png_folders import PngInstance, PngSemantic
+
+_READERS: Mapping[str, Callable[[str | Path, str], AnnotatedImages]] = {
+    "coco_panoptic": CocoPanoptic.from_folder,
+    "coco_instance": CocoInstance.from_folder,
+    "ade20k_semantic": Ade20kSemantic.from_folder,
+    "ade20k_instance": CocoInstance.from_folder,
+    "ade20k_panoptic": CocoPanoptic.from_folder,
+    "cityscapes_semantic": CityscapesSemantic.from_folder,
+    "cityscapes_instance": CityscapesInstance.from_folder,
+    "cityscapes_panoptic": CocoPanoptic.from_folder,
+    "mapillary_vistas_semantic": MapillaryVistasSemantic.from_folder,
+    "mapillary_vistas_panoptic": CocoPanoptic.from_folder,
+    "png_semantic": PngSemantic.from_folder,
+    "png_instance": PngInstance.from_folder,
+}
+
+
+def open_data_set(data_format: str, root: str | Path, split: str) -> AnnotatedImages:
+    """Return the images of one split of a data set.
+
+    Args:
+        data_format: One of the formats; the error lists them.
+        root: Folder of the data set.
+        split: "train" or "val", or another part that the folder has.
+
+    Raises:
+        FileNotFoundError: When files are missing; says which.
+        ValueError: When a file is not as the format wants it, or the format is unknown.
+    """
+    if data_format not in _READERS:
+        raise ValueError(f"There is no data set format {data_format!r}, only {', '.join(_READERS)}.")
+    return _READERS[data_format](root, split)

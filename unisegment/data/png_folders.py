@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's own folders of images and PNG files, semantic or with instances."""
+
+from pathlib import Path
+from typing import Any
+
+from unisegment.data.annotated_images import category_of_entry
+from unisegment.data.json_reading import read_json
+from unisegment.data.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
+from unisegment.structures import Category
+
+_LABEL_DIVISOR = 1000
+
+
+class PngSemantic(LabelMaps):
+    """Images and PNG files whose pixels hold ids of categories; 0, 255 and 65535 are void unless they are listed."""
+
+    @classmethod
+    def from_folder(cls, root: str | Path, split: str) -> "PngSemantic":
+        """Open `images/{split}/`, `labels/{split}/` and `categories.json`.
+
+        An image and its PNG file have one name. `categories.json` is a list of `{"id": 1, "name": "road"}`, perhaps
+        with `"isthing": true` and `"color": [128, 64, 128]`; or a list of names, of which the first has the id 0; or a
+        dict from id to name, as `id2label` in a config.json. Without `isthing`, categories are stuff.
+
+        Raises:
+            FileNotFoundError: When a folder or file is missing, or the PNG file of an image.
+            ValueError: When `categories.json` is not as above.
+        """
+        files = pair_files(Path(root), f"images/{split}", f"labels/{split}", IMAGE_ENDINGS)
+        return cls(root, files, _read_categories(Path(root) / "categories.json", is_thing=False), void={0, 255, 65535})
+
+
+class PngInstance(LabelMaps):
+    """Images and PNG files of 16 bits whose pixels hold objects.
+
+    The object n of a category is `1000 * id + n`. The id alone is the whole of a category that is stuff, or a crowd of
+    one that is a thing. 0 and 255 are void unless they are listed. For ids above 64, PNG files may have three
+    channels: red + 256 green + 65536 blue.
+    """
+
+    @classmethod
+    def from_folder(cls, root: str | Path, split: str) -> "PngInstance":
+        """Open `images/{split}/`, `instances/{split}/` and `categories.json`.
+
+        An image and its PNG file have one name. For `categories.json` see `PngSemantic.from_folder`; without
+        `isthing`, categories are things.
+
+        Raises:
+            FileNotFoundError: When a folder or file is missing, or the PNG file of an image.
+            ValueError: When `categories.json` is not as there.
+        """
+        files = pair_files(Path(root), f"images/{split}", f"instances/{split}", IMAGE_ENDINGS)
+        categories = _read_categories(Path(root) / "categories.json", is_thing=True)
+        too_high = [category.id for category in categories if category.id >= _LABEL_DIVISOR]
+        if too_high:
+            raise ValueError(
+                f"{root}/categories.json has the ids {too_high[:5]}, but PNG files with objects need ids below "
+                f"{_LABEL_DIVISOR}: give smaller ones."
+            )
+        return cls(root, files, categories, void={0, 255}, label_divisor=_LABEL_DIVISOR)
+
+
+def _read_categories(file: Path, is_thing: bool) -> list[Category]:
+    content = read_json(file)
+    try:
+        categories = [category_of_entry(entry, is_thing) for entry in _entries(content)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{file} must be a list of {{"id": 1, "name": "road"}}, a list of names, or a dict from id to name '
+            f"({error!r})."
+        ) from error
+    ids = [category.id for category in categories]
+    if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
+        raise ValueError(f"{file} must list categories with different ids of 0 or more, got {ids[:10]}.")
+    return sorted(categories, key=lambda category: category.id)
+
+
+def _entries(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, dict):
+        content = content.get("categories", content.get("id2label", content))
+    if isinstance(content, dict):
+        return [{"id": int(number), "name": name} for number, name in content.items()]
+    return [{"id": place, "name": item} if isinstance(item, str) else item for place, item in enumerate(content)]
