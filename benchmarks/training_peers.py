@@ -54,7 +54,7 @@ def main() -> None:
     means = {name: {key: mean(results, key) for key in (*SCORES, *COSTS)} for name, results in runs.items()}
     report = {
         "what": f"training runs of {arguments.recipe.name}, ours beside model.peer=transformers",
-        "overrides": arguments.overrides,
+        "overrides": [text for text in arguments.overrides if not text.startswith("data.root=")],
         "steps": recipe.schedule.max_steps,
         "threads": recipe.run.threads,
         "cpu": torch.backends.cpu.get_cpu_capability(),
