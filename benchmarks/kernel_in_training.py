@@ -29,12 +29,10 @@ import torch
 from torch import Tensor
 
 from unisegment import UniSegmentForUniversalSegmentation
-from unisegment.data.collate import Collate
 from unisegment.layers.ms_deform_attn import MSDeformAttn
 from unisegment.ops.kernel_backend import ENVIRONMENT_VARIABLE
 from unisegment.training import Recipe, load_recipe
-from unisegment.training.assembly import build_model, open_samples
-from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+from unisegment.training.assembly import build_model, open_batches, open_samples
 from unisegment.training.optimization import make_optimizer, make_schedule
 from unisegment.training.processes import seed_step
 
@@ -84,10 +82,8 @@ def make_start(recipe: Recipe, steps: int) -> tuple[UniSegmentForUniversalSegmen
     for module in model.modules():
         if isinstance(module, MSDeformAttn):
             module.sampling_offsets.bias.data += OFF_CENTRE
-    plan = BatchPlan(len(samples), recipe.optim.batch_size, 1, range(steps), recipe.run.seed)
-    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
-    collate = Collate(processor.image_mean, processor.image_std)
-    return model.train(), [batch.inputs for (batch,) in load_batches(transformed, plan, collate, workers=0)]
+    batches = open_batches(recipe, samples, processor, range(steps), workers=0)
+    return model.train(), [batch.inputs for (batch,) in batches]
 
 
 def train_together(recipe: Recipe, start: UniSegmentForUniversalSegmentation, batches: Batches) -> dict[str, float]:

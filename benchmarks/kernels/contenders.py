@@ -23,6 +23,7 @@ SIZES = {
     "decoder": ([(16, 16), (32, 32), (64, 64), (128, 128)], 300),
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MEASURES = ("forward seconds", "backward seconds", "forward peak MiB", "forward and backward peak MiB")
 ALLOWED_ERROR = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
 
 Shapes = list[tuple[int, int]]

@@ -29,6 +29,7 @@ from contenders import (
     ALLOWED_ERROR,
     DTYPES,
     HEAD_DIM,
+    MEASURES,
     NUM_HEADS,
     NUM_POINTS,
     SIZES,
@@ -44,8 +45,6 @@ from contenders import (
 from torch import Tensor
 
 from unisegment.ops.kernel_backend import describe_backend, resolve_backend
-
-MEASURES = ("forward seconds", "backward seconds", "forward peak MiB", "forward and backward peak MiB")
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from contenders import (
     ALLOWED_ERROR,
     DTYPES,
     HEAD_DIM,
+    MEASURES,
     NUM_HEADS,
     NUM_POINTS,
     SIZES,
@@ -48,7 +49,6 @@ from unisegment.ops.kernel_backend import describe_backend, resolve_backend
 
 WARM_UPS = 5
 HEAD_START = 5_000_000  # cycles, some 3 ms, in which the CPU prepares a call
-MEASURES = ("forward seconds", "backward seconds", "forward peak MiB", "forward and backward peak MiB")
 Inputs = dict[str, Tensor]
 
 

@@ -15,16 +15,12 @@ from transformers import (
     Swinv2Config,
 )
 
+from tests.backbones.small_configs import CONVNEXT, RESNET, STAGES, STRIDES, SWIN
 from unisegment.backbones.build import build_backbone
 from unisegment.backbones.freezing import frozen_modules
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import OptimRecipe
 
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-STRIDES = (4, 8, 16, 32)
-SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
-RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
-CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 48, "patch_size": 16}
 
 

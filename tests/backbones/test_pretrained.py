@@ -24,16 +24,13 @@ from transformers import (
     Swinv2ForImageClassification,
 )
 
+from tests.backbones.small_configs import CONVNEXT, RESNET, STRIDES, SWIN
 from unisegment.backbones.build import build_backbone
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.backbones.resnet_weights import TORCHVISION_NAMES
 from unisegment.backbones.swin_weights import OFFICIAL_NAMES, resize_tables
 
-STRIDES = (4, 8, 16, 32)
-RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
-SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
-CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 DINOV2 = Dinov2Config(**VIT, image_size=42)
 REGISTERS = Dinov2WithRegistersConfig(**VIT, image_size=42, num_register_tokens=3)

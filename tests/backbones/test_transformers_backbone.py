@@ -13,13 +13,9 @@ from transformers import (
     Swinv2Config,
 )
 
+from tests.backbones.small_configs import CONVNEXT, RESNET, STAGES, STRIDES, SWIN
 from unisegment.backbones.transformers_backbone import TransformersBackbone
 
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-STRIDES = (4, 8, 16, 32)
-SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
-RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
-CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 CONFIGS = [
     SwinConfig(**SWIN, out_features=STAGES),
     Swinv2Config(**SWIN, out_features=STAGES),

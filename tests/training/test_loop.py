@@ -14,7 +14,7 @@ from PIL import Image
 from tests.training.tiny_run import MEASURED, log_of, scores_of
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import TrainingInterruptedError, evaluation, loop
+from unisegment.training import TrainingInterruptedError, assembly, evaluation, loop
 from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
@@ -166,14 +166,14 @@ def spoil(monkeypatch, calls):
     """Let some of the batches hold a picture that is no number."""
     count = itertools.count()
 
-    class Spoiling(loop.Collate):
+    class Spoiling(assembly.Collate):
         def __call__(self, samples):
             inputs = super().__call__(samples)
             if next(count) in calls:
                 inputs["pixel_values"][1, 0, 5, 7] = torch.nan
             return inputs
 
-    monkeypatch.setattr(loop, "Collate", Spoiling)
+    monkeypatch.setattr(assembly, "Collate", Spoiling)
 
 
 def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch, capsys):

@@ -32,7 +32,7 @@ from tests.training.tiny_run import RECIPE, log_of, scores_of
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import evaluate, fit, loop
+from unisegment.training import assembly, evaluate, fit, loop
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import MicroBatch
 from unisegment.training.recipe import load_recipe
@@ -140,7 +140,7 @@ def breaking_off(at_step):
 @contextmanager
 def spoiled(process, call):
     """Let one batch of one process hold a picture that is no number."""
-    collate, calls = loop.Collate, []
+    collate, calls = assembly.Collate, []
 
     class Spoiling(collate):
         def __call__(self, samples):
@@ -150,11 +150,11 @@ def spoiled(process, call):
                 inputs["pixel_values"][1, 0, 5, 7] = torch.nan
             return inputs
 
-    loop.Collate = Spoiling
+    assembly.Collate = Spoiling
     try:
         yield
     finally:
-        loop.Collate = collate
+        assembly.Collate = collate
 
 
 def train(recipe, folder, kind, **overrides):

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections of a recipe in, the data sets, model and processor that they describe out."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.collate import Collate
 from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.batches import BatchPlan, Samples
+from unisegment.training.batches import BatchPlan, MicroBatch, Samples, TransformedSamples, load_batches
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
@@ -59,6 +61,20 @@ def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
         process_index=state.process_index,
         num_processes=state.num_processes,
     )
+
+
+def open_batches(
+    recipe: Recipe, samples: Samples, processor: UniSegmentImageProcessor, steps: range, workers: int
+) -> Iterator[list[MicroBatch]]:
+    """Give the micro-batches of this process, step by step, as training sees them.
+
+    Raises:
+        RecipeError: As `plan_batches` does.
+    """
+    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
+    collate = Collate(processor.image_mean, processor.image_std)
+    plan = plan_batches(recipe, samples, steps)
+    return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)
 
 
 def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegmentImageProcessor]:

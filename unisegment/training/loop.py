@@ -24,11 +24,10 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import nn
 from tqdm import tqdm
 
-from unisegment.data.collate import Collate
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.assembly import build_model, open_samples, plan_batches
-from unisegment.training.batches import MicroBatch, Samples, TransformedSamples, load_batches
+from unisegment.training.assembly import build_model, open_batches, open_samples, plan_batches
+from unisegment.training.batches import MicroBatch, Samples
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
@@ -222,9 +221,12 @@ class Run:
         is_due = self._is_due(run.eval_every) and progress.step < last_step
         if is_due and not decide_once(self.accelerator, self._is_judged):  # killed in between
             self._judge(is_finished=False)
+        batches = open_batches(
+            self.recipe, samples, self.processor, range(progress.step, last_step), self.recipe.data.workers
+        )
         with self._progress_bar() as bar, closing(LogFile(self.folder.log if is_main else None)) as log:
             started = time.perf_counter()
-            for micro_batches in self._batches(samples):
+            for micro_batches in batches:
                 values = self._step(micro_batches)
                 seconds = time.perf_counter() - started
                 values["images_per_second"] = self.recipe.optim.batch_size / seconds
@@ -268,13 +270,6 @@ class Run:
         metrics = self._judge(is_finished=True)
         self.accelerator.print(result(self.folder, metrics))
         return metrics
-
-    def _batches(self, samples: Samples) -> Iterator[list[MicroBatch]]:
-        recipe = self.recipe
-        plan = plan_batches(recipe, samples, range(self.progress.step, recipe.schedule.max_steps))
-        transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
-        collate = Collate(self.processor.image_mean, self.processor.image_std)
-        return load_batches(transformed, plan, collate, recipe.data.workers, timeout=60 * recipe.run.timeout)
 
     def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
         """Take one step, or leave it out, and return what goes into the log."""

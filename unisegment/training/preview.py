@@ -11,10 +11,8 @@ import torch
 from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.collate import Collate
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, open_samples, plan_batches
-from unisegment.training.batches import TransformedSamples, load_batches
+from unisegment.training.assembly import build_model, open_batches, open_samples
 from unisegment.training.checkpointing import plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
@@ -71,10 +69,8 @@ def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, sam
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
     optim, state = recipe.optim, PartialState()
-    plan = plan_batches(recipe, samples, range(min(_LOOKED_AT, recipe.schedule.max_steps)))
-    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
-    collate = Collate(processor.image_mean, processor.image_std)
-    batches = [batch for step in load_batches(transformed, plan, collate, workers=0) for batch in step]
+    steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.max_steps)), workers=0)
+    batches = [batch for step in steps for batch in step]
     largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
     count, _, height, width = largest["pixel_values"].shape
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
