@@ -208,9 +208,10 @@ def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch,
 def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch):
     spoil(monkeypatch, calls=[1, 3, 4, 5])
     settings = {"schedule.max_steps": 9, "optim.max_non_finite_steps": 3, "run.checkpoint_every": 1}
-    with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr"):
+    with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr") as caught:
         fit(recipe, **settings)
     lines = log_of(tmp_path / "run")
+    assert caught.value.file_names == lines[-1]["skipped_images"]
     assert [line["loss"] is None for line in lines] == [False, True, False, True, True, True]
     assert all(len(line.get("skipped_images", [])) == (4 if line["loss"] is None else 0) for line in lines)
     assert not (tmp_path / "run" / "metrics.json").exists()

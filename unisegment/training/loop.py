@@ -238,7 +238,8 @@ class Run:
                     progress.non_finite >= self.recipe.optim.max_non_finite_steps
                     or progress.overflows >= _MOST_OVERFLOWS
                 ):
-                    raise NonFiniteLossError([name for batch in micro_batches for name in batch.file_names])
+                    all_names = [name for batch in micro_batches for name in batch.file_names]
+                    raise NonFiniteLossError(values.get("skipped_images", all_names))
                 bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
                 bar.update()
                 if any_process(self.accelerator, self.stop.received):
