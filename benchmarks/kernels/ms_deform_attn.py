@@ -2,8 +2,9 @@
 """Time, memory and error of deformable attention: our compiled kernel, our PyTorch and transformers' function.
 
 contenders.py says who is compared and on what, ms_deform_attn_cuda.py how it is done on a GPU. On the CPU every
-contender runs in processes of its own, in turn, so that none warms another's caches or shares its memory. All must give
-the same result and gradients, against float64. In 16 bits transformers' function runs under autocast, where grid_sample
+contender has a process of its own, so that none uses another's memory again, and they take turns pass by pass: the
+speed of a machine's memory changes from minute to minute, and must change for all. All must give the same result and
+gradients, against float64. In 16 bits transformers' function runs under autocast, where grid_sample
 computes in float32: with torch 2.13 on a CPU, grid_sample of such large maps in bfloat16 itself returned noise or ended
 the process.
 
@@ -14,6 +15,7 @@ Run it with nothing else on the machine:
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -72,50 +74,63 @@ def main() -> None:
 
 
 def compare(size: str, dtype: str, question: str, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Return the medians over some rounds for every contender; refuse wrong results."""
-    rounds: dict[str, list[dict]] = {name: [] for name in questions({})[question]}
-    for number in range(arguments.rounds):
-        for name, results in rounds.items():
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                results.append(pool.apply(measure, (size, dtype, question, name, number == 0, arguments)))
-    found = {}
-    for name, results in rounds.items():
-        found[name] = {key: statistics.median(result[key] for result in results if key in result) for key in results[0]}
-        for key in ("forward error", "gradient error"):
-            assert found[name][key] <= ALLOWED_ERROR[dtype], f"{name}: {key} {found[name][key]} in {size}, {dtype}"
+    """Return memory, errors and medians of time of every contender; refuse wrong results."""
+    found: dict[str, dict[str, float]] = {}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in questions({})[question]}
+    with contextlib.ExitStack() as stack:
+        pools = {name: stack.enter_context(multiprocessing.get_context("spawn").Pool(1)) for name in times}
+        for name, pool in pools.items():
+            found[name] = pool.apply(prepare, (size, dtype, question, name, arguments.threads))
+            for key in ("forward error", "gradient error"):
+                assert found[name][key] <= ALLOWED_ERROR[dtype], f"{name}: {key} {found[name][key]} in {size}, {dtype}"
+        for _ in range(arguments.repeats):
+            for name, pool in pools.items():
+                times[name].append(pool.apply(time_once))
+    for name, pairs in times.items():
+        found[name] |= {MEASURES[i]: statistics.median(pair[i] for pair in pairs) for i in range(2)}
     return rounded(found)
 
 
-def measure(
-    size: str, dtype: str, question: str, name: str, with_errors: bool, arguments: argparse.Namespace
-) -> dict[str, float]:
-    """Return peaks of memory, medians of time and, if asked, errors of one contender in this fresh process."""
-    torch.set_num_threads(arguments.threads)
-    shapes, inputs = make_inputs(size, question, DTYPES[dtype])
-    gradient = make_gradient(size, DTYPES[dtype])
-    function = questions({})[question][name]
-
-    def forward() -> Tensor:
-        return function(shapes, **inputs)
-
-    def backward(output: Tensor) -> None:
-        output.backward(gradient.to(output.dtype))
-
+def prepare(size: str, dtype: str, question: str, name: str, threads: int) -> dict[str, float]:
+    """Make this fresh process one contender; return its peaks of memory and its errors."""
+    global contender
+    torch.set_num_threads(threads)
+    contender = Contender(size, dtype, question, name)
     # The first call of each kind is the one whose memory is taken: the process has none yet to use again.
     with torch.no_grad():
-        result = {MEASURES[2]: peak_mebibytes(forward)}
-    require_gradients(inputs)
-    result[MEASURES[3]] = peak_mebibytes(lambda: backward(forward()))
-    if with_errors:
-        result |= errors(question, function, shapes, inputs, gradient)
-    forward_seconds, backward_seconds = [], []
-    for _ in range(arguments.repeats):
-        with torch.no_grad():
-            forward_seconds.append(seconds(forward))
-        clear_gradients(inputs)
-        output = forward()
-        backward_seconds.append(seconds(lambda output=output: backward(output)))
-    return result | {MEASURES[0]: statistics.median(forward_seconds), MEASURES[1]: statistics.median(backward_seconds)}
+        result = {MEASURES[2]: peak_mebibytes(contender.forward)}
+    require_gradients(contender.inputs)
+    result[MEASURES[3]] = peak_mebibytes(lambda: contender.backward(contender.forward()))
+    return result | errors(question, contender.function, contender.shapes, contender.inputs, contender.gradient)
+
+
+def time_once() -> tuple[float, float]:
+    """Return the seconds of one forward pass without gradients, and of one backward pass, in this process."""
+    with torch.no_grad():
+        forward_seconds = seconds(contender.forward)
+    clear_gradients(contender.inputs)
+    output = contender.forward()
+    return forward_seconds, seconds(lambda: contender.backward(output))
+
+
+class Contender:
+    """One way to compute deformable attention, with inputs to compute it on."""
+
+    def __init__(self, size: str, dtype: str, question: str, name: str) -> None:
+        self.shapes, self.inputs = make_inputs(size, question, DTYPES[dtype])
+        self.gradient = make_gradient(size, DTYPES[dtype])
+        self.function = questions({})[question][name]
+
+    def forward(self) -> Tensor:
+        """Return the result."""
+        return self.function(self.shapes, **self.inputs)
+
+    def backward(self, output: Tensor) -> None:
+        """Add up the gradients of the inputs."""
+        output.backward(self.gradient.to(output.dtype))
+
+
+contender: Contender  # of this process, see `prepare`
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -145,17 +160,16 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="all but float16, which needs a GPU")
-    parser.add_argument("--repeats", type=int, help="5, or 50 on a GPU")
+    parser.add_argument("--repeats", type=int, help="9, or 50 on a GPU")
     parser.add_argument("--output", type=Path, help="a file in benchmarks/results, on a GPU named after it")
     cpu, cuda = parser.add_argument_group("on the CPU"), parser.add_argument_group("on a GPU")
     cpu.add_argument("--threads", type=int, default=1)
-    cpu.add_argument("--rounds", type=int, default=2)
     cuda.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16])
     cuda.add_argument("--sensetime", metavar="KERNEL", help="the original one: a library, a folder, a name on the Hub")
     arguments = parser.parse_args(words)
     on_cpu = arguments.device == "cpu"
     arguments.dtypes = arguments.dtypes or [name for name in DTYPES if name != "float16" or not on_cpu]
-    arguments.repeats = arguments.repeats or (5 if on_cpu else 50)
+    arguments.repeats = arguments.repeats or (9 if on_cpu else 50)
     if on_cpu and arguments.output is None:
         arguments.output = Path(__file__).parents[1] / "results" / "ms_deform_attn_cpu.json"
     return arguments
