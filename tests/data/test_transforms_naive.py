@@ -249,11 +249,11 @@ def test_options_that_are_off_draw_no_random_number():
 def test_a_seed_repeats_and_epochs_differ():
     transform = TrainTransform(shortest_edge=(31, 47), crop_size=(23, 29), ssd_color=True, crop_category_max_area=0.9)
     first, again = (TransformedSamples([_sample(53, 97)], transform, seed=2) for _ in range(2))
-    np.testing.assert_array_equal(first[4, 0].image, again[4, 0].image)
-    assert torch.equal(first[4, 0].target.id_map, again[4, 0].target.id_map)
+    np.testing.assert_array_equal(first[4, 0].sample.image, again[4, 0].sample.image)
+    assert torch.equal(first[4, 0].sample.target.id_map, again[4, 0].sample.target.id_map)
     other_seed = TransformedSamples([_sample(53, 97)], transform, seed=3)
-    assert not np.array_equal(first[4, 0].image, first[5, 0].image)
-    assert not np.array_equal(first[4, 0].image, other_seed[4, 0].image)
+    assert not np.array_equal(first[4, 0].sample.image, first[5, 0].sample.image)
+    assert not np.array_equal(first[4, 0].sample.image, other_seed[4, 0].sample.image)
 
 
 def _windows(base, longest_edge, crop_size, *, pad_to_crop=True, semantic=True):

@@ -40,7 +40,9 @@ def test_scenes_of_another_recipe_are_not_taken_for_ours(tmp_path):
 
 
 def test_a_missing_data_set_is_an_error_that_says_what_was_looked_for(tmp_path):
-    with pytest.raises(RecipeError, match=r"data\.root=.*gone: (.|\n)*panoptic_train2017\.json"):
+    with pytest.raises(
+        RecipeError, match=r"data\.root=.*gone, data\.format=coco_panoptic: (.|\n)*panoptic_train2017\.json"
+    ):
         open_samples(DataRecipe(root=str(tmp_path / "gone")))
 
 
@@ -106,3 +108,11 @@ def test_the_optimiser_holds_nothing_that_is_frozen(tmp_path, frozen):
 def test_more_stages_than_there_are_is_an_error_of_the_recipe(tmp_path):
     with pytest.raises(RecipeError, match=r"^model: frozen_stages=6, but this 'resnet' has only 5 parts"):
         built(tmp_path, frozen_stages=6)
+
+
+def test_a_data_set_that_cannot_be_opened_is_an_error_of_the_recipe(tmp_path):
+    (tmp_path / "annotations" / "panoptic_train").mkdir(parents=True)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "annotations" / "panoptic_train.json").write_text("{")
+    with pytest.raises(RecipeError, match=r"data\.format=coco_panoptic: .*panoptic_train\.json is not valid JSON"):
+        open_samples(DataRecipe(root=str(tmp_path)))

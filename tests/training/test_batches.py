@@ -105,6 +105,48 @@ def test_labels_stay_with_their_images():
             assert [f"{labels.item()}.png" for labels in batch.inputs["class_labels"]] == batch.file_names
 
 
+class Damaged(Samples):
+    """Images of which some cannot be read."""
+
+    def __init__(self, *broken):
+        self.broken = broken
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"{index}.png is torn")
+        return super().__getitem__(index)
+
+
+def test_an_image_that_cannot_be_read_is_an_error_unless_it_may_be_left_out():
+    with pytest.raises(ValueError, match=r"3\.png is torn"):
+        TransformedSamples(Damaged(3), add_noise, seed=2)[0, 3]
+    loaded = TransformedSamples(Damaged(3), add_noise, seed=2, max_skipped=1)[0, 2]
+    assert (loaded.sample.file_name, loaded.unreadable) == ("2.png", [])
+
+
+def test_the_next_image_that_can_be_read_stands_in_changed_as_the_first_would_have_been():
+    samples = TransformedSamples(Damaged(4, 0), add_noise, seed=2, max_skipped=2)
+    loaded = samples[7, 4]
+    assert (loaded.sample.file_name, loaded.unreadable) == ("1.png", ["4.png is torn", "0.png is torn"])
+    whole = TransformedSamples(Samples(), add_noise, seed=2)[7, 4].sample
+    np.testing.assert_array_equal(loaded.sample.image - 1, whole.image - 4)
+
+
+@pytest.mark.parametrize(("broken", "max_skipped"), [((2, 3), 1), (range(5), 100)])
+def test_only_so_many_images_in_a_row_may_be_unreadable(broken, max_skipped):
+    with pytest.raises(ValueError, match=r"\d.png is torn"):
+        TransformedSamples(Damaged(*broken), add_noise, seed=2, max_skipped=max_skipped)[0, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_says_what_was_left_out_of_it(workers):
+    samples = TransformedSamples(Damaged(1), add_noise, seed=2, max_skipped=3)
+    collate = Collate((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size_divisor=1)
+    (batches,) = load_batches(samples, BatchPlan(5, 10, 2, range(1), seed=2), collate, workers)
+    assert [list(batch.unreadable) for batch in batches] == [["1.png is torn"]] * 2
+    assert all(sorted(batch.file_names) == ["0.png", "2.png", "2.png", "3.png", "4.png"] for batch in batches)
+
+
 class NeverReady(Dataset):
     def __getitem__(self, key):
         time.sleep(60)

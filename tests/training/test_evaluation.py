@@ -136,7 +136,7 @@ def test_processes_share_the_images_and_nothing_is_counted_twice(processor, monk
         seen += sum(model.batches)
     assert seen == len(SAMPLES)
     monkeypatch.setattr(evaluation, "gather_object", lambda own: shards)
-    assert evaluate(ReadsColours(), processor, [], batch_size=2) == pytest.approx({**alone, "images": 0}, rel=1e-12)
+    assert evaluate(ReadsColours(), processor, [], batch_size=2) == pytest.approx(alone, rel=1e-12)
 
 
 def test_the_model_runs_in_float32_and_goes_back_to_training(processor):
@@ -196,3 +196,31 @@ def test_where_segments_overlap_only_instances_are_judged(processor):
     assert overlapping.target.has_overlaps()
     scores = evaluate(ReadsColours(), processor, [*SAMPLES[1:3], overlapping])
     assert {name for name, score in scores.items() if score is not None} == {"mask_ap", "images"}
+
+
+class Torn(list):
+    """Images of which the second and the last cannot be read."""
+
+    def __getitem__(self, index):
+        if index in (1, len(self) - 1):
+            raise FileNotFoundError(f"{index}.png is gone")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_that_cannot_be_read_are_errors_or_left_out(processor, workers):
+    with pytest.raises(FileNotFoundError, match=r"1\.png is gone"):
+        evaluate(ReadsColours(), processor, Torn(SAMPLES), workers=workers)
+    left_out = []
+    scores = evaluate(ReadsColours(), processor, Torn(SAMPLES), workers=workers, on_unreadable=left_out.extend)
+    assert left_out == ["1.png is gone", "5.png is gone"]
+    rest = [SAMPLES[0], *SAMPLES[2:5]]
+    assert scores == evaluate(ReadsColours(), processor, rest)
+    assert scores["images"] == 4
+
+
+def test_pictures_are_drawn_of_images_that_can_be_read(processor):
+    with pytest.raises(FileNotFoundError, match="gone"):
+        draw_predictions(ReadsColours(), processor, Torn(SAMPLES), num_pictures=3)
+    pictures = draw_predictions(ReadsColours(), processor, Torn(SAMPLES), num_pictures=3, on_unreadable=list)
+    assert list(pictures) == ["00000_0.png", "00002_2.png"]

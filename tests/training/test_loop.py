@@ -14,7 +14,7 @@ from PIL import Image
 from tests.training.tiny_run import MEASURED, log_of, scores_of
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import TrainingInterruptedError, assembly, evaluation, loop
+from unisegment.training import TrainingInterruptedError, assembly, evaluation, judging, loop
 from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
@@ -28,13 +28,13 @@ def contents(folder):
 
 def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     judged, run = [], tmp_path / "run"
-    evaluate = loop.evaluate
+    evaluate = judging.evaluate
 
     def judge(*arguments, **settings):
         judged.append(len(log_of(run)))
         return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(loop, "evaluate", judge)
+    monkeypatch.setattr(judging, "evaluate", judge)
     metrics = fit(recipe, **{"data.root": str(tmp_path / "new"), "run.checkpoint_every": 2, "run.eval_every": 1})
     assert judged == [1, 2, 3]
     assert sorted(path.name for path in run.iterdir()) == [
@@ -43,7 +43,8 @@ def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     ]
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert list(metrics) == [
-        *("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap", "miou", "images", "step", "train_seconds", "finished")
+        *("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap", "miou", "images", "unreadable_images"),
+        *("step", "train_seconds", "finished"),
     ]
     assert (metrics["images"], metrics["step"], metrics["finished"]) == (3, 3, True)
 
@@ -265,7 +266,7 @@ def test_runs_of_one_process_may_differ_in_precision(recipe, tmp_path):
     ("overrides", "message"),
     [
         ({"data.num_val": 4}, r"holds 8 scenes for training and 3 held out, but the recipe asks for .*data.num_val=4"),
-        ({"data.root": "gone", "data.format": "coco_panoptic"}, r"data.root=gone: "),
+        ({"data.root": "gone", "data.format": "coco_panoptic"}, r"data.root=gone, data.format=coco_panoptic: "),
         ({"model.config.hidden_dim": 33}, r"model.config: "),
         ({"optim.batch_size": 5, "optim.accumulation": 3}, r"optim\.batch_size=5 cannot be divided into "),
         ({"run.precision": "fp16"}, r"run\.precision=fp16 needs a GPU.*run\.precision=bf16"),

@@ -11,6 +11,7 @@ METRICS = {
     "mask_ap": 0.5,
     "miou": 0.9,
     "images": 13,
+    "unreadable_images": [],
     "step": 700,
     "train_seconds": 93.0,
 }

@@ -66,7 +66,7 @@ STARTED = []
 draw = torch.rand
 
 
-def same_points(masks, points, two, device=None):
+def same_points(masks, points, two, generator=None, device=None):
     """Stand in for the only random numbers of a step, the points where masks are compared: each mask gets the same."""
     generator = torch.Generator().manual_seed(points)
     return draw(1, points, two, generator=generator).expand(masks, points, two).clone()
@@ -180,6 +180,8 @@ def compare(recipe, root):
         with breaking_off(at_step=4):
             train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
         train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
+    damaged = {"data.root": str(root / "damaged"), "data.format": "coco_panoptic", "data.on_error": "skip"}
+    train(recipe, root / "ddp-damaged", "ddp", **damaged)
     state = PartialState()
     labels = [torch.zeros(count, dtype=torch.int64) for count in UNEVEN[state.process_index]]
     batch = MicroBatch({"class_labels": labels}, [])
@@ -256,6 +258,10 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("several")
     write_synthetic(root / "scenes", num_train=4, num_val=3, progress=False)
     empty_one_and_crowd_another(root / "scenes")
+    shutil.copytree(root / "scenes", root / "damaged")
+    for part in ("train", "val"):
+        torn = sorted((root / "damaged" / part).iterdir())[-1]
+        torn.write_bytes(torn.read_bytes()[:200])
     recipe = root / "recipe.yaml"
     recipe.write_text(RECIPE.format(root=root / "scenes", output=root / "one"))
     two = start_two("compare", recipe, root)
@@ -313,6 +319,14 @@ def test_two_processes_share_the_held_out_images(runs, kind):
     assert {name: found[name] for name in scores} == pytest.approx(scores, abs=1e-5)
 
 
+def test_images_that_one_process_cannot_read_are_known_to_all(runs):
+    metrics = scores_of(runs / "ddp-damaged")
+    assert metrics["images"] == 2
+    first, second = metrics["unreadable_images"]
+    assert f"{runs}/damaged/train/" in first
+    assert f"{runs}/damaged/val/" in second
+
+
 @pytest.mark.parametrize("name", ["1", "2", "bf16", "spoiled", "unbroken"])
 def test_weights_that_are_cut_up_learn_the_same(runs, name):
     whole_ones, cut_up = runs / f"ddp-{name}", runs / f"fsdp2-{name}"
@@ -326,7 +340,9 @@ def test_weights_that_are_cut_up_learn_the_same(runs, name):
             torch.testing.assert_close(
                 found[key], value, rtol=1e-5, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
             )
-    assert scores_of(cut_up) == pytest.approx(scores_of(whole_ones), abs=1e-5)
+    scores, expected_scores = scores_of(cut_up), scores_of(whole_ones)
+    assert scores.pop("unreadable_images") == expected_scores.pop("unreadable_images") == []
+    assert scores == pytest.approx(expected_scores, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,7 +25,8 @@ def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
     """Return the training and the held-out images; synthetic ones are made where they are missing.
 
     Raises:
-        RecipeError: When there is no data set, or another number of synthetic scenes than the recipe asks for.
+        RecipeError: When there is no data set of the format, it cannot be opened, or it has another number of
+            synthetic scenes than the recipe asks for.
     """
     root = Path(data.root)
     if data.format == "synthetic" and not root.exists():
@@ -33,8 +34,8 @@ def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
     try:
         data_format = "coco_panoptic" if data.format == "synthetic" else data.format
         train, held_out = (open_data_set(data_format, root, split) for split in ("train", "val"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"data.root={root}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
     if data.format == "synthetic" and found != wanted:
         raise RecipeError(
@@ -71,7 +72,7 @@ def open_batches(
     Raises:
         RecipeError: As `plan_batches` does.
     """
-    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed)
+    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed, recipe.data.most_skipped)
     collate = Collate(processor.image_mean, processor.image_std)
     plan = plan_batches(recipe, samples, steps)
     return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)

@@ -7,7 +7,7 @@ two steps changes anything, and several processes share the batch that one proce
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
@@ -41,6 +41,15 @@ class MicroBatch(NamedTuple):
 
     inputs: dict[str, Any]
     file_names: list[str]
+    unreadable: Sequence[str] = ()
+    """What is wrong with each image that others stand in for."""
+
+
+class LoadedSample(NamedTuple):
+    """An image ready for training, and what is wrong with those that it stands in for."""
+
+    sample: Sample
+    unreadable: list[str]
 
 
 @dataclass(frozen=True)
@@ -107,28 +116,41 @@ class _Order:
 
 
 @dataclass(frozen=True)
-class TransformedSamples(Dataset[Sample]):
+class TransformedSamples(Dataset[LoadedSample]):
     """Samples by (epoch, index), changed at random but always in the same way.
 
     Args:
         samples: Data set of annotated images.
         transform: Called with a sample and a generator of random numbers.
         seed: Decides the random changes.
+        max_skipped: Most images, one behind the other, that may be unreadable: the next one stands in for them.
     """
 
     samples: Samples
     transform: Callable[[Sample, np.random.Generator], Sample]
     seed: int
+    max_skipped: int = 0
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> LoadedSample:
         epoch, index = key
+        sample, unreadable = self._read(index)
         generator = np.random.default_rng((Purpose.TRANSFORM, self.seed, epoch, index))
-        return self.transform(self.samples[index], generator)
+        return LoadedSample(self.transform(sample, generator), unreadable)
+
+    def _read(self, index: int) -> tuple[Sample, list[str]]:
+        unreadable: list[str] = []
+        while True:
+            try:
+                return self.samples[(index + len(unreadable)) % len(self.samples)], unreadable
+            except (ValueError, OSError) as error:  # what readers raise, see `unisegment.data`
+                if len(unreadable) == min(self.max_skipped, len(self.samples) - 1):
+                    raise
+                unreadable.append(str(error))
 
 
 @dataclass(frozen=True)
 class NamingCollate:
-    """Collate samples and keep the names of their files beside.
+    """Collate samples and keep beside what is to be said about their files.
 
     Args:
         collate: Makes the model's inputs of a list of samples.
@@ -136,9 +158,11 @@ class NamingCollate:
 
     collate: Callable[[list[Sample]], dict[str, Any]]
 
-    def __call__(self, samples: list[Sample]) -> MicroBatch:
+    def __call__(self, loaded: list[LoadedSample]) -> MicroBatch:
         """Return one micro-batch."""
-        return MicroBatch(self.collate(samples), [sample.file_name for sample in samples])
+        samples = [item.sample for item in loaded]
+        unreadable = [problem for item in loaded for problem in item.unreadable]
+        return MicroBatch(self.collate(samples), [sample.file_name for sample in samples], unreadable)
 
 
 def load_batches(

@@ -30,8 +30,8 @@ from unisegment.training.settings import RecipeError
 from unisegment.training.sharding import plain_errors
 from unisegment.training.writing import partial_name, put_in_place, restore, writing
 
-_FURTHER_PARTS = 2
-"""Of a state without a moving average: schedule and progress."""
+_FURTHER_PARTS = 3
+"""Of a state without a moving average: schedule, progress and the images that cannot be read."""
 _STATE_NAME = re.compile(r"step-\d+")
 
 

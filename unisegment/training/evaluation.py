@@ -38,20 +38,33 @@ class EvaluationCancelledError(Exception):
 class _Prepared(NamedTuple):
     """One image, ready for the model."""
 
+    place: int
     sample: Sample
     pixel_values: Float[Tensor, "1 3 h w"]
     pixel_mask: Int[Tensor, "1 h w"]
 
 
+class _Unreadable(NamedTuple):
+    """What is wrong with an image."""
+
+    problem: str
+
+
 @dataclass(frozen=True)
-class _PreparedSamples(Dataset[_Prepared]):
+class _PreparedSamples(Dataset[_Prepared | _Unreadable]):
     samples: Samples
     processor: UniSegmentImageProcessor
+    raises: bool
 
-    def __getitem__(self, index: int) -> _Prepared:
-        sample = self.samples[index]
+    def __getitem__(self, index: int) -> _Prepared | _Unreadable:
+        try:
+            sample = self.samples[index]
+        except (ValueError, OSError) as error:  # what readers raise, see `unisegment.data`
+            if self.raises:
+                raise
+            return _Unreadable(str(error))
         inputs = self.processor(images=[sample.image], return_tensors="pt")
-        return _Prepared(sample, inputs["pixel_values"], inputs["pixel_mask"])
+        return _Prepared(index, sample, inputs["pixel_values"], inputs["pixel_mask"])
 
 
 def evaluate(
@@ -64,6 +77,7 @@ def evaluate(
     workers: int = 0,
     timeout: float = 0,
     is_cancelled: Callable[[], bool] = lambda: False,
+    on_unreadable: Callable[[list[str]], None] | None = None,
 ) -> dict[str, Any]:
     """Judge a model in float32; all processes share the images, and all get the scores.
 
@@ -77,11 +91,12 @@ def evaluate(
         workers: Processes that load images; 0 loads in this process.
         timeout: Seconds that they may take for an image; 0 waits without end.
         is_cancelled: Is asked before each batch; True in one process ends the evaluation in all.
+        on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
 
     Returns:
         `pq`, `sq`, `rq`, `pq_things`, `pq_stuff`, `mask_ap` (of the things) and `miou`, in [0, 1] or None where there
-        is nothing to judge, and the number of `images`. Where segments of an image overlap, as in COCO's instances,
-        only `mask_ap` is defined.
+        is nothing to judge, and the number of `images` judged. Where segments of an image overlap, as in COCO's
+        instances, only `mask_ap` is defined.
 
     Raises:
         EvaluationCancelledError: When it was cancelled.
@@ -94,7 +109,7 @@ def evaluate(
     state = PartialState()
     mine = np.array_split(np.arange(len(samples)), state.num_processes)[state.process_index]
     loader = DataLoader(
-        _PreparedSamples(samples, processor),
+        _PreparedSamples(samples, processor, raises=on_unreadable is None),
         sampler=mine.tolist(),
         batch_size=None,
         collate_fn=_unchanged,
@@ -103,8 +118,9 @@ def evaluate(
         worker_init_fn=leave_process_group,
     )
     overlaps = False
+    num_judged = 0
     with tqdm(total=len(mine), desc="evaluate", unit="image", leave=False, disable=not state.is_main_process) as bar:
-        for batch in _equal_sizes(loader, batch_size):
+        for batch in _equal_sizes(_readable(loader, on_unreadable), batch_size):
             if is_cancelled():
                 break
             outputs = _forward(model, batch)
@@ -118,16 +134,17 @@ def evaluate(
                 )
                 panoptic.update(found, targets)
                 semantic.update(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes), targets)
+            num_judged += len(batch)
             bar.update(len(batch))
-    metrics, overlapping, cancelled = zip(
-        *gather_object([((panoptic, instance, semantic), overlaps, is_cancelled())]), strict=True
+    metrics, overlapping, numbers, cancelled = zip(
+        *gather_object([((panoptic, instance, semantic), overlaps, num_judged, is_cancelled())]), strict=True
     )
     if any(cancelled):
         raise EvaluationCancelledError
     scores = _scores(*_merged(metrics))
     if any(overlapping):
         scores |= dict.fromkeys(("pq", "sq", "rq", "pq_things", "pq_stuff", "miou"))
-    return scores | {"images": len(samples)}
+    return scores | {"images": sum(numbers)}
 
 
 def draw_predictions(
@@ -137,6 +154,7 @@ def draw_predictions(
     *,
     num_pictures: int,
     panoptic_threshold: float = 0.8,
+    on_unreadable: Callable[[list[str]], None] | None = None,
 ) -> dict[str, Image.Image]:
     """Draw what a model sees in some of the images, and what is there.
 
@@ -148,18 +166,19 @@ def draw_predictions(
         samples: As in `evaluate`.
         num_pictures: How many are drawn.
         panoptic_threshold: As in `evaluate`.
+        on_unreadable: As in `evaluate`.
 
     Returns:
         Pictures by the names of their files.
     """
     pictures = {}
-    prepared = _PreparedSamples(samples, processor)
+    prepared = _PreparedSamples(samples, processor, raises=on_unreadable is None)
     things = _thing_label_ids(model, processor)
-    for index in np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist():
-        item = prepared[index]
+    places = np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist()
+    for item in _readable((prepared[index] for index in places), on_unreadable):
         outputs = _forward(model, [item])
         sizes = [item.sample.target.size]
-        name = f"{index:05d}_{Path(item.sample.file_name).stem}.png"
+        name = f"{item.place:05d}_{Path(item.sample.file_name).stem}.png"
         pictures[name] = draw_sheet(
             item.sample.image,
             {
@@ -201,6 +220,17 @@ def _things(outputs: Any, things: frozenset[int], sizes: list[Size], threshold: 
         threshold=threshold,
         label_ids=things,
     )
+
+
+def _readable(
+    items: Iterable[_Prepared | _Unreadable], on_unreadable: Callable[[list[str]], None] | None
+) -> Iterator[_Prepared]:
+    """Give the images that could be read, and tell of the others."""
+    for item in items:
+        if isinstance(item, _Prepared):
+            yield item
+        elif on_unreadable is not None:
+            on_unreadable([item.problem])
 
 
 def _equal_sizes(items: Iterable[_Prepared], most: int) -> Iterator[list[_Prepared]]:

@@ -10,8 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +36,8 @@ from unisegment.training.checkpointing import (
     save_state,
 )
 from unisegment.training.ema import WeightAverage
-from unisegment.training.evaluation import EvaluationCancelledError, draw_predictions, evaluate
+from unisegment.training.evaluation import EvaluationCancelledError
+from unisegment.training.judging import Judge
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.processes import (
@@ -50,10 +50,11 @@ from unisegment.training.processes import (
 )
 from unisegment.training.recipe import Recipe, load_recipe
 from unisegment.training.settings import RecipeError, parse_yaml, plain
-from unisegment.training.sharding import settle_sharding, with_whole_weights, without_weights
+from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
-from unisegment.training.tracking import check_trackers, start_trackers
-from unisegment.training.writing import LogFile, cut_log, flush, read_lines, replaced_folder, write_file
+from unisegment.training.tracking import check_trackers, start_trackers, track
+from unisegment.training.unreadable import UnreadableImages
+from unisegment.training.writing import LogFile, cut_log, flush, write_file
 
 _MOST_OVERFLOWS = 50
 """In a row; fp16's scale, halved each time, is then as good as zero."""
@@ -163,7 +164,9 @@ class Run:
         self._begin(start)
         try:
             self._train(samples)
-            return self._finish()
+            metrics = self.judge.finish(self.progress.step, self.progress.seconds)
+            self.accelerator.print(result(self.folder, metrics))
+            return metrics
         except EvaluationCancelledError:
             self._interrupt()
         finally:
@@ -176,14 +179,27 @@ class Run:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         optimizer = make_optimizer(self.model, self.recipe.optim)
         self.schedule = make_schedule(optimizer, self.recipe.schedule)
-        self.empty_model = without_weights(self.model) if self.accelerator.is_fsdp2 else None
+        empty_model = without_weights(self.model) if self.accelerator.is_fsdp2 else None
         self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model), optimizer)
         # accelerate would advance a schedule that it prepared once for each process.
-        self.accelerator.register_for_checkpointing(self.schedule, self.progress)
+        self.unreadable = UnreadableImages(self.recipe.data.most_skipped)
+        self.accelerator.register_for_checkpointing(self.schedule, self.progress, self.unreadable)
         self.average = None
         if self.recipe.optim.ema_decay:
             self.average = WeightAverage(self.model, self.recipe.optim.ema_decay)
             self.accelerator.register_for_checkpointing(self.average)
+        self.judge = Judge(
+            self.recipe,
+            self.folder,
+            self.accelerator,
+            self.model,
+            empty_model,
+            self.average,
+            self.processor,
+            self.held_out,
+            self.unreadable,
+            self.stop,
+        )
         if start.state is not None:
             check_average(start.state, self.average is not None)
             asked = [{**group, "params": ()} for group in self.optimizer.param_groups]
@@ -219,21 +235,22 @@ class Run:
         is_main = self.accelerator.is_main_process
         self.model.train()
         is_due = self._is_due(run.eval_every) and progress.step < last_step
-        if is_due and not decide_once(self.accelerator, self._is_judged):  # killed in between
-            self._judge(is_finished=False)
+        if is_due and not decide_once(self.accelerator, lambda: self.judge.is_judged(progress.step)):
+            self.judge.judge(progress.step, progress.seconds)  # was killed in between
         batches = open_batches(
             self.recipe, samples, self.processor, range(progress.step, last_step), self.recipe.data.workers
         )
         with self._progress_bar() as bar, closing(LogFile(self.folder.log if is_main else None)) as log:
             started = time.perf_counter()
             for micro_batches in batches:
+                self.unreadable.note(problem for batch in micro_batches for problem in batch.unreadable)
                 values = self._step(micro_batches)
                 seconds = time.perf_counter() - started
                 values["images_per_second"] = self.recipe.optim.batch_size / seconds
                 values["peak_memory_mib"] = peak_memory_mebibytes(self.accelerator.device)
                 progress.step, progress.seconds = progress.step + 1, progress.seconds + seconds
                 log.write({"step": progress.step, **values})
-                self._track(values)
+                track(self.accelerator, values, progress.step)
                 if (
                     progress.non_finite >= self.recipe.optim.max_non_finite_steps
                     or progress.overflows >= _MOST_OVERFLOWS
@@ -248,29 +265,8 @@ class Run:
                 if self._is_due(run.checkpoint_every) or (is_last and run.checkpoint_every):
                     self._save()
                 if self._is_due(run.eval_every) and not is_last:
-                    self._judge(is_finished=False)
+                    self.judge.judge(progress.step, progress.seconds)
                 started = time.perf_counter()
-
-    def _finish(self) -> dict[str, Any]:
-        """Save the model, judge it, draw some of its predictions, and say so."""
-        evaluation = self.recipe.evaluation
-        with self._judged_model() as model:
-            if self.accelerator.is_main_process:
-                self._save_model(model, self.folder.model)
-                pictures = draw_predictions(
-                    model,
-                    self.processor,
-                    self.held_out,
-                    num_pictures=evaluation.pictures,
-                    panoptic_threshold=evaluation.panoptic_threshold,
-                )
-                with replaced_folder(self.folder.predictions) as partial:
-                    for name, picture in pictures.items():
-                        picture.save(partial / name)
-        self.accelerator.wait_for_everyone()
-        metrics = self._judge(is_finished=True)
-        self.accelerator.print(result(self.folder, metrics))
-        return metrics
 
     def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
         """Take one step, or leave it out, and return what goes into the log."""
@@ -298,64 +294,10 @@ class Run:
         self.schedule.step()
         return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr * optim.backbone_lr_factor, **values}
 
-    def _judge(self, is_finished: bool) -> dict[str, Any]:
-        """Evaluate, write down the scores, and keep the model if it is the best one."""
-        with self._judged_model() as model:
-            scores = evaluate(
-                model,
-                self.processor,
-                self.held_out,
-                panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
-                batch_size=self.recipe.evaluation.batch_size,
-                workers=self.recipe.data.workers,
-                timeout=60 * self.recipe.run.timeout,
-                is_cancelled=lambda: self.stop.received,
-            )
-            progress = {"step": self.progress.step, "train_seconds": self.progress.seconds, "finished": is_finished}
-            metrics = scores | progress
-            if self.accelerator.is_main_process and self.recipe.run.eval_every:
-                self._keep_best(model, metrics)
-        self._track({f"eval/{name}": score for name, score in scores.items() if score is not None})
-        if self.accelerator.is_main_process:
-            # Last, because this is what says that nothing is left to be done for this step.
-            if not self._is_judged():
-                with closing(LogFile(self.folder.evaluations)) as log:
-                    log.write(metrics)
-            write_file(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
-        return metrics
-
-    def _keep_best(self, model: UniSegmentForUniversalSegmentation, metrics: dict[str, Any]) -> None:
-        metric = self.recipe.run.best_metric
-        score = metrics[metric]
-        if score is not None and score > self.folder.best_score(metric, self.progress.step):
-            self._save_model(model, self.folder.best, {"metrics.json": json.dumps(metrics, indent=2) + "\n"})
-
-    def _save_model(
-        self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
-    ) -> None:
-        """Write a model and the processor, with some further files."""
-        with replaced_folder(path) as partial:
-            model.save_pretrained(partial)
-            self.processor.save_pretrained(partial)
-            for name, text in (texts or {}).items():
-                (partial / name).write_text(text, encoding="utf-8")
-
-    @contextmanager
-    def _judged_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
-        """Give the model that is judged and saved, the same in every process: averaged, if there is an average."""
-        with nullcontext() if self.average is None else self.average.applied():
-            self._share_statistics()
-            yield self.model if self.empty_model is None else with_whole_weights(self.model, self.empty_model)
-
-    def _share_statistics(self) -> None:
-        """Let all processes have what the batch norms of the first one have counted, which is what is saved."""
-        if self.accelerator.num_processes > 1:
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-
     def _save(self) -> None:
         if self.saved_step != self.progress.step:
-            self._share_statistics()
+            self.judge.share_statistics()
+            self.unreadable.share(self.accelerator)
             if self.accelerator.is_main_process:
                 flush(self.folder.log)
             save_state(self.accelerator, self.folder, self.progress.step, self.recipe.run.keep_checkpoints)
@@ -371,13 +313,6 @@ class Run:
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.progress.step > 0 and self.progress.step % every == 0
-
-    def _is_judged(self) -> bool:
-        return any(line["step"] == self.progress.step for line in read_lines(self.folder.evaluations))
-
-    def _track(self, values: dict[str, Any]) -> None:
-        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        self.accelerator.log(numbers, step=self.progress.step)
 
     def _progress_bar(self) -> tqdm:
         return tqdm(

@@ -19,10 +19,12 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any]) -> str:
 
 def result(folder: RunFolder, metrics: dict[str, Any]) -> str:
     """Say what was reached, where it is, and what to do with it."""
+    left_out = len(metrics["unreadable_images"])
     return (
         f"\n{metrics['step']} steps in {metrics['train_seconds'] / 60:.1f} minutes; on {metrics['images']} held-out "
         f"images: {_scores(metrics)}.\n"
-        f"  model and processor   {folder.model}\n"
+        + (f"{left_out} images could not be read and were left out; metrics.json names them.\n" if left_out else "")
+        + f"  model and processor   {folder.model}\n"
         f"  pictures              {folder.predictions}\n"
         f"  scores and log        {folder.metrics}, {folder.log}\n"
         f"Next, in Python:\n"

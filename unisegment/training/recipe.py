@@ -50,6 +50,10 @@ class DataRecipe:
         shortest_edge: Shorter side in pixels that images are resized to for evaluation and use.
         longest_edge: Longer side in pixels that no image exceeds after that; it wins over `shortest_edge`.
         transform: Random changes of training images.
+        on_error: What becomes of images that cannot be read, or do not agree with their annotation: `raise` ends the
+            run and names the first; `skip` names each once and leaves it out, and in training the next one stands in
+            for it.
+        max_skipped: Most images that may be left out before the run ends after all.
     """
 
     root: str
@@ -60,10 +64,17 @@ class DataRecipe:
     shortest_edge: int = 800
     longest_edge: int = 1333
     transform: TrainTransform = field(default_factory=TrainTransform)
+    on_error: Literal["raise", "skip"] = "raise"
+    max_skipped: int = 100
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge")
+        _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge", "max_skipped")
         _at_least(0, self, "workers")
+
+    @property
+    def most_skipped(self) -> int:
+        """Most images that may be left out, whatever `on_error` says."""
+        return self.max_skipped if self.on_error == "skip" else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,3 +65,9 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
         else:
             pairs.append((f"{prefix}{key}", value if isinstance(value, bool | int | float | str) else str(value)))
     return pairs
+
+
+def track(accelerator: Accelerator, values: dict[str, Any], step: int) -> None:
+    """Give the trackers what is a number of these values."""
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    accelerator.log(numbers, step=step)

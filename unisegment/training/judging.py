@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model in training in; its scores, the model and its pictures in the folder of the run out."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.training.batches import Samples
+from unisegment.training.checkpointing import RunFolder
+from unisegment.training.ema import WeightAverage
+from unisegment.training.evaluation import draw_predictions, evaluate
+from unisegment.training.processes import StopSignals
+from unisegment.training.recipe import Recipe
+from unisegment.training.sharding import with_whole_weights
+from unisegment.training.tracking import track
+from unisegment.training.unreadable import UnreadableImages
+from unisegment.training.writing import LogFile, read_lines, replaced_folder, write_file
+
+
+@dataclass
+class Judge:
+    """Judges and saves the model of one run; all processes call its methods together.
+
+    Args:
+        recipe: What to do.
+        folder: Where to write.
+        accelerator: Knows the device and the other processes.
+        model: What is trained.
+        empty_model: The same without weights, where FSDP2 has cut up those of `model`; None otherwise.
+        average: The moving average of its weights, if there is one.
+        processor: Prepares images for the model, and is saved beside it.
+        held_out: Images to judge it by.
+        unreadable: Images that were left out.
+        stop: Tells when to stop.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    accelerator: Accelerator
+    model: UniSegmentForUniversalSegmentation
+    empty_model: UniSegmentForUniversalSegmentation | None
+    average: WeightAverage | None
+    processor: UniSegmentImageProcessor
+    held_out: Samples
+    unreadable: UnreadableImages
+    stop: StopSignals
+
+    def finish(self, step: int, seconds: float) -> dict[str, Any]:
+        """Save the model, draw some of its predictions, and judge it for the last time."""
+        with self._judged_model() as model:
+            if self.accelerator.is_main_process:
+                self._save_model(model, self.folder.model)
+                self._save_pictures(model)
+        self.accelerator.wait_for_everyone()
+        return self.judge(step, seconds, is_finished=True)
+
+    def judge(self, step: int, seconds: float, is_finished: bool = False) -> dict[str, Any]:
+        """Evaluate, write down the scores, and keep the model if it is the best one.
+
+        Args:
+            step: Steps taken.
+            seconds: Time that they took.
+            is_finished: Whether they were all.
+
+        Raises:
+            EvaluationCancelledError: When a signal asked for the end.
+        """
+        with self._judged_model() as model:
+            scores = evaluate(
+                model,
+                self.processor,
+                self.held_out,
+                panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
+                batch_size=self.recipe.evaluation.batch_size,
+                workers=self.recipe.data.workers,
+                timeout=60 * self.recipe.run.timeout,
+                is_cancelled=lambda: self.stop.received,
+                on_unreadable=self.unreadable.note if self.unreadable.limit else None,
+            )
+            self.unreadable.share(self.accelerator)
+            metrics = scores | {"unreadable_images": sorted(self.unreadable.problems)}
+            metrics |= {"step": step, "train_seconds": seconds, "finished": is_finished}
+            if self.accelerator.is_main_process and self.recipe.run.eval_every:
+                self._keep_best(model, metrics)
+        scores = {f"eval/{name}": score for name, score in scores.items() if score is not None}
+        track(self.accelerator, scores, step)
+        if self.accelerator.is_main_process:
+            # Last, because this is what says that nothing is left to be done for this step.
+            if not self.is_judged(step):
+                with closing(LogFile(self.folder.evaluations)) as log:
+                    log.write(metrics)
+            write_file(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
+        return metrics
+
+    def is_judged(self, step: int) -> bool:
+        """Tell whether the scores after a step are written down."""
+        return any(line["step"] == step for line in read_lines(self.folder.evaluations))
+
+    def share_statistics(self) -> None:
+        """Let all processes have what the batch norms of the first one have counted, which is what is saved."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def _keep_best(self, model: UniSegmentForUniversalSegmentation, metrics: dict[str, Any]) -> None:
+        metric = self.recipe.run.best_metric
+        score = metrics[metric]
+        if score is not None and score > self.folder.best_score(metric, metrics["step"]):
+            self._save_model(model, self.folder.best, {"metrics.json": json.dumps(metrics, indent=2) + "\n"})
+
+    def _save_model(
+        self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
+    ) -> None:
+        """Write a model and the processor, with some further files."""
+        with replaced_folder(path) as partial:
+            model.save_pretrained(partial)
+            self.processor.save_pretrained(partial)
+            for name, text in (texts or {}).items():
+                (partial / name).write_text(text, encoding="utf-8")
+
+    def _save_pictures(self, model: UniSegmentForUniversalSegmentation) -> None:
+        evaluation = self.recipe.evaluation
+        pictures = draw_predictions(
+            model,
+            self.processor,
+            self.held_out,
+            num_pictures=evaluation.pictures,
+            panoptic_threshold=evaluation.panoptic_threshold,
+            on_unreadable=self.unreadable.note if self.unreadable.limit else None,
+        )
+        with replaced_folder(self.folder.predictions) as partial:
+            for name, picture in pictures.items():
+                picture.save(partial / name)
+
+    @contextmanager
+    def _judged_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
+        """Give the model that is judged and saved, the same in every process: averaged, if there is an average."""
+        with nullcontext() if self.average is None else self.average.applied():
+            self.share_statistics()
+            yield self.model if self.empty_model is None else with_whole_weights(self.model, self.empty_model)
