@@ -104,6 +104,15 @@ def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
         torch.testing.assert_close(parts[0][name] + parts[1][name], term)
 
 
+def test_a_seed_repeats_its_points_and_the_next_step_has_others():
+    score, arguments = criterion(), scene([3, 5])
+    torch.manual_seed(7)
+    first, second = score(*arguments)["loss_mask"], score(*arguments)["loss_mask"]
+    torch.manual_seed(7)
+    assert torch.equal(score(*arguments)["loss_mask"], first)
+    assert not torch.isclose(second, first)
+
+
 def test_losses_are_float32_for_half_precision_inputs():
     class_logits, mask_embeddings, mask_features, targets = scene([2], torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):

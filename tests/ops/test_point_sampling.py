@@ -81,6 +81,13 @@ def test_uncertain_points_gather_where_the_logit_is_near_zero():
     assert 15 <= (points[:, 150:, 0] < 0.5).sum(1).min() <= 35  # the rest is uniform
 
 
+def test_points_come_from_the_generator_that_is_given():
+    logits, before = torch.randn(3, HEIGHT, WIDTH), torch.get_rng_state()
+    first, again = (uncertain_points(logits, 20, 3.0, 0.75, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_uncertain_points_of_no_masks():
     assert uncertain_points(torch.zeros(0, HEIGHT, WIDTH), 7, 3.0, 0.75).shape == (0, 7, 2)
 

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unisegment.losses.mask_losses import dice_loss, sigmoid_cross_entropy_loss
+from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
 from unisegment.losses.matcher import HungarianMatcher, Matches
 from unisegment.ops.distributed import mean_over_processes
-from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_points
 from unisegment.structures import SegmentationTarget
 
 LossNormalization = Literal["global", "rank"]
@@ -102,11 +101,13 @@ class SetCriterion(nn.Module):
         num_masks, class_weights = self._denominators(denominators, targets, class_logits)
         with torch.autocast(class_logits.device.type, enabled=False):
             class_loss = self._class_loss(class_logits, targets, matches) / class_weights
-            mask_loss, dice = self._mask_losses(mask_embeddings, mask_features, targets, matches)
+            mask_loss, dice = matched_mask_losses(
+                mask_embeddings, mask_features, targets, matches, self._mask_rules(), self.draw_seed()
+            )
         terms = {
             "loss_cross_entropy": self.class_weight * class_loss,
-            "loss_mask": self.mask_weight * mask_loss / num_masks,
-            "loss_dice": self.dice_weight * dice / num_masks,
+            "loss_mask": mask_loss / num_masks,
+            "loss_dice": dice / num_masks,
         }
         last = len(class_logits) - 1
         return {
@@ -114,6 +115,14 @@ class SetCriterion(nn.Module):
             for index in (last, *range(last))
             for name, term in terms.items()
         }
+
+    def draw_seed(self) -> int | None:
+        """Return a seed of the points where masks are compared; from the CPU, so that no accelerator has to stop."""
+        return int(torch.randint(2**63 - 1, (), device="cpu"))
+
+    def _mask_rules(self) -> MaskRules:
+        ratios = self.oversample_ratio, self.importance_sample_ratio
+        return MaskRules(self.mask_weight, self.dice_weight, self.num_points, *ratios)
 
     def _denominators(
         self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]
@@ -138,50 +147,3 @@ class SetCriterion(nn.Module):
         logits = class_logits.to(torch.promote_types(class_logits.dtype, torch.float32)).flatten(0, 2)
         losses = F.cross_entropy(logits, labels.flatten(), weights.to(logits.dtype), reduction="none")
         return losses.unflatten(0, labels.shape).sum((1, 2))
-
-    def _mask_losses(
-        self,
-        mask_embeddings: Float[Tensor, "t b q c"],
-        mask_features: Float[Tensor, "b c h w"],
-        targets: Sequence[SegmentationTarget],
-        matches: Sequence[Matches],
-    ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
-        """Return the summed cross-entropy and dice losses of the matched masks of each prediction."""
-        dtype = torch.promote_types(mask_features.dtype, torch.float32)
-        mask_logits = torch.cat(
-            [
-                torch.einsum("tic,chw->tihw", _matched(mask_embeddings[:, i], match).to(dtype), features.to(dtype))
-                for i, (features, match) in enumerate(zip(mask_features, matches, strict=True))
-            ],
-            dim=1,
-        )  # t i h w, the pairs of all images one after the other
-        num_predictions, num_pairs = mask_logits.shape[:2]
-        mask_logits = mask_logits.flatten(0, 1)
-        points = uncertain_points(
-            mask_logits.detach(), self.num_points, self.oversample_ratio, self.importance_sample_ratio
-        )
-        sampled_logits = sample_map(mask_logits[:, None], points)[:, 0]
-        with torch.no_grad():
-            true_masks = _true_masks(points.unflatten(0, (num_predictions, num_pairs)), targets, matches)
-        true_masks = true_masks.flatten(0, 1).to(dtype)
-        per_prediction = (num_predictions, num_pairs)
-        return (
-            sigmoid_cross_entropy_loss(sampled_logits, true_masks).view(per_prediction).sum(1),
-            dice_loss(sampled_logits, true_masks).view(per_prediction).sum(1),
-        )
-
-
-def _matched(values: Float[Tensor, "t q c"], match: Matches) -> Float[Tensor, "t i c"]:
-    return values.gather(1, match.queries[..., None].expand(-1, -1, values.shape[2]))
-
-
-def _true_masks(
-    points: Float[Tensor, "t i p 2"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]
-) -> Float[Tensor, "t i p"]:
-    """Sample the matched segment of each pair at the pair's points."""
-    pieces = []
-    counts = [match.segments.shape[1] for match in matches]
-    for target, match, own_points in zip(targets, matches, points.split(counts, dim=1), strict=True):
-        sampled = sample_target(target, own_points.flatten(0, 1), match.segments.flatten())
-        pieces.append(sampled.unflatten(0, match.segments.shape))
-    return torch.cat(pieces, dim=1)

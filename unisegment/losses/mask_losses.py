@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+MAX_ELEMENTS = 2**22
+"""Mask logits (or points, where these are more) that are held at a time: 16 megabytes of float32."""
+
 
 def sigmoid_cross_entropy_loss(
     mask_logits: Float[Tensor, "n p"], true_masks: Float[Tensor, "n p"]

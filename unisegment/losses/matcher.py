@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which query answers for which target segment: the assignment of least total cost, for all predictions at once.
 
-Axes: t prediction (decoder layer), q query, k class, n target segment, c channel, p point.
+Axes: t prediction (decoder layer), q query, k class, n target segment, c channel, p point, r query of some prediction.
 
 Source:
     DETR (arXiv:2005.12872), section 3.1; costs of Mask2Former (arXiv:2112.01527), section 3.3.
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from unisegment.losses.mask_losses import pairwise_dice_loss, pairwise_sigmoid_cross_entropy_loss
+from unisegment.losses.mask_losses import MAX_ELEMENTS, pairwise_dice_loss, pairwise_sigmoid_cross_entropy_loss
 from unisegment.ops.point_sampling import sample_map, sample_target
 from unisegment.structures import SegmentationTarget
 
@@ -94,14 +94,17 @@ class HungarianMatcher(nn.Module):
             points = torch.rand(1, self.num_points, 2, device=class_logits.device)
             # Sampling commutes with the dot product: no mask is made for queries that will not be matched.
             features = sample_map(mask_features[None], points)[0]  # c p
-            mask_logits = mask_embeddings.to(features.dtype) @ features  # t q p
             true_masks = sample_target(target, points).to(features.dtype)
-            class_probs = class_logits.to(features.dtype).softmax(-1)
-            return (
-                -self.class_weight * class_probs[..., target.labels]
-                + self.mask_weight * pairwise_sigmoid_cross_entropy_loss(mask_logits, true_masks)
-                + self.dice_weight * pairwise_dice_loss(mask_logits, true_masks)
-            )
+            mask_costs = [
+                self._mask_cost(embeddings.to(features.dtype) @ features, true_masks)
+                for embeddings in mask_embeddings.flatten(0, 1).split(max(1, MAX_ELEMENTS // self.num_points))
+            ]  # (t q) n, some rows each
+            class_probs = class_logits.to(features.dtype).softmax(-1)[..., target.labels]
+            return torch.cat(mask_costs).view_as(class_probs).sub_(class_probs, alpha=self.class_weight)
+
+    def _mask_cost(self, mask_logits: Float[Tensor, "r p"], true_masks: Float[Tensor, "n p"]) -> Float[Tensor, "r n"]:
+        cross_entropy = pairwise_sigmoid_cross_entropy_loss(mask_logits, true_masks)
+        return self.mask_weight * cross_entropy + self.dice_weight * pairwise_dice_loss(mask_logits, true_masks)
 
 
 def _assign(costs: Float[np.ndarray, "t q n"], device: torch.device) -> Matches:

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers.models.mask2former import modeling_mask2former as peer
+
+from unisegment.losses import chunked_mask_loss
+from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
+from unisegment.losses.criterion import SetCriterion
+from unisegment.losses.mask_losses import MAX_ELEMENTS
+from unisegment.losses.matcher import HungarianMatcher, Matches
+from unisegment.ops.point_sampling import uncertain_points
+from unisegment.structures import SegmentationTarget
+
+NUM_PREDICTIONS, NUM_QUERIES, DIM = 3, 7, 5
+HEIGHT, WIDTH = 11, 17
+RULES = MaskRules(2.0, 5.0, 60, 3.0, 0.75)
+COUNTS = (4, 0, 9)
+"""Segments of each image: of the last one there are more than queries."""
+
+
+def target_of(num_segments, form="masks", height=4 * HEIGHT, width=4 * WIDTH):
+    """Return segments that do not overlap."""
+    ids = torch.arange(num_segments) + 3
+    id_map = torch.randint(0, num_segments + 3, (height // 4, width // 4)).repeat_interleave(4, 0)
+    target = SegmentationTarget(
+        labels=torch.arange(num_segments) % 4, id_map=id_map.repeat_interleave(4, 1), segment_ids=ids
+    )
+    return target if form == "id_map" else SegmentationTarget(labels=target.labels, masks=target.binary_masks())
+
+
+def scene(counts=COUNTS, dtype=torch.float64):
+    """Return embeddings, features, targets, and pairs by chance."""
+    embeddings = torch.randn(NUM_PREDICTIONS, len(counts), NUM_QUERIES, DIM, dtype=dtype, requires_grad=True)
+    features = torch.randn(len(counts), DIM, HEIGHT, WIDTH, dtype=dtype, requires_grad=True)
+    targets = [target_of(count, ("masks", "id_map")[image % 2]) for image, count in enumerate(counts)]
+
+    def drawn(number, count):
+        return torch.stack([torch.randperm(number)[:count] for _ in range(NUM_PREDICTIONS)])
+
+    pairs = [min(count, NUM_QUERIES) for count in counts]
+    matches = [Matches(drawn(NUM_QUERIES, i), drawn(n, i)) for i, n in zip(pairs, counts, strict=True)]
+    return embeddings, features, targets, matches
+
+
+def all_at_once(mask_embeddings, mask_features, targets, matches):
+    """Return what every mask at once, transformers' losses of float masks, and torch's own derivatives give."""
+    sums = []
+    for t, embeddings in enumerate(mask_embeddings):
+        chosen = [own[match.queries[t]] for own, match in zip(embeddings, matches, strict=True)]
+        logits = torch.cat([torch.einsum("ic,chw->ihw", *of) for of in zip(chosen, mask_features, strict=True)])
+        true_masks = [target.binary_masks()[match.segments[t]] for target, match in zip(targets, matches, strict=True)]
+        points = uncertain_points(logits.detach(), *RULES[2:])
+        sampled, labels = (
+            peer.sample_point(masks[:, None], points, align_corners=False)[:, 0]
+            for masks in (logits, torch.cat(true_masks).to(logits.dtype))
+        )
+        sums.append([2 * peer.sigmoid_cross_entropy_loss(sampled, labels, 1), 5 * peer.dice_loss(sampled, labels, 1)])
+    return torch.stack([torch.stack(of) for of in sums], dim=1)
+
+
+def same_points(monkeypatch, dtype=torch.float64):
+    """Let the points depend on nothing but how many there are."""
+    drawn = {count: torch.rand(1, count, 2, dtype=dtype) for count in (15, 180)}
+    monkeypatch.setattr(torch, "rand", lambda masks, points, two, **_: drawn[points].expand(masks, -1, -1).clone())
+
+
+@pytest.mark.parametrize("in_the_sum", [True, False], ids=["scaled", "again"])
+@pytest.mark.parametrize("pairs_at_a_time", [1, 4, 5, 1000])
+def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_at_a_time, in_the_sum):
+    same_points(monkeypatch)
+    monkeypatch.setattr(chunked_mask_loss, "MAX_ELEMENTS", pairs_at_a_time * HEIGHT * WIDTH)
+    *leaves, targets, matches = scene()
+    losses = matched_mask_losses(*leaves, targets, matches, RULES, seed=3)
+    expected = all_at_once(*leaves, targets, matches)
+    torch.testing.assert_close(losses, expected)
+    upstream = torch.full_like(losses, 7.0) if in_the_sum else torch.randn_like(losses)
+    wanted = torch.autograd.grad(expected, leaves, upstream)
+    for _ in range(2):
+        found = torch.autograd.grad(losses, leaves, upstream, retain_graph=True)
+        torch.testing.assert_close(found, wanted)
+
+
+def test_masks_are_made_once_when_all_losses_count_alike(monkeypatch):
+    passes = []
+    judge = chunked_mask_loss._Pairs.judge
+    monkeypatch.setattr(chunked_mask_loss._Pairs, "judge", lambda *args: passes.append(1) or judge(*args))
+    embeddings, features, *pairs = scene()
+    first, last = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    (3.0 * torch.cat([first, last])).sum().backward(retain_graph=True)
+    assert len(passes) == 1
+    (first.sum() + 2 * last.sum()).backward()
+    assert len(passes) == 2
+
+
+def test_derivatives_are_those_of_the_function(monkeypatch):
+    monkeypatch.setattr(chunked_mask_loss, "MAX_ELEMENTS", 2 * HEIGHT * WIDTH)
+    embeddings, features, *pairs = scene((3, 1))
+    everywhere = MaskRules(2.0, 5.0, 13, 1.0, 0.0)  # a choice by certainty jumps
+    assert torch.autograd.gradcheck(
+        lambda *leaves: matched_mask_losses(*leaves, *pairs, everywhere, seed=3), (embeddings, features), fast_mode=True
+    )
+
+
+def test_the_seed_decides_about_the_points():
+    arguments = scene()
+    first, again, other = (matched_mask_losses(*arguments, RULES, seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.isclose(first, other).any()
+
+
+def test_random_numbers_of_others_do_not_reach_the_gradient():
+    embeddings, features, *pairs = scene()
+    losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3).sum()
+    before = torch.autograd.grad(losses, features, retain_graph=True)
+    torch.rand(7)
+    state = torch.get_rng_state()
+    assert torch.equal(torch.autograd.grad(losses, features)[0], before[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_computed_in_float32_whatever_the_autocast(dtype):
+    embeddings, features, *pairs = scene(dtype=dtype)
+    unlike = torch.tensor([[1.0], [2.0]])  # the backward pass computes, too
+    with torch.autocast("cpu", dtype):
+        losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+        (losses * unlike).sum().backward()
+    exact = [leaf.detach().float().requires_grad_() for leaf in (embeddings, features)]
+    expected = matched_mask_losses(*exact, *pairs, RULES, seed=3)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=0)
+    for leaf, wanted in zip((embeddings, features), torch.autograd.grad((expected * unlike).sum(), exact), strict=True):
+        assert leaf.grad.dtype == dtype
+        torch.testing.assert_close(leaf.grad, wanted.to(dtype))
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_one_of_the_two_can_be_frozen(frozen):
+    *leaves, targets, matches = scene()
+    both = torch.autograd.grad(matched_mask_losses(*leaves, targets, matches, RULES, seed=3).sum(), leaves)
+    leaves[frozen].requires_grad_(False)
+    matched_mask_losses(*leaves, targets, matches, RULES, seed=3).sum().backward()
+    assert leaves[frozen].grad is None
+    assert torch.equal(leaves[1 - frozen].grad, both[1 - frozen])
+
+
+def test_no_pairs_cost_nothing():
+    embeddings, features, *pairs = scene((0, 0))
+    losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    assert losses.shape == (2, NUM_PREDICTIONS)
+    losses.sum().backward()
+    for tensor in (losses, embeddings.grad, features.grad):
+        assert tensor.count_nonzero() == 0
+
+
+def score(target, num_queries, num_predictions=1, dim=4):
+    """Match and score one image, forward and backward, with the numbers of points of the paper."""
+    height, width = target.size
+    logits = torch.randn(num_predictions, 1, num_queries, 5, requires_grad=True)
+    embeddings = torch.randn(num_predictions, 1, num_queries, dim, requires_grad=True)
+    features = torch.randn(1, dim, height // 4, width // 4, requires_grad=True)
+    weights = {"no_object_weight": 0.1, "class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0}
+    criterion = SetCriterion(
+        HungarianMatcher(2.0, 5.0, 5.0, 12544),
+        **weights, num_points=12544, oversample_ratio=3.0, importance_sample_ratio=0.75,
+    )  # fmt: skip
+    sum(criterion(logits, embeddings, features, [target]).values()).backward()
+
+
+class LargestFloat(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        floats = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+        self.elements = max([self.elements, *(leaf.numel() for leaf in floats)])
+        return result
+
+
+@pytest.mark.parametrize("form", ["id_map", "masks"])
+def test_no_float_mask_of_all_segments_exists(form):
+    target = target_of(53, form, 272, 368)
+    with LargestFloat() as largest:
+        score(target, num_queries=60)
+    assert 272 * 368 / 16 < largest.elements <= MAX_ELEMENTS < 53 * 272 * 368
+
+
+def peak_of(num_segments):
+    """Return the most bytes that torch's allocator handed out."""
+    target = target_of(num_segments, "id_map", 2048, 2048)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        score(target, num_queries=512)
+    live, peak = 0, 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+    return peak
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_segments():
+    few, many = peak_of(20), peak_of(500)
+    assert few > 2 * 4 * 2**22  # a chunk of masks and of their gradients
+    assert many - few <= 64e6
