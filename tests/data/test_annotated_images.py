@@ -5,17 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
+    OnlyAnnotated,
     categories_from_table,
     category_of_entry,
     check_size,
     distinct_ids,
+    find_layout,
     long_split_name,
     read_listed_image,
 )
-from unisegment.structures import Category
+from unisegment.structures import Category, Sample, SegmentationTarget
 
 GREY = (128, 128, 128)
 
@@ -61,5 +64,53 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         read_listed_image(tmp_path / "x.jpg")
 
 
+def test_the_first_layout_that_is_complete_is_found(tmp_path):
+    for name in ("a.json", "images/train", "b.json"):
+        (tmp_path / name).mkdir(parents=True)
+    layouts = {("a.json", "masks"): 1, ("b.json", "images/train"): 2, ("a.json", "images"): 3}
+    assert find_layout(str(tmp_path), layouts, "") == ("b.json", "images/train")
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no flags \(poles\)\. .*:\n  a\.json, masks\n  c$"):
+        find_layout(tmp_path, [("a.json", "masks"), ("c",)], "flags (poles)")
+
+
 def test_long_names_of_splits():
     assert [long_split_name(name) for name in ("train", "val", "testing")] == ["training", "validation", "testing"]
+
+
+class _Crowds(AnnotatedImages):
+    """Images whose segments are crowds or not, as they are told."""
+
+    def __init__(self, *images):
+        super().__init__([Category(7, "cow", True, GREY)])
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        is_crowd = list(self.images[index])
+        ids = torch.arange(1, len(is_crowd) + 1)
+        target = SegmentationTarget(labels=[0] * len(ids), id_map=torch.zeros(2, 3), segment_ids=ids, is_crowd=is_crowd)
+        return Sample(np.zeros((2, 3, 3), np.uint8), target, image_id=index, file_name="")
+
+
+def test_images_with_nothing_but_crowds_are_left_out():
+    images = _Crowds([False], [], [True, True], [True, False], [True])
+    annotated = OnlyAnnotated(images)
+    assert [sample.image_id for sample in annotated] == [0, 3]
+    assert annotated[-1].image_id == 3
+    assert (annotated.categories, annotated.label_of) == (images.categories, {7: 0})
+    assert len(OnlyAnnotated(_Crowds([], [True]))) == 0
+
+
+def test_images_that_cannot_be_read_are_kept_for_training_to_deal_with():
+    class Broken(_Crowds):
+        def __getitem__(self, index):
+            if index == 1:
+                raise FileNotFoundError("b.jpg")
+            return super().__getitem__(index)
+
+    annotated = OnlyAnnotated(Broken([False], [], []))
+    assert len(annotated) == 2
+    with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
+        annotated[1]

@@ -33,6 +33,13 @@ def test_normalisation_is_that_of_transformers():
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
+def test_normalisation_can_fill_a_part_of_a_canvas():
+    canvas = torch.full((3, 11, 13), 9.0)
+    normalize_image(_image(7, 5), MEAN, STD, out=canvas[:, 2:9, 3:8])
+    assert torch.equal(canvas[:, 2:9, 3:8], normalize_image(_image(7, 5), MEAN, STD))
+    assert (canvas == 9).sum() == 3 * (11 * 13 - 7 * 5)
+
+
 def test_normalisation_with_another_scale_leaves_the_image_as_it_is():
     image = _image(7, 5)
     before = image.copy()

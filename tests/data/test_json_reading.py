@@ -2,27 +2,52 @@
 """Lists in a JSON file are gone through one entry at a time, with the same content as json.loads."""
 
 import json
+import tracemalloc
 
 import pytest
 
-from unisegment.data.json_reading import iterate_json_lists, read_json
+from unisegment.data import json_reading
+from unisegment.data.json_reading import iterate_json_lists, read_json, read_json_lists
 
 CONTENT = {
     "info": {"year": [2017, {"a": "]"}]},
     "images": [{"id": 3, "name": "a, ]}\u00e9"}, {"id": 5}],
     "empty": [],
-    "number": -1.5e3,
-    "nested": [[1, 2], [], "x", None],
+    "number": -1.5e300,
+    "nested": [[1, 2], [], "x", None, -12345.25e-12, 10**20, True, -0.5, 1e17],
 }
 
 
 @pytest.mark.parametrize("indent", [None, 0, 3])
-def test_entries_are_those_of_the_file(tmp_path, indent):
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 31, 2**20])
+def test_entries_are_those_of_the_file(tmp_path, monkeypatch, indent, chunk):
+    """However little of the file is in memory at a time, no entry is cut in two."""
+    monkeypatch.setattr(json_reading, "_CHUNK", chunk)
     file = tmp_path / "a.json"
     file.write_text("\n " + json.dumps(CONTENT, indent=indent, ensure_ascii=False) + " \n", encoding="utf-8")
     expected = [(key, entry) for key, value in CONTENT.items() if isinstance(value, list) for entry in value]
     assert list(iterate_json_lists(file)) == expected
     assert read_json(file) == CONTENT
+
+
+@pytest.mark.parametrize("chunk", range(1, 9))
+def test_numbers_are_not_cut_in_two(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(json_reading, "_CHUNK", chunk)
+    for text in ("12", "-1.25", "1e5", "-1E+05", "123.5e-17", "true"):
+        (tmp_path / "a.json").write_text(f'{{"a": {text}, "b": [{text},{text} , {text}\n]}}')
+        assert list(iterate_json_lists(tmp_path / "a.json")) == [("b", json.loads(text))] * 3
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"a": ["x" * 10_000 for _ in range(2_000)]}))
+    assert file.stat().st_size > 20e6
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in iterate_json_lists(file)) == 2_000
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_empty_object_has_no_lists(tmp_path):
@@ -31,13 +56,33 @@ def test_an_empty_object_has_no_lists(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", '{"a": [1, 2', '{"a": [1 2]}', '{"a": [1,]}', '{"a" [1]}', '{"a": 1', '{"a": [1]} x', '{"a": ']
+    ("text", "message"),
+    [
+        ("", "expecting '{' at character 0"),
+        ("<html>", "expecting '{' at character 0"),
+        ('{"a": [1, 2', "expecting ']' at character 11"),
+        ('{"a": [1 2]}', "expecting ']' at character 9"),
+        ('{"a": [1,]}', "Expecting value at character 9"),
+        ('{"a": [{"b" 1}]}', "Expecting ':' delimiter at character 12"),
+        ('{"a" [1]}', "expecting ':' at character 5"),
+        ('{"a": 1', "expecting '}' at character 7"),
+        ('{"a": [1]} x', "expecting nothing more at character 11"),
+        ('{"a": ', "Expecting value at character 6"),
+    ],
 )
-def test_broken_files_are_refused(tmp_path, text):
+@pytest.mark.parametrize("chunk", [1, 2**20])
+def test_broken_files_are_refused(tmp_path, monkeypatch, text, message, chunk):
+    monkeypatch.setattr(json_reading, "_CHUNK", chunk)
     file = tmp_path / "a.json"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json is not valid JSON .*fetch it again"):
+    with pytest.raises(ValueError, match=rf"a\.json is not valid JSON \({message}\); fetch it again"):
         list(iterate_json_lists(file))
+
+
+def test_a_list_alone_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"a\.json must hold one JSON object with lists in it, but holds a list"):
+        list(iterate_json_lists(tmp_path / "a.json"))
 
 
 def test_other_encodings_and_missing_files_are_refused(tmp_path):
@@ -48,3 +93,32 @@ def test_other_encodings_and_missing_files_are_refused(tmp_path):
             read(file)
         with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such annotation file"):
             read(tmp_path / "none.json")
+
+
+def test_every_entry_goes_to_the_reader_of_its_list(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"b": [1, 2], "c": [[3]], "d": [4], "e": []}))
+    found = {"b": [], "c": [], "e": []}
+    readers = {key: entries.append for key, entries in found.items()}
+    read_json_lists(tmp_path / "a.json", readers, data_format="my format", hint="", optional=["e"])
+    assert found == {"b": [1, 2], "c": [[3]], "e": []}
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), OverflowError("x")])
+def test_a_refused_entry_is_named(tmp_path, error):
+    (tmp_path / "a.json").write_text(json.dumps({"b": [1, 2], "c": [1, 7, 2, 5], "other": [3]}))
+
+    def refuse(entry):
+        if entry == 2:
+            raise error
+
+    readers = {"b": lambda _: None, "c": refuse}
+    message = rf"a\.json is not in my format: c\[2\] \({type(error).__name__}\('x'\)\)\. Look again\."
+    with pytest.raises(ValueError, match=message):
+        read_json_lists(tmp_path / "a.json", readers, data_format="my format", hint="Look again.")
+
+
+def test_missing_lists_are_named(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"b": [], "c": [1], "d": 3}))
+    readers = dict.fromkeys("bcdef", lambda _: None)
+    with pytest.raises(ValueError, match=r"a\.json is not in my format: it lists no b, d, f\."):
+        read_json_lists(tmp_path / "a.json", readers, data_format="my format", hint="", optional=["e"])

@@ -69,6 +69,40 @@ def test_targets_take_the_nearest_pixel_as_pillow_does(size):
     assert torch.equal(as_masks.binary_masks(), resized.binary_masks())
 
 
+def _random_window(generator, size):
+    return tuple(slice(*sorted(generator.choice(length + 3, 2, replace=False).tolist())) for length in size)
+
+
+@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("nearest", ["center", "corner"])
+def test_a_window_is_that_part_of_the_whole(form, nearest):
+    """Bit for bit, however much the image shrinks or grows."""
+    generator = np.random.default_rng(6)
+    for _ in range(60):
+        sample = _sample(*generator.integers(1, 90, 2).tolist(), form)
+        size = tuple(generator.integers(1, generator.choice([9, 90, 400]), 2).tolist())
+        window = _random_window(generator, size)
+        if not all(len(range(length)[part]) for length, part in zip(size, window, strict=True)):
+            continue
+        whole, part = transforms.resize(sample, size, nearest), transforms.resize(sample, size, nearest, window)
+        np.testing.assert_array_equal(part.image, whole.image[window])
+        np.testing.assert_array_equal(whole.image, transforms.resize_image(sample.image, size))
+        np.testing.assert_array_equal(part.target.binary_masks(), whole.target.binary_masks()[:, *window])
+
+
+@pytest.mark.parametrize("form", ["id_map", "masks"])
+def test_areas_are_counted(form):
+    for seed in range(9):
+        generator = np.random.default_rng(seed)
+        id_map = generator.choice([-(2**31), 0, 7, 2**31 - 1, 5], size=generator.integers(1, 30, 2)).repeat(2, axis=1)
+        ids = generator.permutation([2**31 - 1, 7, 0, -(2**31), 11])
+        target = SegmentationTarget(labels=[1] * 5, id_map=id_map, segment_ids=ids)
+        expected = target.binary_masks().sum((1, 2))
+        if form == "masks":
+            target = SegmentationTarget(labels=[1] * 5, masks=target.binary_masks())
+        assert torch.equal(transforms._segment_areas(target), expected)
+
+
 @pytest.mark.parametrize("form", ["id_map", "masks"])
 def test_flip_mirrors_image_and_target_together(form):
     sample = _sample(5, 3, form)

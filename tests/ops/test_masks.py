@@ -13,6 +13,7 @@ from unisegment.ops.masks import (
     decode_rle,
     encode_rle,
     ids_to_rgb,
+    pixels_of_rle,
     rgb_to_ids,
     segment_index_map,
 )
@@ -100,6 +101,48 @@ def test_run_lengths_of_different_sizes_are_refused():
     rles = encode_rle(torch.ones(1, 3, 5, dtype=torch.bool)) + encode_rle(torch.ones(1, 5, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"\(3, 5\), \(5, 3\)"):
         decode_rle(rles)
+
+
+# pycocotools' own array class is older than numpy 2.
+OLD_ARRAYS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def _places(rle):
+    return np.flatnonzero(coco_mask.decode(rle))
+
+
+@OLD_ARRAYS
+def test_pixels_of_polygons_are_those_that_pycocotools_draws():
+    """Polygons of any form, also over the border, on it and far outside."""
+    generator = np.random.default_rng(0)
+    for _ in range(4000):
+        size = generator.integers(1, 60, 2).tolist()
+        center = generator.uniform(-0.5, 1.5, 2) * size[::-1]
+        spread = generator.choice([0.3, 2, 11, 40])
+        points = center + generator.uniform(-spread, spread, (generator.integers(3, 12), 2))
+        points = points.round(generator.choice([0, 1, 2, 14]))
+        if generator.uniform() < 0.3:
+            points = points.clip(0, size[::-1])
+        rle = coco_mask.merge(coco_mask.frPyObjects([points.ravel().tolist()], *size))
+        pixels = pixels_of_rle(rle)
+        assert pixels.dtype == np.int64
+        np.testing.assert_array_equal(np.sort(pixels), _places(rle))
+
+
+@OLD_ARRAYS
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.98, 1])
+def test_pixels_of_masks_are_those_that_pycocotools_draws(share):
+    """Runs may go on over several columns, and a polygon may have millions of pixels."""
+    generator = np.random.default_rng(1)
+    for size in [(HEIGHT, WIDTH), (1, 7), (7, 1), (1, 1), (1201, 1601), *generator.integers(1, 90, (200, 2)).tolist()]:
+        rle = coco_mask.encode(np.asfortranarray(generator.uniform(size=size) < share, dtype=np.uint8))
+        np.testing.assert_array_equal(np.sort(pixels_of_rle(rle)), _places(rle))
+
+
+@pytest.mark.parametrize("counts", [b"", b"0", b"zzzz", b"5", b"o", b"_5", b"F6", b"j5o", b"oooooooooooooooooo5"])
+def test_run_lengths_that_do_not_fill_the_image_are_refused(counts):
+    with pytest.raises(ValueError, match=r"run lengths \(RLE\) do not add up to 11x17 pixels"):
+        pixels_of_rle({"size": [HEIGHT, WIDTH], "counts": counts})
 
 
 def test_boxes_of_known_masks():

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all readers of data sets share: labels and their names, and files that are found or missed with clear words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 from torch.utils.data import Dataset
 
 from unisegment.data.image_reading import read_image
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
+
+BLOCKS_AT_ONCE = 4
+"""How many blocks training takes images from at one time; see `AnnotatedImages.block_bounds`."""
 
 _GREY = (128, 128, 128)
 
@@ -27,6 +30,11 @@ class AnnotatedImages(Dataset[Sample]):
     """The place in this list is the label."""
     label_of: dict[int, int]
     """Label of each category id."""
+    left_out: Sequence[str] = ()
+    """What is wrong with images that were left out at opening, where that was asked for."""
+    block_bounds: Int64[np.ndarray, " n"] | None = None
+    """Where each block of images that are quickly read together begins, and the number of images. None means that
+    images are read in any order equally fast."""
 
     def __init__(self, categories: list[Category]) -> None:
         self.categories = categories
@@ -48,6 +56,40 @@ class AnnotatedImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image."""
         raise NotImplementedError
+
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has a segment that is no crowd. Reads it, unless its reader knows better."""
+        return not bool(self[index].target.is_crowd.all())
+
+
+class OnlyAnnotated(AnnotatedImages):
+    """The images of a data set that have objects, in its order; and those that cannot be read, for others to deal with.
+
+    Args:
+        images: All images.
+
+    Source:
+        detectron2 (Apache-2.0), filter_images_with_only_crowd_annotations.
+    """
+
+    def __init__(self, images: AnnotatedImages) -> None:
+        super().__init__(images.categories)
+        self._images = images
+        self.left_out = images.left_out
+        self._places = np.array([place for place in range(len(images)) if self._is_kept(place)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one annotated image, as the whole data set does."""
+        return self._images[int(self._places[index])]
+
+    def _is_kept(self, place: int) -> bool:
+        try:
+            return self._images.has_objects(place)
+        except (ValueError, OSError):
+            return True
 
 
 def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) -> Category:
@@ -90,6 +132,25 @@ def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
             f"{file} is {size[0]}x{size[1]} (height x width, upright), but {source} says "
             f"{expected[0]}x{expected[1]}: resize one of them, or correct the annotation."
         )
+
+
+def find_layout(root: str | Path, layouts: Iterable[tuple[str, ...]], wanted: str) -> tuple[str, ...]:
+    """Return the first of the layouts whose parts are all in a folder.
+
+    Args:
+        root: The folder.
+        layouts: The parts of each, files or folders, relative to `root`.
+        wanted: What is looked for and, in brackets, what the parts are, for the message.
+
+    Raises:
+        FileNotFoundError: When none of them is there; lists them.
+    """
+    layouts = list(layouts)
+    for layout in layouts:
+        if all((Path(root) / part).exists() for part in layout):
+            return layout
+    lines = "\n".join("  " + ", ".join(layout) for layout in layouts)
+    raise FileNotFoundError(f"{root} has no {wanted}. It must have all parts of one of these lines:\n{lines}")
 
 
 def long_split_name(split: str) -> str:

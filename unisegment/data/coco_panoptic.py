@@ -6,10 +6,11 @@ file whose colours are segment ids: red + 256 green + 65536 blue, 0 for void. AD
 it), Cityscapes (as cityscapesScripts writes it) and Mapillary Vistas 1.2 come in it, too.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,13 @@ from jaxtyping import Int32
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
-    category_of_entry,
     check_size,
     distinct_ids,
+    find_layout,
     long_split_name,
     read_listed_image,
 )
-from unisegment.data.json_reading import read_json
+from unisegment.data.coco_lists import ListedImages, look_up
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
 
@@ -31,7 +32,7 @@ from unisegment.structures import Sample, SegmentationTarget
 class CocoPanoptic(AnnotatedImages):
     """The images of a COCO panoptic data set, in the order of its annotations.
 
-    The JSON file is read at once and kept in arrays, a few bytes for each segment, which the worker processes of a
+    The JSON file is gone through once and kept in arrays, a few bytes for each segment, which the worker processes of a
     data loader share. Images are read and checked when they are asked for. Labels are the places of the categories in
     the order of their ids.
 
@@ -63,16 +64,25 @@ class CocoPanoptic(AnnotatedImages):
         self.panoptic_dir = Path(panoptic_dir)
         self._images_by_city = images_by_city
         self._hidden_segments = hidden_segments
-        content = read_json(self.annotation_file)
-        try:
-            categories = sorted(map(category_of_entry, content["categories"]), key=lambda category: category.id)
-            super().__init__([category for category in categories if category.id not in void_categories])
-            self._index_images(content["images"], content["annotations"])
-            self._index_segments(content["annotations"], void_categories)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.annotation_file} is not in COCO's panoptic format ({error!r}); a detection file will not do."
-            ) from error
+        segments = _Segments()
+        listed = ListedImages(
+            self.annotation_file,
+            segments.add,
+            data_format="COCO's panoptic format",
+            hint="A detection file will not do.",
+        )
+        super().__init__([category for category in listed.categories if category.id not in void_categories])
+        places = listed.places_of(segments.image_ids)
+        self._image_ids, self._image_files, self._image_sizes = (
+            column[places] for column in (listed.ids, listed.files, listed.sizes)
+        )
+        self._panoptic_files = np.array(segments.files, dtype=np.str_)
+        self._segment_ids = np.array(segments.ids, dtype=np.int32)
+        self._is_crowd = np.array(segments.is_crowd, dtype=np.bool_)
+        self._segment_bounds = np.array(segments.bounds)
+        label_of = dict.fromkeys(void_categories, -1) | self.label_of
+        what = f"{self.annotation_file} has segments of categories"
+        self._labels = look_up(segments.category_ids, label_of, what).astype(np.int32)
 
     @classmethod
     def from_folder(cls, root: str | Path, split: str) -> "CocoPanoptic":
@@ -92,14 +102,9 @@ class CocoPanoptic(AnnotatedImages):
             FileNotFoundError: When none of the layouts is there; lists what was looked for.
         """
         layouts = _layouts(split)
-        for layout in layouts:
-            if all((Path(root) / part).exists() for part in layout.parts):
-                return cls(*(Path(root) / part for part in layout.parts), **layout.settings)
-        wanted = "\n".join("  " + ", ".join(layout.parts) for layout in layouts)
-        raise FileNotFoundError(
-            f"{root} has no COCO panoptic data for the split {split!r}. It must have all parts of one of these lines "
-            f"(annotations, images, segments):\n{wanted}"
-        )
+        wanted = f"COCO panoptic data for the split {split!r} (annotations, images, segments)"
+        parts = find_layout(root, layouts, wanted)
+        return cls(*(Path(root) / part for part in parts), **layouts[parts])
 
     def __len__(self) -> int:
         return len(self._image_ids)
@@ -115,8 +120,8 @@ class CocoPanoptic(AnnotatedImages):
         image_file = self._image_file(self._image_files[index])
         panoptic_file = self.panoptic_dir / self._panoptic_files[index]
         image, id_map = read_listed_image(image_file), rgb_to_ids(read_listed_image(panoptic_file))
-        for file, array in ((image_file, image), (panoptic_file, id_map)):
-            check_size(file, array.shape[:2], tuple(self._image_sizes[index]), self.annotation_file)
+        for file, pixels in ((image_file, image), (panoptic_file, id_map)):
+            check_size(file, pixels.shape[:2], tuple(self._image_sizes[index]), self.annotation_file)
         segments = slice(*self._segment_bounds[index : index + 2])
         self._check_ids(panoptic_file, id_map, self._segment_ids[segments])
         target = SegmentationTarget(
@@ -132,29 +137,6 @@ class CocoPanoptic(AnnotatedImages):
         folder = self.image_dir / name.split("_")[0] if self._images_by_city else self.image_dir
         return folder / name
 
-    def _index_images(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
-        image_of = {image["id"]: image for image in images}
-        unknown = [annotation["image_id"] for annotation in annotations if annotation["image_id"] not in image_of]
-        if unknown:
-            raise ValueError(f"{self.annotation_file} annotates images that it does not list: ids {unknown[:5]}.")
-        annotated = [image_of[annotation["image_id"]] for annotation in annotations]
-        # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
-        self._image_ids = np.array([image["id"] for image in annotated])
-        self._image_files = np.array([image["file_name"] for image in annotated], dtype=np.str_)
-        self._image_sizes = np.array([(image["height"], image["width"]) for image in annotated], dtype=np.int32)
-        self._panoptic_files = np.array([annotation["file_name"] for annotation in annotations], dtype=np.str_)
-
-    def _index_segments(self, annotations: list[dict[str, Any]], void_categories: Collection[int]) -> None:
-        segments = [segment for annotation in annotations for segment in annotation["segments_info"]]
-        label_of = dict.fromkeys(void_categories, -1) | self.label_of
-        unknown = {segment["category_id"] for segment in segments} - label_of.keys()
-        if unknown:
-            raise ValueError(f"{self.annotation_file} has segments of categories that it does not list: {unknown}.")
-        self._segment_ids = np.array([segment["id"] for segment in segments], dtype=np.int32)
-        self._labels = np.array([label_of[segment["category_id"]] for segment in segments], dtype=np.int32)
-        self._is_crowd = np.array([segment.get("iscrowd", 0) for segment in segments], dtype=np.bool_)
-        self._segment_bounds = np.cumsum([0] + [len(annotation["segments_info"]) for annotation in annotations])
-
     def _check_ids(self, file: Path, id_map: Int32[np.ndarray, "h w"], segment_ids: Int32[np.ndarray, " n"]) -> None:
         drawn, listed = distinct_ids(id_map) - {0}, Counter(segment_ids.tolist())
         all_seen = drawn == listed.keys() or (self._hidden_segments and drawn <= listed.keys())
@@ -168,13 +150,30 @@ class CocoPanoptic(AnnotatedImages):
         )
 
 
-class _Layout(NamedTuple):
-    parts: tuple[str, str, str]
-    """Annotations, images and PNG files."""
-    settings: dict[str, Any]
+class _Segments:
+    """All annotations of a file, before the ids in them are resolved."""
+
+    def __init__(self) -> None:
+        self.image_ids: list[int | str] = []
+        self.files: list[str] = []
+        self.bounds = array("q", [0])
+        self.ids = array("i")
+        self.category_ids = array("q")
+        self.is_crowd = bytearray()
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Take an entry of `annotations`."""
+        for segment in entry["segments_info"]:
+            self.ids.append(segment["id"])
+            self.category_ids.append(segment["category_id"])
+            self.is_crowd.append(bool(segment.get("iscrowd", 0)))
+        self.bounds.append(len(self.ids))
+        self.image_ids.append(entry["image_id"])
+        self.files.append(entry["file_name"])
 
 
-def _layouts(split: str) -> list[_Layout]:
+def _layouts(split: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return the settings that go with each layout: annotations, images and PNG files."""
     coco = [
         (f"annotations/panoptic_{name}.json", name, f"{folder}panoptic_{name}")
         for name in (f"{split}2017", split)
@@ -187,11 +186,11 @@ def _layouts(split: str) -> list[_Layout]:
         (f"{folder}/panoptic_2018.json", f"{long_name}/images", folder)
         for folder in (f"{long_name}/panoptic", f"{long_name}/v1.2/panoptic")
     ]
-    return [
-        *(_Layout(parts, {}) for parts in [*coco, ("panoptic.json", "images", "panoptic")]),
+    return {
+        **{parts: {} for parts in [*coco, ("panoptic.json", "images", "panoptic")]},
         # The script that writes it lists stuff before it paints things over it.
-        _Layout(ade20k, {"hidden_segments": True}),
-        _Layout((f"{cityscapes}.json", f"leftImg8bit/{split}", cityscapes), {"images_by_city": True}),
+        ade20k: {"hidden_segments": True},
+        (f"{cityscapes}.json", f"leftImg8bit/{split}", cityscapes): {"images_by_city": True},
         # The last category is "Unlabeled".
-        *(_Layout(parts, {"void_categories": {66}}) for parts in mapillary),
-    ]
+        **{parts: {"void_categories": {66}} for parts in mapillary},
+    }

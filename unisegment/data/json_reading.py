@@ -3,13 +3,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-# Each with the white space around it.
-_TOKENS = {character: re.compile(rf"[ \t\n\r]*{re.escape(character)}[ \t\n\r]*").match for character in "{}[]:,"}
+_CHUNK = 2**20
+_DECODE = json.JSONDecoder().raw_decode
+_WHITE_SPACE = re.compile(r"[ \t\n\r]*").match
 
 
 def read_json(file: Path) -> Any:
@@ -19,78 +20,161 @@ def read_json(file: Path) -> Any:
         FileNotFoundError: When there is no such file.
         ValueError: When it is not valid JSON.
     """
-    text = _read_text(file)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise _broken(file, error) from error
+    with _open(file) as stream:
+        try:
+            return json.load(stream)
+        except (ValueError, RecursionError) as error:
+            raise _broken(file, error) from error
+
+
+def read_json_lists(
+    file: Path,
+    readers: Mapping[str, Callable[[Any], None]],
+    *,
+    data_format: str,
+    hint: str,
+    optional: Collection[str] = (),
+) -> None:
+    """Hand each entry of the lists in a file to the reader of its list, one at a time.
+
+    Args:
+        file: As for `iterate_json_lists`; the lists may come in any order.
+        readers: What takes the entries of a list, by the key of the list. Other lists are passed over.
+        data_format: What the file should be in, for messages.
+        hint: What else messages say about entries that a reader refuses.
+        optional: Keys of the lists that may be missing or empty.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When it is not valid JSON, lacks a list, or has an entry for which a reader raises a KeyError,
+            TypeError, ValueError or OverflowError; says which.
+    """
+    counts = dict.fromkeys(readers, 0)
+    for key, entry in iterate_json_lists(file):
+        if key not in readers:
+            continue
+        try:
+            readers[key](entry)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{file} is not in {data_format}: {key}[{counts[key]}] ({error!r}). {hint}") from error
+        counts[key] += 1
+    missing = [key for key, count in counts.items() if count == 0 and key not in optional]
+    if missing:
+        raise ValueError(f"{file} is not in {data_format}: it lists no {', '.join(missing)}.")
 
 
 def iterate_json_lists(file: Path) -> Iterator[tuple[str, Any]]:
     """Go through the lists in a file one entry at a time.
 
     The file holds one object. Of its values that are lists, each entry is returned with the key of its list, in the
-    order of the file; other values are passed over. Only one entry exists at a time, beside the text: of a file with a
-    million annotations, a tenth of what the whole content would take.
+    order of the file; other values are passed over. Only one entry and about a megabyte of text exist at a time.
 
     Raises:
         FileNotFoundError: When there is no such file.
         ValueError: When it is not valid JSON, or another thing than an object.
     """
-    text = _read_text(file)
-    try:
-        yield from _lists(text)
-    except JSONDecodeError as error:
-        raise _broken(file, error) from error
+    with _open(file) as stream:
+        text = _Text(stream)
+        try:
+            if text.peek() != "[":
+                yield from _lists(text)
+                return
+        except (ValueError, RecursionError) as error:
+            raise _broken(file, error) from error
+    raise ValueError(f"{file} must hold one JSON object with lists in it, but holds a list.")
 
 
-def _lists(text: str) -> Iterator[tuple[str, Any]]:
-    decode = json.JSONDecoder().raw_decode
-    place = _behind(text, 0, "{")
-    end = _end_of_empty(text, place, "}")
-    while end is None:
-        key, place = decode(text, place)
-        place = _behind(text, place, ":")
-        if text[place : place + 1] == "[":
-            place = _behind(text, place, "[")
-            end_of_list = _end_of_empty(text, place, "]")
-            while end_of_list is None:
-                entry, place = decode(text, place)
-                yield key, entry
-                place, end_of_list = _go_on(text, place, "]")
-            place = end_of_list
+def _lists(text: "_Text") -> Iterator[tuple[str, Any]]:
+    for _ in _items(text, "{", "}"):
+        key = text.value()
+        text.expect(":")
+        if text.peek() == "[":
+            for _ in _items(text, "[", "]"):
+                yield key, text.value()
         else:
-            _, place = decode(text, place)
-        place, end = _go_on(text, place, "}")
-    if end != len(text):
-        raise JSONDecodeError("Extra data", text, end)
+            text.value()
+    text.expect_end()
 
 
-def _go_on(text: str, place: int, closing: str) -> tuple[int, int | None]:
-    """Return the place of the next entry, and the place behind all of them if there is none."""
-    comma = _TOKENS[","](text, place)
-    return (place, _behind(text, place, closing)) if comma is None else (comma.end(), None)
+def _items(text: "_Text", opening: str, closing: str) -> Iterator[None]:
+    """Stop in front of each item between two brackets, and go on behind it."""
+    text.expect(opening)
+    if text.skip(closing):
+        return
+    yield
+    while text.skip(","):
+        yield
+    text.expect(closing)
 
 
-def _end_of_empty(text: str, place: int, closing: str) -> int | None:
-    found = _TOKENS[closing](text, place)
-    return None if found is None else found.end()
+class _Text:
+    """The text of a file, of which only a piece is in memory.
+
+    Args:
+        stream: The file, opened.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._piece = ""
+        self._place = 0
+        self._num_before = 0
+
+    def peek(self) -> str:
+        """Go on to the next character that is no white space, and return it; "" at the end."""
+        while True:
+            self._place = _WHITE_SPACE(self._piece, self._place).end()  # type: ignore[union-attr]  # it always matches
+            if self._place < len(self._piece) or not self._read_on():
+                return self._piece[self._place : self._place + 1]
+
+    def skip(self, character: str) -> bool:
+        """Go on behind a character, if it is the next one; tell whether it is."""
+        is_next = self.peek() == character
+        self._place += is_next
+        return is_next
+
+    def expect(self, character: str) -> None:
+        """Go on behind a character, which must be the next one."""
+        if not self.skip(character):
+            raise self._error(f"expecting {character!r}", self._place)
+
+    def expect_end(self) -> None:
+        """Check that nothing but white space is left."""
+        if self.peek():
+            raise self._error("expecting nothing more", self._place)
+
+    def value(self) -> Any:
+        """Go on behind the next value, and return it."""
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODE(self._piece, self._place)
+            except JSONDecodeError as error:
+                if not self._read_on():
+                    raise self._error(error.msg, error.pos) from error
+                continue
+            # A number at the end of the piece may go on behind it: of "1e+5" there may be "1e+".
+            if end + 2 < len(self._piece) or not self._read_on():
+                self._place = end
+                return value
+
+    def _read_on(self) -> bool:
+        """Take more of the file into memory, at least as much as there is; tell whether there was more."""
+        more = self._stream.read(max(_CHUNK, len(self._piece) - self._place))
+        if more:
+            self._num_before += self._place
+            self._piece = self._piece[self._place :] + more
+            self._place = 0
+        return bool(more)
+
+    def _error(self, message: str, place: int) -> ValueError:
+        return ValueError(f"{message} at character {self._num_before + place}")
 
 
-def _behind(text: str, place: int, character: str) -> int:
-    found = _TOKENS[character](text, place)
-    if found is None:
-        raise JSONDecodeError(f"Expecting {character!r}", text, place)
-    return found.end()
-
-
-def _read_text(file: Path) -> str:
+def _open(file: Path) -> TextIO:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such annotation file.")
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise _broken(file, error) from error
+    return file.open(encoding="utf-8-sig", newline="")
 
 
 def _broken(file: Path, error: Exception) -> ValueError:

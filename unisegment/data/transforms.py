@@ -11,19 +11,22 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from unisegment.data.collate import pad_target
 from unisegment.data.transforms_color import ssd_color
-from unisegment.ops.masks import segment_index_map
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
 _IMAGE_PADDING = 128
 """Mid-grey, before normalisation. Source: detectron2, FixedSizeCrop; Mask2Former, the data set mappers."""
+
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns of an image."""
+_EVERYTHING: Window = (slice(None), slice(None))
 
 Nearest: TypeAlias = Literal["center", "corner"]
 """Where a new pixel looks for its label: at its centre, or at its upper left corner."""
@@ -50,7 +53,10 @@ def shortest_edge_size(size: Size, shortest_edge: int, longest_edge: int | None)
 
 
 def resize_image(
-    image: UInt8[np.ndarray, "_ _ 3"], size: Size, resample: Image.Resampling = Image.Resampling.BILINEAR
+    image: UInt8[np.ndarray, "_ _ 3"],
+    size: Size,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    window: Window = _EVERYTHING,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Resize with Pillow, which filters before it shrinks (anti-aliasing).
 
@@ -58,12 +64,21 @@ def resize_image(
         image: Red, green and blue, 0 to 255.
         size: Wanted height and width.
         resample: Pillow's filter.
+        window: Part of the resized image that is returned.
     """
     height, width = size
-    return np.asarray(Image.fromarray(image).resize((width, height), resample))
+    # Pillow makes all of it: versions differ in whether rows or columns come first, and so in how they round, and the
+    # `box` of its `resize` is kept in single precision.
+    resized = Image.fromarray(image).resize((width, height), resample)
+    rows, columns = (range(length)[part] for length, part in zip(size, window, strict=True))
+    if (len(rows), len(columns)) != size:
+        resized = resized.crop((columns.start, rows.start, columns.stop, rows.stop))
+    return np.asarray(resized)
 
 
-def resize_target(target: SegmentationTarget, size: Size, nearest: Nearest = "center") -> SegmentationTarget:
+def resize_target(
+    target: SegmentationTarget, size: Size, nearest: Nearest = "center", window: Window = _EVERYTHING
+) -> SegmentationTarget:
     """Resize to the nearest pixel. Segments that vanish keep their label and id.
 
     Args:
@@ -71,18 +86,31 @@ def resize_target(target: SegmentationTarget, size: Size, nearest: Nearest = "ce
         size: Wanted height and width.
         nearest: `center` gives a new pixel the value at its centre, as Pillow does; `corner` the value at its upper
             left corner, as torch's `nearest` does.
+        window: Part of the resized target that is returned; the rest is not made.
     """
-    rows, columns = (_nearest(old, new, nearest) for old, new in zip(target.size, size, strict=True))
-    return _map_grid(target, lambda grid: grid.index_select(-2, rows).index_select(-1, columns))
+    rows, columns = (
+        _nearest(old, new, nearest)[part] for old, new, part in zip(target.size, size, window, strict=True)
+    )
+    return _map_grid(target, lambda grid: _take(grid, rows, columns))
 
 
-def _nearest(old_length: int, new_length: int, nearest: Nearest) -> Int64[Tensor, " new_length"]:
+def _take(
+    grid: Shaped[Tensor, "*n _ _"], rows: Int64[np.ndarray, " h"], columns: Int64[np.ndarray, " w"]
+) -> Shaped[Tensor, "*n h w"]:
+    # numpy is many times as fast as torch's index_select.
+    array = grid.numpy()
+    if len(rows) < array.shape[-2]:
+        return torch.from_numpy(array.take(rows, -2).take(columns, -1))
+    return torch.from_numpy(array.take(columns, -1).take(rows, -2))
+
+
+def _nearest(old_length: int, new_length: int, nearest: Nearest) -> Int64[np.ndarray, " new_length"]:
     # Pillow and torch are asked: where a point lies on a border, the outcome depends on how they add up the steps.
     if nearest == "corner":
         line = torch.arange(old_length, dtype=torch.float64)
-        return F.interpolate(line[None, None], new_length, mode="nearest")[0, 0].to(torch.int64)
+        return F.interpolate(line[None, None], new_length, mode="nearest")[0, 0].to(torch.int64).numpy()
     image = Image.fromarray(np.arange(old_length, dtype=np.int32)[None])
-    return torch.from_numpy(np.array(image.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.int64))
+    return np.array(image.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
 
 
 def _map_grid(target: SegmentationTarget, function: Callable[[Tensor], Tensor]) -> SegmentationTarget:
@@ -92,9 +120,10 @@ def _map_grid(target: SegmentationTarget, function: Callable[[Tensor], Tensor]) 
     return replace(target, id_map=function(target.id_map))
 
 
-def resize(sample: Sample, size: Size, nearest: Nearest = "center") -> Sample:
-    """Resize an image and its target; see `resize_target` for `nearest`."""
-    return replace(sample, image=resize_image(sample.image, size), target=resize_target(sample.target, size, nearest))
+def resize(sample: Sample, size: Size, nearest: Nearest = "center", window: Window = _EVERYTHING) -> Sample:
+    """Resize an image and its target; see `resize_target` for `nearest` and `window`."""
+    image = resize_image(sample.image, size, window=window)
+    return replace(sample, image=image, target=resize_target(sample.target, size, nearest, window))
 
 
 def flip(sample: Sample) -> Sample:
@@ -103,7 +132,14 @@ def flip(sample: Sample) -> Sample:
     return replace(sample, image=np.ascontiguousarray(sample.image[:, ::-1]), target=target)
 
 
-def random_crop(sample: Sample, size: Size, category_max_area: float, generator: np.random.Generator) -> Sample:
+def random_crop(
+    sample: Sample,
+    size: Size,
+    category_max_area: float,
+    generator: np.random.Generator,
+    new_size: Size | None = None,
+    nearest: Nearest = "center",
+) -> Sample:
     """Cut out a window at a random place, or the whole length of a side that is no longer than the window.
 
     Args:
@@ -112,18 +148,20 @@ def random_crop(sample: Sample, size: Size, category_max_area: float, generator:
         category_max_area: Share of the labelled pixels that each category must stay below. Up to ten windows are drawn
             until one does so and holds two categories; the last is taken as it is. 1 takes the first.
         generator: Where the place comes from: a row, then a column, for every try.
+        new_size: Size that the sample is resized to first; None leaves it as it is.
+        nearest: See `resize_target`.
 
     Source:
         detectron2 (Apache-2.0), RandomCrop and RandomCrop_CategoryAreaConstraint.
     """
-    height, width = sample.target.size
+    new_size = new_size or sample.target.size
     for _ in range(10):
-        top = int(generator.integers(max(height - size[0], 0) + 1))
-        left = int(generator.integers(max(width - size[1], 0) + 1))
-        window = _crop(sample, top, left, size)
-        if category_max_area >= 1 or _is_mixed(window.target, category_max_area):
+        top, left = (int(generator.integers(max(new - old, 0) + 1)) for new, old in zip(new_size, size, strict=True))
+        window = (slice(top, top + size[0]), slice(left, left + size[1]))
+        target = resize_target(sample.target, new_size, nearest, window)
+        if category_max_area >= 1 or _is_mixed(target, category_max_area):
             break
-    return window
+    return replace(sample, image=resize_image(sample.image, new_size, window=window), target=target)
 
 
 def _is_mixed(target: SegmentationTarget, category_max_area: float) -> bool:
@@ -133,8 +171,16 @@ def _is_mixed(target: SegmentationTarget, category_max_area: float) -> bool:
 
 def _segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
     if target.masks is not None:
-        return target.masks.flatten(1).sum(1)
-    return torch.bincount(segment_index_map(target).flatten() + 1, minlength=len(target) + 1)[1:]
+        return torch.tensor([np.count_nonzero(mask) for mask in target.masks.numpy()], dtype=torch.int64)
+    assert target.id_map is not None
+    assert target.segment_ids is not None
+    # Runs of equal pixels are looked up, which are a few per cent of the pixels.
+    pixels = target.id_map.numpy().ravel()
+    starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] - 1))
+    lengths = np.diff(starts, append=len(pixels))
+    ids, places = np.unique(pixels[starts], return_inverse=True)
+    areas = dict(zip(ids.tolist(), np.bincount(places, lengths).tolist(), strict=True))
+    return torch.tensor([areas.get(number, 0) for number in target.segment_ids.tolist()], dtype=torch.int64)
 
 
 def drop_empty_segments(sample: Sample) -> Sample:
@@ -151,6 +197,8 @@ def large_scale_jitter(
 ) -> Sample:
     """Resize by a random factor, then crop and pad to a fixed size.
 
+    Segments that are cropped away keep their label: the network is told to find nothing for them, as in the original.
+
     Args:
         sample: Image and target.
         size: Height and width of the result.
@@ -165,27 +213,11 @@ def large_scale_jitter(
     factor = generator.uniform(*scale_range)
     scale = min(factor * new / old for new, old in zip(size, old_size, strict=True))
     new_size = max(round(old_size[0] * scale), 1), max(round(old_size[1] * scale), 1)
-    return fixed_size_crop(resize(sample, new_size, nearest), size, generator)
-
-
-def fixed_size_crop(sample: Sample, size: Size, generator: np.random.Generator) -> Sample:
-    """Cut out a window at a random place and pad it to exactly `size`.
-
-    Segments that are cropped away keep their label: the network is told to find nothing for them, as in the original.
-
-    Source:
-        detectron2 (Apache-2.0), FixedSizeCrop: one random number places the window along both axes.
-    """
+    # One random number places the window along both axes.
     position = generator.uniform()
-    top, left = (round(max(old - new, 0) * position) for old, new in zip(sample.target.size, size, strict=True))
-    return pad(_crop(sample, top, left, size), size)
-
-
-def _crop(sample: Sample, top: int, left: int, size: Size) -> Sample:
-    window = (..., slice(top, top + size[0]), slice(left, left + size[1]))
-    return replace(
-        sample, image=sample.image[window[1:]], target=_map_grid(sample.target, lambda grid: grid[window].contiguous())
-    )
+    top, left = (round(max(old - new, 0) * position) for old, new in zip(new_size, size, strict=True))
+    window = (slice(top, top + size[0]), slice(left, left + size[1]))
+    return pad(resize(sample, new_size, nearest, window), size)
 
 
 def pad(sample: Sample, size: Size) -> Sample:
@@ -199,6 +231,8 @@ def pad(sample: Sample, size: Size) -> Sample:
     """
     target = pad_target(sample.target, size)
     height, width = sample.target.size
+    if (height, width) == size:
+        return sample
     padding = ((0, size[0] - height), (0, size[1] - width), (0, 0))
     return replace(sample, image=np.pad(sample.image, padding, constant_values=_IMAGE_PADDING), target=target)
 
@@ -277,9 +311,12 @@ class TrainTransform:
         """Return the changed sample; the same generator state gives the same result."""
         if self.crop_size is None:
             sample = self._flip(sample, generator)
-        sample = self._resize(sample, generator)
+        new_size = self._new_size(sample, generator)
         if self.crop_size is not None:
-            sample = random_crop(sample, self.crop_size, self.crop_category_max_area, generator)
+            max_area = self.crop_category_max_area
+            sample = random_crop(sample, self.crop_size, max_area, generator, new_size, self.nearest)
+        elif new_size is not None:
+            sample = resize(sample, new_size, self.nearest)
         if self.ssd_color:
             sample = replace(sample, image=ssd_color(sample.image, generator))
         if self.crop_size is not None:
@@ -292,9 +329,9 @@ class TrainTransform:
     def _flip(self, sample: Sample, generator: np.random.Generator) -> Sample:
         return flip(sample) if generator.uniform() < self.flip_prob else sample
 
-    def _resize(self, sample: Sample, generator: np.random.Generator) -> Sample:
+    def _new_size(self, sample: Sample, generator: np.random.Generator) -> Size | None:
         if self.shortest_edge is None:
-            return sample
+            return None
         edges = self.shortest_edge
         edge = edges if isinstance(edges, int) else edges[generator.integers(len(edges))]
-        return resize(sample, shortest_edge_size(sample.target.size, edge, self.longest_edge), self.nearest)
+        return shortest_edge_size(sample.target.size, edge, self.longest_edge)

@@ -5,7 +5,7 @@ Masks, maps and targets enter; the same content leaves in another form. Axes: n 
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,36 @@ def decode_rle(rles: Sequence[dict[str, Any]]) -> Bool[Tensor, "n h w"]:
     return torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1)).view(np.bool_))
 
 
+def pixels_of_rle(rle: Mapping[str, Any]) -> Int64[np.ndarray, " p"]:
+    """Return the pixels inside a mask of run lengths, as places in the image read row by row.
+
+    The time grows with the area of the mask, not with that of the image.
+
+    Args:
+        rle: `size`, [height, width], and `counts`, run lengths in COCO's compressed form, as bytes.
+
+    Raises:
+        ValueError: When the run lengths do not add up to the size.
+
+    Source: the format of pycocotools (BSD-2-Clause).
+    """
+    height, width = rle["size"]
+    lengths = _run_lengths(rle["counts"])
+    if lengths.min(initial=0) < 0 or lengths.max(initial=0) > height * width or lengths.sum() != height * width:
+        raise ValueError(f"the run lengths (RLE) do not add up to {height}x{width} pixels (height x width).")
+    # Runs go down the columns, and on at the top of the next one: they are cut there.
+    borders = np.cumsum(lengths)
+    starts, ends = borders[:-1:2], borders[1::2]
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    columns = starts // height
+    pieces = (ends - 1) // height + 1 - columns
+    columns = _count_up(columns, pieces)
+    starts = np.maximum(starts.repeat(pieces), columns * height)
+    ends = np.minimum(ends.repeat(pieces), (columns + 1) * height)
+    rows = _count_up(starts - columns * height, ends - starts)
+    return rows * width + columns.repeat(ends - starts)
+
+
 def boxes_from_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "n 4"]:
     """Return the smallest box around each mask.
 
@@ -111,6 +141,30 @@ def segment_index_map(target: SegmentationTarget) -> Int64[Tensor, "h w"]:
 def _encode_one(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(length) for length in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _run_lengths(counts: bytes) -> Int64[np.ndarray, " r"]:
+    """Return the lengths of runs outside and inside in turn, the first outside."""
+    # Each symbol holds five bits of a number, the lowest first, and a sixth that says whether more follow.
+    symbols = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    lasts = np.flatnonzero(symbols & 32 == 0)
+    num_symbols = np.diff(lasts, prepend=-1)
+    firsts = lasts + 1 - num_symbols
+    shifts = 5 * _count_up(np.zeros_like(firsts), num_symbols)
+    symbols = symbols[: len(shifts)]
+    numbers = np.add.reduceat((symbols & 31) << shifts, firsts) if len(firsts) else firsts
+    # The highest bit is the sign.
+    numbers -= (symbols[lasts] >> 4 & 1) << 5 * num_symbols
+    # From the fourth on, a number is what a run is longer than the one before the last.
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
+def _count_up(firsts: Int64[np.ndarray, " r"], counts: Int64[np.ndarray, " r"]) -> Int64[np.ndarray, " p"]:
+    """Return for each run the numbers from its first on, as many as it counts, one run behind the other."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) + (firsts - ends + counts).repeat(counts)
 
 
 def _index_map_of_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "h w"]:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What COCO's two formats share: a file lists categories and images, and annotations name them by their ids."""
+
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped
+
+from unisegment.data.annotated_images import category_of_entry
+from unisegment.data.json_reading import read_json_lists
+from unisegment.structures import Category
+
+
+class ListedImages:
+    """The categories and images of a file, in arrays.
+
+    Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
+
+    Args:
+        file: The JSON file; its lists may come in any order.
+        add_annotation: Called with each entry of `annotations`; may raise what `read_json_lists` turns into a message.
+        is_thing: As for `category_of_entry`.
+        data_format: As for `read_json_lists`, as are the next two.
+        hint: See there.
+        optional: See there.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When it is not valid JSON, or not in the format.
+    """
+
+    categories: list[Category]
+    """In ascending order of their ids."""
+    ids: Shaped[np.ndarray, " images"]
+    """Numbers or names."""
+    files: Shaped[np.ndarray, " images"]
+    """Names of files."""
+    sizes: Int32[np.ndarray, "images 2"]
+    """Height and width."""
+
+    def __init__(
+        self,
+        file: Path,
+        add_annotation: Callable[[Any], None],
+        *,
+        data_format: str,
+        hint: str,
+        optional: Collection[str] = (),
+        is_thing: bool | None = None,
+    ) -> None:
+        categories: list[Category] = []
+        ids: list[Any] = []
+        files: list[str] = []
+        sizes = array("i")
+
+        def add_category(entry: Mapping[str, Any]) -> None:
+            categories.append(category_of_entry(entry, is_thing))
+
+        def add_image(entry: Mapping[str, Any]) -> None:
+            sizes.extend((entry["height"], entry["width"]))
+            files.append(entry["file_name"])
+            if not isinstance(entry["id"], int | str):
+                raise ValueError(f"id must be a number or a name, got {entry['id']!r}")
+            ids.append(entry["id"])
+
+        readers = {"categories": add_category, "images": add_image, "annotations": add_annotation}
+        read_json_lists(file, readers, data_format=data_format, hint=hint, optional=optional)
+        self.categories = sorted(categories, key=lambda category: category.id)
+        self.ids = np.array(ids)
+        self.files = np.array(files, dtype=np.str_)
+        self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        self._file = file
+
+    def places_of(self, ids: Iterable[Any]) -> Int64[np.ndarray, " n"]:
+        """Return where in the list the images with these ids are.
+
+        Raises:
+            ValueError: When it has no such images.
+        """
+        place_of = {image_id: place for place, image_id in enumerate(self.ids.tolist())}
+        return look_up(ids, place_of, f"{self._file} has annotations of images")
+
+
+def look_up(ids: Iterable[Any], place_of: Mapping[Any, int], what: str) -> Int64[np.ndarray, " n"]:
+    """Return what a table says for each id.
+
+    Args:
+        ids: Numbers or names.
+        place_of: The table.
+        what: Which file has which ids, for the message.
+
+    Raises:
+        ValueError: When the table lacks an id.
+    """
+    ids = list(ids)
+    unknown = set(ids) - place_of.keys()
+    if unknown:
+        raise ValueError(f"{what} that it does not list: {sorted(unknown, key=str)[:5]}.")
+    return np.array([place_of[item] for item in ids], dtype=np.int64)
