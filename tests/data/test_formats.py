@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from tests.data.map_files import write_image, write_map
+from tests.data.rows import semantic_rows, write_names
 from unisegment.data import formats
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats import open_data_set
@@ -28,6 +29,13 @@ def test_a_folder_is_opened(tmp_path):
     samples = open_data_set("ade20k_semantic", str(tmp_path), "train")
     assert isinstance(samples, AnnotatedImages)
     assert [sample.image_id for sample in samples] == ["a"]
+
+
+def test_options_reach_the_reader(tmp_path):
+    semantic_rows().save_to_disk(tmp_path)
+    write_names(tmp_path)
+    samples = open_data_set("hugging_face", tmp_path, "val", splits={"val": "train[2:4]"})
+    assert [sample.file_name for sample in samples] == ["2.png", "3.png"]
 
 
 def test_unknown_formats_are_refused(tmp_path):

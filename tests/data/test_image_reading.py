@@ -191,3 +191,24 @@ def test_lists(colors):
 def test_numpy(colors):
     assert to_numpy(torch.zeros(2, 3, dtype=torch.bfloat16)).dtype == np.float32
     assert to_numpy(Image.fromarray(colors).quantize(5)).shape == (5, 7)
+
+
+def test_a_file_is_named_whatever_is_wrong_with_it(tmp_path):
+    file = tmp_path / "image.tif"
+    Image.fromarray(np.full((5, 7), 1000, np.float32)).save(file)
+    with pytest.raises(ValueError, match=rf"{file} cannot be read as an image: The numbers of an image must be"):
+        read_image(file)
+    for content in (b"", b"no image", file.read_bytes()[:60]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{file} cannot be read as an image"):
+            read_image(str(file))
+
+
+@pytest.mark.parametrize("error", [Image.DecompressionBombError("too large"), IndexError("where"), SyntaxError("what")])
+def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/a\.png cannot be read as an image"):
+        read_image(tmp_path / "a.png")

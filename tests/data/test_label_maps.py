@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.label_maps import LabelMaps, pair_files
+from unisegment.data.label_maps import LabelMaps, Pairing, forgiving_pairs, pair_files
 from unisegment.structures import Category
 
 CAR, SKY = Category(4, "car", True, (1, 2, 3)), Category(9, "sky", False, (4, 5, 6))
@@ -151,3 +151,31 @@ def test_folders_without_images_and_doubtful_names_are_refused(tmp_path):
         pair_files(tmp_path, "none", "m", (".jpg", ".png"))
     with pytest.raises(ValueError, match=r"two images of one name, a\.(jpg|png) and a\.(jpg|png)"):
         pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+
+
+def test_all_that_does_not_fit_can_be_listed_and_left_out(tmp_path):
+    _touch(tmp_path, "i/a.jpg", "i/a.png", "i/z/b.jpg", "i/c.jpg", "m/a.png", "m/more.png", "m/notes.txt")
+    (tmp_path / "i" / "folder.JPG").mkdir()
+    with forgiving_pairs() as pairings:
+        assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [("i/a.jpg", "m/a.png", "a")]
+        with pytest.raises(FileNotFoundError, match=r"none has no images"):
+            pair_files(tmp_path, "none", "m", (".jpg",))
+    assert pairings == [
+        Pairing(
+            paired=[("i/a.jpg", "m/a.png", "a")],
+            without_map=[("i/c.jpg", "m/c.png"), ("i/z/b.jpg", "m/z/b.png")],
+            same_name=[("i/a.jpg", "i/a.png")],
+            without_image=["m/more.png"],
+            folders=["i/folder.JPG"],
+        )
+    ]
+    with pytest.raises(ValueError, match=r"two images of one name, a\.jpg and a\.png"):
+        pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+
+
+def test_a_map_that_went_through_jpeg_is_refused(tmp_path):
+    dataset = _open(tmp_path, [[4, 4, 4], [4, 4, 4]])
+    write_image(tmp_path / "b.jpg", (2, 3), value=4)
+    (tmp_path / "b.jpg").replace(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is a JPEG file, which does not keep numbers"):
+        dataset[0]

@@ -61,7 +61,7 @@ def test_instance_maps(tmp_path):
 
 def test_ids_that_are_too_high_for_objects_are_refused(tmp_path):
     root = _write(tmp_path, "instances", [[1] * 3] * 2, [{"id": 1000, "name": "cow"}])
-    with pytest.raises(ValueError, match=r"categories\.json has the ids \[1000\], .*below 1000"):
+    with pytest.raises(ValueError, match=r"ids \[1000\], .*below 1000"):
         PngInstance.from_folder(root, "train")
 
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from unisegment.data.ade20k import Ade20kSemantic
 from unisegment.data.annotated_images import AnnotatedImages
@@ -12,7 +13,15 @@ from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.mapillary_vistas import MapillaryVistasSemantic
 from unisegment.data.png_folders import PngInstance, PngSemantic
 
-_READERS: Mapping[str, Callable[[str | Path, str], AnnotatedImages]] = {
+
+def _open_hugging_face(root: str | Path, split: str, **options: Any) -> AnnotatedImages:
+    # Imported here, because `datasets` takes a second and much memory.
+    from unisegment.data.hugging_face import HuggingFaceImages
+
+    return HuggingFaceImages.open(str(root), split, **options)
+
+
+_READERS: Mapping[str, Callable[..., AnnotatedImages]] = {
     "coco_panoptic": CocoPanoptic.from_folder,
     "coco_instance": CocoInstance.from_folder,
     "ade20k_semantic": Ade20kSemantic.from_folder,
@@ -25,16 +34,18 @@ _READERS: Mapping[str, Callable[[str | Path, str], AnnotatedImages]] = {
     "mapillary_vistas_panoptic": CocoPanoptic.from_folder,
     "png_semantic": PngSemantic.from_folder,
     "png_instance": PngInstance.from_folder,
+    "hugging_face": _open_hugging_face,
 }
 
 
-def open_data_set(data_format: str, root: str | Path, split: str) -> AnnotatedImages:
+def open_data_set(data_format: str, root: str | Path, split: str, **options: Any) -> AnnotatedImages:
     """Return the images of one split of a data set.
 
     Args:
         data_format: One of the formats; the error lists them.
-        root: Folder of the data set.
+        root: Folder of the data set; for `hugging_face`, also the name of one on the Hub, or a URL.
         split: "train" or "val", or another part that the folder has.
+        **options: For `hugging_face`, see `HuggingFaceImages.open`.
 
     Raises:
         FileNotFoundError: When files are missing; says which.
@@ -42,4 +53,4 @@ def open_data_set(data_format: str, root: str | Path, split: str) -> AnnotatedIm
     """
     if data_format not in _READERS:
         raise ValueError(f"There is no data set format {data_format!r}, only {', '.join(_READERS)}.")
-    return _READERS[data_format](root, split)
+    return _READERS[data_format](root, split, **options)

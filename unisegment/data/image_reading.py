@@ -2,7 +2,7 @@
 """Images in any form that users have them in, uint8 colours out."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -34,7 +34,11 @@ def read_image(image: Any, input_data_format: str | None = None) -> UInt8[np.nda
         ValueError: When it is empty, cannot be read, or has other channels or numbers.
     """
     if isinstance(image, str | Path):
-        image = open_image(Path(image))
+        stored = open_image(Path(image))
+        try:
+            return read_image(stored)
+        except Exception as error:  # of ours, or of broken EXIF data
+            raise ValueError(f"{image} cannot be read as an image: {error}") from error
     if not isinstance(image, Image.Image):
         return _to_rgb(_to_uint8(_channels_last(to_numpy(image), input_data_format)))
     _check_not_empty(image.size)
@@ -55,8 +59,12 @@ def has_unit_range(image: Any) -> bool:
     return _has_unit_range(to_numpy(image))
 
 
-def open_image(file: Path) -> Image.Image:
+def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
     """Return the image in a file as it is stored, loaded whole.
+
+    Args:
+        file: The file, or its content.
+        name: What messages call it; by default, its path.
 
     Raises:
         ValueError: When it cannot be read.
@@ -65,9 +73,10 @@ def open_image(file: Path) -> Image.Image:
         with Image.open(file) as image:
             image.load()
             return image
-    except (OSError, SyntaxError) as error:
-        # Pillow raises SyntaxError for broken PNG files.
-        raise ValueError(f"{file} cannot be read as an image: {error}") from error
+    except Exception as error:
+        # Pillow raises OSError for most, SyntaxError for broken PNG files, DecompressionBombError for gigantic ones,
+        # and struct.error, IndexError and others where its plugins stumble over bytes that they do not expect.
+        raise ValueError(f"{name or file} cannot be read as an image: {error}") from error
 
 
 def to_numpy(image: Any) -> Shaped[np.ndarray, "..."]:

@@ -3,11 +3,16 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int32
+from PIL import Image
 
 from unisegment.data.annotated_images import AnnotatedImages, check_size, distinct_ids, read_listed_image
 from unisegment.data.annotation_reading import read_segment_map
@@ -51,8 +56,7 @@ class LabelMaps(AnnotatedImages):
         if not files:
             raise ValueError(f"{root}: there are no annotated images.")
         self.root = Path(root)
-        self.label_divisor = label_divisor
-        self._void = frozenset(void) - self.label_of.keys()
+        self._coding = MapCoding(categories, void, label_divisor)
         # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
         self._image_files, self._map_files, self._names = (
             np.array(column, dtype=np.str_) for column in zip(*files, strict=True)
@@ -72,10 +76,55 @@ class LabelMaps(AnnotatedImages):
         image_file, map_file = (self.root / files[index] for files in (self._image_files, self._map_files))
         image, id_map = read_listed_image(image_file), _read_map(map_file)
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
-        target = self._target(id_map, map_file)
+        target = self._coding.target(id_map, map_file)
         return Sample(image, target, image_id=self._names[index].item(), file_name=str(image_file))
 
-    def _target(self, id_map: Int32[np.ndarray, "h w"], file: Path) -> SegmentationTarget:
+
+class MapCoding:
+    """What the numbers in a map stand for.
+
+    Args:
+        categories: The labels; `id` is the number in the map.
+        void: Further ids, whose pixels are void.
+        label_divisor: The object n of a category has the number `id * label_divisor + n`. None means that there are no
+            objects, and the numbers are ids.
+        objects_only: Numbers below `label_divisor` are objects of the category 0 like others. Otherwise they are ids:
+            all of a category that is not told apart.
+
+    Raises:
+        ValueError: When an id cannot be told from an object.
+    """
+
+    def __init__(
+        self,
+        categories: list[Category],
+        void: Collection[int] = (),
+        label_divisor: int | None = None,
+        *,
+        objects_only: bool = False,
+    ) -> None:
+        too_high = [category.id for category in categories if label_divisor and category.id >= label_divisor]
+        if too_high:
+            raise ValueError(
+                f"Categories have the ids {too_high[:5]}, but maps with objects need ids below {label_divisor}: give "
+                "smaller ones."
+            )
+        self.categories = categories
+        self.label_of = {category.id: label for label, category in enumerate(categories)}
+        self.label_divisor = label_divisor
+        self._first_object = 0 if objects_only else label_divisor
+        self._void = frozenset(void) - self.label_of.keys()
+
+    def target(self, id_map: Int32[np.ndarray, "h w"], source: Any) -> SegmentationTarget:
+        """Return the segments of a map.
+
+        Args:
+            id_map: Number of each pixel.
+            source: Where it comes from, for messages.
+
+        Raises:
+            ValueError: When a number is neither of a category nor void.
+        """
         category_of = {number: self._category_id(number) for number in sorted(distinct_ids(id_map))}
         wrong = [
             number
@@ -83,7 +132,7 @@ class LabelMaps(AnnotatedImages):
             if category not in self.label_of and category not in self._void
         ]
         if wrong:
-            raise ValueError(self._describe(wrong, file))
+            raise ValueError(self._describe(wrong, source))
         segments = {number: category for number, category in category_of.items() if category in self.label_of}
         labels = [self.label_of[category] for category in segments.values()]
         return SegmentationTarget(
@@ -97,18 +146,67 @@ class LabelMaps(AnnotatedImages):
         )
 
     def _category_id(self, number: int) -> int:
-        return number if self.label_divisor is None or number < self.label_divisor else number // self.label_divisor
+        return number // self.label_divisor if self.label_divisor and self._is_object(number) else number
 
     def _is_crowd(self, number: int, label: int) -> bool:
-        return self.label_divisor is not None and number < self.label_divisor and self.categories[label].is_thing
+        return self.label_divisor is not None and not self._is_object(number) and self.categories[label].is_thing
 
-    def _describe(self, wrong: list[int], file: Path) -> str:
+    def _is_object(self, number: int) -> bool:
+        return self._first_object is not None and number >= self._first_object
+
+    def _describe(self, wrong: list[int], source: Any) -> str:
         coding = "" if self.label_divisor is None else f" or {self.label_divisor} times such an id plus a number,"
         return (
-            f"{file} has pixels with the numbers {wrong[:5]}, which belong to no category. Numbers must be ids of "
+            f"{source} has pixels with the numbers {wrong[:5]}, which belong to no category. Numbers must be ids of "
             f"categories ({_short(self.label_of)}),{coding} or void ({_short(self._void)}): list the category, or "
             f"change the pixels."
         )
+
+
+@dataclass
+class Pairing:
+    """The images of a folder and their PNG files, all relative to the root of the data set but the names.
+
+    Args:
+        paired: Image and PNG file of each, and the name without folders, sorted.
+        without_map: Images that have no PNG file, and the PNG file that each should have.
+        same_name: Images that differ in their endings alone: the one that counts, and another.
+        without_image: PNG files that have no image.
+        folders: Folders that are named as images.
+    """
+
+    paired: list[tuple[str, str, str]] = field(default_factory=list)
+    without_map: list[tuple[str, str]] = field(default_factory=list)
+    same_name: list[tuple[str, str]] = field(default_factory=list)
+    without_image: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def left_out(self, root: Path) -> list[str]:
+        """Say which images are not among the pairs, and why."""
+        return [
+            *(
+                f"{root / label_map}: there is no such file for the image {image}."
+                for image, label_map in self.without_map
+            ),
+            *(f"{root / image}: {first} has the same name, and the PNG file." for first, image in self.same_name),
+        ]
+
+
+_pairings: ContextVar[list[Pairing] | None] = ContextVar("_pairings", default=None)
+
+
+@contextmanager
+def forgiving_pairs() -> Iterator[list[Pairing]]:
+    """Within `with`, let `pair_files` leave out what it refuses elsewhere, and list all that it found.
+
+    Who checks a data set, or trains on what is sound of it, wants to open what is left.
+    """
+    pairings: list[Pairing] = []
+    token = _pairings.set(pairings)
+    try:
+        yield pairings
+    finally:
+        _pairings.reset(token)
 
 
 def pair_files(
@@ -130,52 +228,84 @@ def pair_files(
         FileNotFoundError: When there is no image, or one without a PNG file.
         ValueError: When two images have one name.
     """
-    images = _images_by_stem(root / image_dir, tuple(image_endings))
-    maps = set(_files_under(root / map_dir))
-    missing = [stem for stem in images if f"{stem}{map_ending}" not in maps]
-    if missing:
-        raise FileNotFoundError(
-            f"{root / map_dir} lacks the PNG files of {len(missing)} of {len(images)} images, such as "
-            f"{missing[0]}{map_ending} for {image_dir}/{images[missing[0]]}: add them, or take the images away."
+    pairing = _pair(root, image_dir, map_dir, tuple(image_endings), map_ending)
+    pairings = _pairings.get()
+    if pairings is not None:
+        pairings.append(pairing)
+        return pairing.paired
+    if pairing.same_name:
+        one, other = (image.removeprefix(f"{image_dir}/") for image in pairing.same_name[0])
+        raise ValueError(
+            f"{root / image_dir} has two images of one name, {one} and {other}: which of them the PNG file belongs to "
+            "cannot be known. Rename one of them."
         )
-    return [
-        (f"{image_dir}/{image}", f"{map_dir}/{stem}{map_ending}", Path(stem).name)
-        for stem, image in sorted(images.items())
-    ]
+    if pairing.without_map:
+        (image, label_map), missing = pairing.without_map[0], len(pairing.without_map)
+        raise FileNotFoundError(
+            f"{root / map_dir} lacks the PNG files of {missing} of {missing + len(pairing.paired)} images, such as "
+            f"{label_map.removeprefix(f'{map_dir}/')} for {image}: add them, or take the images away."
+        )
+    return pairing.paired
 
 
-def _images_by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    images: dict[str, str] = {}
-    for name in _files_under(folder):
+def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], map_ending: str) -> Pairing:
+    pairing = Pairing()
+    image_of: dict[str, str] = {}
+    for name in sorted(_files_under(root / image_dir, pairing.folders)):
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
         if ending is None:
             continue
-        stem = name[: -len(ending)]
-        if stem in images:
-            raise ValueError(
-                f"{folder} has two images of one name, {images[stem]} and {name}: which of them the PNG file belongs "
-                "to cannot be known. Rename one of them."
-            )
-        images[stem] = name
-    if not images:
-        raise FileNotFoundError(f"{folder} has no images; their names must end in {', '.join(endings)}.")
-    return images
+        first = image_of.setdefault(name[: -len(ending)], name)
+        if first != name:
+            pairing.same_name.append((f"{image_dir}/{first}", f"{image_dir}/{name}"))
+    if not image_of:
+        raise FileNotFoundError(f"{root / image_dir} has no images; their names must end in {', '.join(endings)}.")
+    maps = {name for name in _files_under(root / map_dir) if name.endswith(map_ending)}
+    for stem, name in sorted(image_of.items()):
+        image, label_map = f"{image_dir}/{name}", f"{map_dir}/{stem}{map_ending}"
+        if f"{stem}{map_ending}" in maps:
+            pairing.paired.append((image, label_map, Path(stem).name))
+        else:
+            pairing.without_map.append((image, label_map))
+    left_over = maps - {f"{stem}{map_ending}" for stem in image_of}
+    pairing.without_image = [f"{map_dir}/{name}" for name in sorted(left_over)]
+    lower_endings = tuple(ending.lower() for ending in endings)
+    pairing.folders = [f"{image_dir}/{name}" for name in pairing.folders if name.lower().endswith(lower_endings)]
+    return pairing
 
 
-def _files_under(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
-        inner = os.path.relpath(place, folder)
-        yield from names if inner == "." else (f"{Path(inner).as_posix()}/{name}" for name in names)
+def _files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str]:
+    """Give the files below a folder, relative to it; folders are added to a list."""
+    for place, inner_folders, names in os.walk(folder):
+        inner = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
+        yield from (f"{inner}{name}" for name in names)
+        if folders is not None:
+            folders.extend(f"{inner}{name}" for name in inner_folders)
 
 
 def _read_map(file: Path) -> Int32[np.ndarray, "h w"]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
     image = open_image(file)
+    if image.format in ("JPEG", "MPO"):
+        raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
     try:
-        return rgb_to_ids(np.asarray(image)) if image.mode == "RGB" else read_segment_map(image)
+        return numbers_of(image)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def numbers_of(segment_map: Any) -> Int32[np.ndarray, "h w"]:
+    """Return the number that each pixel of a map holds: red + 256 green + 65536 blue if it has colours.
+
+    Args:
+        segment_map: As for `read_segment_map`, or a Pillow image in RGB.
+
+    Raises:
+        ValueError: When it cannot be read.
+    """
+    is_rgb = isinstance(segment_map, Image.Image) and segment_map.mode == "RGB"
+    return rgb_to_ids(np.asarray(segment_map)) if is_rgb else read_segment_map(segment_map)
 
 
 def _short(ids: Collection[int]) -> str:

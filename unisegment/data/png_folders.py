@@ -9,8 +9,6 @@ from unisegment.data.json_reading import read_json
 from unisegment.data.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
 from unisegment.structures import Category
 
-_LABEL_DIVISOR = 1000
-
 
 class PngSemantic(LabelMaps):
     """Images and PNG files whose pixels hold ids of categories; 0, 255 and 65535 are void unless they are listed."""
@@ -52,27 +50,34 @@ class PngInstance(LabelMaps):
         """
         files = pair_files(Path(root), f"images/{split}", f"instances/{split}", IMAGE_ENDINGS)
         categories = _read_categories(Path(root) / "categories.json", is_thing=True)
-        too_high = [category.id for category in categories if category.id >= _LABEL_DIVISOR]
-        if too_high:
-            raise ValueError(
-                f"{root}/categories.json has the ids {too_high[:5]}, but PNG files with objects need ids below "
-                f"{_LABEL_DIVISOR}: give smaller ones."
-            )
-        return cls(root, files, categories, void={0, 255}, label_divisor=_LABEL_DIVISOR)
+        return cls(root, files, categories, void={0, 255}, label_divisor=1000)
 
 
 def _read_categories(file: Path, is_thing: bool) -> list[Category]:
-    content = read_json(file)
+    return categories_of(read_json(file), is_thing, str(file))
+
+
+def categories_of(content: Any, is_thing: bool, source: str) -> list[Category]:
+    """Return the categories that the content of a JSON file describes; see `PngSemantic.from_folder` for its forms.
+
+    Args:
+        content: The content.
+        is_thing: What categories are that do not say it.
+        source: Where it comes from, for messages.
+
+    Raises:
+        ValueError: When it does not describe categories.
+    """
     try:
         categories = [category_of_entry(entry, is_thing) for entry in _entries(content)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f'{file} must be a list of {{"id": 1, "name": "road"}}, a list of names, or a dict from id to name '
+            f'{source} must be a list of {{"id": 1, "name": "road"}}, a list of names, or a dict from id to name '
             f"({error!r})."
         ) from error
     ids = [category.id for category in categories]
     if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
-        raise ValueError(f"{file} must list categories with different ids of 0 or more, got {ids[:10]}.")
+        raise ValueError(f"{source} must list categories with different ids of 0 or more, got {ids[:10]}.")
     return sorted(categories, key=lambda category: category.id)
 
 
