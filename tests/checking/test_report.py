@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports are written whole, whatever the names in them."""
+
+import json
+
+from unisegment.checking.figures import Figures
+from unisegment.checking.report import Report, write_report
+
+
+def part_with(file):
+    listed = [{"file": file, "detail": "one line\nand another"}, {"file": "b", "detail": ""}]
+    finding = {"kind": "empty-file", "severity": "error", "meaning": "It is.", "count": 1207, "listed": listed}
+    return {
+        "name": "r: train", "format": "png_semantic", "split": "train", "images": 3000, "checked": 2000, "opened": 0,
+        "errors": 1207, "warnings": 3, "findings": [finding], **Figures(None).as_dict(),
+    }  # fmt: skip
+
+
+def test_a_table_has_a_line_for_each_kind():
+    report = Report([part_with("x/" * 50 + "a.jpg")], 1.5, None)
+    assert (report.num_errors, report.num_warnings) == (1207, 3)
+    first, second, last = report.table().splitlines()
+    assert first == "r: train (png_semantic): 0 of 3,000 images opened, 2,000 tried"
+    assert second.split()[:3] == ["error", "empty-file", "1,207"]
+    assert second.endswith("x/x/a.jpg: one line")
+    assert last == "1,207 errors, 3 warnings"
+
+
+def test_names_that_are_no_text_are_written(tmp_path):
+    report = Report([part_with("caf\udce9.jpg")], 1.5, b"not really a JPEG")
+    write_report(report, tmp_path / "a/b")
+    content = json.loads((tmp_path / "a/b/report.json").read_text())
+    assert content["parts"][0]["findings"][0]["listed"][0]["file"] == "caf\udce9.jpg"
+    assert (content["errors"], content["warnings"], content["seconds"]) == (1207, 3, 1.5)
+    assert "caf\\udce9.jpg" in (tmp_path / "a/b/report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "a/b/samples.jpg").read_bytes() == b"not really a JPEG"

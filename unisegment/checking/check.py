@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of data sets in, everything that is wrong with them out, in reports: the street through a check."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from unisegment.checking.contact_sheet import draw_contact_sheet
+from unisegment.checking.figures import Figures
+from unisegment.checking.findings import Findings
+from unisegment.checking.label_map_files import largest_number
+from unisegment.checking.opening import LABEL_MAP_FORMATS, OpenedPart, Part, open_part
+from unisegment.checking.parallel import Failure, run_parallel
+from unisegment.checking.repeats import note_repeats
+from unisegment.checking.report import Report, write_report
+from unisegment.checking.sample_check import CheckedSample, SampleCheck
+
+_KIND_OF_FAILURE = {"slow": "too-slow", "died": "process-died", "raised": "unexpected-exception"}
+
+
+@dataclass
+class _Checked:
+    """A part, and what was found of it so far."""
+
+    opened: OpenedPart
+    findings: Findings
+    figures: Figures
+    num_checked: int = 0
+
+
+def check_data(
+    parts: Sequence[Part],
+    output_dir: str | Path = "data-check",
+    *,
+    workers: int | None = None,
+    timeout: float = 60,
+    limit: int | None = None,
+    pictures: int = 12,
+    progress: bool | None = None,
+) -> Report:
+    """Open everything and write reports.
+
+    Args:
+        parts: What to check; `unisegment.checking.sources.find_parts` makes them.
+        output_dir: Folder for `report.html`, `report.json` and `samples.jpg`, which replace those of an earlier check.
+        workers: Processes that open images; None takes one for each processor.
+        timeout: Seconds that an image may take.
+        limit: Most images to open of each part, spread evenly over it; None opens all. Annotation files are always
+            checked whole.
+        pictures: Samples of each part that are drawn.
+        progress: Whether to show progress; None shows it on a terminal.
+
+    Returns:
+        What the reports say.
+
+    Raises:
+        ValueError: When there is nothing to check, or a number is out of range.
+        OSError: When the reports cannot be written.
+    """
+    if not parts or (workers is not None and workers < 1) or (limit is not None and limit < 1) or timeout <= 0:
+        raise ValueError(
+            f"There must be parts to check, with at least 1 worker, 1 image and some time for each; got {len(parts)} "
+            f"parts, workers={workers}, limit={limit}, timeout={timeout}."
+        )
+    start = time.monotonic()
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    checked, tiles = [], []
+    for part in parts:
+        findings = Findings()
+        opened = open_part(part, findings)
+        figures = Figures(None if opened.samples is None else opened.samples.categories)
+        checked.append(_Checked(opened, findings, figures))
+        indices = _spread(len(opened), min(limit or len(opened), len(opened)))
+        drawn = {indices[place] for place in _spread(len(indices), min(pictures, len(indices)))}
+        bar = tqdm(
+            _in_order(SampleCheck(opened, drawn), indices, workers, timeout),
+            total=len(indices),
+            desc=part.name,
+            unit=" images",
+            disable=None if progress is None else not progress,
+        )
+        for index, result in bar:
+            tiles += _take(checked[-1], index, result)
+        _judge_whole(checked[-1])
+    note_repeats([(item.opened, item.figures, item.findings) for item in checked])
+    report = Report(
+        parts=[_describe(item) for item in checked],
+        seconds=time.monotonic() - start,
+        contact_sheet=draw_contact_sheet(tiles) if tiles else None,
+    )
+    write_report(report, Path(output_dir))
+    return report
+
+
+def _spread(number: int, chosen: int) -> list[int]:
+    """Return so many of the numbers below another one, evenly spread."""
+    return np.linspace(0, number - 1, chosen).round().astype(int).tolist() if chosen else []
+
+
+def _in_order(
+    check: SampleCheck, indices: list[int], workers: int, timeout: float
+) -> Iterator[tuple[int, CheckedSample | Failure]]:
+    """Give results in the order of the samples, so that reports do not differ from one check to the next."""
+    waiting: dict[int, CheckedSample | Failure] = {}
+    following = iter(indices)
+    index = next(following, None)
+    for number, result in run_parallel(check, indices, workers, timeout):
+        waiting[number] = result
+        while index in waiting:
+            yield index, waiting.pop(index)
+            index = next(following, None)
+
+
+def _take(part: _Checked, index: int, result: CheckedSample | Failure) -> list[tuple[str, bytes]]:
+    """Count what was found of a sample, and return its picture if there is one."""
+    part.num_checked += 1
+    if isinstance(result, Failure):
+        entries = part.opened.entries
+        name = f"{part.opened.part.name}[{index}]" if entries is None else str(entries[index].image)
+        part.findings.add(_KIND_OF_FAILURE[result.reason], name, result.detail)
+        return []
+    part.findings.extend(result.findings)
+    part.figures.add(index, result)
+    return [] if result.tile is None else [(result.name, result.tile)]
+
+
+def _judge_whole(part: _Checked) -> None:
+    """Note what only shows when all samples have been seen."""
+    samples = part.opened.samples
+    if samples is None or part.figures.opened == 0:
+        return
+    data = part.opened.part.data
+    if part.num_checked == len(part.opened):
+        for category in part.figures.unused():
+            part.findings.add("unused-category", part.opened.part.name, f"{category.name} (id {category.id})")
+    modes = part.figures.label_map_modes
+    if data.format in LABEL_MAP_FORMATS and modes:
+        largest = max(largest_number(mode) for mode in modes)
+        divisor = 1000 if data.format.endswith("_instance") else 1
+        for category in samples.categories:
+            if category.id * divisor > largest:
+                detail = f"{category.name} (id {category.id}): the PNG files hold numbers up to {largest}"
+                part.findings.add("category-too-large", part.opened.part.name, detail)
+
+
+def _describe(part: _Checked) -> dict[str, Any]:
+    opened = part.opened
+    return {
+        "name": opened.part.name,
+        "format": opened.part.data.format,
+        "split": opened.part.split,
+        "images": len(opened),
+        "checked": part.num_checked,
+        "opened": part.figures.opened,
+        "errors": part.findings.count("error"),
+        "warnings": part.findings.count("warning"),
+        "findings": part.findings.as_dicts(),
+        **part.figures.as_dict(),
+    }

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the checks of all COCO files share: going through their lists, categories, images, and ids that repeat."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unisegment.checking.findings import Findings
+from unisegment.data.json_reading import iterate_json_lists
+
+_SHOWN = 5
+_LARGEST_SIDE = 2**31 - 1
+
+
+def read_lists(
+    file: Path, readers: Mapping[str, Callable[[int, Any], None]], needed: Iterable[str], findings: Findings
+) -> None:
+    """Hand each entry of the lists in a JSON file, with its place, to the reader of its list; note what is refused.
+
+    Args:
+        file: The JSON file.
+        readers: What takes the entries of a list, by the key of the list.
+        needed: Keys of the lists that must be there.
+        findings: Where to note what is wrong.
+    """
+    places: Counter[str] = Counter()
+    try:
+        for key, entry in iterate_json_lists(file):
+            place = places[key]
+            places[key] += 1
+            if key not in readers:
+                continue
+            try:
+                readers[key](place, entry)
+            except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+                findings.add("wrong-structure", file, f"{key}[{place}]: {type(error).__name__}: {error}")
+    except FileNotFoundError as error:
+        findings.add("no-data", file, str(error))
+    except (ValueError, OSError) as error:
+        findings.add("broken-json", file, str(error))
+    else:
+        missing = [key for key in needed if not places[key]]
+        if missing:
+            found = ", ".join(places) or "none"
+            findings.add("wrong-structure", file, f"it must list {', '.join(missing)}; lists with entries: {found}")
+
+
+def hashable_id(entry: Mapping[str, Any], key: str = "id") -> int | float | str:
+    """Return the id in an entry.
+
+    Raises:
+        KeyError, TypeError: When it is missing, or neither a number nor a text.
+    """
+    number = entry[key]
+    if isinstance(number, bool) or not isinstance(number, int | float | str):
+        raise TypeError(f"{key} must be a number or a text, got {number!r}")
+    return number
+
+
+class CategoryList:
+    """The categories of a file, checked.
+
+    Args:
+        file: The JSON file.
+        findings: Where to note what is wrong.
+    """
+
+    def __init__(self, file: Path, findings: Findings) -> None:
+        self.file = file
+        self.names: dict[int | float | str, str] = {}
+        self._findings = findings
+
+    def add(self, place: int, entry: Mapping[str, Any]) -> None:
+        """Take one entry of `categories`."""
+        number, name = int(hashable_id(entry)), entry["name"]
+        if number in self.names:
+            detail = f"categories[{place}] {name!r} has the id {number} of {self.names[number]!r}"
+            self._findings.add("duplicate-category-id", self.file, detail)
+        elif name in self.names.values():
+            self._findings.add("duplicate-category-name", self.file, f"categories[{place}] is another {name!r}")
+        self.names.setdefault(number, name)
+
+
+class ImageList:
+    """The images of a file, checked.
+
+    Args:
+        file: The JSON file.
+        findings: Where to note what is wrong.
+    """
+
+    def __init__(self, file: Path, findings: Findings) -> None:
+        self.file = file
+        self.ids: list[int | float | str] = []
+        self.files: list[str] = []
+        self.sizes: list[tuple[int, int]] = []
+        self._findings = findings
+
+    def add(self, place: int, entry: Mapping[str, Any]) -> None:
+        """Take one entry of `images`."""
+        number, file = hashable_id(entry), entry["file_name"]
+        size = (entry["height"], entry["width"])
+        # What the reader takes is taken here, too: no file will have such a name or size.
+        if not all(isinstance(length, int) and abs(length) <= _LARGEST_SIDE for length in size):
+            raise TypeError(f"height and width must be whole numbers, got {size[0]!r} and {size[1]!r}")
+        self.ids.append(number)
+        self.files.append(str(file))
+        self.sizes.append(size)
+
+    def finish(self) -> dict[int | float | str, int]:
+        """Note ids and files that repeat, and return the place of each id."""
+        for number, places in repeated(self.ids).items():
+            files = ", ".join(self.files[place] for place in places[:_SHOWN])
+            self._findings.add("duplicate-image-id", self.file, f"{len(places)} images have the id {number}: {files}")
+        for name, places in repeated(self.files).items():
+            ids = ", ".join(str(self.ids[place]) for place in places[:_SHOWN])
+            self._findings.add("duplicate-image-name", self.file, f"{len(places)} images are {name}: ids {ids}")
+        return {number: place for place, number in enumerate(self.ids)}
+
+
+def repeated(items: Sequence[Hashable]) -> dict[Any, list[int]]:
+    """Return the places of each item that occurs more than once."""
+    counts = Counter(items)
+    if len(counts) == len(items):
+        return {}
+    places: dict[Any, list[int]] = {}
+    for place, item in enumerate(items):
+        if counts[item] > 1:
+            places.setdefault(item, []).append(place)
+    return places

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image file in, what it is and what is wrong with it out; its beginning is read, its pixels are not."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from unisegment.checking.findings import Finding
+from unisegment.data.image_reading import open_image
+from unisegment.types import Size
+
+_FORMATS = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".webp": ("WEBP",),
+    ".bmp": ("BMP", "DIB"),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+}
+"""Pillow's names of what the ends of file names promise."""
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations by which width and height change places."""
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_UNUSUAL_MODES = {
+    "CMYK": "is CMYK, made for print: its colours are converted without a profile",
+    "LA": "has an alpha channel, which is dropped",
+    "PA": "has an alpha channel, which is dropped",
+    "RGBA": "has an alpha channel, which is dropped",
+    "RGBX": "has a fourth channel, which is dropped",
+    "1": "is black and white",
+    "I": "has 16 bits or more, of which 8 are kept",
+    "F": "has floating-point pixels",
+}
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the beginning of an image file says.
+
+    Args:
+        format: Pillow's name of the format.
+        mode: Pillow's name of the channels.
+        stored: Height and width as stored.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        digest: Hash of all bytes of the file.
+    """
+
+    format: str
+    mode: str
+    stored: Size
+    orientation: int
+    digest: int
+
+    @property
+    def upright(self) -> Size:
+        """Height and width after turning."""
+        return self.stored[::-1] if self.orientation in _TURNED else self.stored
+
+
+def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
+    """Return what a file is, or None where it is no image, and what is wrong with it.
+
+    Args:
+        file: The file.
+        missing: Kind of finding where there is none.
+    """
+    problem = _absence(file, missing)
+    if problem is not None:
+        return None, [problem]
+    try:
+        with file.open("rb") as stream:
+            digest = int.from_bytes(hashlib.file_digest(stream, _hash).digest(), "big", signed=True)
+    except OSError as error:
+        return None, [Finding("unreadable-file", str(file), str(error))]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # training shows them
+            with Image.open(file) as image:
+                facts = FileFacts(
+                    image.format or "", image.mode, (image.height, image.width), _orientation(image), digest
+                )
+                return facts, [Finding(kind, str(file), detail) for kind, detail in _oddities(file, image)]
+    except Exception as error:  # of any kind: see `open_image`
+        return None, [Finding(_kind_of(error, file), str(file), str(error))]
+
+
+def decode(file: Path) -> Finding | None:
+    """Return what is wrong with the pixels of a file that `look_at` could open; None if nothing is."""
+    try:
+        open_image(file)
+    except ValueError as error:
+        return Finding(_kind_of(error.__cause__ or error, file), str(file), str(error.__cause__ or error))
+    return None
+
+
+def _hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=8)  # as long as numpy's int64
+
+
+def _absence(file: Path, missing: str) -> Finding | None:
+    try:
+        if file.is_file():
+            return None if file.stat().st_size else Finding("empty-file", str(file), "0 bytes")
+        if file.is_dir():
+            return Finding("not-a-file", str(file), "it is a folder")
+        if file.exists():
+            return Finding("not-a-file", str(file), "it is neither a file nor a folder")
+        if file.is_symlink():
+            return Finding(missing, str(file), f"it is a link to {os.readlink(file)}, which does not exist")
+    except OSError as error:  # such as a name that is too long
+        return Finding("unreadable-file", str(file), str(error))
+    similar = _names_in_lower_case(file.parent).get(file.name.lower())
+    return Finding(missing, str(file), "there is no such file" + (f", but there is {similar}" if similar else ""))
+
+
+@lru_cache(maxsize=4)
+def _names_in_lower_case(folder: Path) -> dict[str, str]:
+    return {name.lower(): name for name in os.listdir(folder)} if folder.is_dir() else {}
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF data: whether reading minds them, reading will say
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _oddities(file: Path, image: Image.Image) -> Iterator[tuple[str, str]]:
+    expected = _FORMATS.get(file.suffix.lower())
+    if expected is not None and image.format not in expected:
+        yield "ending-disagrees", f"it is a {image.format} file"
+    mode = "I" if image.mode.startswith("I;16") else image.mode
+    if mode in _UNUSUAL_MODES:
+        yield "unusual-image", f"it {_UNUSUAL_MODES[mode]} (Pillow's mode {image.mode})"
+    elif "transparency" in image.info:
+        yield "unusual-image", "it has transparent pixels, which become opaque"
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        yield "unusual-image", f"it has {frames} frames, of which the first is taken"
+
+
+def _kind_of(error: BaseException, file: Path) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "too-large-image"
+    if isinstance(error, UnidentifiedImageError):
+        return "not-an-image"
+    return "truncated-image" if "truncated" in str(error).lower() or _is_cut_off(file) else "broken-image"
+
+
+def _is_cut_off(file: Path) -> bool:
+    content = file.read_bytes()
+    kind = {b"\xff\xd8": "JPEG", b"\x89P": "PNG"}.get(content[:2])
+    return kind is not None and _LAST_BYTES[kind] not in content[-64:]

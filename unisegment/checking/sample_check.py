@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The number of a sample in, what is wrong with it and what it holds out: what each worker process does.
+
+The sample is opened as training opens it, so whatever training would raise is found.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from unisegment.checking.contact_sheet import draw_tile
+from unisegment.checking.entries import Entry
+from unisegment.checking.findings import Finding
+from unisegment.checking.image_files import FileFacts, decode, look_at
+from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
+from unisegment.checking.opening import OpenedPart
+from unisegment.data.label_maps import LabelMaps
+from unisegment.ops.masks import segment_index_map
+from unisegment.structures import Sample, SegmentationTarget
+from unisegment.types import Size
+
+_MOSTLY = 0.5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sample holds.
+
+    Args:
+        size: Height and width of the image, upright.
+        labels: Label of each segment.
+        areas: Pixels of each segment.
+        is_crowd: Whether each segment is a crowd.
+        unlabelled: Pixels of no segment.
+    """
+
+    size: Size
+    labels: list[int]
+    areas: list[int]
+    is_crowd: list[bool]
+    unlabelled: int
+
+
+@dataclass(frozen=True)
+class CheckedSample:
+    """What was found of one sample.
+
+    Args:
+        name: Its image file, or its number where it has no file.
+        findings: What is wrong with it.
+        facts: What its image file says; None if it has none, or one that cannot be opened.
+        map_mode: Pillow's name of the channels of its PNG file, if it has one.
+        summary: What it holds; None if it cannot be opened.
+        tile: It and its target as a picture (a JPEG file), if one was asked for.
+    """
+
+    name: str
+    findings: list[Finding]
+    facts: FileFacts | None = None
+    map_mode: str | None = None
+    summary: Summary | None = None
+    tile: bytes | None = None
+
+
+@dataclass(frozen=True)
+class SampleCheck:
+    """Check samples of a part by their numbers.
+
+    Args:
+        opened: The part.
+        pictures: Which samples to draw.
+    """
+
+    opened: OpenedPart
+    pictures: Collection[int] = ()
+
+    def __call__(self, index: int) -> CheckedSample:
+        """Check one sample; nothing is raised."""
+        entries = self.opened.entries
+        entry = None if entries is None else entries[index]
+        facts, map_facts, findings = (None, None, []) if entry is None else self._check_files(entry)
+        name = self._name(index)
+        sample, error = self._open(index)
+        if sample is None:
+            findings += self._explain(entry, name, facts, map_facts, findings, error)
+            return CheckedSample(name, findings, facts)
+        summary = summarize(sample)
+        file = str(entry.label_map) if entry is not None and entry.label_map is not None else name
+        findings += self._judge(entry, sample.target, summary, file)
+        tile = None
+        if index in self.pictures and self.opened.samples is not None:
+            tile = draw_tile(sample, self.opened.samples.id2label)
+        return CheckedSample(name, findings, facts, None if map_facts is None else map_facts.mode, summary, tile)
+
+    def _name(self, index: int) -> str:
+        if self.opened.entries is not None:
+            return str(self.opened.entries[index].image)
+        return f"{self.opened.part.name}[{index}]"
+
+    def _check_files(self, entry: Entry) -> tuple[FileFacts | None, FileFacts | None, list[Finding]]:
+        facts, findings = look_at(entry.image, "missing-image")
+        if facts is not None:
+            findings += self._check_size(entry.image, facts, entry.size)
+        if entry.label_map is None:
+            return facts, None, findings
+        map_facts, map_findings = look_at(entry.label_map, "missing-label-map")
+        # Palettes, 16 bits and the like are usual in label maps.
+        findings += [finding for finding in map_findings if finding.kind != "unusual-image"]
+        if map_facts is None:
+            return facts, None, findings
+        if entry.size is not None:
+            findings += self._check_size(entry.label_map, map_facts, entry.size)
+        else:
+            findings += check_label_map(entry.label_map, map_facts)
+            if facts is not None:
+                findings += self._compare_sizes(entry.label_map, facts, map_facts)
+        return facts, map_facts, findings
+
+    def _check_size(self, file: Path, facts: FileFacts, expected: Size | None) -> Iterator[Finding]:
+        source = None if self.opened.entries is None else self.opened.entries.source
+        if expected is not None and facts.upright != expected:
+            kind = "exif-rotated" if facts.stored == expected else "wrong-size"
+            detail = f"it is {_text(facts.upright)} upright (height x width), but {source} says {_text(expected)}"
+            yield Finding(kind, str(file), detail)
+        elif facts.orientation != 1:
+            yield Finding("exif-turned", str(file), f"its EXIF orientation is {facts.orientation}")
+
+    def _compare_sizes(self, file: Path, facts: FileFacts, map_facts: FileFacts) -> Iterator[Finding]:
+        # The reader turns images upright, but not maps.
+        if facts.upright != map_facts.stored:
+            kind = "exif-rotated" if facts.stored == map_facts.stored else "wrong-size"
+            detail = f"it is {_text(map_facts.stored)} (height x width), but its image {_text(facts.upright)} upright"
+            yield Finding(kind, str(file), detail)
+        elif facts.orientation != 1:
+            yield Finding("exif-turned", str(file), f"the EXIF orientation of its image is {facts.orientation}")
+
+    def _open(self, index: int) -> tuple[Sample | None, Exception | None]:
+        if self.opened.samples is None:
+            return None, None
+        try:
+            return self.opened.samples[index], None
+        except Exception as error:
+            return None, error
+
+    def _explain(
+        self,
+        entry: Entry | None,
+        name: str,
+        facts: FileFacts | None,
+        map_facts: FileFacts | None,
+        known: list[Finding],
+        error: Exception | None,
+    ) -> list[Finding]:
+        """Return why a sample cannot be opened, or what else is wrong with its files if nobody tried."""
+        findings: list[Finding] = []
+        if error is not None and not isinstance(error, ValueError | OSError):
+            findings.append(Finding("unexpected-exception", name, f"{type(error).__name__}: {error}"))
+        if entry is not None and facts is not None:
+            findings += [finding for finding in [decode(entry.image)] if finding is not None]
+        if entry is not None and entry.label_map is not None and map_facts is not None:
+            findings += self._explain_map(entry.label_map, entry, map_facts, known, error)
+        if error is not None and not any(finding.severity == "error" for finding in [*known, *findings]):
+            findings.append(Finding("unreadable-sample", name, str(error)))
+        return findings
+
+    def _explain_map(
+        self, file: Path, entry: Entry, facts: FileFacts, known: list[Finding], error: Exception | None
+    ) -> list[Finding]:
+        undecodable = decode(file)
+        if undecodable is not None:
+            return [undecodable]
+        if entry.segment_ids is not None:
+            return check_panoptic_map(file, facts, entry.segment_ids, self.opened.hidden_segments)
+        is_explained = any(finding.severity == "error" for finding in known)
+        if error is not None and not is_explained and isinstance(self.opened.samples, LabelMaps):
+            return [check_numbers(file, facts, str(error))]
+        return []
+
+    def _judge(self, entry: Entry | None, target: SegmentationTarget, summary: Summary, file: str) -> Iterator[Finding]:
+        """Return what is doubtful about a sample that training accepts."""
+        height, width = summary.size
+        share = summary.unlabelled / (height * width)
+        is_dense = entry is None or entry.num_annotations is None
+        if is_dense and share == 1:
+            yield Finding("nothing-labelled", file, "all of its pixels are void")
+        elif is_dense and share > _MOSTLY:
+            yield Finding("mostly-unlabelled", file, f"{share:.0%} of its pixels are void")
+        if entry is not None and entry.num_annotations is not None and len(summary.labels) < entry.num_annotations:
+            hidden = entry.num_annotations - len(summary.labels)
+            yield Finding("invisible-annotation", file, f"{hidden} of its {entry.num_annotations} objects")
+        if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
+            id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
+            if is_blended(id_map):
+                yield Finding("blended-labels", file, "resize labels to the nearest, never smoothly")
+
+
+def summarize(sample: Sample) -> Summary:
+    """Return what a sample holds."""
+    target = sample.target
+    if target.masks is not None:
+        areas = target.masks.sum(dim=(1, 2)).tolist()
+        unlabelled = int((~target.masks.any(dim=0)).sum())
+    else:
+        places = segment_index_map(target) + 1
+        unlabelled, *areas = places.ravel().bincount(minlength=len(target) + 1).tolist()
+    return Summary(
+        size=(sample.image.shape[0], sample.image.shape[1]),
+        labels=target.labels.tolist(),
+        areas=areas,
+        is_crowd=target.is_crowd.tolist(),
+        unlabelled=unlabelled,
+    )
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user names (a recipe, folders, or a JSON file and folders) in, the parts of data sets to check out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unisegment.checking.opening import InstanceParts, PanopticParts, Part
+from unisegment.training.recipe import DataRecipe, load_recipe, parse_overrides
+from unisegment.training.recipe_files import recipe_names
+from unisegment.training.settings import check, construct
+
+_RECIPES = (".yaml", ".yml")
+
+
+def find_parts(
+    sources: Sequence[str],
+    data_format: str | None = None,
+    splits: Sequence[str] = ("train", "val"),
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Part]:
+    """Return the parts that a user means; nothing of them is read.
+
+    Args:
+        sources: One recipe, a file or the name of one of ours; or one folder or several, or other names that the format
+            takes for a data set; or a COCO JSON file, the folder of its images and, for panoptic files, that of its PNG
+            files.
+        data_format: What the folders are; None looks at what lies in them.
+        splits: Splits of each data set.
+        overrides: Values by dotted key of a recipe; for folders, those of `data`.
+
+    Raises:
+        ValueError: When that is not what is named; says what to name.
+    """
+    overrides = dict(overrides or {})
+    first = sources[0] if sources else ""
+    if first.endswith(_RECIPES) or (first in recipe_names() and not Path(first).exists()):
+        if len(sources) > 1:
+            raise ValueError(f"One recipe is checked at a time, got {', '.join(sources)}.")
+        if data_format is not None:
+            overrides["data.format"] = data_format
+        data = load_recipe(first, overrides).data
+        return [Part(data, split) for split in splits]
+    if first.endswith(".json"):
+        return [_part_of_file([Path(source) for source in sources], data_format)]
+    if not sources:
+        raise ValueError("Name a recipe, a folder, or a COCO JSON file and the folder of its images.")
+    return [
+        Part(_data_of_folder(source, data_format, splits, overrides), split) for source in sources for split in splits
+    ]
+
+
+def sources_and_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Tell the words of a command apart: `key.path=value` overrides, unless there is such a file, and sources.
+
+    Raises:
+        RecipeError: When a value is not YAML.
+    """
+    sources = [word for word in words if "=" not in word or Path(word).exists()]
+    return sources, parse_overrides(word for word in words if word not in sources)
+
+
+def guess_format(root: Path, splits: Sequence[str]) -> str:
+    """Return the format whose layout a folder has.
+
+    Raises:
+        ValueError: When it has that of none, or of several.
+    """
+    found = [name for name in _SIGNS if any(_has_layout(name, root, split) for split in splits)]
+    if (root / "dataset_dict.json").is_file():
+        found.append("hugging_face")
+    if len(found) == 1:
+        return found[0]
+    reason = f"has the layouts of several formats ({', '.join(found)})" if found else "has the layout of no format"
+    raise ValueError(f"{root} {reason}: say which it is, with --format. recipes/README.md lists them.")
+
+
+def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
+    guessed = {2: "coco_instance", 3: "coco_panoptic"}.get(len(paths))
+    if guessed is None or data_format not in (None, guessed):
+        raise ValueError(
+            "A JSON file comes with the folder of its images (COCO instance) or with the folders of its images and of "
+            f"its PNG files (COCO panoptic), got {', '.join(map(str, paths))}."
+        )
+    data = DataRecipe(root=str(paths[0].parent), format=guessed)  # type: ignore[arg-type]  # one of the two
+    return Part(data, paths[0].stem, tuple(paths))
+
+
+def _data_of_folder(
+    source: str, data_format: str | None, splits: Sequence[str], overrides: Mapping[str, Any]
+) -> DataRecipe:
+    if data_format is None:
+        if not Path(source).is_dir():
+            raise ValueError(f"{source} is neither a recipe (.yaml) nor a folder.")
+        data_format = guess_format(Path(source), splits)
+    values: dict[str, Any] = {"root": source, "format": data_format}
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if section != "data":
+            raise ValueError(f"{key}: of a folder, only keys of `data` can be set.")
+        values[name] = value
+    return construct(DataRecipe, check(DataRecipe, values, source, "data."), source, "data.")
+
+
+_SIGNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "coco_instance": (),
+    "coco_panoptic": (),
+    "png_semantic": (("images/{split}", "labels/{split}", "categories.json"),),
+    "png_instance": (("images/{split}", "instances/{split}", "categories.json"),),
+    "ade20k_semantic": (("images/training", "annotations/training"), ("images/validation", "annotations/validation")),
+    "cityscapes_semantic": (
+        ("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_labelIds.png"),
+        ("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_labelTrainIds.png"),
+    ),
+    "cityscapes_instance": (("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_instanceIds.png"),),
+    "mapillary_vistas_semantic": (
+        ("training/images", "training/labels"),
+        ("training/images", "training/v1.2/labels"),
+    ),
+}
+"""Paths that a folder must all have, in the layouts of each format. COCO's readers know theirs, those of ADE20K,
+Cityscapes and Mapillary Vistas included."""
+
+
+def _has_layout(data_format: str, root: Path, split: str) -> bool:
+    if data_format in ("coco_instance", "coco_panoptic"):
+        try:
+            (InstanceParts if data_format == "coco_instance" else PanopticParts).from_folder(root, split)
+        except FileNotFoundError:
+            return False
+        return True
+    return any(all(any(root.glob(path.format(split=split))) for path in layout) for layout in _SIGNS[data_format])
