@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model and what its run has left behind in, its model card out: what it is, its scores, its use and its limits."""
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from unisegment.hub.licenses import license_metadata, weights_license
+from unisegment.hub.run_files import RunFiles, hub_data_set
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+
+PICTURE = "prediction.png"
+"""Name of the picture beside the card."""
+
+
+class _Score(NamedTuple):
+    """A score of `metrics.json`."""
+
+    task: str
+    name: str
+    metric: str
+    """What the Hub calls it, or would."""
+
+
+_SCORES = {
+    "pq": _Score("panoptic", "panoptic quality (PQ)", "pq"),
+    "sq": _Score("panoptic", "segmentation quality (SQ)", "sq"),
+    "rq": _Score("panoptic", "recognition quality (RQ)", "rq"),
+    "pq_things": _Score("panoptic", "PQ of things", "pq_things"),
+    "pq_stuff": _Score("panoptic", "PQ of stuff", "pq_stuff"),
+    "mask_ap": _Score("instance", "mask AP", "mask_ap"),
+    "miou": _Score("semantic", "mean IoU", "mean_iou"),
+}
+_TASKS = ("semantic", "instance", "panoptic")
+# Readers of data sets that are one certain data set.
+_DATA_SETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
+
+
+def model_card(
+    repo_id: str,
+    run: RunFiles,
+    model: UniSegmentForUniversalSegmentation,
+    processor: UniSegmentImageProcessor,
+    *,
+    why_not_stock: str | None = None,
+    license: str | None = None,
+) -> ModelCard:
+    """Write the card of a model.
+
+    Args:
+        repo_id: Where it will be: `user/name`.
+        run: What there is to tell.
+        model: The model.
+        processor: Its image processor.
+        why_not_stock: Why the repository does not have transformers' own layout; None when it has.
+        license: Licence of the weights, where those that they come from leave the choice.
+
+    Raises:
+        ValueError: When they do not leave the choice.
+    """
+    base_weights = model.config.base_weights or []
+    license = weights_license(base_weights, license)
+    scores = {key: run.metrics[key] for key in _SCORES if run.metrics.get(key) is not None} if run.metrics else {}
+    judged = [task for task in _TASKS if any(_SCORES[key].task == task for key in scores)]
+    data_set = hub_data_set(run.recipe)
+    data = ModelCardData(
+        **license_metadata(license),
+        library_name="unisegment" if why_not_stock else "transformers",
+        pipeline_tag="image-segmentation",
+        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in judged or _TASKS)],
+        datasets=[data_set] if data_set else None,
+        base_model=_hub_names(base["name"] for base in base_weights),
+        model_name=repo_id.split("/")[-1],
+        eval_results=_eval_results(scores, run.recipe) or None,
+    )
+    sections = {
+        "Labels": _labels(model.config.id2label, processor.stuff_label_ids),
+        "Use": _use(repo_id, why_not_stock),
+        "Data and training": _training(run, base_weights),
+        "Scores": _scores(scores, run),
+        "Limits": _limits(judged, run, processor),
+        "Licence of the weights": _license(base_weights, license),
+    }
+    if run.recipe:
+        sections["Make it again"] = _REPEAT
+    body = [f"# {data.model_name}", _introduction(model, run)]
+    if run.picture is not None:
+        body.append(f"![An image, and what the model sees in it]({PICTURE})")
+        body.append("*An image that it has not learned from, what it sees there, and the annotation.*")
+    body += [f"## {title}\n\n{text}" for title, text in sections.items()]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n")
+
+
+def plain(name: Any) -> str:
+    """Return a name as Markdown that reads as the name, on one line."""
+    text = re.sub(r"([\\`*_\[\]|~#$>!])", r"\\\1", " ".join(str(name).split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _hub_names(names: Iterable[str]) -> list[str] | None:
+    return [name for name in names if name.count("/") == 1] or None
+
+
+def _data_name(recipe: dict[str, Any] | None) -> str:
+    data = (recipe or {}).get("data", {})
+    known = next((name for start, name in _DATA_SETS.items() if data.get("format", "").startswith(start)), None)
+    return known or hub_data_set(recipe) or data.get("root", "unknown")
+
+
+def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) -> list[EvalResult]:
+    name = _data_name(recipe)
+    return [
+        EvalResult(
+            task_type="image-segmentation",
+            task_name=f"{_SCORES[key].task.capitalize()} segmentation",
+            dataset_type=hub_data_set(recipe) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unknown",
+            dataset_name=name,
+            # The Hub groups results by data set; each task judges by an annotation of its own.
+            dataset_config=_SCORES[key].task,
+            dataset_split="val",
+            metric_type=_SCORES[key].metric,
+            metric_name=_SCORES[key].name,
+            metric_value=value,
+        )
+        for key, value in scores.items()
+    ]
+
+
+def _introduction(model: UniSegmentForUniversalSegmentation, run: RunFiles) -> str:
+    config: Any = model.config
+    millions = sum(weight.numel() for weight in model.parameters()) / 1e6
+    learned = f", trained on {plain(_data_name(run.recipe))}" if run.recipe else ""
+    return (
+        f"Universal image segmentation: one set of weights answers what is where (semantic), which object (instance), "
+        f"and both at once (panoptic). A [Mask2Former](https://arxiv.org/abs/2112.01527) with a "
+        f"{plain(config.backbone_config.model_type)} backbone, {config.num_queries} queries and {millions:.1f} million "
+        f"weights{learned}, written by unisegment {version('unisegment')}."
+    )
+
+
+def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
+    def listed(labels: Iterable[int]) -> str:
+        return " · ".join(f"{label} {plain(id2label[label])}" for label in labels) or "none"
+
+    if stuff is None:
+        return f"Things or stuff, which is not known ({len(id2label)}): {listed(sorted(id2label))}"
+    things = sorted(set(id2label) - set(stuff))
+    return f"Things ({len(things)}): {listed(things)}\n\nStuff ({len(id2label) - len(things)}): {listed(stuff)}"
+
+
+def _use(repo_id: str, why_not_stock: str | None) -> str:
+    ours = f"""\
+```python
+from PIL import Image
+
+from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, draw
+
+model = UniSegmentForUniversalSegmentation.from_pretrained("{repo_id}").eval()
+processor = UniSegmentImageProcessor.from_pretrained("{repo_id}")
+image = Image.open("photo.jpg")
+outputs = model(**processor(image))
+panoptic = processor.post_process_panoptic_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]
+print(panoptic.segments_info)  # panoptic.segmentation has the ids
+draw(image, panoptic, model.config.id2label).save("panoptic.png")
+```
+
+`post_process_instance_segmentation` and `post_process_semantic_segmentation` read the same `outputs`."""
+    if why_not_stock:
+        return (
+            f"With unisegment; after `import unisegment`, transformers' Auto classes and pipeline open it, too. No "
+            f"code is downloaded.\n\n{ours}\n\nPlain transformers cannot open it: {plain(why_not_stock)}"
+        )
+    theirs = f"""\
+```python
+from transformers import pipeline
+
+segmenter = pipeline("image-segmentation", model="{repo_id}")
+for segment in segmenter("photo.jpg", subtask="panoptic"):
+    print(segment["label"], segment["score"])
+```"""
+    return (
+        f"With unisegment:\n\n{ours}\n\nWith transformers alone, as its Mask2Former, which takes stuff for things, so "
+        f"that there may be several segments of it:\n\n{theirs}"
+    )
+
+
+def _training(run: RunFiles, base_weights: list[dict[str, str]]) -> str:
+    if run.recipe is None:
+        return "Not recorded."
+    data, optim, schedule = (run.recipe[section] for section in ("data", "optim", "schedule"))
+    start = run.recipe["model"]["pretrained"] or ", ".join(base["name"] for base in base_weights) or "random weights"
+    lines = [f"data: {plain(_data_name(run.recipe))}, read as `{data['format']}`"]
+    if run.metrics:
+        hours = run.metrics["train_seconds"] / 3600
+        lines.append(f"{run.metrics['step']:,} of {schedule['max_steps']:,} steps, in {hours:.3g} hours")
+    else:
+        lines.append(f"{schedule['max_steps']:,} steps")
+    lines += [
+        f"{optim['batch_size']} images in a step, learning rate {optim['lr']:g}, schedule `{schedule['name']}`",
+        f"precision: {'float32' if run.recipe['run']['precision'] == 'no' else run.recipe['run']['precision']}",
+        f"started from {plain(start)}",
+    ]
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
+    if not scores or run.metrics is None:
+        return "Not judged."
+    rows = [f"| {_SCORES[key].task} | {_SCORES[key].name} | {value:.3f} |" for key, value in scores.items()]
+    judged_on = f"On {run.metrics['images']:,} held-out images of {plain(_data_name(run.recipe))}, from 0 to 1"
+    left_out = len(run.metrics.get("unreadable_images", []))
+    if left_out:
+        judged_on += f"; {left_out} images of the data set could not be read and were left out"
+    return "\n".join([f"{judged_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
+
+
+def _limits(judged: list[str], run: RunFiles, processor: UniSegmentImageProcessor) -> str:
+    size = processor.size
+    if "height" in size:
+        pixels = f"{size['height']} × {size['width']} pixels"
+    else:
+        pixels = f"a shorter side of {size['shortest_edge']} pixels and a longer one of at most {size['longest_edge']}"
+    lines = [
+        "It knows the labels above and no others: what is none of them is left out, or taken for one of them.",
+        f"Images are resized to {pixels}: what is small then is easily missed.",
+        "Nothing is known about images of another kind than those it learned from, about fairness, or about safety.",
+    ]
+    missing = [task for task in _TASKS if task not in judged]
+    if missing and run.metrics:
+        lines.append(f"Its {' and '.join(missing)} results have not been judged.")
+    if processor.stuff_label_ids is None:
+        lines.append("Which labels are stuff is not known: panoptic results take all for things.")
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def _license(base_weights: list[dict[str, str]], license: str | None) -> str:
+    lines = [f"`{license}`." if license else "Nobody has said which: ask the author before you use them."]
+    if base_weights:
+        lines += ["", "They come from"]
+        lines += [f"* {plain(base['name'])}, licence {plain(base['license'])}" for base in base_weights]
+    if license is not None and re.search(r"-nc\b", license):
+        lines += ["", "This licence does not allow commercial use."]
+    return "\n".join(lines)
+
+
+_REPEAT = """\
+`recipe.yaml` here has every key of the run. Of folders only the last part of the name is left, so say where the data
+is:
+
+```bash
+unisegment train recipe.yaml data.root=FOLDER run.output_dir=runs/again
+```"""

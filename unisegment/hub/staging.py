@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run or of a checkpoint in, the folder of files that a repository on the Hub gets out."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from unisegment.hub.model_card import PICTURE, model_card
+from unisegment.hub.run_files import read_run
+from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.stock_checkpoints import config_to_stock
+
+Layout = Literal["auto", "unisegment", "transformers"]
+
+
+def stage(
+    folder: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    format: Layout = "auto",
+    license: str | None = None,
+) -> None:
+    """Write what will be uploaded: weights, processor, recipe, a picture and the model card.
+
+    The same folder gives the same bytes, so that the Hub knows the files when they come again.
+
+    Args:
+        folder: `run.output_dir` of a finished run, or a checkpoint; nothing there is changed.
+        destination: Folder, made when it is missing.
+        repo_id: Where it will be: `user/name`.
+        format: "auto" writes transformers' own layout where its Mask2Former can be what the model is, else ours.
+        license: Licence of the weights, where those that they come from leave the choice.
+
+    Raises:
+        ValueError: When there is no finished model, transformers' Mask2Former cannot be what it is, or the licence is
+            not to be chosen.
+    """
+    run, destination = read_run(Path(folder)), Path(destination)
+    model = open_model(run.checkpoint)
+    processor = open_processor(run.checkpoint, model.config.id2label)
+    why_not_stock = _why_not_stock(model.config)
+    if format == "auto":
+        format = "unisegment" if why_not_stock else "transformers"
+    elif format == "unisegment":
+        why_not_stock = why_not_stock or "it has the layout of unisegment."
+    card = model_card(repo_id, run, model, processor, why_not_stock=why_not_stock, license=license)
+    # All weights are here, and where those of the backbone came from may be a folder of this machine.
+    model.config.backbone, model.config.use_pretrained_backbone = None, False
+    model.config.backbone_config._name_or_path = ""
+    model.save_pretrained(destination, format=format)
+    processor.save_pretrained(destination, format=format)
+    if run.recipe is not None:
+        text = yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True)
+        (destination / "recipe.yaml").write_text(text, encoding="utf-8")
+    if run.picture is not None:
+        shutil.copyfile(run.picture, destination / PICTURE)
+    card.save(destination / "README.md")
+
+
+def _why_not_stock(config: UniSegmentConfig) -> str | None:
+    try:
+        config_to_stock(config)
+    except ValueError as error:
+        return str(error)
+    return None
