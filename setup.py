@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pyproject.toml cannot say: wheels carry the kernel's sources and, where that is asked for, its library.
+"""What pyproject.toml cannot say: wheels carry recipes, the kernel's sources and, where it is asked for, its library.
 
 A pure wheel, py3-none-any: `pip wheel --no-deps .` A binary one, py3-none-linux_x86_64, for every Python and every
 torch from 2.10 on: `UNISEGMENT_BUILD_KERNELS=1 pip wheel --no-deps --no-build-isolation .` It has code for the CPU, and
@@ -19,14 +19,17 @@ ROOT = Path(__file__).parent
 BINARY = os.environ.get("UNISEGMENT_BUILD_KERNELS", "0") not in ("", "0")
 
 
-class BuildWithKernels(build_py):
-    """Put the kernel beside the modules. An editable install finds it in the repository."""
+class BuildWithFolders(build_py):
+    """Put recipes and kernel beside the modules. An editable install finds them in the repository."""
 
     def run(self) -> None:
-        """Copy the package, then the sources, then build."""
+        """Copy the package, the recipes and the sources, then build."""
         super().run()
         if self.editable_mode:
             return
+        recipes = Path(self.build_lib) / "unisegment" / "_recipes"
+        shutil.rmtree(recipes, ignore_errors=True)
+        shutil.copytree(ROOT / "recipes", recipes, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
         folder = Path(self.build_lib) / "unisegment" / "_kernels" / "ms_deform_attn"
         shutil.rmtree(folder, ignore_errors=True)
         for part in ("csrc", "torch-ext"):
@@ -68,6 +71,6 @@ def build_library(folder: Path) -> None:
 
 
 setup(
-    cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
+    cmdclass={"build_py": BuildWithFolders, "bdist_wheel": PlatformWheel},
     distclass=MaybeBinary,
 )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a model as a recipe says.
 
-usage: accelerate launch recipes/train.py RECIPE.yaml [key.path=value ...] [--dry-run]
+usage: accelerate launch recipes/train.py RECIPE [key.path=value ...] [--dry-run]
 
-  RECIPE.yaml       what to do, for example recipes/quickstart.yaml; recipes/README.md lists all keys
+  RECIPE            what to do: a YAML file, or the name of one of ours; recipes/README.md lists them and all keys
   key.path=value    overrides one key, for example optim.lr=1e-4 run.output_dir=runs/second
   --dry-run         says what the run would do and how much memory it would need, and writes nothing
 
@@ -18,27 +18,7 @@ import sys
 # must be said before PyTorch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from accelerate import PartialState
-
-from unisegment.training import (
-    NonFiniteLossError,
-    RecipeError,
-    TrainingInterruptedError,
-    WriteError,
-    dry_run,
-    fit,
-)
-from unisegment.training.recipe import parse_overrides
-
-TRY_AGAIN = 75
-"""What sysexits.h calls EX_TEMPFAIL."""
-
-
-def say_once(text: str) -> None:
-    """Say what all processes of a machine find, once for each machine."""
-    rank = os.environ.get("RANK", "0")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(text if rank == "0" else f"process {rank}: {text}", file=sys.stderr)
+from unisegment.training.command import run_recipe
 
 
 def main(arguments: list[str]) -> int:
@@ -47,23 +27,7 @@ def main(arguments: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if words else 2
-    recipe, *others = words
-    try:
-        if "--dry-run" in arguments:
-            PartialState().print(dry_run(recipe, **parse_overrides(others)))
-        else:
-            fit(recipe, **parse_overrides(others))
-    except TrainingInterruptedError as error:
-        say_once(str(error))
-        return TRY_AGAIN
-    except (RecipeError, NonFiniteLossError) as error:
-        say_once(f"error: {error}")
-        return 1
-    except WriteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    PartialState().destroy_process_group()
-    return 0
+    return run_recipe(words[0], words[1:], is_dry="--dry-run" in arguments)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every recipe describes a model that can be made, and the list of keys is complete."""
+"""Every recipe describes a model that can be made, and the lists of recipes and keys are complete."""
 
 import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.recipes.published_table import PUBLISHED
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
+from unisegment.training.recipe_files import recipe_names
 from unisegment.training.settings import dotted_keys, parse_yaml, plain
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_can_be_built(path):
-    recipe = load_recipe(path)
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - PUBLISHED.keys()))
+def test_our_own_recipes_can_be_built(name):
+    recipe = load_recipe(name)
     assert recipe.run.output_dir.startswith("runs/")
-    UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, num_labels=3))
+    with torch.device("meta"):
+        UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, num_labels=3))
 
 
-def test_recipes_are_there_and_in_the_table():
-    assert {path.stem for path in RECIPES} >= {"quickstart", "coco_sample"}
+def test_recipes_are_in_the_readme():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert all(f"[{path.name}]({path.name})" in readme for path in RECIPES)
+    missing = [name for name in recipe_names() if f"[{name}]({name}.yaml)" not in readme]
+    assert not missing
 
 
 def test_the_readme_lists_every_key_with_its_default():

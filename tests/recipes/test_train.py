@@ -22,7 +22,7 @@ def train(*arguments):
 def test_without_arguments_it_says_how_it_is_used():
     result = train()
     assert result.returncode == 2
-    assert "usage: accelerate launch recipes/train.py RECIPE.yaml [key.path=value ...]" in result.stdout
+    assert "usage: accelerate launch recipes/train.py RECIPE [key.path=value ...]" in result.stdout
 
 
 def test_a_wrong_key_is_one_line_not_a_traceback():

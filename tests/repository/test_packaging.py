@@ -17,6 +17,7 @@ pytest.importorskip("setuptools", minversion="77")
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "unisegment/_kernels/ms_deform_attn"
+RECIPES = "unisegment/_recipes"
 SOURCES = {
     path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*.*") if "__pycache__" not in path.parts
 }
@@ -27,6 +28,8 @@ import warnings
 warnings.simplefilter("error")
 import torch
 from unisegment.cli import environment
+from unisegment.training import load_recipe
+assert load_recipe("coco_panoptic_swin_l", {"data.root": "coco"}).schedule.max_steps == 737500
 from unisegment.ops.ms_deform_attn import ms_deform_attn
 inputs = torch.randn(1, 6, 2, 8), [(2, 3)], torch.rand(1, 5, 2, 1, 4, 2), torch.rand(1, 5, 2, 1, 4)
 torch.testing.assert_close(ms_deform_attn(*inputs, backend="native"), ms_deform_attn(*inputs, backend="torch"))
@@ -78,6 +81,10 @@ def test_pure_wheel(source_folder, tmp_path):
     needed = {path for path in packaged if path.startswith((f"{KERNEL}/csrc/", f"{KERNEL}/torch-ext/"))}
     assert {file for file in files if file.startswith(KERNEL)} == needed
     assert "Root-Is-Purelib: true" in metadata
+    recipes = {
+        path.relative_to(ROOT).as_posix() for kind in ("yaml", "json") for path in (ROOT / "recipes").rglob(f"*.{kind}")
+    }
+    assert {file for file in files if file.startswith(RECIPES)} == {f"unisegment/_{name}" for name in recipes}
     library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "unisegment").rglob("*.py")}
     assert {file for file in files if file.endswith(".py") and KERNEL not in file} == library
     assert not [file for file in files if file.endswith((".so", ".pyc"))]

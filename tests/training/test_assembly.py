@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
-from unisegment.training.assembly import build_model, open_samples
+from tests.recipes.small_trees import coco_instance
+from unisegment.training.assembly import build_model, open_samples, plan_batches
 from unisegment.training.optimization import make_optimizer
-from unisegment.training.recipe import DataRecipe, ModelRecipe, OptimRecipe, Recipe, RunRecipe, ScheduleRecipe
+from unisegment.training.recipe import (
+    DataRecipe,
+    ModelRecipe,
+    OptimRecipe,
+    Recipe,
+    RunRecipe,
+    ScheduleRecipe,
+    load_recipe,
+)
 from unisegment.training.settings import RecipeError
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -81,6 +93,17 @@ def built(tmp_path, backbone_config=None, **model):
     return build_model(recipe, samples)[0], samples
 
 
+def test_rows_of_parquet_files_are_learned_from_block_by_block(tmp_path):
+    save(tmp_path, semantic_rows())
+    data = DataRecipe(root=str(tmp_path / "parquet"), format="hugging_face", streaming=True)
+    train, held_out = open_samples(data)
+    assert (len(train), len(held_out)) == (7, 3)
+    recipe = Recipe(data=data, schedule=ScheduleRecipe(max_steps=1), run=RunRecipe(output_dir="none"))
+    assert plan_batches(recipe, train, range(1)).block_bounds.tolist() == [0, 2, 4, 6, 7]
+    with pytest.raises(RecipeError, match=r"data\.root=.*, data\.format=hugging_face: .*no split 'none', only train"):
+        open_samples(DataRecipe(root=data.root, format=data.format, splits={"train": "train", "val": "none"}))
+
+
 def test_layers_are_computed_again_where_the_recipe_says_so(tmp_path):
     for asked in (False, True):
         model, _ = built(tmp_path, gradient_checkpointing=asked)
@@ -116,3 +139,19 @@ def test_a_data_set_that_cannot_be_opened_is_an_error_of_the_recipe(tmp_path):
     (tmp_path / "annotations" / "panoptic_train.json").write_text("{")
     with pytest.raises(RecipeError, match=r"data\.format=coco_panoptic: .*panoptic_train\.json is not valid JSON"):
         open_samples(DataRecipe(root=str(tmp_path)))
+
+
+def test_training_images_without_objects_are_left_out_on_request(tmp_path):
+    coco_instance(tmp_path)
+    data = DataRecipe(root=str(tmp_path), format="coco_instance")
+    for only_annotated, expected in ((False, [0, 1, 2]), (True, [1, 2])):
+        train, held_out = open_samples(replace(data, only_annotated=only_annotated))
+        assert [sample.image_id for sample in train] == expected
+        assert len(held_out) == 1
+
+
+def test_missing_weights_of_a_backbone_are_an_error_of_the_recipe(tmp_path):
+    coco_instance(tmp_path)
+    recipe = load_recipe("coco_instance_r50", {"data.root": str(tmp_path), "model.config.backbone": "gone.pth"})
+    with pytest.raises(RecipeError, match=r"model\.config: There is no file 'gone\.pth'"):
+        build_model(recipe, open_samples(recipe.data)[0])

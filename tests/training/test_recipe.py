@@ -33,6 +33,13 @@ def test_a_file_sets_keys_over_the_defaults(base):
     assert recipe.evaluation.panoptic_threshold == 0.8
 
 
+def test_options_of_the_reader(base):
+    assert load_recipe(base).data.reader_options == {}
+    overrides = parse_overrides(["data.format=hugging_face", "data.columns.semantic=label", "data.streaming=true"])
+    wanted = {"columns": {"semantic": "label"}, "categories": None, "splits": {}, "streaming": True}
+    assert load_recipe(base, overrides).data.reader_options == wanted
+
+
 def test_overrides_win(base):
     overrides = parse_overrides(
         ["optim.lr=3e-4", "run.precision=bf16", "run.resume=a=b", "model.config.backbone_config.depths=[1, 2]"]
@@ -76,6 +83,24 @@ def test_a_file_extends_another_in_its_own_folder(base, tmp_path):
     assert recipe.model.config["hidden_dim"] == 64
 
 
+def test_of_several_files_the_later_wins(base, tmp_path):
+    (tmp_path / "one.yaml").write_text("optim: {lr: 5, batch_size: 6}\nmodel: {config: {hidden_dim: 64}}")
+    (tmp_path / "two.yaml").write_text("extends: base.yaml\noptim: {lr: 7}\nmodel: {config: {hidden_dim: 96}}")
+    top = tmp_path / "top.yaml"
+    top.write_text("extends: [one.yaml, two.yaml]\nmodel: {config: {num_queries: 9}}")
+    recipe = load_recipe(top)
+    assert (recipe.optim.lr, recipe.optim.batch_size, recipe.schedule.max_steps) == (7, 6, 11)
+    assert (recipe.model.config["hidden_dim"], recipe.model.config["num_queries"]) == (96, 9)
+
+
+def test_a_file_extends_a_recipe_of_the_library(tmp_path):
+    top = tmp_path / "top.yaml"
+    top.write_text("extends: coco_panoptic_swin_l\noptim: {batch_size: 8}")
+    expected = load_recipe("coco_panoptic_swin_l", {"optim.batch_size": 8})
+    assert load_recipe(top) == expected
+    assert expected.schedule.max_steps == 737500
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -85,6 +110,9 @@ def test_a_file_extends_another_in_its_own_folder(base, tmp_path):
         ("schedule: {rise: 1.5}", "schedule: rise and milestones are shares from 0 to 1"),
         ("data: {transform: {flip_prob: 2}}", "data.transform: flip_prob must be in [0, 1], got 2.0."),
         ("run: {precision: fp8}", "run.precision must be one of no, bf16, fp16, got 'fp8'."),
+        ("data: {splits: {val: test}}", "data: columns, categories, splits and streaming are for format=hugging_face"),
+        ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
+        ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
         ("run: {threads: 0}", "run: threads must be at least 1, got 0."),
         ("optim: {lr: .nan}", "optim: lr must be at least 0, got nan."),
         ("extends: top.yaml", "top.yaml extends itself"),

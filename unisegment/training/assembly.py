@@ -2,20 +2,23 @@
 """Sections of a recipe in, the data sets, model and processor that they describe out."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated
 from unisegment.data.collate import Collate
 from unisegment.data.formats import open_data_set
+from unisegment.data.label_maps import Pairing, forgiving_pairs
 from unisegment.data.synthetic import write_synthetic
+from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.batches import BatchPlan, MicroBatch, Samples, TransformedSamples, load_batches
+from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
@@ -32,8 +35,7 @@ def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
     try:
-        data_format = "coco_panoptic" if data.format == "synthetic" else data.format
-        train, held_out = (open_data_set(data_format, root, split) for split in ("train", "val"))
+        train, held_out = (_open_split(data, split) for split in ("train", "val"))
     except (ValueError, OSError) as error:
         raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
@@ -43,7 +45,17 @@ def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
             f"data.num_train={wanted[0]} and data.num_val={wanted[1]}. Change one of them, or remove the folder: it is "
             f"then made anew."
         )
-    return train, held_out
+    return OnlyAnnotated(train) if data.only_annotated else train, held_out
+
+
+def _open_split(data: DataRecipe, split: str) -> AnnotatedImages:
+    data_format = "coco_panoptic" if data.format == "synthetic" else data.format
+    skips = data.on_error == "skip"
+    opening: AbstractContextManager[list[Pairing]] = forgiving_pairs() if skips else nullcontext([])
+    with opening as pairings:
+        samples = open_data_set(data_format, data.root, split, **data.reader_options)
+    samples.left_out = [problem for pairing in pairings for problem in pairing.left_out(Path(data.root))]
+    return samples
 
 
 def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
@@ -61,6 +73,7 @@ def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
         seed=recipe.run.seed,
         process_index=state.process_index,
         num_processes=state.num_processes,
+        block_bounds=getattr(samples, "block_bounds", None),
     )
 
 
@@ -108,10 +121,10 @@ def _open_model(
         model = open_model(source, id2label=samples.id2label, ignore_mismatched_sizes=True, **recipe.model.config)
         return model, open_processor(source, samples.id2label, size=size, **labels)
     try:
-        config = UniSegmentConfig(**recipe.model.config, id2label=samples.id2label)
-    except ValueError as error:
+        model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, id2label=samples.id2label))
+    except (ValueError, OSError) as error:
         raise RecipeError(f"model.config: {error}") from error
-    return UniSegmentForUniversalSegmentation(config), UniSegmentImageProcessor(size=size, **labels)
+    return model, UniSegmentImageProcessor(size=size, **labels)
 
 
 def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from huggingface_hub.utils import validate_repo_id
 
 from unisegment.backbones.freezing import FrozenStages
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.training.recipe_files import find_recipe
 from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
 
 DataFormat = Literal[
@@ -29,6 +31,7 @@ DataFormat = Literal[
     "mapillary_vistas_panoptic",
     "png_semantic",
     "png_instance",
+    "hugging_face",
     "synthetic",
 ]
 """The readers of `unisegment.data.formats`, and drawn scenes."""
@@ -39,10 +42,18 @@ class DataRecipe:
     """Which images are learned from and judged, and how they are changed on the way.
 
     Args:
-        root: Folder of the data set, relative to the folder the command runs in.
+        root: Folder of the data set, relative to the folder the command runs in. For `hugging_face`, also the name of a
+            data set on the Hub (`user/name`, `user/name:config@revision`), or Parquet files (`hf://…/{split}-*.parquet`).
         format: What the folder is: `coco`, `ade20k` or `cityscapes` with `_instance` or `_panoptic`, the last two also
             with `_semantic`; `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or
-            `png_instance`; or `synthetic`, which is made where it does not exist.
+            `png_instance`; `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where
+            it does not exist.
+        columns: Column of each role, such as `{image: image, semantic: label}` (`hugging_face` only, as all up to
+            `streaming`): see `HuggingFaceImages.open`.
+        categories: JSON file with the categories, where the data set does not name them.
+        splits: Which rows to learn from (`train`) and which to hold out (`val`), such as
+            `{train: "train[:90%]", val: "train[90%:]"}`. Otherwise those splits, or `validation` or `test` for `val`.
+        streaming: Read Parquet files where they lie, as training goes on, instead of downloading them first.
         num_train: Scenes to make for training (`synthetic` only).
         num_val: Scenes to make for evaluation (`synthetic` only).
         workers: Processes that load training images; 0 loads them in the main process. The result does not depend
@@ -50,6 +61,7 @@ class DataRecipe:
         shortest_edge: Shorter side in pixels that images are resized to for evaluation and use.
         longest_edge: Longer side in pixels that no image exceeds after that; it wins over `shortest_edge`.
         transform: Random changes of training images.
+        only_annotated: Leave out training images without an object, crowds not counted.
         on_error: What becomes of images that cannot be read, or do not agree with their annotation: `raise` ends the
             run and names the first; `skip` names each once and leaves it out, and in training the next one stands in
             for it.
@@ -58,18 +70,35 @@ class DataRecipe:
 
     root: str
     format: DataFormat = "coco_panoptic"
+    columns: dict[str, str] = field(default_factory=dict)
+    categories: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    streaming: bool = False
     num_train: int = 600
     num_val: int = 100
     workers: int = 4
     shortest_edge: int = 800
     longest_edge: int = 1333
     transform: TrainTransform = field(default_factory=TrainTransform)
+    only_annotated: bool = False
     on_error: Literal["raise", "skip"] = "raise"
     max_skipped: int = 100
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge", "max_skipped")
         _at_least(0, self, "workers")
+        if self.format != "hugging_face" and (self.columns or self.categories or self.splits or self.streaming):
+            raise ValueError(
+                f"columns, categories, splits and streaming are for format=hugging_face, but format={self.format}."
+            )
+        if self.splits and self.splits.keys() != {"train", "val"}:
+            raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
+
+    @property
+    def reader_options(self) -> dict[str, Any]:
+        """What the reader of the format takes besides `root`."""
+        names = ("columns", "categories", "splits", "streaming") if self.format == "hugging_face" else ()
+        return {name: getattr(self, name) for name in names}
 
     @property
     def most_skipped(self) -> int:
@@ -239,6 +268,28 @@ class RunRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubRecipe:
+    """Whether the result goes to the Hugging Face Hub.
+
+    Args:
+        push: Upload the model, its processor, the recipe and a model card when the run is finished. Whether the Hub
+            knows the user is asked before it begins.
+        repo: Where to: `user/name`, or `name` alone for the user's own. It is made when it is missing.
+        private: Nobody else sees it.
+    """
+
+    push: bool = False
+    repo: str | None = None
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        if self.repo is not None:
+            validate_repo_id(self.repo)
+        elif self.push:
+            raise ValueError("push=true needs repo: where to, such as user/name.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a training run; see each section."""
 
@@ -248,6 +299,7 @@ class Recipe:
     schedule: ScheduleRecipe
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     run: RunRecipe
+    hub: HubRecipe = field(default_factory=HubRecipe)
 
     def to_yaml(self) -> str:
         """Return the recipe with every key, so that it runs the same when the defaults change."""
@@ -258,14 +310,16 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
     """Read a recipe and set some of its keys.
 
     Args:
-        source: A YAML file, or a recipe. A file may start from another one: `extends: other.yaml`, relative to itself.
+        source: A recipe, its YAML file, or the name of one that comes with the library, see `find_recipe`. A file may
+            start from others, `extends: other.yaml` or `extends: [one.yaml, other.yaml]`, of which later ones win;
+            they are files relative to it, or names.
         overrides: Values by dotted key, such as `{"optim.lr": 1e-3}`. Keys of `model.config` go as deep as needed.
 
     Raises:
         RecipeError: For an unknown key, a value of a wrong type or out of range, or a key that is not set.
     """
     origin = "the recipe" if isinstance(source, Recipe) else str(source)
-    values = plain(asdict(source)) if isinstance(source, Recipe) else _read(Path(source), ())
+    values = plain(asdict(source)) if isinstance(source, Recipe) else _read(find_recipe(source), ())
     for key, value in (overrides or {}).items():
         _override(values, key, value)
     return construct(Recipe, check(Recipe, values, origin), origin)
@@ -300,17 +354,16 @@ def _override(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
-    """Return the keys of a file over those of the file that it extends."""
+    """Return the keys of a file over those of the files that it extends."""
     if path.resolve() in extended_by:
         raise RecipeError(f"{path} extends itself. Remove one `extends`.")
-    if not path.is_file():
-        raise RecipeError(f"There is no recipe {path}" + (f" to extend in {extended_by[-1]}." if extended_by else "."))
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    base = values.pop("extends", None) if isinstance(values, dict) else None
+    bases = values.pop("extends", []) if isinstance(values, dict) else []
     check(Recipe, values, str(path))
-    if base is None:
-        return values
-    return merge(Recipe, _read(path.parent / str(base), (*extended_by, path.resolve())), values)
+    merged: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        merged = merge(Recipe, merged, _read(find_recipe(str(base), path), (*extended_by, path.resolve())))
+    return merge(Recipe, merged, values)
 
 
 def _at_least(smallest: int, section: Any, *names: str) -> None:
