@@ -2,6 +2,7 @@
 """unisegment: one checkpoint for semantic, instance and panoptic segmentation."""
 
 import unisegment.models.auto  # noqa: F401  # makes transformers' Auto classes know ours
+from unisegment.data.export.saving import save
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -17,4 +18,5 @@ __all__ = [
     "UniSegmentForUniversalSegmentation",
     "UniSegmentImageProcessor",
     "draw",
+    "save",
 ]

@@ -3,20 +3,42 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
+from unisegment.checking.check import check_data
+from unisegment.checking.sources import find_parts, sources_and_overrides
 from unisegment.data.categories import label_names
+from unisegment.data.export import EXPORT_FORMATS
+from unisegment.data.formats import open_data_set
+from unisegment.data.image_folder import ImageFolder
+from unisegment.hub import Layout, PushError
+from unisegment.hub import push as push_to_hub
+from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
+from unisegment.inference.checkpoint_prediction import predict_images
+from unisegment.inference.labels import Matching
+from unisegment.inference.report import format_report
 from unisegment.models.conversion import Format
 from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.kernel_backend import describe_backend
+from unisegment.training.command import run_recipe
+from unisegment.training.judged_data import open_judged_data
+from unisegment.training.processes import num_threads
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Peer = Literal["transformers"]
+OnError = Literal["raise", "skip"]
 
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
@@ -31,6 +53,54 @@ def info() -> None:
     """Print versions, devices and which code paths will run."""
     for name, value in environment():
         typer.echo(f"{name:<16} {value}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or a recipe of ours by name, such as coco_panoptic_r50.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value, such as data.root=FOLDER optim.lr=5e-5.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
+    ] = False,
+) -> None:
+    """Train a model as a recipe says: 0 finished, 75 stopped by a signal and saved, 1 an error.
+
+    For several processes: accelerate launch "$(command -v unisegment)" train RECIPE ...
+    """
+    raise typer.Exit(run_recipe(recipe, overrides or (), is_dry=dry_run))
+
+
+@app.command("check-data")
+def check(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A recipe, folders, or a COCO JSON file and the folder of its images (and that of its PNG files); "
+            "and overrides, such as data.root=FOLDER."
+        ),
+    ],
+    format: Annotated[str | None, typer.Option(help="What the folders are; otherwise seen by what is in them.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Again for each; by default train and val.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("data-check"),
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each processor.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Open so many images of each split.", min=1)] = None,
+    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0)] = 12,
+    timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
+) -> None:
+    """Look through a data set before training: files, ids, shapes, figures and pictures. 0 good, 1 errors, 2 misuse."""
+    try:
+        names, overrides = sources_and_overrides(sources)
+        parts = find_parts(names, format, split or ("train", "val"), overrides)
+        typer.echo(f"Checking as {parts[0].data.format}.")
+        report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+    # Names of files need not be text.
+    typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
+    typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
+    raise typer.Exit(1 if report.num_errors else 0)
 
 
 @app.command()
@@ -51,6 +121,135 @@ def convert(
         raise typer.BadParameter(str(error)) from error
     sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
     typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run (run.output_dir), or of a checkpoint.")],
+    repo: Annotated[str, typer.Argument(help="user/name, or name alone for your own; made when it is missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Nobody else sees it.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, made when it is missing.")] = None,
+    format: Annotated[
+        Layout, typer.Option(help="auto: transformers' own layout where it can hold the model, else unisegment.")
+    ] = "auto",
+    license: Annotated[str | None, typer.Option(help="Licence of the weights, where it is yours to choose.")] = None,
+    message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
+) -> None:
+    """Upload a model with a model card written from its run to the Hugging Face Hub, and print the address."""
+    try:
+        address = push_to_hub(
+            folder, repo, private=private, revision=revision, format=format, license=license, message=message
+        )
+    except (PushError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(address)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id, or a file of the original.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set; else that of the recipe.")] = None,
+    format: Annotated[str, typer.Option(help="What it holds, as data.format of a recipe.")] = "coco_panoptic",
+    split: Annotated[str, typer.Option(help="Which part of it.")] = "val",
+    recipe: Annotated[Path | None, typer.Option(help="Takes data, sizes and thresholds from a recipe.")] = None,
+    match_labels: Annotated[Matching, typer.Option(help="How labels of both are matched.")] = "name",
+    tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
+    peer: Annotated[Peer | None, typer.Option(help="Also judge its code on the same weights.")] = None,
+    boundaries: Annotated[bool, typer.Option(help="Also judge boundaries.")] = True,
+    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to draw.")] = 10,
+    limit: Annotated[int | None, typer.Option(min=1, help="Judge the first images only.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of equal size judged together.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    on_error: Annotated[OnError, typer.Option(help="For images that cannot be read.")] = "raise",
+) -> None:
+    """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
+    with _errors_said():
+        _start_processes()
+        samples, settings = open_judged_data(recipe, data, format, split)
+        settings |= {} if batch_size is None else {"batch_size": batch_size}
+        report = evaluate_checkpoint(
+            checkpoint,
+            samples,
+            matching=match_labels,
+            boundaries=boundaries,
+            augment=tta,
+            peer=peer,
+            output=output,
+            worst=worst if output else 0,
+            limit=limit,
+            workers=workers,
+            skip_unreadable=on_error == "skip",
+            **settings,
+        )
+    if PartialState().is_main_process:
+        typer.echo(format_report(report, report.get("transformers")))
+        for problem in report["unreadable_images"]:
+            typer.echo(f"left out: {problem}", err=True)
+    PartialState().destroy_process_group()
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id, or a file of the original.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or of a data set (--format).")],
+    output: Annotated[Path, typer.Argument(help="Folder for the files; the same command goes on where it stopped.")],
+    to: Annotated[str, typer.Option(help=f"{', '.join(EXPORT_FORMATS)}.")] = "coco_panoptic",
+    format: Annotated[str | None, typer.Option(help="INPUT is a data set of this format.")] = None,
+    split: Annotated[str, typer.Option(help="Which part of the data set.")] = "val",
+    images: Annotated[Path | None, typer.Option(help="JSON list of the images, as COCO has for tests.")] = None,
+    match_labels: Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")] = "name",
+    panoptic_threshold: Annotated[float, typer.Option(help="Smallest score of a panoptic segment.")] = 0.8,
+    threshold: Annotated[float, typer.Option(help="Score that an object must exceed.")] = 0.0,
+    tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of equal size that go through together.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    on_error: Annotated[OnError, typer.Option(help="For images that cannot be read.")] = "raise",
+) -> None:
+    """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
+    with _errors_said():
+        _start_processes()
+        summary = predict_images(
+            checkpoint,
+            ImageFolder(source, images) if format is None else open_data_set(format, source, split),
+            output,
+            to,
+            source=f"{source.resolve()} {images or ''} {format or ''} {split if format else ''}".strip(),
+            matching=match_labels,
+            panoptic_threshold=panoptic_threshold,
+            threshold=threshold,
+            augment=tta,
+            run_name=name,
+            batch_size=batch_size,
+            workers=workers,
+            skip_unreadable=on_error == "skip",
+        )
+    if PartialState().is_main_process:
+        typer.echo(f"{output}: {summary['images']} images, {summary['new']} of them new")
+        for problem in summary["unreadable_images"]:
+            typer.echo(f"left out: {problem}", err=True)
+    PartialState().destroy_process_group()
+
+
+def _start_processes() -> None:
+    """Join the other processes, if there are any, and use the processors that there are for each."""
+    # Processes on CPUs find each other only when told that they are; launchers say so in this variable.
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    # Some wait for others: for those with larger images, or for the first one, which packs the files.
+    state = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
+    torch.set_num_threads(num_threads(dict(os.environ), state.num_processes))
+
+
+@contextmanager
+def _errors_said() -> Iterator[None]:
+    """Turn errors of what was given into one line and exit status 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def environment() -> list[tuple[str, str]]:

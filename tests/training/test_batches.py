@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from unisegment.data.annotated_images import BLOCKS_AT_ONCE
 from unisegment.data.collate import Collate
 from unisegment.structures import Sample, SegmentationTarget
-from unisegment.training.batches import BatchPlan, TransformedSamples, load_batches
+from unisegment.training.batches import BatchPlan, Purpose, TransformedSamples, load_batches
 from unisegment.training.settings import RecipeError
 
 
@@ -67,6 +68,53 @@ def test_a_batch_that_cannot_be_divided_is_refused():
 def test_no_images_are_refused():
     with pytest.raises(RecipeError, match="no images"):
         BatchPlan(0, 1, 1, range(1), 0)
+
+
+def test_without_blocks_an_epoch_is_one_permutation():
+    keys = [key for batch in plan(range(2), batch_size=5) for key in batch]
+    orders = [np.random.default_rng((Purpose.ORDER, 3, epoch)).permutation(5).tolist() for epoch in range(2)]
+    assert keys == [(epoch, index) for epoch in range(2) for index in orders[epoch]]
+
+
+SIZES = (7, 1, 13, 11, 17, 5, 19, 3, 11, 13)
+
+
+def block_plan(steps, sizes=SIZES, seed=3, **share):
+    bounds = np.cumsum([0, *sizes])
+    return list(BatchPlan(sum(sizes), 10, 1, steps, seed, block_bounds=bounds, **share))
+
+
+def test_with_blocks_every_epoch_sees_every_image_once_in_its_own_order():
+    keys = [key for batch in block_plan(range(30)) for key in batch]
+    assert Counter(keys) == Counter((epoch, index) for epoch in range(3) for index in range(100))
+    orders = [[index for epoch, index in keys if epoch == wanted] for wanted in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    assert [key for batch in block_plan(range(30), seed=4) for key in batch] != keys
+    assert block_plan(range(13, 30)) == block_plan(range(30))[13:]
+    halves = [block_plan(range(9), process_index=index, num_processes=2) for index in range(2)]
+    for whole, one, other in zip(block_plan(range(9)), *halves, strict=True):
+        assert sorted(one + other) == sorted(whole)
+
+
+def test_images_of_a_block_stay_near_each_other_but_are_mixed_with_those_of_the_next_blocks():
+    block_of = np.arange(50).repeat(100)
+    order = [index for batch in block_plan(range(500), [100] * 50) for _, index in batch]
+    places = np.argsort(order).reshape(50, 100)
+    # Each image comes at most four blocks after the first of its block can come.
+    assert (places.max(axis=1) - places.min(axis=1)).max() < 450
+    for start in range(400, 4600, 100):
+        assert len({*block_of[order[start : start + 100]]}) in (4, 5, 6)
+    assert not any(np.all(np.diff(line) > 0) for line in places)
+
+
+def test_few_images_of_blocks_lie_out_of_a_small_memory():
+    block_of = np.arange(50).repeat(100)
+    order = [index for batch in block_plan(range(500), [100] * 50) for _, index in batch]
+    kept, reads = [], 0
+    for block in block_of[order]:
+        reads += block not in kept
+        kept = [*(other for other in kept if other != block), block][-BLOCKS_AT_ONCE - 1 :]
+    assert reads < 1.1 * 50
 
 
 def load(workers, steps=range(3)):

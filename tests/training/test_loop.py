@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from tests.training.tiny_run import MEASURED, log_of, scores_of
+from unisegment.inference import predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import TrainingInterruptedError, assembly, evaluation, judging, loop
+from unisegment.training import TrainingInterruptedError, assembly, judging, loop
 from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
@@ -221,14 +222,14 @@ def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch)
 def test_a_signal_during_an_evaluation_ends_it_and_saves(recipe, tmp_path, monkeypatch):
     settings = {"schedule.max_steps": 2, "run.eval_every": 1, "optim.ema_decay": 0.9, "evaluation.batch_size": 1}
     fit(recipe, **settings, **{"run.output_dir": str(tmp_path / "unbroken")})
-    forward = evaluation._forward
+    forward = predictor._forward
 
     def stopped(*arguments):
         if not any((tmp_path / "run" / "checkpoints").glob("step-*")):
             os.kill(os.getpid(), signal.SIGTERM)
         return forward(*arguments)
 
-    monkeypatch.setattr(evaluation, "_forward", stopped)
+    monkeypatch.setattr(predictor, "_forward", stopped)
     with pytest.raises(TrainingInterruptedError, match=r"Stopped after step 1 of 2.*The same command goes on"):
         fit(recipe, **settings)
     assert not (tmp_path / "run" / "evaluations.jsonl").exists()

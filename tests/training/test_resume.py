@@ -16,8 +16,9 @@ import torch
 from accelerate import Accelerator
 
 from tests.training.tiny_run import RECIPE, log_of, scores_of
+from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import checkpointing, evaluation, fit, writing
+from unisegment.training import checkpointing, fit, writing
 from unisegment.training.writing import read_lines
 
 ROOT = Path(__file__).parents[2]
@@ -54,11 +55,11 @@ def in_a_step():
 
 
 def in_the_first_evaluation():
-    die_at(evaluation, "_forward", 2)
+    die_at(predictor, "_forward", 2)
 
 
 def in_the_last_evaluation():
-    die_at(evaluation, "_forward", 10)
+    die_at(predictor, "_forward", 10)
 
 
 def in_a_state():

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.training.tiny_run import log_of, scores_of
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -74,6 +75,30 @@ def test_a_run_on_damaged_data_ends_or_leaves_it_out(damaged, recipe, tmp_path, 
     said = capsys.readouterr()
     assert said.err.count("Left out, as data.on_error=skip says: ") == 3
     assert "3 images could not be read" in said.out
+
+
+def test_images_without_a_label_map_are_errors_at_once_or_left_out(recipe, tmp_path, scenes):
+    root = tmp_path / "pairs"
+    for split in ("train", "val"):
+        (root / "labels" / split).mkdir(parents=True)
+        shutil.copytree(scenes / split, root / "images" / split)
+        for file in (root / "images" / split).iterdir():
+            with Image.open(file) as image:
+                Image.new("L", image.size, 1).save(root / "labels" / split / f"{file.stem}.png")
+    (root / "categories.json").write_text('["sky", "sea"]')
+    lost = sorted((root / "labels" / "train").iterdir())[3]
+    lost.unlink()
+    settings = {"data.root": str(root), "data.format": "png_semantic", "schedule.max_steps": 1}
+    with pytest.raises(RecipeError, match=f"lacks the PNG files of 1 of 8 images, such as {lost.name}"):
+        fit(recipe, **settings)
+    assert not (tmp_path / "run").exists()
+    metrics = fit(recipe, **settings, **{"data.on_error": "skip"})
+    (problem,) = metrics["unreadable_images"]
+    assert str(lost) in problem
+    min((root / "labels" / "train").iterdir()).unlink()
+    settings |= {"data.on_error": "skip", "data.max_skipped": 1, "run.output_dir": str(tmp_path / "again")}
+    with pytest.raises(RecipeError, match=r"2 images cannot be read, and data\.max_skipped=1"):
+        fit(recipe, **settings)
 
 
 def test_a_resumed_run_on_damaged_data_ends_as_an_unbroken_one(damaged, recipe, tmp_path, monkeypatch):

@@ -118,6 +118,11 @@ class CocoInstance(AnnotatedImages):
         target = draw_objects(objects, size)
         return Sample(image, target, image_id=self._image_ids[index].item(), file_name=str(image_file))
 
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has an object that is no crowd, from the JSON file alone."""
+        index = range(len(self))[index]
+        return not self._is_crowd[self._order[slice(*self._bounds[index : index + 2])]].all()
+
     def _pixels(self, annotation: int, size: Size) -> Int64[np.ndarray, " p"]:
         try:
             return pixels_of_rle(self._shapes.run_lengths(annotation, size))

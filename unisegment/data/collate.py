@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Float, Int, Int64, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
@@ -73,22 +72,26 @@ def pad_images(
     canvas = images[0].new_empty(len(images), images[0].shape[0], *size)
     for part, image in zip(_parts(canvas, sizes), images, strict=True):
         part.copy_(image)
-    return canvas, _pixel_mask(sizes, size, canvas.device)
+    return canvas, _pixel_mask(sizes, size, torch.int64, canvas.device)
 
 
-def _pixel_mask(sizes: Sequence[Size], size: Size, device: torch.device | None = None) -> Int64[Tensor, "b h w"]:
-    pixel_mask = torch.empty(len(sizes), *size, dtype=torch.int64, device=device)
+def _pixel_mask(
+    sizes: Sequence[Size], size: Size, dtype: torch.dtype, device: torch.device | None = None
+) -> Int[Tensor, "b h w"]:
+    pixel_mask = torch.empty(len(sizes), *size, dtype=dtype, device=device)
     for part in _parts(pixel_mask, sizes):
         part.fill_(1)
     return pixel_mask
 
 
-def _parts(canvas: Shaped[Tensor, "b *c h w"], sizes: Sequence[Size]) -> Iterator[Shaped[Tensor, "*c _ _"]]:
-    """Return the part of each canvas that its image takes, after the rest is set to 0."""
+def _parts(
+    canvas: Shaped[Tensor, "b *c h w"], sizes: Sequence[Size], padding: int = 0
+) -> Iterator[Shaped[Tensor, "*c _ _"]]:
+    """Return the part of each canvas that its image takes, after the rest is set to `padding`."""
     # New memory is slow to touch, so nothing is written twice.
     for part, (height, width) in zip(canvas, sizes, strict=True):
-        part[..., height:, :] = 0
-        part[..., :height, width:] = 0
+        part[..., height:, :] = padding
+        part[..., :height, width:] = padding
         yield part[..., :height, :width]
 
 
@@ -102,14 +105,20 @@ def pad_target(target: SegmentationTarget, size: Size) -> SegmentationTarget:
     _check_fits((height, width), size)
     if (height, width) == size:
         return target
-    padding = (0, size[1] - width, 0, size[0] - height)
     if target.masks is not None:
-        return replace(target, masks=F.pad(target.masks, padding, value=False))
+        return replace(target, masks=_laid_on_canvas(target.masks, size, padding=0))
     assert target.id_map is not None
     assert target.segment_ids is not None
     used_ids = set(target.segment_ids.tolist())
     void_id = next(number for number in range(len(used_ids) + 1) if number not in used_ids)
-    return replace(target, id_map=F.pad(target.id_map, padding, value=void_id))
+    return replace(target, id_map=_laid_on_canvas(target.id_map, size, padding=void_id))
+
+
+def _laid_on_canvas(grid: Shaped[Tensor, "*n _ _"], size: Size, padding: int) -> Shaped[Tensor, "*n h w"]:
+    canvas = grid.new_empty(*grid.shape[:-2], *size)
+    for part in _parts(canvas[None], [(grid.shape[-2], grid.shape[-1])], padding):
+        part.copy_(grid)
+    return canvas
 
 
 def _check_fits(inner: Size, outer: Size) -> None:
@@ -151,7 +160,8 @@ class Collate:
         targets = [pad_target(_without_crowds(sample.target), size) for sample in samples]
         return {
             "pixel_values": pixel_values,
-            "pixel_mask": _pixel_mask(sizes, size),
+            # Of 8 bits: with transformers' 64 it would be a third of the batch.
+            "pixel_mask": _pixel_mask(sizes, size, torch.int8),
             "mask_labels": targets,
             "class_labels": [target.labels for target in targets],
         }

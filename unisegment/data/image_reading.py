@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from jaxtyping import Int32, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 _CHANNELS = (1, 3)
 _CHANNELS_WITH_ALPHA = (4,)
@@ -42,13 +42,16 @@ def read_image(image: Any, input_data_format: str | None = None) -> UInt8[np.nda
     if not isinstance(image, Image.Image):
         return _to_rgb(_to_uint8(_channels_last(to_numpy(image), input_data_format)))
     _check_not_empty(image.size)
-    image = ImageOps.exif_transpose(image)
+    # Pillow would copy images that are as they should be.
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "I":
         return _to_rgb(_to_uint8(_to_uint16(np.asarray(image))[..., None]))
     if image.mode == "F" or image.mode.startswith("I;16"):
         return _to_rgb(_to_uint8(np.asarray(image)[..., None]))
-    # Pillow warns of palettes with transparency unless they go through RGBA.
-    return np.asarray(image.convert("RGBA" if image.mode == "P" else "RGB").convert("RGB"))
+    if image.mode == "P":  # with transparency, Pillow warns unless it goes through RGBA
+        image = image.convert("RGBA")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def has_unit_range(image: Any) -> bool:

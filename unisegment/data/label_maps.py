@@ -79,6 +79,11 @@ class LabelMaps(AnnotatedImages):
         target = self._coding.target(id_map, map_file)
         return Sample(image, target, image_id=self._names[index].item(), file_name=str(image_file))
 
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has a segment that is no crowd, from its PNG file alone."""
+        file = self.root / self._map_files[index]
+        return not bool(self._coding.target(_read_map(file), file).is_crowd.all())
+
 
 class MapCoding:
     """What the numbers in a map stand for.

@@ -6,7 +6,8 @@ Every metric has `update(predictions, targets)`, `compute()`, `merge(other)` and
 """
 
 from unisegment.metrics.average_precision import MeanAveragePrecision
+from unisegment.metrics.boundary import BoundaryIoU
 from unisegment.metrics.mean_iou import MeanIoU
 from unisegment.metrics.panoptic_quality import PanopticQuality, panoptic_quality_from_files
 
-__all__ = ["MeanAveragePrecision", "MeanIoU", "PanopticQuality", "panoptic_quality_from_files"]
+__all__ = ["BoundaryIoU", "MeanAveragePrecision", "MeanIoU", "PanopticQuality", "panoptic_quality_from_files"]

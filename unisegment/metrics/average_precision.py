@@ -3,6 +3,9 @@
 
 pycocotools does the matching and the averaging; here everything is brought into its form. Masks are kept as run
 lengths. Axes: n segment, h w pixel grid of the original image.
+
+Source: COCO's rules as in pycocotools; boundary AP as in Boundary IoU (arXiv:2103.16562) and its code
+(github.com/bowenc0221/boundary-iou-api).
 """
 
 import contextlib
@@ -11,11 +14,15 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float64
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import Tensor
 
+from unisegment.metrics.boundary import boundaries, boundary_width
 from unisegment.ops.masks import encode_rle
 from unisegment.structures import InstancePrediction, SegmentationTarget
 
@@ -28,6 +35,7 @@ def mask_average_precision(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     category_ids: Collection[int],
+    by_boundary: bool = False,
 ) -> dict[str, Any]:
     """Judge detections by COCO's rules (at most 1, 10 and 100 of each image and category).
 
@@ -36,6 +44,8 @@ def mask_average_precision(
         annotations: COCO dicts: `image_id`, `category_id`, `segmentation`, `area` in pixels, `iscrowd`.
         detections: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `score`.
         category_ids: Categories to judge.
+        by_boundary: Let two masks overlap no more than their boundaries do, which annotations and detections then have
+            as run lengths in `boundary`. Crowds count by their masks alone.
 
     Returns:
         `ap`, the mean over the categories that have annotations and over the IoU thresholds 0.5, 0.55 to 0.95; `ap50`
@@ -44,8 +54,9 @@ def mask_average_precision(
         [0, 1], or NaN where there is no annotation.
     """
     detections = [{**detection, "area": _area(detection["segmentation"])} for detection in detections]
+    judge = _BoundaryEvaluation if by_boundary else COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(
+        evaluation = judge(
             _coco(images, annotations, category_ids), _coco(images, detections, category_ids), iouType="segm"
         )
         evaluation.evaluate()
@@ -61,20 +72,39 @@ def mask_average_precision(
     }
 
 
+class _BoundaryEvaluation(COCOeval):
+    """COCO's rules with the smaller one of the overlaps of masks and of boundaries."""
+
+    def computeIoU(self, imgId: int, catId: int) -> Float64[np.ndarray, "d g"] | list[Any]:  # noqa: N802, N803
+        """Return the overlap of each detection, the best ones first, with each annotation of a category."""
+        overlaps = super().computeIoU(imgId, catId)
+        annotations, detections = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not annotations or not detections:
+            return overlaps
+        order = np.argsort([-detection["score"] for detection in detections], kind="stable")[: self.params.maxDets[-1]]
+        is_crowd = [int(annotation["iscrowd"]) for annotation in annotations]
+        of_boundaries = coco_mask.iou(
+            [detections[place]["boundary"] for place in order], [item["boundary"] for item in annotations], is_crowd
+        )
+        return np.where(is_crowd, overlaps, np.minimum(overlaps, of_boundaries))
+
+
 class MeanAveragePrecision:
     """COCO's mask AP of predictions in memory.
 
     Args:
         thing_label_ids: The labels that are judged, predictions and targets of other labels are left out; None means
             every label that occurs.
+        by_boundary: Also judge boundaries.
 
     Attributes:
         state: One dict an image: its `size`, and COCO dicts of its `annotations` and `detections`; the states of two
             halves of a data set are joined.
     """
 
-    def __init__(self, thing_label_ids: Iterable[int] | None = None) -> None:
+    def __init__(self, thing_label_ids: Iterable[int] | None = None, by_boundary: bool = False) -> None:
         self.thing_label_ids = None if thing_label_ids is None else frozenset(thing_label_ids)
+        self.by_boundary = by_boundary
         self.reset()
 
     def reset(self) -> None:
@@ -83,8 +113,8 @@ class MeanAveragePrecision:
 
     def merge(self, other: "MeanAveragePrecision") -> None:
         """Add what another metric with the same arguments has seen."""
-        if other.thing_label_ids != self.thing_label_ids:
-            raise ValueError("Only metrics with the same thing_label_ids can be merged.")
+        if (other.thing_label_ids, other.by_boundary) != (self.thing_label_ids, self.by_boundary):
+            raise ValueError("Only metrics with the same thing_label_ids and by_boundary can be merged.")
         self.state += other.state
 
     def update(self, predictions: Sequence[InstancePrediction], targets: Sequence[SegmentationTarget]) -> None:
@@ -101,7 +131,10 @@ class MeanAveragePrecision:
         self.state += [self._record(*pair) for pair in zip(predictions, targets, strict=True)]
 
     def compute(self) -> dict[str, Any]:
-        """Return the scores as `mask_average_precision` does, by label instead of category id."""
+        """Return the scores as `mask_average_precision` does, by label instead of category id.
+
+        With `by_boundary` also `boundary`: the same scores by boundaries.
+        """
         images = [
             {"id": number, "height": record["size"][0], "width": record["size"][1]}
             for number, record in enumerate(self.state)
@@ -113,27 +146,34 @@ class MeanAveragePrecision:
         labels = self.thing_label_ids
         if labels is None:
             labels = frozenset(item["category_id"] for item in annotations + detections)
-        return mask_average_precision(images, annotations, detections, labels)
+        scores = mask_average_precision(images, annotations, detections, labels)
+        if self.by_boundary:
+            scores["boundary"] = mask_average_precision(images, annotations, detections, labels, by_boundary=True)
+        return scores
 
     def _record(self, prediction: InstancePrediction, target: SegmentationTarget) -> dict[str, Any]:
         _check_sizes(prediction, target)
         detected = [place for place, info in enumerate(prediction.segments_info) if self._is_judged(info["label_id"])]
+        infos = [prediction.segments_info[place] for place in detected]
         detections = [
-            {"segmentation": rle, "category_id": int(info["label_id"]), "score": float(info["score"])}
-            for rle, info in zip(
-                encode_rle(prediction.masks[detected]),
-                (prediction.segments_info[place] for place in detected),
-                strict=True,
-            )
+            shape | {"category_id": int(info["label_id"]), "score": float(info["score"])}
+            for shape, info in zip(self._shapes(prediction.masks[detected]), infos, strict=True)
         ]
         is_judged = [self._is_judged(label) for label in target.labels.tolist()]
         objects = target.select(torch.tensor(is_judged, dtype=torch.bool, device=target.labels.device))
-        rles = encode_rle(objects.binary_masks())
+        shapes = self._shapes(objects.binary_masks())
         annotations = [
-            {"segmentation": rle, "category_id": label, "iscrowd": int(is_crowd), "area": _area(rle)}
-            for rle, label, is_crowd in zip(rles, objects.labels.tolist(), objects.is_crowd.tolist(), strict=True)
+            shape | {"category_id": label, "iscrowd": int(is_crowd), "area": _area(shape["segmentation"])}
+            for shape, label, is_crowd in zip(shapes, objects.labels.tolist(), objects.is_crowd.tolist(), strict=True)
         ]
         return {"size": target.size, "annotations": annotations, "detections": detections}
+
+    def _shapes(self, masks: Bool[Tensor, "n h w"]) -> list[dict[str, Any]]:
+        shapes = [{"segmentation": rle} for rle in encode_rle(masks)]
+        if self.by_boundary:
+            borders = encode_rle(boundaries(masks, boundary_width((masks.shape[1], masks.shape[2]))))
+            shapes = [shape | {"boundary": rle} for shape, rle in zip(shapes, borders, strict=True)]
+        return shapes
 
     def _is_judged(self, label: int) -> bool:
         return self.thing_label_ids is None or label in self.thing_label_ids

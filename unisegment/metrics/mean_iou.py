@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int64, Integer
+from jaxtyping import Float64, Int64, Integer, Shaped
 from torch import Tensor
 
 from unisegment.ops.masks import segment_index_map
@@ -35,7 +35,7 @@ def confusion_matrix(
             `ignore_index`.
     """
     _check_ignore_index(num_labels, ignore_index)
-    _check_maps(prediction, target)
+    check_maps(prediction, target)
     is_judged = target != ignore_index
     true_label = target[is_judged].to(torch.int64)
     predicted_label = prediction[is_judged].to(torch.int64)
@@ -109,7 +109,7 @@ class MeanIoU:
         predicted = self.state[:, :-1].sum(dim=0).to(torch.float64)
         # 0 / 0 of a class that does not occur is the NaN that nanmean leaves out.
         accuracy = correct / true
-        iou = torch.where(true > 0, correct / (true + predicted - correct), torch.nan)
+        iou = iou_of_counts(correct, true, predicted)
         return {
             "miou": iou.nanmean().item(),
             "fwiou": (iou.nan_to_num() * true / true.sum()).sum().item(),
@@ -122,11 +122,23 @@ class MeanIoU:
         self, prediction: Integer[Tensor, "_ _"], target: SegmentationTarget | Integer[Tensor, "_ _"]
     ) -> Int64[Tensor, "k k+1"]:
         if isinstance(target, SegmentationTarget):
-            target = _label_map(target, self.ignore_index)
+            target = label_map(target, self.ignore_index)
         return confusion_matrix(prediction.to(target.device), target, self.num_labels, self.ignore_index).cpu()
 
 
-def _label_map(target: SegmentationTarget, ignore_index: int) -> Int64[Tensor, "h w"]:
+def iou_of_counts(
+    correct: Shaped[Tensor, " k"], true: Shaped[Tensor, " k"], predicted: Shaped[Tensor, " k"]
+) -> Float64[Tensor, " k"]:
+    """Return the IoU of each class, NaN where it does not occur, from its pixels: both, in truth, in prediction."""
+    return torch.where(true > 0, correct.double() / (true + predicted - correct), torch.nan)
+
+
+def label_map(target: SegmentationTarget, ignore_index: int) -> Int64[Tensor, "h w"]:
+    """Return the true label of each pixel, `ignore_index` where it is void or of a crowd.
+
+    Raises:
+        ValueError: When masks overlap.
+    """
     labels = target.labels.masked_fill(target.is_crowd, ignore_index)
     # The index of void, -1, is the last place.
     return torch.cat([labels, labels.new_tensor([ignore_index])])[segment_index_map(target)]
@@ -139,7 +151,8 @@ def _check_ignore_index(num_labels: int, ignore_index: int) -> None:
         )
 
 
-def _check_maps(prediction: Tensor, target: Tensor) -> None:
+def check_maps(prediction: Tensor, target: Tensor) -> None:
+    """Raise a ValueError unless both are maps of integers of one size."""
     if prediction.shape != target.shape:
         raise ValueError(
             f"prediction and target must have the same size, got {tuple(prediction.shape)} and {tuple(target.shape)}; "

@@ -6,16 +6,18 @@ and the random changes of an image depend on (seed, epoch, index). So neither th
 two steps changes anything, and several processes share the batch that one process would see.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from unisegment.data.annotated_images import BLOCKS_AT_ONCE
+from unisegment.inference.images import Samples, leave_process_group
 from unisegment.structures import Sample
 from unisegment.training.settings import RecipeError
 
@@ -26,14 +28,6 @@ class Purpose(IntEnum):
     ORDER = 0
     TRANSFORM = 1
     STEP = 2
-
-
-class Samples(Protocol):
-    """Annotated images by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 class MicroBatch(NamedTuple):
@@ -64,6 +58,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         seed: Decides the order.
         process_index: This process.
         num_processes: All of them.
+        block_bounds: As in `AnnotatedImages`. Not None keeps images of one block near each other.
 
     Raises:
         RecipeError: When the batch cannot be divided evenly, or there is nothing to divide.
@@ -76,6 +71,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     seed: int
     process_index: int = 0
     num_processes: int = 1
+    block_bounds: Int64[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -88,7 +84,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
             )
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = _Order(self.num_samples, self.seed)
+        order = _Order(self.num_samples, self.seed, self.block_bounds)
         size = self.batch_size // (self.accumulation * self.num_processes)
         for step in self.steps:
             for part in range(self.process_index, self.accumulation * self.num_processes, self.num_processes):
@@ -102,17 +98,27 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 class _Order:
     """Give (epoch, index) of the image at each place of the endless line of shuffled epochs."""
 
-    def __init__(self, num_samples: int, seed: int) -> None:
+    def __init__(self, num_samples: int, seed: int, block_bounds: Int64[np.ndarray, " n"] | None) -> None:
         self.num_samples = num_samples
         self.seed = seed
+        self.block_bounds = block_bounds
         self.epoch = -1
 
     def __getitem__(self, position: int) -> tuple[int, int]:
         epoch, place = divmod(position, self.num_samples)
         if epoch != self.epoch:
             self.epoch = epoch
-            self.shuffled = np.random.default_rng((Purpose.ORDER, self.seed, epoch)).permutation(self.num_samples)
+            self.shuffled = self._shuffle(np.random.default_rng((Purpose.ORDER, self.seed, epoch)))
         return epoch, int(self.shuffled[place])
+
+    def _shuffle(self, generator: np.random.Generator) -> Int64[np.ndarray, " n"]:
+        if self.block_bounds is None:
+            return generator.permutation(self.num_samples)
+        # Blocks begin one after the other, in random order; the images of each are spread over the time until
+        # `BLOCKS_AT_ONCE` more have begun.
+        sizes = np.diff(self.block_bounds)
+        begins = generator.permutation(len(sizes)).repeat(sizes)
+        return np.argsort(begins + BLOCKS_AT_ONCE * generator.random(self.num_samples), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -196,12 +202,3 @@ def load_batches(
             yield [next(micro_batches) for _ in range(plan.accumulation)]
         except (ConnectionError, EOFError) as error:
             raise RuntimeError("A process that loads images has died while it handed over a batch.") from error
-
-
-def leave_process_group(worker: int) -> None:
-    """Let a process that loads images be none of those that a launcher or Ctrl-C asks to end: training still needs it.
-
-    It ends with the process that started it.
-    """
-    if hasattr(os, "setpgid"):  # not on Windows
-        os.setpgid(0, 0)

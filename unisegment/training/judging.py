@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from unisegment.inference.images import Samples
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.batches import Samples
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import draw_predictions, evaluate

@@ -23,10 +23,12 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import nn
 from tqdm import tqdm
 
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.assembly import build_model, open_batches, open_samples, plan_batches
-from unisegment.training.batches import MicroBatch, Samples
+from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
@@ -48,7 +50,7 @@ from unisegment.training.processes import (
     peak_memory_mebibytes,
     seed_step,
 )
-from unisegment.training.recipe import Recipe, load_recipe
+from unisegment.training.recipe import HubRecipe, Recipe, load_recipe
 from unisegment.training.settings import RecipeError, parse_yaml, plain
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
@@ -105,6 +107,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         NonFiniteLossError: When training diverges.
         WriteError: When the disk is full or broken; nothing that was complete is lost.
         TrainingInterruptedError: When SIGTERM or SIGINT came; what was learned is saved.
+        PushError: When the finished run could not be uploaded; `metrics.json` and everything else is there.
     """
     recipe = load_recipe(recipe, overrides)
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
@@ -123,14 +126,30 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         raise RecipeError("run.precision=fp16 needs a GPU. Processors compute in bf16: run.precision=bf16.")
     torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
     start = decide_once(accelerator, lambda: plan_start(recipe))
+    if recipe.hub.push:
+        decide_once(accelerator, lambda: _check_push(recipe.hub))
     if start.is_finished:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         accelerator.print(already_finished(folder, metrics))
-        return metrics
+    else:
+        metrics = _train_model(recipe, folder, accelerator, start)
+    if recipe.hub.push and accelerator.is_main_process:
+        print(f"Pushed to {push(folder.root, str(recipe.hub.repo), private=recipe.hub.private)}")
+    return metrics
+
+
+def _check_push(hub: HubRecipe) -> None:
+    try:
+        check_push(str(hub.repo), hub.private)
+    except PushError as error:
+        raise RecipeError(f"hub.push=true: {error}") from error
+
+
+def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
-    torch.manual_seed(run.seed)
+    torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
     with StopSignals() as stop:
         return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
@@ -155,13 +174,14 @@ class Run:
     accelerator: Accelerator
     model: UniSegmentForUniversalSegmentation
     processor: UniSegmentImageProcessor
-    held_out: Samples
+    held_out: AnnotatedImages
     stop: StopSignals
     progress: Progress = field(default_factory=Progress)
 
-    def run(self, start: Start, samples: Samples) -> dict[str, Any]:
+    def run(self, start: Start, samples: AnnotatedImages) -> dict[str, Any]:
         """Do everything that is left to do, and return the last scores."""
         self._begin(start)
+        self.unreadable.note([*samples.left_out, *self.held_out.left_out])
         try:
             self._train(samples)
             metrics = self.judge.finish(self.progress.step, self.progress.seconds)
@@ -229,7 +249,7 @@ class Run:
             cut_log(log, self.progress.step)
         write_file(folder.recipe, recipe.to_yaml())
 
-    def _train(self, samples: Samples) -> None:
+    def _train(self, samples: AnnotatedImages) -> None:
         """Take the steps that are left; log, save and judge as often as the recipe says."""
         progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.max_steps
         is_main = self.accelerator.is_main_process

@@ -5,7 +5,6 @@ They are written under another name, flushed, and only then given their own.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+from unisegment.data.file_writing import flush
 
 
 class WriteError(OSError):
@@ -168,14 +169,3 @@ def _old_name(path: Path) -> Path:
 
 def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or isfinite(value)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk itself."""
-    if os.name == "nt":
-        return  # Windows cannot flush what is open for reading only, folders least of all.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

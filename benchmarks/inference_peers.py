@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What right preparation and post-processing are worth: our inference beside transformers' own, on the same weights.
+
+The checkpoint is saved in transformers' stock layout first, so that both read the very same files. Each then prepares
+the images, runs its own network and makes panoptic, instance and semantic predictions its own way, with the same
+thresholds and the same labels of stuff; one evaluation judges both.
+
+    python recipes/train.py recipes/quickstart.yaml
+    python benchmarks/inference_peers.py runs/quickstart
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+
+from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
+from unisegment.inference.report import format_report, headlines
+from unisegment.models.conversion import convert
+from unisegment.training.judged_data import open_judged_data
+from unisegment.training.recipe import load_recipe
+
+RESULT = Path(__file__).parent / "results" / "inference_peers.json"
+
+
+def main() -> None:
+    """Judge both, and print and save the scores and what ours are above the others."""
+    arguments = parse_arguments()
+    recipe = arguments.run / "recipe.yaml"
+    samples, settings = open_judged_data(recipe, arguments.data, "coco_panoptic", "val")
+    with tempfile.TemporaryDirectory() as folder:
+        convert(str(arguments.run / "checkpoint"), folder, to="transformers")
+        report = evaluate_checkpoint(folder, samples, peer="transformers", limit=arguments.limit, **settings)
+    print(format_report(report, report["transformers"]))
+    read = load_recipe(recipe)
+    result = {
+        "what": "our inference beside transformers' own on the same weights, saved in its layout",
+        "recipe": read.data.format,
+        "steps": read.schedule.max_steps,
+        "images": report["images"],
+        "panoptic threshold of both": report["settings"]["panoptic_threshold"],
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "scores": {"unisegment": headlines(report), "transformers": headlines(report["transformers"])},
+        "gain": report["gain"],
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="what a training run left behind: checkpoint/ and recipe.yaml")
+    parser.add_argument("--data", type=Path, help="folder of the data set, instead of the recipe's")
+    parser.add_argument("--limit", type=int, help="judge the first images only")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

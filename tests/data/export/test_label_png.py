@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.export.predictions import export_all
+from unisegment.data.categories import label_names
+from unisegment.data.export import open_export
+from unisegment.data.export.categories import categories_of_labels
+from unisegment.data.export.format import ExportedImage
+from unisegment.structures import Category
+
+IMAGE = ExportedImage("a", "folder/a.jpg", (29, 43))
+
+
+def categories(*ids):
+    return [Category(number, f"name {number}", False, (0, 0, 0)) for number in ids]
+
+
+@pytest.mark.parametrize(("ids", "mode"), [((7, 0, 255), "L"), ((7, 256, 65535), "I;16")])
+def test_pixels_hold_ids_of_categories(tmp_path, ids, mode):
+    predictions = export_all(open_export("label_png", tmp_path, categories(*ids)), [IMAGE], [0])
+    with Image.open(tmp_path / "labels" / "folder" / "a.png") as picture:
+        assert picture.mode == mode
+        written = np.asarray(picture)
+    assert np.array_equal(written, np.array(ids)[predictions["a"]["semantic"].numpy()])
+    assert [entry["id"] for entry in json.loads((tmp_path / "categories.json").read_text())] == list(ids)
+
+
+def test_ade20k_is_written_as_its_own_files_are(tmp_path):
+    ade20k = categories_of_labels(label_names("ade20k"), [])
+    predictions = export_all(open_export("label_png", tmp_path, ade20k), [IMAGE], [0])
+    with Image.open(tmp_path / "labels" / "folder" / "a.png") as picture:
+        assert np.array_equal(np.asarray(picture), predictions["a"]["semantic"].numpy() + 1)
+
+
+def test_ids_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="from 0 to 65535 for PNG files, got 1 to 65536"):
+        export_all(open_export("label_png", tmp_path, categories(1, 65536)), [IMAGE], [0])

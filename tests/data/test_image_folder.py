@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unisegment.data.image_folder import ImageFolder
+
+
+def write_images(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((5, 7, 3), len(name), np.uint8)).save(folder / name)
+
+
+def ids(images):
+    return [images[index].image_id for index in range(len(images))]
+
+
+def test_all_images_are_found_in_the_order_of_their_names(tmp_path):
+    write_images(tmp_path, "b.png", "a/z.JPG", "a/c.webp")
+    (tmp_path / "notes.txt").write_text("no image")
+    images = ImageFolder(tmp_path)
+    assert images.names == ["a/c.webp", "a/z.JPG", "b.png"]
+    assert ids(images) == [1, 2, 3]
+    sample = images[2]
+    assert sample.image.shape == (5, 7, 3)
+    assert sample.target.size == (5, 7)
+    assert len(sample.target) == 0
+    assert sample.file_name == str(tmp_path / "b.png")
+
+
+def test_names_that_are_numbers_are_ids(tmp_path):
+    write_images(tmp_path, "000000000139.png", "000000000007.png")
+    assert ids(ImageFolder(tmp_path)) == [7, 139]
+    write_images(tmp_path, "0007.png")
+    assert ids(ImageFolder(tmp_path)) == [1, 2, 3]
+
+
+def test_a_list_says_which_images_and_their_ids(tmp_path):
+    write_images(tmp_path / "images", "a.png", "b.png", "c.png")
+    entries = [
+        {"id": 31, "file_name": "c.png", "height": 5, "width": 7},
+        {"id": 5, "file_name": "a.png", "height": 5, "width": 8},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps({"images": entries}))
+    images = ImageFolder(tmp_path / "images", tmp_path / "list.json")
+    assert images.names == ["c.png", "a.png"]
+    assert images[0].image_id == 31
+    with pytest.raises(ValueError, match=r"a\.png is 5x7 .* says 5x8"):
+        images[1]
+    (tmp_path / "list.json").write_text('{"images": [{"id": 1}]}')
+    with pytest.raises(ValueError, match="must have `images`, each with `id` and `file_name`"):
+        ImageFolder(tmp_path / "images", tmp_path / "list.json")
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no images"):
+        ImageFolder(tmp_path)
+    write_images(tmp_path, "a.png", "a.webp")
+    with pytest.raises(ValueError, match=r"two images of one name, a\.png and a\.webp"):
+        ImageFolder(tmp_path)

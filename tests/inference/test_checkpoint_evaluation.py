@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole evaluations of a tiny model with random weights."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.training.test_assembly import RESNET, SMALL
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
+from unisegment.cli import app
+from unisegment.data.formats import open_data_set
+from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_matched
+from unisegment.training.evaluation import evaluate
+
+NAMES = {label: category.name for label, category in enumerate(CATEGORIES)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return scenes, a checkpoint of ours and the same with its labels in reverse."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_synthetic(folder / "scenes", num_train=0, num_val=3, progress=False)
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=RESNET, id2label=NAMES, **SMALL))
+    model.save_pretrained(folder / "ours")
+    processor = UniSegmentImageProcessor(size={"shortest_edge": 64, "longest_edge": 80}, num_labels=8)
+    processor.save_pretrained(folder / "ours")
+    return folder
+
+
+def scenes(folder):
+    return open_data_set("coco_panoptic", folder / "scenes", "val")
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_the_scores_are_those_of_the_training_loop(folder, tmp_path):
+    report = evaluate_checkpoint(
+        folder / "ours", scenes(folder), panoptic_threshold=0.0, output=tmp_path, worst=2, batch_size=2
+    )
+    predictor, samples = open_matched(folder / "ours", scenes(folder), panoptic_threshold=0.0)
+    short = evaluate(predictor.model, predictor.processor, samples, panoptic_threshold=0.0)
+    assert report["images"] == short["images"] == 3
+    assert report["panoptic"]["all"]["pq"] == short["pq"]
+    assert report["instance"]["ap"] == short["mask_ap"]
+    assert report["semantic"]["miou"] == short["miou"]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == report
+    assert len(report["worst"]) == 2
+    assert len(list((tmp_path / "worst").glob("0[12]_*.png"))) == 2
+    # What is stuff the data set says: the processor of this checkpoint does not know it.
+    assert predictor.stuff_label_ids == {5, 6, 7}
+
+
+def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path):
+    result = command(
+        folder / "ours", "--data", folder / "scenes", "--peer", "transformers", "--limit", 2, "--output", tmp_path,
+        "--worst", 1, "--no-boundaries",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "transformers" in result.output
+    assert "triangle" in result.output
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["images"] == report["transformers"]["images"] == 2
+    assert report["gain"]["mIoU"] == report["semantic"]["miou"] - report["transformers"]["semantic"]["miou"]
+
+
+def test_errors_are_one_line(folder):
+    wrong_labels = command(folder / "ours", "--data", folder / "scenes", "--format", "nonsense")
+    assert wrong_labels.exit_code == 1
+    assert "error: There is no data set format 'nonsense'" in wrong_labels.output
+    assert "error: Say where the data are" in command(folder / "ours").output

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole predictions of a tiny model with random weights."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.data.export.checkers import check_coco_archives
+from tests.training.test_assembly import RESNET, SMALL
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
+from unisegment.cli import app
+from unisegment.data.synthetic import CATEGORIES, write_synthetic
+
+NAMES = {label: category.name for label, category in enumerate(reversed(CATEGORIES))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return scenes and a checkpoint with the same labels in reverse."""
+    folder = tmp_path_factory.mktemp("prediction")
+    write_synthetic(folder / "scenes", num_train=0, num_val=3, progress=False)
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=RESNET, id2label=NAMES, **SMALL))
+    model.save_pretrained(folder / "ours")
+    processor = UniSegmentImageProcessor(size={"shortest_edge": 64, "longest_edge": 80}, stuff_label_ids=[0, 1, 2])
+    processor.save_pretrained(folder / "ours")
+    return folder
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+def test_a_folder_of_images(folder, tmp_path):
+    arguments = folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--to", "coco_test_dev", "--name", "a"
+    result = command(*arguments, "--panoptic-threshold", 0)
+    assert result.exit_code == 0, result.output
+    assert "3 images, 3 of them new" in result.output
+    # Names of COCO's kind are ids; labels of no known data set are numbered from 1.
+    sizes = dict.fromkeys((1, 2, 3), (128, 160))
+    check_coco_archives(tmp_path / "out", "a", tmp_path / "unpacked", sizes, set(range(1, 9)))
+    assert "3 images, 0 of them new" in command(*arguments, "--panoptic-threshold", 0).output
+    refused = command(*arguments)
+    assert refused.exit_code == 1
+    assert "panoptic_threshold=0.8 (before: 0.0)" in refused.output
+
+
+def test_a_data_set_gives_its_own_categories(folder, tmp_path):
+    arguments = folder / "ours", folder / "scenes", tmp_path, "--format", "coco_panoptic", "--to", "label_png"
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    categories = json.loads((tmp_path / "categories.json").read_text())
+    assert [(entry["id"], entry["name"]) for entry in categories] == [
+        (category.id, category.name) for category in reversed(CATEGORIES)
+    ]
+    assert len(list((tmp_path / "labels").glob("*.png"))) == 3
+
+
+def test_an_unknown_format_is_one_line(folder, tmp_path):
+    result = command(folder / "ours", folder / "scenes" / "val", tmp_path, "--to", "nonsense")
+    assert result.exit_code == 1
+    assert "error: There is no export format 'nonsense', only coco_panoptic" in result.output

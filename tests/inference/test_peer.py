@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import torch
+from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
+
+from tests.models.unisegment.original_files import stock_model
+from unisegment.inference.checkpoint_evaluation import open_predictor
+from unisegment.inference.images import load_batches
+from unisegment.inference.peer import StockPredictor, _instance, _panoptic, open_stock_predictor
+from unisegment.models.conversion import convert
+from unisegment.structures import Sample, SegmentationTarget
+
+SIZE = {"shortest_edge": 64, "longest_edge": 96}
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stock")
+    stock_model("resnet").save_pretrained(folder)
+    Mask2FormerImageProcessorPil(size=SIZE).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def samples():
+    image = np.random.default_rng(5).integers(0, 256, (53, 71, 3), dtype=np.uint8)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    target = SegmentationTarget(labels=nothing, id_map=torch.zeros(53, 71, dtype=torch.int32), segment_ids=nothing)
+    return [Sample(image, target, image_id=0, file_name="0.png")]
+
+
+def test_it_is_transformers_own_code_on_a_stock_checkpoint(stock, samples):
+    ours = open_predictor(stock, panoptic_threshold=0.01)
+    ours.processor.stuff_label_ids = [1]
+    peer = open_stock_predictor(ours, stock)
+    assert peer.stuff_label_ids == {1}
+    (batch,) = load_batches(samples, peer.processor, [0])
+    assert batch[0].pixel_values.shape[2:] == (64, 96)
+    outputs = peer.forward(batch)
+    model = Mask2FormerForUniversalSegmentation.from_pretrained(stock).eval()
+    processor = Mask2FormerImageProcessorPil.from_pretrained(stock)
+    with torch.no_grad():
+        expected = model(**processor(images=[samples[0].image], return_tensors="pt"))
+    assert torch.equal(outputs.masks_queries_logits, expected.masks_queries_logits)
+    maps = processor.post_process_semantic_segmentation(expected, target_sizes=[(53, 71)])
+    assert torch.equal(peer.semantic(batch, outputs)[0], maps[0])
+    objects = processor.post_process_instance_segmentation(
+        expected, threshold=0.0, target_sizes=[(53, 71)], return_binary_maps=True
+    )[0]
+    things = [info["score"] for info in objects["segments_info"] if info["label_id"] != 1]
+    found = peer.instance(batch, outputs)[0]
+    assert [info["score"] for info in found.segments_info] == sorted(things, reverse=True)
+    assert found.masks.shape == (len(things), 53, 71)
+    assert peer.panoptic(batch, outputs)[0].segmentation.shape == (53, 71)
+
+
+def test_our_own_checkpoint_is_saved_in_stock_layout_for_it(stock, samples, tmp_path):
+    convert(str(stock), tmp_path / "ours")
+    ours = open_predictor(tmp_path / "ours")
+    peers = [open_stock_predictor(ours, source) for source in (stock, tmp_path / "ours")]
+    outputs = []
+    for peer in peers:
+        (batch,) = load_batches(samples, peer.processor, [0])
+        outputs.append(peer.forward(batch).masks_queries_logits)
+    assert torch.equal(*outputs)
+    assert isinstance(peers[0], StockPredictor)
+
+
+def test_ids_that_it_gives_twice_count_once():
+    segmentation = torch.tensor([[-1, 1, 1], [2, 2, 0]])
+    infos = [
+        {"id": 1, "label_id": 3}, {"id": 2, "label_id": 5}, {"id": 2, "label_id": 4}, {"id": 7, "label_id": 0},
+    ]  # fmt: skip
+    found = _panoptic({"segmentation": segmentation, "segments_info": infos})
+    assert found.segmentation.tolist() == [[0, 1, 1], [2, 2, 0]]
+    assert found.segments_info == [{"id": 1, "label_id": 3}, {"id": 2, "label_id": 4}]
+
+
+def test_nothing_found():
+    found = _panoptic({"segmentation": torch.zeros(3, 5) - 1, "segments_info": []})
+    assert not found.segmentation.any()
+    nothing = _instance({"segmentation": torch.zeros(3, 5) - 1, "segments_info": []}, frozenset({0}))
+    assert nothing.masks.shape == (0, 3, 5)
+    stuff = {"segmentation": torch.ones(1, 3, 5), "segments_info": [{"id": 0, "label_id": 1, "score": 0.5}]}
+    assert _instance(stuff, frozenset({0})).masks.shape == (0, 3, 5)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+from accelerate import PartialState
+from PIL import Image
+
+from tests.data.export.checkers import check_coco_panoptic
+from tests.inference.reads_colours import SAMPLES, make_predictor
+from tests.two_processes import run_in_two_processes
+from unisegment.data.export import open_export
+from unisegment.data.image_folder import ImageFolder
+from unisegment.inference import prediction
+from unisegment.inference.prediction import OtherRunError, PartFolder, digest, predict
+from unisegment.structures import Category
+
+CATEGORIES = [
+    Category(number, name, number != 30, (0, 0, 0)) for number, name in ((11, "disc"), (20, "ring"), (30, "sky"))
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    for number, sample in enumerate(SAMPLES):
+        Image.fromarray(sample.image).save(tmp_path / "images" / ("sub" if number % 2 else "") / f"{number}.png")
+    return tmp_path / "images"
+
+
+def run(folder, output, to="coco_test_dev", settings=None, predictor=None, **keywords):
+    images = ImageFolder(folder)
+    export = open_export(to, output, CATEGORIES)
+    names = dict(enumerate(images.names))
+    predictor = predictor or make_predictor()
+    return predict(predictor, images, names, export, settings=settings or {"format": to}, **keywords)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_images_are_written(folder, tmp_path):
+    assert run(folder, tmp_path / "out", "coco_panoptic", batch_size=2) == {
+        "images": 6, "new": 6, "unreadable_images": [],
+    }  # fmt: skip
+    name = tmp_path / "out" / "panoptic_unisegment_results"
+    images = ImageFolder(folder)
+    sizes = {images[number].image_id: images[number].target.size for number in range(6)}
+    check_coco_panoptic(name.with_suffix(".json"), name, sizes, {11, 20, 30})
+    assert (name / "sub" / "3.png").exists()
+
+
+@pytest.mark.parametrize("call", [1, 2, 5, 9, 17, 24, 25, 27])
+def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_files(folder, tmp_path, monkeypatch, call):
+    run(folder, tmp_path / "unbroken")
+    replace, calls = os.replace, []
+
+    def dying(source, target):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.os.replace", dying)
+        try:
+            run(folder, tmp_path / "broken", batch_size=2)
+        except KeyboardInterrupt:
+            assert contents(tmp_path / "broken") != contents(tmp_path / "unbroken")
+    predictor = make_predictor()
+    finished = len(list((tmp_path / "broken" / "parts").glob("[0-9]*.json")))
+    summary = run(folder, tmp_path / "broken", predictor=predictor)
+    assert summary["images"] == 6
+    assert summary["new"] == sum(predictor.model.batches) == 6 - finished
+    found = {name: content for name, content in contents(tmp_path / "broken").items() if "partial-" not in name.name}
+    assert found == contents(tmp_path / "unbroken")
+
+
+def run_in_process(rank, folder, output):
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    os.environ.update(dict(zip(names, map(str, (rank, rank, 2, 2)), strict=True)))
+    PartialState._reset_state()
+    PartialState(cpu=True)
+    return run(folder, output)
+
+
+def test_two_processes_finish_what_one_began(folder, tmp_path):
+    run(folder, tmp_path / "alone")
+    run(folder, tmp_path / "shared")
+    for number in (0, 2, 5):
+        (tmp_path / "shared" / "parts" / f"{number:09d}.json").unlink()
+    work = partial(run_in_process, folder=folder, output=tmp_path / "shared")
+    summaries = run_in_two_processes(work, tmp_path)
+    assert summaries == [{"images": 6, "new": 3, "unreadable_images": []}] * 2
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_a_damaged_image_raises_or_is_left_out_and_tried_again(folder, tmp_path):
+    run(folder, tmp_path / "whole")
+    damaged = folder / "2.png"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:100])
+    with pytest.raises(ValueError, match=r"2\.png cannot be read"):
+        run(folder, tmp_path / "out")
+    summary = run(folder, tmp_path / "out", skip_unreadable=True)
+    assert summary["images"] == 5
+    assert "2.png cannot be read" in summary["unreadable_images"][0]
+    damaged.write_bytes(content)
+    assert run(folder, tmp_path / "out")["new"] == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_another_run_in_the_same_folder_is_refused(folder, tmp_path):
+    run(folder, tmp_path / "out", "label_png")
+    with pytest.raises(OtherRunError, match=r"holds predictions of another run, .* threshold=0\.5 \(before: None\)"):
+        run(folder, tmp_path / "out", "label_png", {"format": "label_png", "threshold": 0.5})
+    assert digest(["a", "b"]) != digest(["b", "a"])
+
+
+def test_two_images_of_one_name_are_found(folder, tmp_path):
+    images = ImageFolder(folder)
+    export = open_export("label_png", tmp_path / "out", CATEGORIES)
+    names = dict.fromkeys(range(len(images)), "same.png")
+    with pytest.raises(ValueError, match="Two images are named same"):
+        predict(make_predictor(), images, names, export, settings={})
+
+
+def test_the_threshold_of_objects(folder, tmp_path):
+    run(folder, tmp_path / "few", "coco_instance", threshold=0.9999)
+    assert json.loads((tmp_path / "few" / "detections_unisegment_results.json").read_text()) == []
+
+
+def test_parts_are_read_one_after_the_other(tmp_path):
+    parts = PartFolder(tmp_path / "parts")
+    parts.begin({"a": 1})
+    parts.begin({"a": 1})
+    for number in (11, 2):
+        parts.write(number, {"number": number})
+    assert [part["number"] for part in parts.read()] == [2, 11]
+    assert [parts.is_finished(number) for number in (2, 3, 11)] == [True, False, True]
+
+
+def test_only_what_the_format_needs_is_predicted(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(prediction.Predictor, "instance", lambda *arguments: asked.append(1))
+    run(folder, tmp_path / "out", "label_png")
+    assert not asked
+    assert np.asarray(Image.open(tmp_path / "out" / "labels" / "0.png")).max() == 30

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+import torch
+
+from tests.inference.reads_colours import SAMPLES, SIZES, make_predictor, make_processor
+from unisegment.inference.images import load_batches
+
+
+def test_predictions_have_the_size_of_the_image_and_instances_no_stuff():
+    predictor = make_predictor()
+    assert (predictor.stuff_label_ids, predictor.thing_label_ids) == ({2}, {0, 1})
+    (batch,) = load_batches(SAMPLES, make_processor(), [0, 1], batch_size=2)
+    outputs = predictor.forward(batch)
+    for task in ("panoptic", "instance", "semantic"):
+        found = getattr(predictor, task)(batch, outputs)
+        assert [tuple(prediction.segmentation.shape) for prediction in found] == SIZES[:2]
+    assert {info["label_id"] for info in predictor.instance(batch, outputs)[0].segments_info} <= {0, 1}
+    assert {info["label_id"] for info in predictor.panoptic(batch, outputs)[0].segments_info} == {0, 2}
+
+
+def test_thresholds_are_used():
+    (batch,) = load_batches(SAMPLES, make_processor(), [0])
+    strict = make_predictor(panoptic_threshold=1.0)
+    assert strict.panoptic(batch, strict.forward(batch))[0].segments_info == []
+    assert strict.instance(batch, strict.forward(batch), threshold=0.9999)[0].segments_info == []
+    assert not torch.is_grad_enabled() or not strict.forward(batch).masks_queries_logits.requires_grad

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a judge writes down and keeps, of scores that are given; whole runs are in test_loop.py."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from unisegment.training import judging
+from unisegment.training.checkpointing import RunFolder
+from unisegment.training.ema import WeightAverage
+from unisegment.training.judging import Judge
+from unisegment.training.processes import StopSignals
+from unisegment.training.recipe import EvaluationRecipe, load_recipe
+from unisegment.training.unreadable import UnreadableImages
+
+SCORES = {"pq": 0.0, "mask_ap": None, "miou": 0.5, "images": 3}
+
+
+class Model(nn.Module):
+    """One weight, and files that say it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def save_pretrained(self, folder):
+        (Path(folder) / "weight").write_text(str(self.weight.item()))
+
+
+class Processor:
+    def save_pretrained(self, folder):
+        (Path(folder) / "processor").touch()
+
+
+@pytest.fixture
+def judge(recipe, tmp_path, monkeypatch):
+    """A judge whose evaluations give the weight itself as panoptic quality."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(judging, "evaluate", lambda model, *_, **__: SCORES | {"pq": model.weight.item()})
+    resolved = load_recipe(recipe, {"run.eval_every": 1})
+    return Judge(
+        replace(resolved, evaluation=EvaluationRecipe(pictures=0)),
+        RunFolder(tmp_path / "run"),
+        Accelerator(cpu=True),
+        Model(),
+        None,
+        None,
+        Processor(),
+        [],
+        UnreadableImages(limit=2),
+        StopSignals(),
+    )
+
+
+def lines_of(judge):
+    return [json.loads(line) for line in judge.folder.evaluations.read_text().splitlines()]
+
+
+def test_the_scores_after_a_step_are_written_down_once(judge):
+    assert not judge.is_judged(7)
+    judge.unreadable.note(["b.png is torn", "a.png is gone"])
+    metrics = judge.judge(7, 1.5)
+    assert metrics == SCORES | {
+        "unreadable_images": ["a.png is gone", "b.png is torn"],
+        **{"step": 7, "train_seconds": 1.5, "finished": False},
+    }
+    assert judge.is_judged(7)
+    assert json.loads(judge.folder.metrics.read_text()) == metrics
+    finished = judge.judge(7, 1.5, is_finished=True)
+    assert lines_of(judge) == [metrics]
+    assert json.loads(judge.folder.metrics.read_text()) == finished == metrics | {"finished": True}
+
+
+def test_the_first_of_the_best_models_is_kept(judge):
+    for step, weight in enumerate([0.25, 0.5, 0.5, 0.125], start=1):
+        nn.init.constant_(judge.model.weight, weight)
+        judge.judge(step, 0.0)
+    assert sorted(path.name for path in judge.folder.best.iterdir()) == ["metrics.json", "processor", "weight"]
+    assert (judge.folder.best / "weight").read_text() == "0.5"
+    assert json.loads((judge.folder.best / "metrics.json").read_text())["step"] == 2
+
+
+def test_a_score_that_is_not_there_keeps_no_model(judge):
+    judge.recipe = load_recipe(judge.recipe, {"run.best_metric": "mask_ap"})
+    judge.judge(1, 0.0)
+    assert not judge.folder.best.exists()
+
+
+def test_the_average_is_judged_and_saved_and_the_weights_come_back(judge):
+    judge.average = WeightAverage(judge.model, 0.9)  # of zero
+    nn.init.constant_(judge.model.weight, 0.75)
+    assert judge.finish(4, 2.0)["pq"] == 0
+    assert (judge.folder.model / "weight").read_text() == "0.0"
+    assert judge.model.weight.item() == 0.75
+    assert list(judge.folder.predictions.iterdir()) == []

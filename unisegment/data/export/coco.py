@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions in COCO's result formats, and the archives that its test-dev server takes.
+
+Source: the results format and the guidelines for uploads of cocodataset.org.
+"""
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, category_entry, save_png, stream_json
+from unisegment.data.file_writing import write_whole
+from unisegment.ops.masks import encode_rle, ids_to_rgb
+from unisegment.structures import Category, InstancePrediction, PanopticPrediction
+
+
+class CocoPanopticResults(ExportFormat):
+    """`panoptic_{run_name}_results.json` and a PNG file for each image in the folder of that name.
+
+    The JSON file also has `images` and `categories`, so that it stands for itself.
+    """
+
+    tasks = ("panoptic",)
+
+    @property
+    def name(self) -> str:
+        """Name of the JSON file and of the folder."""
+        return f"panoptic_{self.run_name}_results"
+
+    def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """See `ExportFormat`."""
+        annotation = panoptic_annotation(image, predictions["panoptic"], self.categories)
+        save_png(self.output / self.name / annotation["file_name"], panoptic_colors(predictions["panoptic"]))
+        return {"image": image.entry(), "panoptic": annotation}
+
+    def finish(self, parts: Parts) -> None:
+        """See `ExportFormat`."""
+        sections = {
+            "images": (part["image"] for part in parts()),
+            "annotations": (part["panoptic"] for part in parts()),
+            "categories": map(category_entry, self.categories),
+        }
+        stream_json(self.output / f"{self.name}.json", sections)
+
+
+class CocoInstanceResults(ExportFormat):
+    """`detections_{run_name}_results.json`: a list of objects with masks as run lengths, at most 100 of an image."""
+
+    tasks = ("instance",)
+
+    @property
+    def name(self) -> str:
+        """Name of the JSON file."""
+        return f"detections_{self.run_name}_results"
+
+    def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """See `ExportFormat`."""
+        return {"detections": detections(image, predictions["instance"], self.categories)}
+
+    def finish(self, parts: Parts) -> None:
+        """See `ExportFormat`."""
+        stream_json(self.output / f"{self.name}.json", (found for part in parts() for found in part["detections"]))
+
+
+class CocoTestDev(ExportFormat):
+    """Both of the above for test-dev 2017, and `….zip` of each, which is what the server takes."""
+
+    tasks = ("panoptic", "instance")
+
+    def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
+        super().__init__(output, categories, f"test-dev2017_{run_name}")
+        arguments = (output, categories, self.run_name)
+        self._panoptic, self._instance = CocoPanopticResults(*arguments), CocoInstanceResults(*arguments)
+
+    def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """See `ExportFormat`."""
+        return self._panoptic.write(image, predictions) | self._instance.write(image, predictions)
+
+    def finish(self, parts: Parts) -> None:
+        """See `ExportFormat`."""
+        for results in (self._panoptic, self._instance):
+            results.finish(parts)
+        folder = Path(self._panoptic.name)
+        pictures = (folder / part["panoptic"]["file_name"] for part in parts())
+        self._pack(self._panoptic.name, pictures)
+        self._pack(self._instance.name, iter(()))
+
+    def _pack(self, name: str, pictures: Iterator[Path]) -> None:
+        def write(partial: Path) -> None:
+            with zipfile.ZipFile(partial, "w") as archive:
+                self._add(archive, Path(f"{name}.json"), zipfile.ZIP_DEFLATED)
+                for picture in pictures:
+                    self._add(archive, picture, zipfile.ZIP_STORED)  # compressed already
+
+        write_whole(self.output / f"{name}.zip", write)
+
+    def _add(self, archive: zipfile.ZipFile, path: Path, compression: int) -> None:
+        # Without the time of the file, so that the same predictions give the same archive.
+        entry = zipfile.ZipInfo(path.as_posix())
+        entry.compress_type = compression
+        with (self.output / path).open("rb") as source, archive.open(entry, "w", force_zip64=True) as packed:
+            shutil.copyfileobj(source, packed)
+
+
+def panoptic_colors(prediction: PanopticPrediction) -> np.ndarray:
+    """Return the ids of segments as colours (h w 3), 0 for void."""
+    return ids_to_rgb(prediction.segmentation.cpu().numpy())
+
+
+def panoptic_annotation(
+    image: ExportedImage, prediction: PanopticPrediction, categories: list[Category]
+) -> dict[str, Any]:
+    """Return the entry of an image in a panoptic JSON file, with area and box of each segment in pixels."""
+    ids = prediction.segmentation.cpu().numpy()
+    areas = np.bincount(ids.ravel(), minlength=1)
+    boxes = find_objects(ids)
+    segments = []
+    for info in prediction.segments_info:
+        rows, columns = boxes[info["id"] - 1]
+        segments.append(
+            {
+                "id": info["id"],
+                "category_id": categories[info["label_id"]].id,
+                "area": int(areas[info["id"]]),
+                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "iscrowd": 0,
+                "score": info["score"],
+            }
+        )
+    return {"image_id": image.image_id, "file_name": f"{image.stem}.png", "segments_info": segments}
+
+
+def detections(
+    image: ExportedImage, prediction: InstancePrediction, categories: list[Category]
+) -> list[dict[str, Any]]:
+    """Return the objects of an image as COCO's result files list them."""
+    return [
+        {
+            "image_id": image.image_id,
+            "category_id": categories[info["label_id"]].id,
+            "segmentation": rle,
+            "score": info["score"],
+        }
+        for info, rle in zip(prediction.segments_info, encode_rle(prediction.masks), strict=True)
+    ]

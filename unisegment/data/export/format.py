@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all export formats share: what an image leaves behind, and how the parts become the files of the whole."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image
+
+from unisegment.data.file_writing import write_whole
+from unisegment.structures import Category
+from unisegment.types import Size
+
+
+class ExportedImage(NamedTuple):
+    """An image whose predictions are written.
+
+    Args:
+        image_id: Number or name of it in its data set.
+        file_name: Its file, relative to the folder of all images; results are named after it.
+        size: Height and width in pixels.
+    """
+
+    image_id: int | str
+    file_name: str
+    size: Size
+
+    @property
+    def stem(self) -> str:
+        """The file name without its ending."""
+        return Path(self.file_name).with_suffix("").as_posix()
+
+    def entry(self) -> dict[str, Any]:
+        """Return it as COCO's files list it."""
+        height, width = self.size
+        return {"id": self.image_id, "file_name": self.file_name, "height": height, "width": width}
+
+
+Parts = Callable[[], Iterator[dict[str, Any]]]
+"""Gives what each image left behind, in the order of the images, as often as it is asked."""
+
+
+class ExportFormat:
+    """Writes the predictions of one image after the other, and then what they have in common.
+
+    Args:
+        output: Folder that everything goes to.
+        categories: What each label is in the files, by its place in the list.
+        run_name: Name of the algorithm in the names of files for servers.
+    """
+
+    tasks: ClassVar[tuple[str, ...]]
+    """Predictions that are needed: of panoptic, instance, semantic."""
+
+    def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
+        self.output = output
+        self.categories = list(categories)
+        self.run_name = run_name
+
+    def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the files of one image.
+
+        Args:
+            image: The image.
+            predictions: Its prediction for each of `tasks`, at the size of the image.
+
+        Returns:
+            What `finish` needs of it, as JSON can hold it.
+
+        Raises:
+            FileWriteError: When something cannot be written.
+        """
+        raise NotImplementedError
+
+    def finish(self, parts: Parts) -> None:
+        """Write the files of all images together, without holding what all of them left behind.
+
+        Raises:
+            FileWriteError: When something cannot be written.
+        """
+
+
+def save_png(path: Path, pixels: Shaped[np.ndarray, "h w *channels"]) -> None:
+    """Write a PNG file, which is there completely or not at all."""
+    write_whole(path, lambda partial: Image.fromarray(pixels).save(partial, format="PNG"))
+
+
+def stream_json(path: Path, sections: Mapping[str, Iterable[Any]] | Iterable[Any]) -> None:
+    """Write a JSON file with one list, or a dict of lists, an entry a line, without holding it.
+
+    It is there completely or not at all.
+    """
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8") as file:
+            if not isinstance(sections, Mapping):
+                file.writelines(_list_lines(sections))
+                file.write("\n")
+                return
+            for place, (name, entries) in enumerate(sections.items()):
+                file.write(f"{',' if place else '{'}\n{json.dumps(name)}: ")
+                file.writelines(_list_lines(entries))
+            file.write("\n}\n")
+
+    write_whole(path, write)
+
+
+def _list_lines(entries: Iterable[Any]) -> Iterator[str]:
+    yield "["
+    for place, entry in enumerate(entries):
+        yield (",\n" if place else "\n") + json.dumps(entry)
+    yield "\n]"
+
+
+def category_entry(category: Category) -> dict[str, Any]:
+    """Return a category as COCO's files list it."""
+    return {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Semantic predictions as PNG files whose pixels hold the ids of categories, as the data set's own label files do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, category_entry, save_png, stream_json
+from unisegment.structures import SemanticPrediction
+
+
+class LabelPng(ExportFormat):
+    """A PNG file for each image in `labels/`, of 8 bits, or of 16 where ids need them, and `categories.json`."""
+
+    tasks = ("semantic",)
+
+    def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """See `ExportFormat`."""
+        ids = [category.id for category in self.categories]
+        save_png(self.output / "labels" / f"{image.stem}.png", category_map(predictions["semantic"], ids))
+        return {}
+
+    def finish(self, parts: Parts) -> None:
+        """See `ExportFormat`."""
+        stream_json(self.output / "categories.json", map(category_entry, self.categories))
+
+
+def category_map(prediction: SemanticPrediction, ids: list[int]) -> Shaped[np.ndarray, "h w"]:
+    """Return the category's id for each pixel, as uint8 or uint16.
+
+    Args:
+        prediction: The label of each pixel.
+        ids: The id of each label.
+
+    Raises:
+        ValueError: When an id needs more than 16 bits, or is negative.
+    """
+    if not 0 <= min(ids) <= max(ids) < 2**16:
+        raise ValueError(f"Ids of categories must be from 0 to 65535 for PNG files, got {min(ids)} to {max(ids)}.")
+    table = np.array(ids, dtype=np.uint8 if max(ids) < 2**8 else np.uint16)
+    return table[prediction.cpu().numpy()]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images without annotation in, samples with nothing annotated out."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unisegment.data.annotated_images import check_size, read_listed_image
+from unisegment.data.json_reading import read_json
+from unisegment.data.label_maps import IMAGE_ENDINGS
+from unisegment.structures import Sample, SegmentationTarget
+
+
+class ImageFolder:
+    """The images of a folder, folders in it included, in the order of their names.
+
+    The id of an image is what a list in COCO's form says (such as `image_info_test-dev2017.json`), or the number that
+    its name is, if all names are different numbers as COCO's are, or its place in the order, counted from 1.
+
+    Args:
+        root: The folder.
+        image_list: A JSON file with `images`, each with `id` and `file_name`, which then are all images, in its order.
+
+    Attributes:
+        names: File name of each image, relative to the folder.
+
+    Raises:
+        FileNotFoundError: When there is no image, or no such list.
+        ValueError: When two images differ in the ending of their name alone, or the list is none.
+    """
+
+    def __init__(self, root: str | Path, image_list: str | Path | None = None) -> None:
+        self.root = Path(root)
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._list = None if image_list is None else Path(image_list)
+        if self._list is None:
+            self.names = _names_in(self.root)
+            self._ids = _ids_of_names(self.names)
+        else:
+            self.names, self._ids = self._read_list(self._list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one image, all of it void.
+
+        Raises:
+            FileNotFoundError: When it is missing.
+            ValueError: When it cannot be read, or has another size than the list says.
+        """
+        name = self.names[index]
+        image = read_listed_image(self.root / name)
+        if name in self._sizes and self._list is not None:
+            check_size(self.root / name, (image.shape[0], image.shape[1]), self._sizes[name], self._list)
+        target = SegmentationTarget(
+            labels=torch.zeros(0, dtype=torch.int64),
+            id_map=torch.from_numpy(np.zeros(image.shape[:2], dtype=np.int32)),
+            segment_ids=torch.zeros(0, dtype=torch.int64),
+        )
+        return Sample(image, target, image_id=self._ids[index], file_name=str(self.root / name))
+
+    def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
+        content = read_json(file)
+        try:
+            images = [(image["file_name"], int(image["id"])) for image in content["images"]]
+            self._sizes = {
+                image["file_name"]: (image["height"], image["width"])
+                for image in content["images"]
+                if "height" in image
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{file} must have `images`, each with `id` and `file_name` ({error!r}).") from error
+        return [name for name, _ in images], [number for _, number in images]
+
+
+def _names_in(root: Path) -> list[str]:
+    found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+    names = sorted(path.relative_to(root).as_posix() for path in found)
+    if not names:
+        raise FileNotFoundError(f"{root} has no images; their names must end in {', '.join(IMAGE_ENDINGS)}.")
+    seen: dict[str, str] = {}
+    for name in names:
+        stem = str(Path(name).with_suffix(""))
+        if stem in seen:
+            raise ValueError(
+                f"{root} has two images of one name, {seen[stem]} and {name}, whose results would have the same name. "
+                "Rename one of them."
+            )
+        seen[stem] = name
+    return names
+
+
+def _ids_of_names(names: list[str]) -> list[int]:
+    stems = [Path(name).stem for name in names]
+    if all(stem.isdecimal() and stem.isascii() for stem in stems) and len(set(map(int, stems))) == len(stems):
+        return [int(stem) for stem in stems]
+    return list(range(1, len(names) + 1))

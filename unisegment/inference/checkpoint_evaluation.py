@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint and a data set in; a report, and pictures of what went worst, out."""
+
+import json
+import math
+import os
+from collections.abc import Collection, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.inference.augmentation import SCALES, AugmentedPredictor
+from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
+from unisegment.inference.images import Samples
+from unisegment.inference.labels import MatchedSamples, Matching, match_labels
+from unisegment.inference.peer import open_stock_predictor
+from unisegment.inference.pictures import draw_images
+from unisegment.inference.predictor import Predictor
+from unisegment.inference.report import difference, headlines, make_report
+from unisegment.models.conversion import open_model, open_processor
+
+
+def evaluate_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    samples: AnnotatedImages,
+    *,
+    tasks: Collection[str] = TASKS,
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    matching: Matching = "name",
+    boundaries: bool = True,
+    augment: bool = False,
+    peer: Literal["transformers"] | None = None,
+    output: Path | None = None,
+    worst: int = 0,
+    limit: int | None = None,
+    batch_size: int = 1,
+    workers: int = 0,
+    skip_unreadable: bool = False,
+) -> dict[str, Any]:
+    """Judge a checkpoint of any code base; all processes share the images.
+
+    Args:
+        checkpoint: Ours, a stock one of transformers, or a file of the original code.
+        samples: Annotated images.
+        tasks: What is judged, of `unisegment.inference.evaluation.TASKS`.
+        size: The processor's `size`; None takes that of the checkpoint.
+        panoptic_threshold: Smallest score of a panoptic segment.
+        matching: How labels are matched, see `match_labels`. What is stuff, the data set says.
+        boundaries: Also judge boundaries.
+        augment: Make semantic results from several sizes of each image, mirrored and not.
+        peer: "transformers" also judges its own model, preparation and post-processing on the same weights.
+        output: Folder for `metrics.json` and the pictures; None writes nothing.
+        worst: How many of the worst images are drawn, into `worst/`.
+        limit: Most images that are judged, the first ones; None judges all.
+        batch_size: Most images that go through the model together.
+        workers: Processes that load images.
+        skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
+
+    Returns:
+        What `make_report` does, with `checkpoint`, `settings`, `worst` (the file names, the worst first, and their
+        quality), `unreadable_images`, and with a peer `transformers`, its own report, and `gain`, what our scores are
+        above its.
+
+    Raises:
+        ValueError: When the checkpoint cannot be read, or its labels are not those of the data set.
+    """
+    predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit)
+    if augment:
+        predictor = AugmentedPredictor(predictor.model, predictor.processor, panoptic_threshold)
+    problems: list[str] = []
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "workers": workers,
+        "boundaries": boundaries,
+        "tasks": tasks,
+        "on_unreadable": problems.extend if skip_unreadable else None,
+    }
+    scores = evaluate(predictor, matched, rank_images=worst > 0, **settings)
+    ranking: list[JudgedImage] = scores.get("ranking", [])[:worst]
+    report = make_report(scores, predictor.id2label) | {
+        "checkpoint": os.fspath(checkpoint),
+        "unisegment": metadata.version("unisegment"),
+        "settings": {
+            "size": predictor.processor.size,
+            "panoptic_threshold": panoptic_threshold,
+            "test_time_augmentation": list(SCALES) if augment else None,
+        },
+        "worst": [{"file_name": image.file_name, "quality": image.quality} for image in ranking],
+        "unreadable_images": sorted(set(gather_object(problems))),
+    }
+    if peer is not None:
+        theirs = evaluate(open_stock_predictor(predictor, checkpoint), matched, **settings)
+        report["transformers"] = make_report(theirs, predictor.id2label)
+        report["gain"] = gain(report, report["transformers"])
+    if output is not None and PartialState().is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        _draw(predictor, matched, ranking, tasks, output / "worst")
+    return report
+
+
+def open_matched(
+    checkpoint: str | os.PathLike[str],
+    samples: AnnotatedImages,
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    matching: Matching = "name",
+    limit: int | None = None,
+) -> tuple[Predictor, Samples]:
+    """Open a checkpoint on this process's device, and a data set with the checkpoint's labels; see above."""
+    predictor = open_predictor(checkpoint, size, panoptic_threshold)
+    new_labels = match_labels(predictor.id2label, samples.id2label, matching)
+    stuff = {label for label in predictor.stuff_label_ids if label not in new_labels.values()}
+    predictor.processor.stuff_label_ids = sorted(stuff | {new_labels[label] for label in samples.stuff_label_ids})
+    return predictor, MatchedSamples(samples, new_labels, math.inf if limit is None else limit)
+
+
+def open_predictor(
+    checkpoint: str | os.PathLike[str], size: Mapping[str, int] | None = None, panoptic_threshold: float = 0.8
+) -> Predictor:
+    """Open a checkpoint of any code base on this process's device; see `evaluate_checkpoint`."""
+    model = open_model(checkpoint).eval().to(PartialState().device)
+    sizes = {} if size is None else {"size": dict(size)}
+    return Predictor(model, open_processor(checkpoint, model.config.id2label, **sizes), panoptic_threshold)
+
+
+def gain(report: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what each score that stands for the whole is above the peer's."""
+    theirs = headlines(peer)
+    return {name: difference(score, theirs.get(name)) for name, score in headlines(report).items()}
+
+
+def _draw(
+    predictor: Predictor, samples: Samples, ranking: list[JudgedImage], tasks: Collection[str], folder: Path
+) -> None:
+    for old in folder.glob("*.png"):  # of an earlier evaluation
+        old.unlink()
+    if ranking:
+        folder.mkdir(parents=True, exist_ok=True)
+    places = [image.number for image in ranking]
+    for rank, (name, picture) in enumerate(draw_images(predictor, samples, places, tasks=tasks), start=1):
+        picture.save(folder / f"{rank:02d}_{name}")

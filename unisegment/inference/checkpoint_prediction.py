@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint and a folder of images, or a data set, in; files of its predictions out."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.export import open_export
+from unisegment.data.export.categories import categories_of_labels
+from unisegment.data.image_folder import ImageFolder
+from unisegment.inference.augmentation import SCALES, AugmentedPredictor
+from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
+from unisegment.inference.images import Samples
+from unisegment.inference.labels import Matching, match_labels
+from unisegment.inference.prediction import digest, predict
+from unisegment.inference.predictor import Predictor
+from unisegment.structures import Category
+
+
+def predict_images(
+    checkpoint: str | os.PathLike[str],
+    images: ImageFolder | AnnotatedImages,
+    output: Path,
+    export_format: str,
+    *,
+    source: str = "",
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    threshold: float = 0.0,
+    matching: Matching = "name",
+    augment: bool = False,
+    run_name: str = "unisegment",
+    batch_size: int = 1,
+    workers: int = 0,
+    skip_unreadable: bool = False,
+) -> dict[str, Any]:
+    """Write predictions of a checkpoint of any code base; all processes share the images, and a rerun goes on.
+
+    Args:
+        checkpoint: Ours, a stock one of transformers, or a file of the original code.
+        images: A folder, or a data set, whose categories the files then have.
+        output: Folder for the files; see `unisegment.data.export` for those of each format.
+        export_format: Name of the format.
+        source: What the images are, in words; a run on another source does not go on in the same folder.
+        size: The processor's `size`; None takes that of the checkpoint.
+        panoptic_threshold: Smallest score of a panoptic segment.
+        threshold: Score that an object must exceed; 0, as for evaluation, keeps the 100 best.
+        matching: How labels of the checkpoint and of the data set are matched, see `match_labels`.
+        augment: Make semantic results from several sizes of each image, mirrored and not.
+        run_name: Name of the algorithm in the names of files for servers.
+        batch_size: Most images that go through the model together.
+        workers: Processes that load images.
+        skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
+
+    Returns:
+        What `predict` does.
+
+    Raises:
+        ValueError: When the checkpoint cannot be read, its labels do not fit, or the folder holds another run.
+        FileWriteError: When the disk is full; what is finished stays.
+    """
+    predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
+    if augment:
+        predictor = AugmentedPredictor(predictor.model, predictor.processor, panoptic_threshold)
+    names = dict(enumerate(images.names)) if isinstance(images, ImageFolder) else None
+    settings = {
+        "checkpoint": os.fspath(checkpoint),
+        "source": source,
+        "format": export_format,
+        "images": len(images),
+        "image_names": None if names is None else digest(list(names.values())),
+        "categories": [[category.id, category.name] for category in categories],
+        "size": predictor.processor.size,
+        "panoptic_threshold": panoptic_threshold,
+        "threshold": threshold,
+        "test_time_augmentation": list(SCALES) if augment else None,
+        "run_name": run_name,
+    }
+    return predict(
+        predictor,
+        samples,
+        names,
+        open_export(export_format, output, categories, run_name),
+        settings=settings,
+        threshold=threshold,
+        batch_size=batch_size,
+        workers=workers,
+        skip_unreadable=skip_unreadable,
+    )
+
+
+def _open(
+    checkpoint: str | os.PathLike[str],
+    images: ImageFolder | AnnotatedImages,
+    size: Mapping[str, int] | None,
+    panoptic_threshold: float,
+    matching: Matching,
+) -> tuple[Predictor, Samples, list[Category]]:
+    """Return the predictor, the images with its labels, and the category of each label."""
+    if isinstance(images, ImageFolder):
+        predictor = open_predictor(checkpoint, size, panoptic_threshold)
+        return predictor, images, categories_of_labels(predictor.id2label, predictor.stuff_label_ids)
+    predictor, samples = open_matched(checkpoint, images, size, panoptic_threshold, matching)
+    new_labels = match_labels(predictor.id2label, images.id2label, matching)
+    # Labels that the data set lacks must not be taken for its own.
+    behind = max(category.id for category in images.categories) + 1
+    categories = [
+        replace(category, id=behind + label)
+        for label, category in enumerate(categories_of_labels(predictor.id2label, predictor.stuff_label_ids))
+    ]
+    for label, new_label in new_labels.items():
+        categories[new_label] = images.categories[label]
+    return predictor, samples, categories

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""transformers' own Mask2Former and image processor on a checkpoint's weights, as a predictor beside ours."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
+from transformers.configuration_utils import PreTrainedConfig
+
+from unisegment.inference.images import Batch
+from unisegment.inference.predictor import Predictor, original_sizes
+from unisegment.structures import InstancePrediction, PanopticPrediction
+
+
+@dataclass(frozen=True)
+class StockPredictor(Predictor):
+    """transformers' model, preparation and post-processing, told the same sizes, thresholds and stuff as ours.
+
+    Args:
+        stuff: The labels that are stuff, which its processor does not know.
+    """
+
+    stuff: frozenset[int] = frozenset()
+
+    @property
+    def stuff_label_ids(self) -> frozenset[int]:
+        """The labels that are stuff."""
+        return self.stuff
+
+    def panoptic(self, batch: Batch, outputs: Any) -> list[PanopticPrediction]:
+        """Return which segment each pixel belongs to, with the ids that are good for it.
+
+        Its processor gives one id to several segments when things follow fused stuff, and says -1 for an empty result.
+        As in a file of it, the last segment of an id counts, for all pixels of the id.
+        """
+        results = self.processor.post_process_panoptic_segmentation(
+            outputs,
+            threshold=self.panoptic_threshold,
+            label_ids_to_fuse=set(self.stuff),
+            target_sizes=original_sizes(batch),
+        )
+        return [_panoptic(result) for result in results]
+
+    def instance(self, batch: Batch, outputs: Any, threshold: float = 0.0) -> list[InstancePrediction]:
+        """Return the objects that are no stuff, the best first."""
+        results = self.processor.post_process_instance_segmentation(
+            outputs, threshold=threshold, target_sizes=original_sizes(batch), return_binary_maps=True
+        )
+        return [_instance(result, self.thing_label_ids) for result in results]
+
+
+def open_stock_predictor(ours: Predictor, source: str | os.PathLike[str]) -> StockPredictor:
+    """Open a checkpoint with transformers' own classes.
+
+    Args:
+        ours: What we made of the checkpoint.
+        source: The checkpoint. A stock one is opened as it is, any other one is saved in stock layout first.
+
+    Raises:
+        ValueError: When transformers' model cannot be what ours is.
+    """
+    if _is_stock(source):
+        model, processor = _open(source, ours.processor.size)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            ours.model.save_pretrained(folder, format="transformers")
+            ours.processor.save_pretrained(folder, format="transformers")
+            model, processor = _open(folder, ours.processor.size)
+    return StockPredictor(model.to(ours.model.device), processor, ours.panoptic_threshold, ours.stuff_label_ids)
+
+
+def _open(source: str | os.PathLike[str], size: dict[str, int]) -> tuple[Any, Any]:
+    # The other class of processors needs torchvision.
+    processor = Mask2FormerImageProcessorPil.from_pretrained(source, size=size)
+    return Mask2FormerForUniversalSegmentation.from_pretrained(source, dtype=torch.float32).eval(), processor
+
+
+def _is_stock(source: str | os.PathLike[str]) -> bool:
+    if os.path.isfile(source):
+        return False
+    content, _ = PreTrainedConfig.get_config_dict(source)
+    return content.get("model_type") == "mask2former"
+
+
+def _panoptic(result: Mapping[str, Any]) -> PanopticPrediction:
+    segmentation = result["segmentation"].to(torch.int32).clamp(min=0)
+    present = set(segmentation.unique().tolist())
+    infos = {info["id"]: info for info in result["segments_info"] if info["id"] in present}
+    listed = torch.tensor([0, *infos], dtype=torch.int32, device=segmentation.device)
+    segmentation = torch.where(torch.isin(segmentation, listed), segmentation, 0)
+    return PanopticPrediction(segmentation, list(infos.values()))
+
+
+def _instance(result: Mapping[str, Any], things: frozenset[int]) -> InstancePrediction:
+    infos, masks = result["segments_info"], result["segmentation"] > 0.5
+    if not infos:  # then it is a map of nothing
+        return InstancePrediction(torch.zeros(masks.shape, dtype=torch.int32), [], masks.new_zeros(0, *masks.shape))
+    order = [place for place, info in enumerate(infos) if info["label_id"] in things]
+    order.sort(key=lambda place: -infos[place]["score"])
+    masks, infos = masks[order], [infos[place] | {"id": rank} for rank, place in enumerate(order, start=1)]
+    segmentation = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
+    for info, mask in reversed(list(zip(infos, masks, strict=True))):
+        segmentation.masked_fill_(mask, info["id"])
+    return InstancePrediction(segmentation, infos, masks)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A predictor and some images in, pictures of its predictions beside the annotation out."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from unisegment.inference.evaluation import TASKS
+from unisegment.inference.images import Report, Samples, load_batches
+from unisegment.inference.predictor import Predictor
+from unisegment.visualization import Drawable, draw_sheet
+
+
+def draw_images(
+    predictor: Predictor,
+    samples: Samples,
+    places: Sequence[int],
+    *,
+    tasks: Collection[str] = TASKS,
+    on_unreadable: Report | None = None,
+) -> Iterator[tuple[str, Image.Image]]:
+    """Give the name of a file and a picture for each image, one after the other.
+
+    Args:
+        predictor: Makes the predictions.
+        samples: Annotated images.
+        places: Which of them.
+        tasks: Which predictions to show. Instances are shown above a score of 0.5.
+        on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
+    """
+    for batch in load_batches(samples, predictor.processor, places, on_unreadable=on_unreadable):
+        outputs = predictor.forward(batch)
+        found: dict[str, Drawable] = {}
+        if "semantic" in tasks:
+            found["semantic"] = predictor.semantic(batch, outputs)[0]
+        if "instance" in tasks:
+            found["instance"] = predictor.instance(batch, outputs, threshold=0.5)[0]
+        if "panoptic" in tasks:
+            found["panoptic"] = predictor.panoptic(batch, outputs)[0]
+        sample = batch[0].sample
+        sheet = draw_sheet(sample.image, {**found, "annotation": sample.target}, predictor.id2label)
+        yield f"{batch[0].number:05d}_{Path(sample.file_name).stem}.png", sheet

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A predictor and images in, files of its predictions out: on all processes, and from where an earlier run stopped.
+
+What an image leaves behind for the files of the whole is written last, as `parts/{number}.json`; an image that has that
+is finished. Everything is written under another name first, so that a run may be killed at any moment.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from tqdm import tqdm
+
+from unisegment.data.export import ExportFormat
+from unisegment.data.export.format import ExportedImage
+from unisegment.data.file_writing import write_whole
+from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
+from unisegment.inference.predictor import Predictor, original_sizes
+
+
+class OtherRunError(ValueError):
+    """The output folder holds predictions of another run."""
+
+
+@dataclass(frozen=True)
+class PartFolder:
+    """What each finished image left behind.
+
+    Args:
+        folder: Where.
+    """
+
+    folder: Path
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder for a run, or find that it is that of the same run.
+
+        Raises:
+            OtherRunError: When it was made with other settings.
+        """
+        file = self.folder / "settings.json"
+        if not file.exists():
+            write_whole(file, lambda partial: partial.write_text(json.dumps(settings, indent=2), encoding="utf-8"))
+            return
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = [
+            f"{key}={settings.get(key)!r} (before: {before.get(key)!r})"
+            for key in sorted({*settings, *before})
+            if settings.get(key) != before.get(key)
+        ]
+        if changed:
+            raise OtherRunError(
+                f"{self.folder.parent} holds predictions of another run, and this one differs in "
+                f"{', '.join(changed)}: choose another folder, or remove that one."
+            )
+
+    def is_finished(self, index: int) -> bool:
+        """Tell whether an image is finished."""
+        return self._file(index).exists()
+
+    def write(self, index: int, content: dict[str, Any]) -> None:
+        """Say that an image is finished, and what it left behind."""
+        write_whole(self._file(index), lambda partial: partial.write_text(json.dumps(content), encoding="utf-8"))
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Give what the finished images left behind, one after the other, in the order of the images."""
+        for file in sorted(self.folder.glob("[0-9]*.json")):
+            yield json.loads(file.read_bytes())
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"{index:09d}.json"
+
+
+def predict(
+    predictor: Predictor,
+    samples: Samples,
+    names: Mapping[int, str] | None,
+    export: ExportFormat,
+    *,
+    settings: Mapping[str, Any],
+    threshold: float = 0.0,
+    batch_size: int = 1,
+    workers: int = 0,
+    skip_unreadable: bool = False,
+) -> dict[str, Any]:
+    """Write the predictions of all images; all processes share those that are not finished.
+
+    Args:
+        predictor: Makes the predictions.
+        samples: The images; annotations are not looked at.
+        names: Name of each image, after which its results are named; None takes the name of its file without folders.
+        export: Writes the files.
+        settings: What the predictions depend on. A folder with predictions of other settings is refused.
+        threshold: Score that an object must exceed.
+        batch_size: Most images that go through the model together.
+        workers: Processes that load images.
+        skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
+
+    Returns:
+        `images`, how many are finished; `new`, how many of them by this run; `unreadable_images`, what is wrong with
+        those left out, which the next run tries again.
+
+    Raises:
+        OtherRunError: See `settings`.
+        ValueError: When two images have one name, so that one's results have replaced the other's.
+        FileWriteError: When the disk is full; what is finished stays.
+    """
+    parts = PartFolder(export.output / "parts")
+    todo = _agreed(parts, len(samples), settings)
+    mine = share_of_process(todo)
+    problems: list[str] = []
+    batches = load_batches(
+        samples,
+        predictor.processor,
+        mine,
+        batch_size=batch_size,
+        workers=workers,
+        on_unreadable=problems.extend if skip_unreadable else None,
+    )
+    is_shown = PartialState().is_main_process
+    with tqdm(total=len(mine), desc="predict", unit="image", leave=False, disable=not is_shown) as bar:
+        for batch in batches:
+            _write_batch(predictor, batch, names, export, parts, threshold)
+            bar.update(len(batch))
+    numbers, unreadable = zip(*gather_object([(len(mine) - len(problems), problems)]), strict=True)
+    if PartialState().is_main_process:
+        _check_names(parts)
+        export.finish(parts.read)
+    PartialState().wait_for_everyone()
+    return {
+        "images": len(samples) - len(todo) + sum(numbers),
+        "new": sum(numbers),
+        "unreadable_images": sorted(problem for part in unreadable for problem in part),
+    }
+
+
+def digest(names: list[str]) -> str:
+    """Return a short text that differs for other names or another order."""
+    return sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _agreed(parts: PartFolder, num_images: int, settings: Mapping[str, Any]) -> list[int]:
+    """Return which images are to be done, in every process what the first one sees."""
+    outcome: list[Any] = [None]
+    if PartialState().is_main_process:
+        try:
+            parts.begin(settings)
+            outcome = [[index for index in range(num_images) if not parts.is_finished(index)]]
+        except OtherRunError as error:
+            outcome = [error]
+        except OSError as error:
+            outcome = [OSError(str(error))]  # which, unlike ours, can be sent
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _check_names(parts: PartFolder) -> None:
+    seen: set[str] = set()
+    for part in parts.read():
+        stem = str(Path(part["name"]).with_suffix(""))
+        if stem in seen:
+            raise ValueError(
+                f"Two images are named {stem}, and one's results have replaced the other's: rename one, and "
+                "begin anew in another folder."
+            )
+        seen.add(stem)
+
+
+def _write_batch(
+    predictor: Predictor,
+    batch: Batch,
+    names: Mapping[int, str] | None,
+    export: ExportFormat,
+    parts: PartFolder,
+    threshold: float,
+) -> None:
+    outputs = predictor.forward(batch)
+    found: dict[str, list[Any]] = {}
+    if "panoptic" in export.tasks:
+        found["panoptic"] = predictor.panoptic(batch, outputs)
+    if "instance" in export.tasks:
+        found["instance"] = predictor.instance(batch, outputs, threshold)
+    if "semantic" in export.tasks:
+        found["semantic"] = predictor.semantic(batch, outputs)
+    for place, (item, size) in enumerate(zip(batch, original_sizes(batch), strict=True)):
+        image = ExportedImage(item.sample.image_id, _name(item, names), size)
+        content = export.write(image, {task: predictions[place] for task, predictions in found.items()})
+        parts.write(item.number, {"name": image.file_name, **content})
+
+
+def _name(item: PreparedImage, names: Mapping[int, str] | None) -> str:
+    return Path(item.sample.file_name).name if names is None else names[item.number]

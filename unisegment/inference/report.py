@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scores of an evaluation in; a report for machines, a table for people, and the gain over a peer out."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_HEADLINES = {
+    "PQ": ("panoptic", "all", "pq"),
+    "PQ things": ("panoptic", "things", "pq"),
+    "PQ stuff": ("panoptic", "stuff", "pq"),
+    "SQ": ("panoptic", "all", "sq"),
+    "RQ": ("panoptic", "all", "rq"),
+    "mask AP": ("instance", "ap"),
+    "AP50": ("instance", "ap50"),
+    "AP75": ("instance", "ap75"),
+    "AP small": ("instance", "ap_small"),
+    "AP medium": ("instance", "ap_medium"),
+    "AP large": ("instance", "ap_large"),
+    "boundary AP": ("instance", "boundary_ap"),
+    "mIoU": ("semantic", "miou"),
+    "fwIoU": ("semantic", "fwiou"),
+    "mAcc": ("semantic", "mean_accuracy"),
+    "pAcc": ("semantic", "pixel_accuracy"),
+    "boundary mIoU": ("semantic", "boundary_miou"),
+}
+_COLUMNS = {
+    "PQ": ("panoptic", "pq"),
+    "SQ": ("panoptic", "sq"),
+    "RQ": ("panoptic", "rq"),
+    "AP": ("instance", "ap"),
+    "boundary AP": ("instance", "boundary_ap"),
+    "IoU": ("semantic", "iou"),
+    "boundary IoU": ("semantic", "boundary_iou"),
+}
+
+
+def make_report(scores: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
+    """Return what `evaluate` found as JSON has it: scores in [0, 1], or None where there is nothing to judge.
+
+    Args:
+        scores: What `unisegment.inference.evaluate` returned.
+        id2label: Name of each label.
+
+    Returns:
+        `images`; `panoptic` with `all`, `things` and `stuff`; `instance`; `semantic`; the latter three with
+        `per_class`, a list of dicts with `label`, `name` and the scores of that label.
+    """
+    report: dict[str, Any] = {"images": scores["images"]}
+    for task in ("panoptic", "instance", "semantic"):
+        if scores.get(task) is not None:
+            report[task] = _task_report(task, scores[task], id2label)
+    return _without_nan(report)
+
+
+def _task_report(task: str, scores: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
+    boundary = scores.get("boundary")
+    totals = {key: value for key, value in scores.items() if key not in ("per_class", "boundary")}
+    if boundary is not None:
+        totals |= {f"boundary_{key}": value for key, value in boundary.items() if key != "per_class"}
+    one = "iou" if task == "semantic" else "ap"
+    lines = []
+    for label, value in sorted(scores["per_class"].items()):
+        line = {"label": label, "name": id2label.get(label, str(label))}
+        line |= value if isinstance(value, Mapping) else {one: value}
+        if boundary is not None:
+            line[f"boundary_{one}"] = boundary["per_class"][label]
+        lines.append(line)
+    return totals | {"per_class": lines}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the scores of a report that stand for the whole, by the names that people give them."""
+    found = {}
+    for name, (task, *path) in _HEADLINES.items():
+        value: Any = report.get(task)
+        for key in path:
+            value = value.get(key, {}) if value is not None else {}
+        if value != {}:
+            found[name] = value
+    return found
+
+
+def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = None) -> str:
+    """Return the tables for people: all scores in per cent, then those of each label.
+
+    Args:
+        report: What `make_report` returned.
+        peer: The same of transformers' own code, whose scores are shown beside ours.
+    """
+    ours = headlines(report)
+    rows = [["", "score"] if peer is None else ["", "unisegment", "transformers", "gain"]]
+    theirs = {} if peer is None else headlines(peer)
+    for name, value in ours.items():
+        gain = difference(value, theirs.get(name))
+        rows.append([name, _percent(value)] + ([] if peer is None else [_percent(theirs.get(name)), _percent(gain)]))
+    return f"{report['images']} images\n\n{_table(rows)}\n\n{_table(_class_rows(report))}"
+
+
+def difference(ours: float | None, theirs: float | None) -> float | None:
+    """Return what one score is above another, None where there are not two."""
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    by_label: dict[int, dict[str, Any]] = {}
+    for task in ("panoptic", "instance", "semantic"):
+        for line in report.get(task, {}).get("per_class", []):
+            by_label.setdefault(line["label"], {"name": line["name"]})[task] = line
+    columns = {
+        name: path
+        for name, path in _COLUMNS.items()
+        if any(path[1] in row.get(path[0], {}) for row in by_label.values())
+    }
+    rows = [["label", *columns]]
+    for _, row in sorted(by_label.items()):
+        rows.append([row["name"]] + [_percent(row.get(task, {}).get(key)) for task, key in columns.values()])
+    return rows
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)
