@@ -163,6 +163,7 @@ def test_images_are_averaged_under_a_triangle(size):
     narrow = np.einsum("vw,hwc->hvc", columns, image).round()
     expected = np.einsum("uh,hvc->uvc", rows, narrow).round()
     assert np.abs(transforms.resize_image(image, size) - expected).max() <= 1
+    assert np.abs(transforms.resize_image_fast(image, size) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(29, 17), (106, 194), (53, 97), (1, 1), (80, 64)])
