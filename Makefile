@@ -24,12 +24,15 @@ quickstart: setup
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		--num_cpu_threads_per_process 1 recipes/train.py recipes/quickstart.yaml
 
+# Files of tests share the cores; each worker has one thread.
+PYTEST := pytest -n logical --maxprocesses 8 --dist loadfile
+
 test: setup
-	$(BIN)/pytest
+	$(BIN)/$(PYTEST)
 
 # The oldest releases that are supported, in an environment of their own.
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/pytest
+	$(OLDEST)/bin/$(PYTEST)
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
@@ -50,6 +53,7 @@ lint: setup
 # Run it with nothing else on the machine; the figures go to benchmarks/results.
 bench: setup
 	$(BIN)/python benchmarks/post_processing.py
+	$(BIN)/python benchmarks/data_loading.py
 	$(BIN)/python benchmarks/model_step.py
 	$(BIN)/python benchmarks/kernels/ms_deform_attn.py
 	$(BIN)/python benchmarks/kernel_in_training.py

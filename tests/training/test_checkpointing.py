@@ -119,7 +119,7 @@ def test_a_run_that_was_killed_with_its_first_file_half_written_begins(folder):
 @pytest.mark.parametrize(("had", "has"), [(True, False), (False, True)])
 def test_a_state_must_have_an_average_if_the_recipe_has_one(unfinished, had, has):
     state = unfinished.states / "step-000002"
-    for number in range(3 if had else 2):
+    for number in range(4 if had else 3):
         (state / f"custom_checkpoint_{number}.pkl").write_text("")
     check_average(state, had)
     with pytest.raises(RecipeError, match=rf"optim\.ema_decay: .* was saved {'with' if had else 'without'} a moving"):
