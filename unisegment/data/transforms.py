@@ -245,8 +245,12 @@ def pad(sample: Sample, size: Size) -> Sample:
     height, width = sample.target.size
     if (height, width) == size:
         return sample
-    padding = ((0, size[0] - height), (0, size[1] - width), (0, 0))
-    return replace(sample, image=np.pad(sample.image, padding, constant_values=_IMAGE_PADDING), target=target)
+    # In the same order in memory: torch resizes to one plane for each colour, which are quick to normalise, too.
+    image = np.empty_like(sample.image, shape=(*size, 3))
+    image[height:] = _IMAGE_PADDING
+    image[:height, width:] = _IMAGE_PADDING
+    image[:height, :width] = sample.image
+    return replace(sample, image=image, target=target)
 
 
 @dataclass(frozen=True, kw_only=True)
