@@ -14,12 +14,15 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 Format = Literal["unisegment", "transformers", "original"]
 
 
-def open_model(source: str | os.PathLike[str], **keywords: Any) -> UniSegmentForUniversalSegmentation:
+def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
     """Open a checkpoint of any of the three code bases; whose it is shows by itself.
 
     Args:
         source: A folder or Hub id of ours or of transformers' Mask2Former, or a file of the original code.
         **keywords: Of `from_pretrained` or, for a file, of `from_original`.
+
+    Returns:
+        The model; with `output_loading_info` also the report, as there.
 
     Raises:
         FileNotFoundError: When there is no such file.

@@ -15,10 +15,12 @@ from unisegment.data.label_maps import Pairing, forgiving_pairs
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
+from unisegment.training.lora import add_adapters
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
@@ -94,10 +96,12 @@ def open_batches(
 def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegmentImageProcessor]:
     """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
 
+    With `model.lora.rank` it has adapters, see `add_adapters`.
+
     Raises:
         RecipeError: When `model` does not describe a model.
     """
-    model, processor = _open_model(recipe, samples)
+    model, processor, new = _open_model(recipe, samples)
     chosen = recipe.model
     try:
         if chosen.peer is not None:
@@ -105,6 +109,8 @@ def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegme
         model.backbone.freeze(chosen.frozen_stages)
     except ValueError as error:
         raise RecipeError(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}: {error}") from error
+    if chosen.lora.rank:
+        add_adapters(model, chosen.lora, new)
     if chosen.gradient_checkpointing:
         _recompute_layers(model)
     return model, processor
@@ -112,19 +118,21 @@ def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegme
 
 def _open_model(
     recipe: Recipe, samples: AnnotatedImages
-) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor]:
-    """Return our model, before anything is done to it, and its processor."""
+) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, set[str]]:
+    """Return our model as it was opened, its processor, and the names of weights that no checkpoint had."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
     labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
     source = recipe.model.pretrained
     if source is not None:
-        model = open_model(source, id2label=samples.id2label, ignore_mismatched_sizes=True, **recipe.model.config)
-        return model, open_processor(source, samples.id2label, size=size, **labels)
+        options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, report = open_model(source, id2label=samples.id2label, **options, **recipe.model.config)
+        processor = open_processor(source, samples.id2label, size=size, **labels)
+        return model, processor, new_weights(report["changes"])
     try:
         model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, id2label=samples.id2label))
     except (ValueError, OSError) as error:
         raise RecipeError(f"model.config: {error}") from error
-    return model, UniSegmentImageProcessor(size=size, **labels)
+    return model, UniSegmentImageProcessor(size=size, **labels), set(model.state_dict())
 
 
 def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:

@@ -34,7 +34,8 @@ class Judge:
         folder: Where to write.
         accelerator: Knows the device and the other processes.
         model: What is trained.
-        empty_model: The same without weights, where FSDP2 has cut up those of `model`; None otherwise.
+        empty_model: The same, plain and without weights, where FSDP2 has cut up those of `model` or it has adapters;
+            None otherwise.
         average: The moving average of its weights, if there is one.
         processor: Prepares images for the model, and is saved beside it.
         held_out: Images to judge it by.

@@ -40,6 +40,7 @@ from unisegment.training.checkpointing import (
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError
 from unisegment.training.judging import Judge
+from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.processes import (
@@ -199,7 +200,8 @@ class Run:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         optimizer = make_optimizer(self.model, self.recipe.optim)
         self.schedule = make_schedule(optimizer, self.recipe.schedule)
-        empty_model = without_weights(self.model) if self.accelerator.is_fsdp2 else None
+        is_plain = not (self.accelerator.is_fsdp2 or self.recipe.model.lora.rank)
+        empty_model = None if is_plain else without_adapters(without_weights(self.model))
         self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model), optimizer)
         # accelerate would advance a schedule that it prepared once for each process.
         self.unreadable = UnreadableImages(self.recipe.data.most_skipped)

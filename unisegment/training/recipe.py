@@ -15,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.backbones.freezing import FrozenStages
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.training.lora import LoraRecipe
 from unisegment.training.recipe_files import find_recipe
 from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
 
@@ -119,6 +120,7 @@ class ModelRecipe:
             backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
         frozen_stages: How much of the backbone does not learn, counted from its input: 0 nothing, 1 the stem, 2 the
             stem and the first stage (of a plain vision transformer: block), and so on; `all` the whole backbone.
+        lora: Small matrices beside the layers of `pretrained` learn instead of the layers.
         peer: `transformers` trains transformers' own Mask2Former instead, with the same weights at the start, for
             comparison. None trains ours.
     """
@@ -127,6 +129,7 @@ class ModelRecipe:
     config: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
     frozen_stages: FrozenStages = 0
+    lora: LoraRecipe = field(default_factory=LoraRecipe)
     peer: Literal["transformers"] | None = None
 
     def __post_init__(self) -> None:
@@ -136,6 +139,12 @@ class ModelRecipe:
         if self.peer is not None and self.gradient_checkpointing:
             raise ValueError(
                 f"gradient_checkpointing=true: the Mask2Former of peer={self.peer} has none. Set it to false."
+            )
+        if self.lora.rank and (self.pretrained is None or self.peer is not None):
+            raise ValueError(
+                f"lora.rank={self.lora.rank} is for a model of ours that has learned before, but "
+                f"pretrained={self.pretrained} and peer={self.peer}. Give pretrained a checkpoint and no peer, or set "
+                f"lora.rank to 0."
             )
 
 

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from unisegment.training.lora import merged
 from unisegment.training.settings import RecipeError
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -64,15 +65,15 @@ def without_weights(model: Model) -> Model:
 
 
 def with_whole_weights(model: Model, empty: Model) -> Model:
-    """Return a model of its own that has the whole weights of one that is cut up; all processes call this.
+    """Return a plain model that has the weights of one that is cut up or has adapters; all processes call this.
 
     Args:
         model: What accelerate has prepared.
-        empty: What `without_weights` made of it before; stays as it is.
+        empty: What `without_weights` and `without_adapters` made of it before; stays as it is.
     """
     whole_model = copy.deepcopy(empty)
     with torch.no_grad():
-        weights = {name: whole(weight) for name, weight in model.state_dict().items()}
+        weights = merged(model, {name: whole(weight) for name, weight in model.state_dict().items()})
     whole_model.load_state_dict(weights, assign=True)
     return whole_model.to(next(model.parameters()).device)
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, require_complete
+from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, new_weights, require_complete
 
 ANIMALS = {0: "cat", 1: "dog", 2: "horse", 3: "cow", 4: "sheep", 5: "bear", 6: "zebra"}
 CLASS_HEAD = "transformer_decoder.predictor.class_head"
@@ -67,11 +67,18 @@ def test_the_first_queries_are_kept(model, opened, count):
     assert changed(torch.randn(1, 3, 64, 96)).class_queries_logits.shape == (1, count, 8)
 
 
+@pytest.mark.parametrize(("count", "expected"), [(20, {"query_features", "query_pos"}), (11, set()), (13, set())])
+def test_weights_with_new_rows_of_queries_are_new(opened, count, expected):
+    _, report = opened(num_queries=count, ignore_mismatched_sizes=True, output_loading_info=True)
+    assert new_weights(report["changes"]) == {f"transformer_decoder.{name}.weight" for name in expected}
+
+
 @pytest.mark.parametrize("decoder_layers", [1, 2, 6])
 def test_other_numbers_of_layers(model, opened, caplog, decoder_layers):
     with caplog.at_level(logging.WARNING, "unisegment"):
         changed, report = opened(decoder_layers=decoder_layers, ignore_mismatched_sizes=True, output_loading_info=True)
     weights = report["changes"]["weights"]
+    assert new_weights(report["changes"]) == set(weights.made)
     shared = set(model.state_dict()) & set(changed.state_dict())
     assert set(weights.kept) == shared
     assert all(torch.equal(changed.state_dict()[name], model.state_dict()[name]) for name in shared)

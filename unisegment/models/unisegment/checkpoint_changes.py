@@ -120,6 +120,12 @@ def say_changes(changes: dict[str, Change], report: Mapping[str, Any], names: li
     return changes
 
 
+def new_weights(changes: Mapping[str, Change]) -> set[str]:
+    """Return the names of weights that start, in part at least, as in a new model; those of the class head not."""
+    queries = _QUERIES if "queries" in changes and changes["queries"].made else ()
+    return {*changes["weights"].made, *queries}
+
+
 def _moved(old: Tensor, rows: list[int | None], initialise: Callable[[Tensor], Any]) -> Tensor:
     """Return the rows in their new order; None is a row that starts as in a new model."""
     new = old.new_empty(len(rows), *old.shape[1:])
