@@ -51,11 +51,11 @@ class Published(NamedTuple):
 
 
 WEIGHTS = {
-    "r50": "weights/resnet50-19c8e357.pth",
-    "r101": "weights/resnet101-63fe2227.pth",
+    "r50": "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+    "r101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
     "swin_t": "microsoft/swin-tiny-patch4-window7-224",
     "swin_s": "microsoft/swin-small-patch4-window7-224",
-    "swin_b": "weights/swin_base_patch4_window12_384.pth",
+    "swin_b": "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window12_384.pth",
     "swin_b_in22k": "microsoft/swin-base-patch4-window12-384-in22k",
     "swin_l": "microsoft/swin-large-patch4-window12-384-in22k",
 }

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting points of backbones: a hub id, a folder of transformers, or a file of official weights.
+"""Starting points of backbones: a hub id, a folder of transformers, or a file of official weights, here or elsewhere.
 
 Files are told apart by the names in them: a ResNet of torchvision (or the copy of it in detectron2's zoo), or an
 official Swin Transformer.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -32,10 +34,10 @@ def pretrained_config(name_or_path: str) -> PreTrainedConfig:
     """Return the config of the backbone that a starting point has the weights of.
 
     Args:
-        name_or_path: Hub id, local folder or file.
+        name_or_path: Hub id, local folder or file; or the https:// address of a file, which is fetched once.
 
     Raises:
-        FileNotFoundError: When there is no such file.
+        FileNotFoundError: When there is no such file, or it cannot be fetched.
         ValueError: When there is no config of transformers, or the file holds no known backbone.
     """
     if _is_file(name_or_path):
@@ -54,10 +56,10 @@ def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
 
     Args:
         body: The backbone; it stays as it is when anything is wrong.
-        name_or_path: Hub id, local folder or file.
+        name_or_path: As for `pretrained_config`.
 
     Raises:
-        FileNotFoundError: When there is no such file.
+        FileNotFoundError: When there is no such file, or it cannot be fetched.
         ValueError: When the starting point cannot be read, or does not fit the backbone.
     """
     config, weights = _read_file(name_or_path) if _is_file(name_or_path) else (pretrained_config(name_or_path), None)
@@ -79,8 +81,28 @@ def _is_file(name_or_path: str) -> bool:
     return os.path.isfile(name_or_path) or Path(name_or_path).suffix in _SUFFIXES
 
 
+def _fetched(path: str) -> str:
+    """Return the path of a file that lies here; one that lies elsewhere is kept where torch.hub keeps its files."""
+    if not path.startswith(("https://", "http://")):
+        return path
+    file = Path(torch.hub.get_dir()) / "checkpoints" / path.rpartition("/")[2]
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Names such as those of torchvision hold the beginning of the content's SHA-256.
+        digest = re.search(r"-([0-9a-f]{8,})\.", file.name)
+        try:
+            torch.hub.download_url_to_file(path, str(file), digest and digest[1], progress=False)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"{path} cannot be fetched: {error}. Fetch it elsewhere and put it at {file}, or name your own file as "
+                "`backbone`."
+            ) from error
+    return str(file)
+
+
 def _read_file(path: str) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
     """Return config and weights, under the names of transformers' backbones, that a file of official weights holds."""
+    path = _fetched(path)
     weights = weights_in(read_weight_file(path), path)
     kind = next((kind for kind in _KINDS if kind[0] in weights), None)
     if kind is None:

@@ -25,7 +25,8 @@ def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: s
     """Return the record of a checkpoint.
 
     Args:
-        name_or_path: Hub id, folder or file. Of folders and files only the last part of the path is kept.
+        name_or_path: Hub id, folder, file or address of one. Of folders and files only the last part of the path is
+            kept.
         hub: How to reach the Hub.
         license: The licence where it is known; otherwise it is taken from the model card.
     """
@@ -39,7 +40,7 @@ def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: s
 
 
 def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
-    if os.path.isfile(name_or_path):
+    if os.path.isfile(name_or_path) or "://" in name_or_path:
         return None
     file = cached_file(
         name_or_path,

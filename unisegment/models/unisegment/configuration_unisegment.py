@@ -39,7 +39,7 @@ class UniSegmentConfig(PreTrainedConfig):
     Args:
         backbone_config: Configuration (or dict with `model_type`) of a transformers backbone; Swin-S sizes if None.
         backbone: Where to take the backbone's configuration from, instead of `backbone_config`: a hub id or folder of
-            transformers, a torchvision ResNet `.pth` or an official Swin `.pth`.
+            transformers; a torchvision ResNet or an official Swin, as a `.pth` file or its https:// address.
         use_pretrained_backbone: Also load the backbone's weights from there when a model is made from this config.
         feature_size: Channels inside the pixel decoder, a multiple of 32.
         mask_feature_size: Channels of mask features and mask embeddings.
