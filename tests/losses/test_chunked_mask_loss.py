@@ -190,7 +190,8 @@ def test_no_float_mask_of_all_segments_exists(form):
 def peak_of(num_segments):
     """Return the most bytes that torch's allocator handed out."""
     target = target_of(num_segments, "id_map", 2048, 2048)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # `acc_events`: torch 2.10 warns without.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         score(target, num_queries=512)
     live, peak = 0, 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):

@@ -60,7 +60,8 @@ def make_inputs(num_segments, height=160, width=224):
 
 def measured(model, inputs):
     """Return the most bytes that torch's allocator handed out in a step whose optimiser has its state already."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # `acc_events`: torch 2.10 warns without.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         model(**inputs).loss.backward()
     live, peak = 0, 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
@@ -83,7 +84,7 @@ def test_it_is_what_torch_s_allocator_gives(backbone, num_segments):
     assert expected["peak"] == sum(size for name, size in expected.items() if name != "peak")
 
 
-@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch is built without CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_forecast_can_be_made_for_a_gpu():
     model, inputs = make_model("resnet"), make_inputs((3, 5))
     on_cpu, on_gpu = (
