@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.training.tiny_run import MEASURED, log_of, scores_of
+from tests.training.tiny_run import MEASURED, breaking_off, log_of, scores_of
 from unisegment.inference import predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -89,23 +89,13 @@ def test_the_lines_of_the_last_message_work(recipe, scenes, capsys):
     assert names["processor"].size == {"shortest_edge": 64, "longest_edge": 80}
 
 
-def test_a_broken_off_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, monkeypatch, capsys):
+def test_a_broken_off_run_goes_on_as_if_it_had_not_been(recipe, tmp_path, capsys):
     settings = {"schedule.max_steps": 5, "run.checkpoint_every": 2, "data.transform.flip_prob": 0.5}
     fit(recipe, **settings, **{"run.output_dir": str(tmp_path / "unbroken")})
-    take_step, steps = loop.take_step, []
-
-    def breaks_off(*arguments):
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "take_step", breaks_off)
-    with pytest.raises(KeyboardInterrupt):
+    with breaking_off(4, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         fit(recipe, **settings)
     assert len(log_of(tmp_path / "run")) == 3
     torch.rand(7)
-    monkeypatch.setattr(loop, "take_step", take_step)
     metrics = fit(recipe, **settings, **{"run.eval_every": 4})
     assert log_of(tmp_path / "run") == log_of(tmp_path / "unbroken")
     message = capsys.readouterr().out

@@ -14,10 +14,10 @@ from torch.distributed.tensor import DTensor
 from transformers import Mask2FormerForUniversalSegmentation
 
 from tests.training.test_several_processes import KINDS, same_points, start, use
-from tests.training.tiny_run import log_of, scores_of
+from tests.training.tiny_run import breaking_off, log_of, scores_of
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import dry_run, fit, loop
+from unisegment.training import dry_run, fit
 from unisegment.training.assembly import build_model, open_samples
 from unisegment.training.lora import LoraRecipe, without_adapters
 from unisegment.training.optimization import make_optimizer
@@ -144,21 +144,11 @@ def test_the_merged_model_is_plain_and_computes_the_same(peft, adapted, tmp_path
             torch.testing.assert_close(merged.get_submodule(name).weight, module.base_layer.weight)
 
 
-def test_a_run_that_is_broken_off_ends_like_one_that_is_not(peft, adapted, tmp_path, monkeypatch):
+def test_a_run_that_is_broken_off_ends_like_one_that_is_not(peft, adapted, tmp_path):
     unbroken, broken = ({**STATES, "run.output_dir": str(tmp_path / name)} for name in ("unbroken", "broken"))
     fit(adapted, **unbroken)
-    take_step, steps = loop.take_step, []
-
-    def breaking_off(*arguments):
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyError("broken off")
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "take_step", breaking_off)
-    with pytest.raises(KeyError, match="broken off"):
+    with breaking_off(4, KeyError("broken off")), pytest.raises(KeyError, match="broken off"):
         fit(adapted, **broken)
-    monkeypatch.undo()
     fit(adapted, **broken)
     assert log_of(tmp_path / "broken") == log_of(tmp_path / "unbroken")
     assert scores_of(tmp_path / "broken") == scores_of(tmp_path / "unbroken")

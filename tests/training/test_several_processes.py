@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,11 @@ from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from tests.training.tiny_run import RECIPE, log_of, scores_of
+from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import assembly, evaluate, fit, loop
+from unisegment.training import assembly, evaluate, fit
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import MicroBatch
 from unisegment.training.recipe import load_recipe
@@ -120,25 +120,6 @@ class BrokenOffError(Exception):
 
 
 @contextmanager
-def breaking_off(at_step):
-    take_step, steps = loop.take_step, []
-
-    def breaks_off(*arguments):
-        steps.append(1)
-        if len(steps) == at_step:
-            raise BrokenOffError
-        return take_step(*arguments)
-
-    loop.take_step = breaks_off
-    try:
-        yield
-    except BrokenOffError:
-        pass
-    finally:
-        loop.take_step = take_step
-
-
-@contextmanager
 def spoiled(process, call):
     """Let one batch of one process hold a picture that is no number."""
     collate, calls = assembly.Collate, []
@@ -178,7 +159,7 @@ def compare(recipe, root):
         with spoiled(process=1, call=2):
             train(recipe, root / f"{kind}-spoiled", kind, **{"schedule.max_steps": 3})
         train(recipe, root / f"{kind}-unbroken", kind, **GOES_ON)
-        with breaking_off(at_step=4):
+        with breaking_off(4, BrokenOffError), suppress(BrokenOffError):
             train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
         train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
     damaged = {"data.root": str(root / "damaged"), "data.format": "coco_panoptic", "data.on_error": "skip"}

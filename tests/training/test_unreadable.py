@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.training.tiny_run import log_of, scores_of
+from tests.training.tiny_run import breaking_off, log_of, scores_of
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import loop
 from unisegment.training.loop import fit
 from unisegment.training.settings import RecipeError
 from unisegment.training.unreadable import UnreadableImages
@@ -101,21 +100,11 @@ def test_images_without_a_label_map_are_errors_at_once_or_left_out(recipe, tmp_p
         fit(recipe, **settings)
 
 
-def test_a_resumed_run_on_damaged_data_ends_as_an_unbroken_one(damaged, recipe, tmp_path, monkeypatch):
+def test_a_resumed_run_on_damaged_data_ends_as_an_unbroken_one(damaged, recipe, tmp_path):
     settings = {**damaged[0], "data.on_error": "skip", "run.checkpoint_every": 2}
     unbroken = fit(recipe, **settings, **{"run.output_dir": str(tmp_path / "unbroken")})
-    take_step, steps = loop.take_step, []
-
-    def breaks_off(*arguments):
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "take_step", breaks_off)
-    with pytest.raises(KeyboardInterrupt):
+    with breaking_off(4, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         fit(recipe, **settings)
-    monkeypatch.setattr(loop, "take_step", take_step)
     resumed = fit(recipe, **settings, **{"data.workers": 1})
     assert resumed["unreadable_images"] == unbroken["unreadable_images"]
     assert scores_of(tmp_path / "run") == scores_of(tmp_path / "unbroken")

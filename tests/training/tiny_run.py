@@ -2,6 +2,9 @@
 """A recipe of a tiny model on drawn scenes, for tests of whole runs, and what runs of it write."""
 
 import json
+from contextlib import contextmanager
+
+from unisegment.training import loop
 
 RECIPE = """
 data: {{root: {root}, format: synthetic, num_train: 8, num_val: 3, workers: 0, shortest_edge: 64, longest_edge: 80}}
@@ -42,3 +45,21 @@ def log_of(folder):
 def scores_of(folder):
     """Return the last evaluation, without what differs from run to run."""
     return {**json.loads((folder / "metrics.json").read_text()), "train_seconds": 0}
+
+
+@contextmanager
+def breaking_off(at_step, error):
+    """Within `with`, let the step of this number raise an error, counted from 1."""
+    take_step, steps = loop.take_step, []
+
+    def breaks_off(*arguments):
+        steps.append(1)
+        if len(steps) == at_step:
+            raise error
+        return take_step(*arguments)
+
+    loop.take_step = breaks_off
+    try:
+        yield
+    finally:
+        loop.take_step = take_step

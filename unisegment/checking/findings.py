@@ -141,10 +141,6 @@ class Findings:
         """Return how many there are of a severity."""
         return sum(count for kind, count in self._count.items() if KINDS[kind].severity == severity)
 
-    def of_kind(self, kind: str) -> list[Finding]:
-        """Return the findings of a kind that were kept."""
-        return self._kept.get(kind, [])
-
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return one dict for each kind that was found, errors first, in the order of `KINDS`."""
         kinds = sorted((kind for kind in KINDS if kind in self._count), key=lambda kind: KINDS[kind].severity)

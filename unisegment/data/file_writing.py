@@ -33,7 +33,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         FileWriteError: When it cannot be written; what was at `path` is still there.
     """
-    partial = path.with_name(f"partial-{path.name}")
+    partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
@@ -42,6 +42,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise FileWriteError(path, error) from error
+
+
+def partial_name(path: Path) -> Path:
+    """Return where something is written that will be at `path`."""
+    return path.with_name(f"partial-{path.name}")
 
 
 def flush(path: Path) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
-from unisegment.metrics.mean_iou import check_maps, confusion_matrix, iou_of_counts, label_map
+from unisegment.metrics.mean_iou import MeanIoU, check_maps, confusion_matrix, iou_of_counts, label_map
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
@@ -48,7 +48,7 @@ def _eroded(mask: Bool[Tensor, "h w"], width: int) -> Bool[Tensor, "h w"]:
     return inside == side**2
 
 
-class BoundaryIoU:
+class BoundaryIoU(MeanIoU):
     """Intersection over union of the boundaries of each label's pixels, over the data set.
 
     Args:
@@ -63,20 +63,9 @@ class BoundaryIoU:
         boundaries, which mixes classes; its figures cannot be compared with these.
     """
 
-    def __init__(self, num_labels: int, ignore_index: int = 255) -> None:
-        self.num_labels = num_labels
-        self.ignore_index = ignore_index
-        self.reset()
-
     def reset(self) -> None:
         """Forget everything."""
-        self.state: Int64[Tensor, "k+1 k+1"] = torch.zeros(self.num_labels + 1, self.num_labels + 1, dtype=torch.int64)
-
-    def merge(self, other: "BoundaryIoU") -> None:
-        """Add what another metric with the same arguments has seen."""
-        if (other.num_labels, other.ignore_index) != (self.num_labels, self.ignore_index):
-            raise ValueError("Only metrics with the same num_labels and ignore_index can be merged.")
-        self.state = self.state + other.state
+        self.state = torch.zeros(self.num_labels + 1, self.num_labels + 1, dtype=torch.int64)
 
     def update(
         self,

@@ -25,10 +25,11 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from unisegment.data.file_writing import partial_name
 from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.sharding import plain_errors
-from unisegment.training.writing import partial_name, put_in_place, restore, writing
+from unisegment.training.writing import put_in_place, restore, writing
 
 _FURTHER_PARTS = 3
 """Of a state without a moving average: schedule, progress and the images that cannot be read."""

@@ -84,7 +84,7 @@ class Judge:
                 workers=self.recipe.data.workers,
                 timeout=60 * self.recipe.run.timeout,
                 is_cancelled=lambda: self.stop.received,
-                on_unreadable=self.unreadable.note if self.unreadable.limit else None,
+                on_unreadable=self.unreadable.listener,
             )
             self.unreadable.share(self.accelerator)
             metrics = scores | {"unreadable_images": sorted(self.unreadable.problems)}
@@ -135,7 +135,7 @@ class Judge:
             self.held_out,
             num_pictures=evaluation.pictures,
             panoptic_threshold=evaluation.panoptic_threshold,
-            on_unreadable=self.unreadable.note if self.unreadable.limit else None,
+            on_unreadable=self.unreadable.listener,
         )
         with replaced_folder(self.folder.predictions) as partial:
             for name, picture in pictures.items():

@@ -2,7 +2,7 @@
 """The images that a run leaves out because they cannot be read: each is named once, and there is a limit."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from accelerate import Accelerator
@@ -21,6 +21,11 @@ class UnreadableImages:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.problems: list[str] = []
+
+    @property
+    def listener(self) -> Callable[[Iterable[str]], None] | None:
+        """`note`; or None where nothing may be left out, so that readers' errors are raised."""
+        return self.note if self.limit else None
 
     def note(self, problems: Iterable[str]) -> None:
         """Remember images that were left out, and name those that are new.

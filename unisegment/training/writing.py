@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from unisegment.data.file_writing import flush
+from unisegment.data.file_writing import flush, partial_name
 
 
 class WriteError(OSError):
@@ -60,11 +60,6 @@ def write_file(path: Path, text: str) -> None:
     with writing(partial):
         partial.write_text(text, encoding="utf-8")
     put_in_place(partial, path)
-
-
-def partial_name(path: Path) -> Path:
-    """Return where something is written that will be at `path`."""
-    return path.with_name(f"partial-{path.name}")
 
 
 def put_in_place(partial: Path, path: Path) -> None:
