@@ -72,6 +72,25 @@ def test_sdist_has_the_sources(source_folder):
     assert not [file for file in files if file.endswith((".so", ".pyc"))]
 
 
+def test_script_beside_an_installed_clone_finds_the_package(source_folder, tmp_path):
+    clone, site = tmp_path / "unisegment", tmp_path / "site"
+    clone.symlink_to(source_folder, target_is_directory=True)
+    build = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(site)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import importlib.util, site\n"
+        f"site.addsitedir({str(site)!r})\n"
+        "print(importlib.util.find_spec('unisegment').origin)\n"
+    )
+    # Without the packages of this environment, among which is another installation.
+    result = subprocess.run([sys.executable, "-S", "-E", script], check=True, capture_output=True, text=True)
+    assert result.stdout == f"{source_folder / 'unisegment' / '__init__.py'}\n"
+
+
 @pytest.mark.slow
 def test_pure_wheel(source_folder, tmp_path):
     wheel = make_wheel(source_folder, tmp_path)
