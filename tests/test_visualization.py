@@ -11,6 +11,16 @@ from unisegment.structures import InstancePrediction, PanopticPrediction, Segmen
 from unisegment.visualization import distinct_colors, draw, draw_sheet
 
 HEIGHT, WIDTH = 61, 97
+TURNS_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What a camera does to an upright image before it writes each EXIF orientation."""
 
 
 def _image(height=HEIGHT, width=WIDTH):
@@ -71,6 +81,15 @@ def test_colours_are_those_of_oklab():
     lch = np.array([*lch, [(5 / 255 / 12.92) ** (1 / 3), 0, 0]]) * [1, 1, np.pi / 180]
     expected = [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [5, 5, 5]]
     np.testing.assert_allclose(visualization._to_rgb(lch).astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize("orientation", TURNS_BACK)
+def test_images_of_pillow_are_drawn_upright(orientation):
+    image = Image.fromarray(_image())
+    stored = image.transpose(TURNS_BACK[orientation])
+    stored.getexif()[0x0112] = orientation
+    prediction = _predictions()["panoptic"]
+    assert draw(stored, prediction).tobytes() == draw(image, prediction).tobytes()
 
 
 def test_small_images_are_enlarged_by_a_whole_factor():

@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter
 from torch import Tensor
 
 from unisegment.ops.masks import segment_index_map
+from unisegment.ops.orientation import upright
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 from unisegment.types import Size
 
@@ -50,7 +51,7 @@ def draw(
     The colour tells the label; segments of the same label have shades of it. Void is left as it is.
 
     Args:
-        image: The image that was segmented.
+        image: The image that was segmented. Images of Pillow are turned upright as their EXIF data say.
         prediction: What was found, or is to be found, on the pixel grid of the image.
         id2label: Name of each label; labels without a name are written as numbers.
         opacity: Strength of the colours, in [0, 1].
@@ -115,7 +116,7 @@ def _draw(
 
 def _to_pillow(image: Picture) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return upright(image).convert("RGB")
     if isinstance(image, Tensor):
         image = _tensor_to_array(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from unisegment.checking.findings import Finding
 from unisegment.data.image_reading import open_image
+from unisegment.ops.orientation import exif_orientation, turned_size
 from unisegment.types import Size
 
 _FORMATS = {
@@ -25,8 +26,6 @@ _FORMATS = {
     ".tiff": ("TIFF",),
 }
 """Pillow's names of what the ends of file names promise."""
-_TURNED = (5, 6, 7, 8)
-"""EXIF orientations by which width and height change places."""
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _UNUSUAL_MODES = {
     "CMYK": "is CMYK, made for print: its colours are converted without a profile",
@@ -61,7 +60,7 @@ class FileFacts:
     @property
     def upright(self) -> Size:
         """Height and width after turning."""
-        return self.stored[::-1] if self.orientation in _TURNED else self.stored
+        return turned_size(self.stored, self.orientation)
 
 
 def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
@@ -127,10 +126,9 @@ def _names_in_lower_case(folder: Path) -> dict[str, str]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return exif_orientation(image)
     except Exception:  # broken EXIF data: whether reading minds them, reading will say
         return 1
-    return orientation if orientation in range(1, 9) else 1
 
 
 def _oddities(file: Path, image: Image.Image) -> Iterator[tuple[str, str]]:

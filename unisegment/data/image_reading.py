@@ -7,7 +7,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from jaxtyping import Int32, Shaped, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
+
+from unisegment.ops.orientation import upright
 
 _CHANNELS = (1, 3)
 _CHANNELS_WITH_ALPHA = (4,)
@@ -42,9 +44,7 @@ def read_image(image: Any, input_data_format: str | None = None) -> UInt8[np.nda
     if not isinstance(image, Image.Image):
         return _to_rgb(_to_uint8(_channels_last(to_numpy(image), input_data_format)))
     _check_not_empty(image.size)
-    # Pillow would copy images that are as they should be.
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode == "I":
         return _to_rgb(_to_uint8(_to_uint16(np.asarray(image))[..., None]))
     if image.mode == "F" or image.mode.startswith("I;16"):
