@@ -82,8 +82,18 @@ def test_a_semantic_prediction_is_the_label_map():
     assert prediction["segments_info"] == prediction.segments_info == info
     assert type(prediction["segmentation"]) is torch.Tensor
     assert prediction.segmentation_scores is None
-    with pytest.raises(KeyError, match="'masks' is not one of"):
+    with pytest.raises(KeyError, match="'masks' is not one of segmentation, segments_info, segmentation_scores"):
         prediction["masks"]
+
+
+def test_a_semantic_prediction_says_what_it_has():
+    prediction = SemanticPrediction(ID_MAP, [])
+    # As supervision and others ask, who expect transformers' dicts.
+    assert "segmentation" in prediction
+    assert "segments_info" in prediction
+    assert "masks" not in prediction
+    assert 70_000 in prediction
+    assert 6 not in prediction
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -179,7 +179,8 @@ class PanopticPrediction(_Record):
 
     Args:
         segmentation: Number of the segment that each pixel belongs to; 0 is void.
-        segments_info: One dict a segment: `id` (its number in `segmentation`, from 1), `label_id`, `score` in [0, 1].
+        segments_info: One dict a segment: `id` (its number in `segmentation`, from 1), `label_id`, `score` in [0, 1],
+            `was_fused` (whether all segments of its label are made one), and of processors also `label`, the name.
     """
 
     segmentation: Int[Tensor, "h w"]
@@ -192,7 +193,8 @@ class InstancePrediction(_Record):
 
     Args:
         segmentation: The same objects painted into one map, the best on top; ids as in `segments_info`, 0 is void.
-        segments_info: One dict an object: `id` (from 1, in order of score), `label_id`, `score` in [0, 1].
+        segments_info: One dict an object: `id` (from 1, in order of score), `label_id`, `score` in [0, 1], `was_fused`
+            (never), and of processors also `label`, the name.
         masks: One mask an object, in the order of `segments_info`.
     """
 
@@ -205,17 +207,19 @@ class SemanticPrediction(Tensor):
     """The label of every pixel: a (h, w) tensor of integers that also has the fields of the other predictions.
 
     It is a tensor because transformers' pipeline and its users take the semantic result for one; whatever is
-    computed from it is a plain tensor.
+    computed from it is a plain tensor. `in` looks for a text among the fields, for a number among the pixels.
 
     Args:
         segmentation: Label of each pixel.
-        segments_info: One dict for each label that occurs: `id` and `label_id` (both the label), and `score` in
-            [0, 1], the mean score of the label over its pixels.
+        segments_info: One dict for each label that occurs, as in the other predictions: `id` and `label_id` are both
+            the label, `score` is its mean over the pixels of the label, and `was_fused` is True.
         segmentation_scores: Score of each class at each pixel, where asked for.
     """
 
     segments_info: list[dict[str, Any]]
     segmentation_scores: Float[Tensor, "k h w"] | None
+
+    _FIELDS = ("segmentation", "segments_info", "segmentation_scores")
 
     # Results of operations are plain tensors: they are no longer a prediction.
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -244,7 +248,10 @@ class SemanticPrediction(Tensor):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            if key not in ("segmentation", "segments_info", "segmentation_scores"):
-                raise KeyError(f"{key!r} is not one of segmentation, segments_info, segmentation_scores")
+            if key not in self._FIELDS:
+                raise KeyError(f"{key!r} is not one of {', '.join(self._FIELDS)}")
             return getattr(self, key)
         return self.as_subclass(Tensor)[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._FIELDS if isinstance(key, str) else key in self.as_subclass(Tensor)

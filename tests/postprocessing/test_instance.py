@@ -189,7 +189,20 @@ def test_half_precision_is_judged_in_float32(dtype):
     assert half.segments_info == full.segments_info
 
 
-@pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+def test_thresholds_of_scores_below_all(value):
+    with pytest.raises(ValueError, match=r"^threshold must be at least 0"):
+        instance_predictions(sure([0], 1), torch.ones(1, 1, 3, 5), threshold=value)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, float("inf")])
+def test_no_score_exceeds_one(value):
+    (prediction,) = instance_predictions(sure([0], 1, logit=200.0), torch.ones(1, 1, 3, 5) * 200, threshold=value)
+    assert prediction.segments_info == []
+    assert not prediction.segmentation.any()
+
+
+@pytest.mark.parametrize("name", ["mask_threshold", "overlap_mask_area_threshold"])
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_thresholds_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be from 0 to 1"):

@@ -39,7 +39,8 @@ def reference(class_logits, mask_logits, image_size, target_size, threshold, mas
         if label in stuff_ids:
             segmentation[owned & mask] = stuff_ids[label]
             continue
-        segments.append({"id": len(segments) + 1, "label_id": label, "score": scores[query].item()})
+        score = scores[query].item()
+        segments.append({"id": len(segments) + 1, "label_id": label, "score": score, "was_fused": label in stuff})
         segmentation[owned & mask] = segments[-1]["id"]
         if label in stuff:
             stuff_ids[label] = segments[-1]["id"]
@@ -113,9 +114,9 @@ def test_stuff_of_several_queries_is_one_segment_and_no_id_is_used_twice():
     (prediction,) = panoptic_predictions(class_logits, mask_logits, label_ids_to_fuse={2})
     scores = class_logits[0].softmax(-1).max(-1).values.tolist()
     assert prediction.segments_info == [
-        {"id": 1, "label_id": 2, "score": scores[0]},
-        {"id": 2, "label_id": 0, "score": scores[1]},
-        {"id": 3, "label_id": 0, "score": scores[3]},
+        {"id": 1, "label_id": 2, "score": scores[0], "was_fused": True},
+        {"id": 2, "label_id": 0, "score": scores[1], "was_fused": False},
+        {"id": 3, "label_id": 0, "score": scores[3], "was_fused": False},
     ]
     assert prediction.segmentation[2, 2::4].tolist() == [1, 0, 2, 0, 1, 0, 3, 0]
     (things,) = panoptic_predictions(class_logits, mask_logits)
@@ -238,7 +239,20 @@ def test_outputs_that_require_gradients():
     assert prediction.segments_info[0]["score"] > 0.9
 
 
-@pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+def test_thresholds_of_scores_below_all(value):
+    with pytest.raises(ValueError, match=r"^threshold must be at least 0"):
+        panoptic_predictions(sure([0], 1), torch.ones(1, 1, 3, 5), threshold=value)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, float("inf")])
+def test_no_score_exceeds_one(value):
+    (prediction,) = panoptic_predictions(sure([0], 1, logit=200.0), torch.ones(1, 1, 3, 5) * 200, threshold=value)
+    assert prediction.segments_info == []
+    assert not prediction.segmentation.any()
+
+
+@pytest.mark.parametrize("name", ["mask_threshold", "overlap_mask_area_threshold"])
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_thresholds_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be from 0 to 1"):

@@ -117,7 +117,7 @@ def mean_semantic_prediction(
         best, labels[rows] = total.max(dim=0)
         shares[rows] = best / total.sum(dim=0).clamp(min=1)
     infos = [
-        {"id": label, "label_id": label, "score": shares[labels == label].double().mean().item()}
+        {"id": label, "label_id": label, "score": shares[labels == label].double().mean().item(), "was_fused": True}
         for label in labels.unique().tolist()
     ]
     return SemanticPrediction(labels, infos)

@@ -40,13 +40,13 @@ def open_processor(
 
     Args:
         source: As for `open_model`.
-        id2label: Names of the model's classes, which may tell what is stuff.
+        id2label: Names of the model's classes, which predictions have, and which may tell what is stuff.
         **keywords: Of the processor.
     """
     if not os.path.isfile(source):
         with suppress(OSError):
-            return UniSegmentImageProcessor.from_pretrained(source, **keywords)
-    return UniSegmentImageProcessor(**{"stuff_label_ids": stuff_label_ids(id2label), **keywords})
+            return UniSegmentImageProcessor.from_pretrained(source, id2label=id2label, **keywords)
+    return UniSegmentImageProcessor(id2label=id2label, **{"stuff_label_ids": stuff_label_ids(id2label), **keywords})
 
 
 def convert(

@@ -12,7 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, check_share, frames_of_batch, logit, resize_queries
+from unisegment.postprocessing.resize import (
+    MAX_ELEMENTS,
+    Frame,
+    check_share,
+    check_threshold,
+    frames_of_batch,
+    logit,
+    resize_queries,
+)
 from unisegment.structures import InstancePrediction
 from unisegment.types import Size
 
@@ -50,7 +58,7 @@ def instance_predictions(
         masks_queries_logits: Logits on a grid of stride 4 of the canvas.
         image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
         target_sizes: Height and width of each result; None means those of the image on the canvas.
-        threshold: Score, in [0, 1], that an object must exceed. 0.0, for evaluation, keeps all of the `top_k` that
+        threshold: Score that an object must exceed; none exceeds 1. 0.0, for evaluation, keeps all of the `top_k` that
             have a mask: an empty mask scores 0.
         mask_threshold: Mask probability, in [0, 1], that a pixel of a mask must exceed.
         overlap_mask_area_threshold: Share of its mask, in [0, 1], that an object must show; what a better object of
@@ -61,13 +69,13 @@ def instance_predictions(
         max_elements: Numbers to hold at a time, beside the result.
 
     Raises:
-        ValueError: When shapes, counts or sizes do not fit together, a threshold is not in [0, 1], or `top_k` is
-            below 1.
+        ValueError: When shapes, counts or sizes do not fit together, `threshold` is below 0, another threshold is not
+            in [0, 1], or `top_k` is below 1.
 
     Source:
         Mask2Former (arXiv:2112.01527), maskformer_model.py, instance_inference.
     """
-    check_share("threshold", threshold)
+    check_threshold(threshold)
     check_share("mask_threshold", mask_threshold)
     if overlap_mask_area_threshold is not None:
         check_share("overlap_mask_area_threshold", overlap_mask_area_threshold)
@@ -96,7 +104,7 @@ def _predict(
         is_shown = _is_shown(masks, rules.overlap_mask_area_threshold)
         order, masks = order[is_shown], masks[is_shown]
     segments_info = [
-        {"id": index + 1, "label_id": label, "score": score}
+        {"id": index + 1, "label_id": label, "score": score, "was_fused": False}
         for index, (label, score) in enumerate(zip(labels[order].tolist(), scores[order].tolist(), strict=True))
     ]
     return InstancePrediction(_paint(masks), segments_info, masks)

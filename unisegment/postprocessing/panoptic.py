@@ -12,7 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
-from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, check_share, frames_of_batch, logit, resize_queries
+from unisegment.postprocessing.resize import (
+    MAX_ELEMENTS,
+    Frame,
+    check_share,
+    check_threshold,
+    frames_of_batch,
+    logit,
+    resize_queries,
+)
 from unisegment.structures import PanopticPrediction
 from unisegment.types import Size
 
@@ -49,7 +57,7 @@ def panoptic_predictions(
         masks_queries_logits: Logits on a grid of stride 4 of the canvas.
         image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
         target_sizes: Height and width of each result; None means those of the image on the canvas.
-        threshold: Class probability, in [0, 1], that a query must exceed.
+        threshold: Class probability that a query must exceed; none exceeds 1.
         mask_threshold: Mask probability, in [0, 1], that a pixel must reach.
         overlap_mask_area_threshold: Share, in [0, 1], that a query must keep: pixels where it is the best one over
             pixels where it reaches `mask_threshold`.
@@ -58,12 +66,13 @@ def panoptic_predictions(
         max_elements: Numbers to hold at a time, beside the result.
 
     Raises:
-        ValueError: When shapes, counts or sizes do not fit together, or a threshold is not in [0, 1].
+        ValueError: When shapes, counts or sizes do not fit together, `threshold` is below 0, or another threshold is
+            not in [0, 1].
 
     Source:
         Mask2Former (arXiv:2112.01527), maskformer_model.py, panoptic_inference.
     """
-    check_share("threshold", threshold)
+    check_threshold(threshold)
     check_share("mask_threshold", mask_threshold)
     check_share("overlap_mask_area_threshold", overlap_mask_area_threshold)
     frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
@@ -137,9 +146,10 @@ def _make_segments(
             segment_ids.append(0)
             continue
         segment_id = fused_ids.get(label, len(segments_info) + 1)
+        is_fused = label in rules.label_ids_to_fuse
         if label not in fused_ids:
-            segments_info.append({"id": segment_id, "label_id": label, "score": score})
-        if label in rules.label_ids_to_fuse:
+            segments_info.append({"id": segment_id, "label_id": label, "score": score, "was_fused": is_fused})
+        if is_fused:
             fused_ids[label] = segment_id
         segment_ids.append(segment_id)
     return segment_ids, segments_info

@@ -102,6 +102,12 @@ def check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} must be from 0 to 1, got {value}.")
 
 
+def check_threshold(value: float) -> None:
+    """Raise a ValueError unless a score can be compared with it: a threshold of 1 or more lets nothing through."""
+    if not value >= 0:
+        raise ValueError(f"threshold must be at least 0, got {value}.")
+
+
 def logit(probability: float) -> float:
     """Return the logit of a probability; 0 and 1 give minus and plus infinity."""
     return torch.tensor(probability, dtype=torch.float64).logit().item()

@@ -87,7 +87,7 @@ def _segments_info(
     areas.index_add_(0, labels.flatten(), torch.ones_like(shares, dtype=torch.float64).flatten())
     sums.index_add_(0, labels.flatten(), shares.flatten().double())
     return [
-        {"id": label, "label_id": label, "score": total / area}
+        {"id": label, "label_id": label, "score": total / area, "was_fused": True}
         for label, (area, total) in enumerate(zip(areas.tolist(), sums.tolist(), strict=True))
         if area > 0
     ]

@@ -132,7 +132,7 @@ def _open_model(
         model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, id2label=samples.id2label))
     except (ValueError, OSError) as error:
         raise RecipeError(f"model.config: {error}") from error
-    return model, UniSegmentImageProcessor(size=size, **labels), set(model.state_dict())
+    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **labels), set(model.state_dict())
 
 
 def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:

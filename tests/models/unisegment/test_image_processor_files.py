@@ -22,6 +22,7 @@ SETTINGS = {
     "num_labels": 7,
     "pad_size": {"height": 64, "width": 128},
     "stuff_label_ids": [1, 3],
+    "id2label": {0: "cat", 1: "sky", 2: "dog", 3: "sea"},
 }
 
 # As checkpoints on the Hub have them: Mask2Former of transformers 4, MaskFormer, and the fast processors of 4.5x.
@@ -74,7 +75,8 @@ def test_round_trip(tmp_path):
     (file,) = UniSegmentImageProcessor(**SETTINGS).save_pretrained(tmp_path / "new")
     content = json.loads((tmp_path / "new" / "preprocessor_config.json").read_text())
     assert file == str(tmp_path / "new" / "preprocessor_config.json")
-    assert content == SETTINGS | {"image_processor_type": "UniSegmentImageProcessor"}
+    in_text = {"id2label": {str(label): name for label, name in SETTINGS["id2label"].items()}}
+    assert content == SETTINGS | in_text | {"image_processor_type": "UniSegmentImageProcessor"}
     for path in (tmp_path / "new", str(tmp_path / "new"), file):
         assert UniSegmentImageProcessor.from_pretrained(path).settings() == SETTINGS
 
@@ -110,6 +112,17 @@ def test_what_is_written_about_stuff_goes_before_names(tmp_path):
     for stuff in ([], [0]):
         write(tmp_path, STOCK_FILES[0] | {"stuff_label_ids": stuff}, ["person", "sky-other-merged"])
         assert UniSegmentImageProcessor.from_pretrained(tmp_path).stuff_label_ids == stuff
+
+
+def test_names_are_those_of_the_model_beside(tmp_path):
+    write(tmp_path, STOCK_FILES[0], ["person", "car"])
+    assert UniSegmentImageProcessor.from_pretrained(tmp_path).id2label == {0: "person", 1: "car"}
+    # A model with other classes was saved over the old one.
+    UniSegmentImageProcessor(id2label={0: "cat"}).save_pretrained(tmp_path)
+    assert UniSegmentImageProcessor.from_pretrained(tmp_path).id2label == {0: "person", 1: "car"}
+    assert UniSegmentImageProcessor.from_pretrained(tmp_path, id2label={0: "dog"}).id2label == {0: "dog"}
+    (tmp_path / "config.json").unlink()
+    assert UniSegmentImageProcessor.from_pretrained(tmp_path).id2label == {0: "cat"}
 
 
 def test_keywords_go_before_the_file(tmp_path):

@@ -5,13 +5,11 @@ Keywords, files and results are those of transformers' Mask2Former image process
 h w are the canvas, on which all images of a batch lie at the top left.
 """
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BatchFeature
@@ -22,15 +20,14 @@ from unisegment.data.annotation_reading import check_target, target_from_map, wi
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
 from unisegment.data.image_reading import as_list, has_unit_range, read_image
 from unisegment.data.transforms import resize_image, resize_target, shortest_edge_size
+from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
-from unisegment.ops.masks import encode_rle
-from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
 from unisegment.postprocessing.resize import MASK_STRIDE
-from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
 
-class UniSegmentImageProcessor(ImageProcessorFiles):
+class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     """Prepare images and annotations for the model, and read predictions from its output.
 
     Images are resized with anti-aliasing, normalised and padded with 0 at the bottom and at the right to a common
@@ -54,6 +51,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles):
         pad_size: Height and width of the canvas; None means the smallest one for the images of a call.
         stuff_label_ids: Labels that are stuff: panoptic results have at most one segment of each. None means unknown,
             [] that all are things.
+        id2label: Name of each label, which predictions then have as `label`. None means unknown.
         stock: Further keys of preprocessor_config.json files of MaskFormer and Mask2Former.
 
     Raises:
@@ -80,6 +78,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles):
         num_labels: int | None = None,
         pad_size: dict[str, int] | Sequence[int] | None = None,
         stuff_label_ids: Collection[int] | None = None,
+        id2label: Mapping[int, str] | None = None,
         **stock: Any,
     ) -> None:
         super().__init__()
@@ -99,6 +98,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles):
         self.num_labels = num_labels
         self.pad_size = None if pad_size is None else _size_dict(pad_size, longest_edge=0)
         self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
+        # In files the numbers are texts.
+        self.id2label = None if id2label is None else {int(label): name for label, name in id2label.items()}
         self._check()
 
     def _check(self) -> None:
@@ -215,101 +216,6 @@ class UniSegmentImageProcessor(ImageProcessorFiles):
         )
         return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
 
-    def post_process_semantic_segmentation(
-        self,
-        outputs: Any,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
-        return_segmentation_scores: bool = False,
-    ) -> list[SemanticPrediction]:
-        """Give every pixel a label; see `unisegment.postprocessing.semantic_predictions`.
-
-        Args:
-            outputs: What the model returned: `class_queries_logits`, `masks_queries_logits` and, where images do not
-                fill the canvas, `image_sizes`.
-            target_sizes: Height and width of each result, usually of the original images.
-            return_segmentation_scores: Keep the scores of all classes.
-        """
-        return semantic_predictions(
-            *_logits_and_sizes(outputs), target_sizes, return_segmentation_scores=return_segmentation_scores
-        )
-
-    def post_process_instance_segmentation(
-        self,
-        outputs: Any,
-        threshold: float = 0.5,
-        mask_threshold: float = 0.5,
-        overlap_mask_area_threshold: float | None = None,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
-        return_coco_annotation: bool = False,
-        return_binary_maps: bool = False,
-        top_k: int = 100,
-    ) -> list[InstancePrediction] | list[dict[str, Any]]:
-        """Find objects, the best first; see `unisegment.postprocessing.instance_predictions`.
-
-        Args:
-            outputs: As for `post_process_semantic_segmentation`.
-            threshold: Score that an object must exceed; 0.0 for evaluation.
-            mask_threshold: Mask probability that a pixel must exceed.
-            overlap_mask_area_threshold: Visible share that an object must have; None keeps all.
-            target_sizes: Height and width of each result, usually of the original images.
-            return_coco_annotation: Return a dict an image, with COCO's run lengths of each object in `segmentation`.
-            return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`.
-            top_k: Pairs of a query and a class that are looked at.
-
-        Raises:
-            ValueError: When both forms are asked for.
-        """
-        if return_coco_annotation and return_binary_maps:
-            raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
-        predictions = instance_predictions(
-            *_logits_and_sizes(outputs),
-            target_sizes,
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-            top_k=top_k,
-        )
-        if not return_coco_annotation and not return_binary_maps:
-            return predictions
-        return [
-            {
-                "segmentation": encode_rle(prediction.masks) if return_coco_annotation else prediction.masks,
-                "segments_info": prediction.segments_info,
-            }
-            for prediction in predictions
-        ]
-
-    def post_process_panoptic_segmentation(
-        self,
-        outputs: Any,
-        threshold: float = 0.8,
-        mask_threshold: float = 0.5,
-        overlap_mask_area_threshold: float = 0.8,
-        label_ids_to_fuse: Collection[int] | None = None,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
-    ) -> list[PanopticPrediction]:
-        """Give every pixel to one segment or to none; see `unisegment.postprocessing.panoptic_predictions`.
-
-        Args:
-            outputs: As for `post_process_semantic_segmentation`.
-            threshold: Class probability that a query must exceed.
-            mask_threshold: Mask probability that a pixel must reach.
-            overlap_mask_area_threshold: Share of its mask that a query must keep.
-            label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
-            target_sizes: Height and width of each result, usually of the original images.
-        """
-        stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
-        if stuff is None:
-            _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
-        return panoptic_predictions(
-            *_logits_and_sizes(outputs),
-            target_sizes,
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-            label_ids_to_fuse=stuff or (),
-        )
-
 
 def _size_dict(size: Any, longest_edge: int) -> dict[str, int]:
     if isinstance(size, int):
@@ -357,12 +263,3 @@ def _converted(data: dict[str, Any], return_tensors: str | TensorType | None) ->
         key: value.numpy() if isinstance(value, Tensor) and return_tensors else [item.numpy() for item in value]
         for key, value in data.items()
     }
-
-
-def _logits_and_sizes(outputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    return outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
-
-
-@cache
-def _say_once(message: str) -> None:
-    logging.getLogger(__name__).warning(message)

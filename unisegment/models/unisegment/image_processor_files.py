@@ -71,7 +71,7 @@ class ImageProcessorFiles(BaseImageProcessor):
     def get_image_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read preprocessor_config.json, and what is stuff from the names in config.json where it does not say so.
+        """Read preprocessor_config.json, and the names of the labels from config.json, which may tell what is stuff.
 
         Args:
             pretrained_model_name_or_path: A folder, a file or an id on the Hub.
@@ -81,9 +81,11 @@ class ImageProcessorFiles(BaseImageProcessor):
             What the file holds, and the keywords of the constructor.
         """
         content, keywords = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        names = _label_names(pretrained_model_name_or_path, chosen(kwargs, HUB_KEYS))
+        if names:
+            content = content | {"id2label": names}
         if content.get("stuff_label_ids") is None:
-            hub = chosen(kwargs, HUB_KEYS)
-            content = content | {"stuff_label_ids": recognise_stuff(_label_names(pretrained_model_name_or_path, hub))}
+            content = content | {"stuff_label_ids": recognise_stuff(names)}
         if kwargs.get("_from_pipeline") is not None:
             # A pipeline hands the keywords of the model to its processor, too.
             keywords = {key: value for key, value in keywords.items() if key in cls.keywords()}
@@ -119,7 +121,7 @@ class ImageProcessorFiles(BaseImageProcessor):
         return (super() if is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
 
     def _as_stock(self) -> Any:
-        # It keeps and writes the keywords that it does not know, here `stuff_label_ids`.
+        # It keeps and writes the keywords that it does not know, here `stuff_label_ids` and `id2label`.
         return Mask2FormerImageProcessorPil(**self.settings())
 
 

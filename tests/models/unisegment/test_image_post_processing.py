@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions of the processor are those of the functions, with names; forms and ids are transformers' own."""
+
+import inspect
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, pipeline
+from transformers.models.swin import SwinConfig
+
+from unisegment.models.unisegment import image_post_processing
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
+from unisegment.structures import SemanticPrediction
+
+NAMES = {0: "sky", 1: "cat", 2: "sea", 3: "dog"}
+
+
+def without_names(segments_info):
+    assert [info["label"] for info in segments_info] == [NAMES[info["label_id"]] for info in segments_info]
+    return [{key: value for key, value in info.items() if key != "label"} for info in segments_info]
+
+
+def outputs_of(batch_size=2, image_sizes=True):
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.randn(batch_size, 13, 5) * 5,
+        masks_queries_logits=torch.randn(batch_size, 13, 7, 11) * 5,
+    )
+    if image_sizes:
+        outputs.image_sizes = torch.tensor([[28, 44], [19, 31]])[:batch_size]
+    return outputs
+
+
+SIZES = [(37, 53), (61, 41)]
+
+
+@pytest.fixture
+def processor():
+    return UniSegmentImageProcessor(stuff_label_ids=[0, 2], id2label=NAMES)
+
+
+@pytest.mark.parametrize("predict", [semantic_predictions, instance_predictions, panoptic_predictions])
+def test_defaults_are_those_of_the_functions(predict):
+    task = predict.__name__.removesuffix("_predictions")
+    method = getattr(UniSegmentImageProcessor, f"post_process_{task}_segmentation")
+    ours, theirs = inspect.signature(method).parameters, inspect.signature(predict).parameters
+    shared = set(ours) & set(theirs) - {"label_ids_to_fuse"}
+    assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+    assert len(shared) > 1
+
+
+@pytest.mark.parametrize("image_sizes", [True, False])
+def test_semantic(processor, image_sizes):
+    outputs = outputs_of(image_sizes=image_sizes)
+    ours = processor.post_process_semantic_segmentation(outputs, SIZES, return_segmentation_scores=True)
+    logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+    for mine, expected in zip(ours, semantic_predictions(*logits, SIZES), strict=True):
+        assert isinstance(mine, SemanticPrediction)
+        assert torch.equal(mine.segmentation, expected.segmentation)
+        assert without_names(mine["segments_info"]) == expected.segments_info
+        assert mine.segmentation_scores.shape == (4, *mine.shape)
+    (default, _) = processor.post_process_semantic_segmentation(outputs)
+    assert default.segmentation_scores is None
+    assert default.shape == (28, 44)
+
+
+@pytest.mark.parametrize("image_sizes", [True, False])
+def test_panoptic(processor, image_sizes):
+    outputs = outputs_of(image_sizes=image_sizes)
+    logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+    chosen = {"threshold": 0.3, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.1}
+    for keywords in ({}, chosen, chosen | {"label_ids_to_fuse": {1, 3}}, chosen | {"label_ids_to_fuse": set()}):
+        ours = processor.post_process_panoptic_segmentation(outputs, target_sizes=SIZES, **keywords)
+        expected = panoptic_predictions(*logits, SIZES, **({"label_ids_to_fuse": {0, 2}} | keywords))
+        for mine, other in zip(ours, expected, strict=True):
+            assert torch.equal(mine["segmentation"], other.segmentation)
+            assert without_names(mine["segments_info"]) == other.segments_info
+
+
+def test_what_is_stuff_is_unknown(caplog):
+    image_post_processing._say_once.cache_clear()
+    processor = UniSegmentImageProcessor()
+    with caplog.at_level(logging.WARNING):
+        things = processor.post_process_panoptic_segmentation(outputs_of(), target_sizes=SIZES)
+        processor.post_process_panoptic_segmentation(outputs_of(), target_sizes=SIZES)
+    assert [record.message for record in caplog.records] == [
+        "It is not known which labels are stuff: set stuff_label_ids. All are taken for things."
+    ]
+    assert [prediction.segmentation.shape for prediction in things] == SIZES
+    caplog.clear()
+    image_post_processing._say_once.cache_clear()
+    UniSegmentImageProcessor(stuff_label_ids=[]).post_process_panoptic_segmentation(outputs_of())
+    processor.post_process_panoptic_segmentation(outputs_of(), label_ids_to_fuse=[])
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("image_sizes", [True, False])
+def test_instance(processor, image_sizes):
+    outputs = outputs_of(image_sizes=image_sizes)
+    logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+    chosen = {"threshold": 0.2, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.3, "top_k": 1}
+    for keywords in ({}, chosen):
+        ours = processor.post_process_instance_segmentation(outputs, target_sizes=SIZES, **keywords)
+        for mine, other in zip(ours, instance_predictions(*logits, SIZES, **keywords), strict=True):
+            assert len(mine.masks) > 0
+            assert torch.equal(mine["masks"], other.masks)
+            assert torch.equal(mine["segmentation"], other.segmentation)
+            assert without_names(mine["segments_info"]) == other.segments_info
+
+
+# pycocotools hands its own array class to numpy.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_run_lengths_and_binary_maps(processor):
+    outputs = outputs_of()
+    predictions = processor.post_process_instance_segmentation(outputs, 0.2, target_sizes=SIZES)
+    run_lengths = processor.post_process_instance_segmentation(
+        outputs, 0.2, target_sizes=SIZES, return_coco_annotation=True
+    )
+    binary_maps = processor.post_process_instance_segmentation(
+        outputs, 0.2, target_sizes=SIZES, return_binary_maps=True
+    )
+    for prediction, run_length, binary_map, size in zip(predictions, run_lengths, binary_maps, SIZES, strict=True):
+        places = [info | {"id": place} for place, info in enumerate(prediction.segments_info)]
+        assert run_length["segments_info"] == binary_map["segments_info"] == places
+        assert torch.equal(binary_map["segmentation"], prediction.masks)
+        decoded = coco_mask.decode(run_length["segmentation"]).transpose(2, 0, 1)
+        assert np.array_equal(decoded, prediction.masks.numpy())
+        assert run_length["segmentation"][0]["size"] == list(size)
+
+
+def test_no_objects(processor):
+    arguments = {"threshold": 1.0, "target_sizes": SIZES[:1]}
+    outputs = outputs_of(batch_size=1)
+    (result,) = processor.post_process_instance_segmentation(outputs, return_coco_annotation=True, **arguments)
+    assert result == {"segmentation": [], "segments_info": []}
+    (result,) = processor.post_process_instance_segmentation(outputs, return_binary_maps=True, **arguments)
+    assert result["segmentation"].shape == (0, 37, 53)
+
+
+def test_two_forms_at_once(processor):
+    with pytest.raises(ValueError, match="not for both"):
+        processor.post_process_instance_segmentation(outputs_of(), return_coco_annotation=True, return_binary_maps=True)
+
+
+@pytest.mark.parametrize("subtask", [None, "panoptic", "instance", "semantic"])
+def test_transformers_pipeline(processor, subtask):
+    stages = [f"stage{index}" for index in range(1, 5)]
+    backbone = SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=3, out_features=stages)
+    config = Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=32,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=32, num_queries=7,
+        id2label={0: "cat", 1: "dog", 2: "sky"},
+    )  # fmt: skip
+    model = Mask2FormerForUniversalSegmentation(config).eval()
+    # Untrained, each query is sure of some class.
+    torch.nn.init.normal_(model.class_predictor.weight, std=5.0)
+    image = np.random.default_rng(0).integers(0, 256, (53, 71, 3), dtype=np.uint8)
+    processor = UniSegmentImageProcessor(size=(64, 96), stuff_label_ids=[2])
+    segment = pipeline("image-segmentation", model=model, image_processor=processor)
+    results = segment(Image.fromarray(image), subtask=subtask, threshold=0.0)
+    assert len(results) > 0
+    for result in results:
+        assert result["label"] in ("cat", "dog", "sky")
+        assert result["mask"].size == (71, 53)
+
+
+@pytest.fixture
+def outputs_alike():
+    """Logits of which transformers' post-processing makes what ours does: a canvas of 384x384, and nothing at 0.5."""
+    blocks = torch.randint(0, 2, (1, 13, 12, 12)).float() * 16 - 8
+    masks = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return SimpleNamespace(class_queries_logits=torch.randn(1, 13, 5) * 5, masks_queries_logits=masks)
+
+
+def test_binary_maps_are_indexed_by_their_ids_as_in_transformers(processor, outputs_alike):
+    keywords = {"threshold": 0.2, "target_sizes": [(384, 384)], "return_binary_maps": True}
+    # It looks at as many pairs as there are queries.
+    (ours,) = processor.post_process_instance_segmentation(outputs_alike, top_k=13, **keywords)
+    (theirs,) = Mask2FormerImageProcessorPil().post_process_instance_segmentation(outputs_alike, **keywords)
+    assert len(ours["segments_info"]) > 3
+    found = [
+        sorted(
+            (
+                round(info["score"], 4),
+                info["label_id"],
+                info["was_fused"],
+                int(result["segmentation"][info["id"]].sum()),
+            )
+            for info in result["segments_info"]
+        )
+        for result in (ours, theirs)
+    ]
+    assert found[0] == found[1]
+    assert {info["id"] for info in ours["segments_info"]} == {info["id"] for info in theirs["segments_info"]}
+
+
+def test_stuff_was_fused_as_in_transformers(processor, outputs_alike):
+    (ours,), (theirs,) = (
+        some.post_process_panoptic_segmentation(
+            outputs_alike, 0.3, overlap_mask_area_threshold=0.05, label_ids_to_fuse={0, 2}, target_sizes=[(384, 384)]
+        )
+        for some in (processor, Mask2FormerImageProcessorPil())
+    )
+    fused = [{(info["label_id"], info["was_fused"]) for info in result["segments_info"]} for result in (ours, theirs)]
+    assert fused[0] == fused[1]
+    assert {was_fused for _, was_fused in fused[0]} == {True, False}
+
+
+def test_labels_without_a_name_are_numbers():
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.eye(3)[None, :2] * 9,
+        masks_queries_logits=torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]]),
+    )
+    for names, expected in (({0: "sky"}, ["sky", "1"]), (None, ["0", "1"])):
+        (semantic,) = UniSegmentImageProcessor(id2label=names).post_process_semantic_segmentation(outputs)
+        assert [info["label"] for info in semantic.segments_info] == expected
+        assert list(semantic.segments_info[0]) == ["id", "label_id", "label", "score", "was_fused"]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model's output in, predictions with the names of their labels out.
+
+Keywords and results are those of transformers' Mask2Former image processor; docs/transformers.md lists the differences.
+Axes: see `unisegment.types`.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from jaxtyping import Int
+from torch import Tensor
+
+from unisegment.ops.masks import encode_rle
+from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
+from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
+from unisegment.types import Size
+
+_Prediction = TypeVar("_Prediction", SemanticPrediction, InstancePrediction, PanopticPrediction)
+
+
+class ImagePostProcessing:
+    """The part of an image processor that reads the model's output."""
+
+    stuff_label_ids: list[int] | None
+    """Labels of which panoptic results have at most one segment; None means unknown."""
+    id2label: dict[int, str] | None
+    """Name of each label; None means unknown."""
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[SemanticPrediction]:
+        """Give every pixel a label; see `unisegment.postprocessing.semantic_predictions`.
+
+        Args:
+            outputs: What the model returned: `class_queries_logits`, `masks_queries_logits` and, where images do not
+                fill the canvas, `image_sizes`.
+            target_sizes: Height and width of each result, usually of the original images.
+            return_segmentation_scores: Keep the scores of all classes.
+        """
+        predictions = semantic_predictions(
+            *_logits_and_sizes(outputs), target_sizes, return_segmentation_scores=return_segmentation_scores
+        )
+        return self._named(predictions)
+
+    def post_process_instance_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float | None = None,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        return_coco_annotation: bool = False,
+        return_binary_maps: bool = False,
+        top_k: int = 100,
+    ) -> list[InstancePrediction] | list[dict[str, Any]]:
+        """Find objects, the best first; see `unisegment.postprocessing.instance_predictions`.
+
+        Args:
+            outputs: As for `post_process_semantic_segmentation`.
+            threshold: Score that an object must exceed; 0.0 for evaluation, and 1.0 finds nothing.
+            mask_threshold: Mask probability that a pixel must exceed.
+            overlap_mask_area_threshold: Visible share that an object must have; None keeps all.
+            target_sizes: Height and width of each result, usually of the original images.
+            return_coco_annotation: Return a dict an image, with COCO's run lengths of each object in `segmentation`.
+            return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`. Ids of both kinds of
+                dicts are places in `segmentation`, from 0.
+            top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
+
+        Raises:
+            ValueError: When both forms are asked for.
+        """
+        if return_coco_annotation and return_binary_maps:
+            raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
+        predictions = self._named(
+            instance_predictions(
+                *_logits_and_sizes(outputs),
+                target_sizes,
+                threshold=threshold,
+                mask_threshold=mask_threshold,
+                overlap_mask_area_threshold=overlap_mask_area_threshold,
+                top_k=top_k,
+            )
+        )
+        if not return_coco_annotation and not return_binary_maps:
+            return predictions
+        return [
+            {
+                "segmentation": encode_rle(prediction.masks) if return_coco_annotation else prediction.masks,
+                "segments_info": [info | {"id": place} for place, info in enumerate(prediction.segments_info)],
+            }
+            for prediction in predictions
+        ]
+
+    def post_process_panoptic_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.8,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+        label_ids_to_fuse: Collection[int] | None = None,
+        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+    ) -> list[PanopticPrediction]:
+        """Give every pixel to one segment or to none; see `unisegment.postprocessing.panoptic_predictions`.
+
+        Args:
+            outputs: As for `post_process_semantic_segmentation`.
+            threshold: Class probability that a query must exceed.
+            mask_threshold: Mask probability that a pixel must reach.
+            overlap_mask_area_threshold: Share of its mask that a query must keep.
+            label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
+            target_sizes: Height and width of each result, usually of the original images.
+        """
+        stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
+        if stuff is None:
+            _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
+        predictions = panoptic_predictions(
+            *_logits_and_sizes(outputs),
+            target_sizes,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+            label_ids_to_fuse=stuff or (),
+        )
+        return self._named(predictions)
+
+    def _named(self, predictions: list[_Prediction]) -> list[_Prediction]:
+        """Write the name of its label, or the number where it has none, into each segment."""
+        names = self.id2label or {}
+        for prediction in predictions:
+            prediction.segments_info[:] = [
+                {
+                    "id": info["id"],
+                    "label_id": info["label_id"],
+                    "label": names.get(info["label_id"], str(info["label_id"])),
+                    **info,
+                }
+                for info in prediction.segments_info
+            ]
+        return predictions
+
+
+def _logits_and_sizes(outputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    return outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
+
+
+@cache
+def _say_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
