@@ -124,3 +124,5 @@ def test_bad_samples_are_refused_by_name():
         Collate(MEAN, STD)([replace(sample, image=_image(7, 5))])
     with pytest.raises(ValueError, match=r"one.jpg: the image is empty \(0x5"):
         Collate(MEAN, STD)([replace(sample, image=_image(0, 5))])
+    with pytest.raises(ValueError, match=r"one.jpg: pad_size is too small. Cannot pad 3x5"):
+        Collate(MEAN, STD, size_divisor=2, pad_size=(5, 3))([sample])

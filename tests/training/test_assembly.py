@@ -9,7 +9,9 @@ from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.recipes.small_trees import coco_instance
-from unisegment.training.assembly import build_model, open_samples, plan_batches
+from unisegment.data.transforms import TrainTransform
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.training.assembly import build_model, open_batches, open_samples, plan_batches
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import (
     DataRecipe,
@@ -126,6 +128,36 @@ def test_the_optimiser_holds_nothing_that_is_frozen(tmp_path, frozen):
     assert held == {id(value) for name, value in model.named_parameters() if not name.startswith(prefixes or ("-",))}
     same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
     assert same == {name for name in before if name.startswith(prefixes or ("-",))}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [0.5, 0.7, 0.9]},
+        {"size_divisor": 48},
+        {"pad_size": {"height": 131, "width": 173}},
+    ],
+)
+def test_images_are_prepared_as_the_processor_prepares_them(tmp_path, settings):
+    coco_instance(tmp_path)
+    data = DataRecipe(root=str(tmp_path), format="coco_instance", transform=TrainTransform(flip_prob=0.0))
+    recipe = Recipe(
+        data=data,
+        optim=OptimRecipe(batch_size=3),
+        schedule=ScheduleRecipe(max_steps=1),
+        run=RunRecipe(output_dir=str(tmp_path / "run")),
+    )
+    samples, _ = open_samples(data)
+    processor = UniSegmentImageProcessor(do_resize=False, **settings)
+    ((batch,),) = open_batches(recipe, samples, processor, range(1), workers=0)
+    images = {sample.file_name: sample.image for sample in samples}
+    expected = processor([images[name] for name in batch.file_names])
+    assert torch.equal(batch.inputs["pixel_values"], expected["pixel_values"])
+    assert torch.equal(batch.inputs["pixel_mask"].long(), expected["pixel_mask"])
 
 
 def test_more_stages_than_there_are_is_an_error_of_the_recipe(tmp_path):

@@ -41,7 +41,7 @@ def pair(recipe, **keys):
         torch.manual_seed(loaded.run.seed)
         model, processor = build_model(loaded, samples)
         models.append(model)
-    batch = Collate(processor.image_mean, processor.image_std)([samples[index] for index in (0, 3, 5)])
+    batch = Collate(**processor.collate_settings())([samples[index] for index in (0, 3, 5)])
     return *models, batch
 
 

@@ -121,9 +121,11 @@ def _laid_on_canvas(grid: Shaped[Tensor, "*n _ _"], size: Size, padding: int) ->
     return canvas
 
 
-def _check_fits(inner: Size, outer: Size) -> None:
+def _check_fits(inner: Size, outer: Size, problem: str = "") -> None:
     if inner[0] > outer[0] or inner[1] > outer[1]:
-        raise ValueError(f"Cannot pad {inner[0]}x{inner[1]} (height x width) to the smaller {outer[0]}x{outer[1]}.")
+        raise ValueError(
+            f"{problem}Cannot pad {inner[0]}x{inner[1]} (height x width) to the smaller {outer[0]}x{outer[1]}."
+        )
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,18 @@ class Collate:
     """Make a training batch of samples; crowd segments are left out.
 
     Args:
-        mean: Mean of red, green and blue, in [0, 1].
-        std: Standard deviation of red, green and blue, for values in [0, 1].
+        mean: See `normalize_image`.
+        std: As there.
+        rescale_factor: As there.
         size_divisor: Height and width of the batch become a multiple of it.
+        pad_size: Height and width of the batch before that; None means the smallest for its images.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
+    rescale_factor: float = 1 / 255
     size_divisor: int = 32
+    pad_size: Size | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Return what the model's `forward` takes.
@@ -148,15 +154,17 @@ class Collate:
             `class_labels` (the label of each segment of each image).
 
         Raises:
-            ValueError: When a sample is empty, or its target has another size than its image.
+            ValueError: When a sample is empty or larger than `pad_size`, or its target has another size than its image.
         """
         for sample in samples:
             _check_sample(sample)
         sizes = [sample.target.size for sample in samples]
-        size = padded_size(sizes, self.size_divisor)
+        size = padded_size(sizes if self.pad_size is None else [self.pad_size], self.size_divisor)
+        for sample in samples:
+            _check_fits(sample.target.size, size, f"{sample.file_name}: pad_size is too small. ")
         pixel_values = torch.empty(len(samples), 3, *size, dtype=torch.float32)
         for part, sample in zip(_parts(pixel_values, sizes), samples, strict=True):
-            normalize_image(sample.image, self.mean, self.std, out=part)
+            normalize_image(sample.image, self.mean, self.std, self.rescale_factor, out=part)
         targets = [pad_target(_without_crowds(sample.target), size) for sample in samples]
         return {
             "pixel_values": pixel_values,

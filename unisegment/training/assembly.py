@@ -88,7 +88,7 @@ def open_batches(
         RecipeError: As `plan_batches` does.
     """
     transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed, recipe.data.most_skipped)
-    collate = Collate(processor.image_mean, processor.image_std)
+    collate = Collate(**processor.collate_settings())
     plan = plan_batches(recipe, samples, steps)
     return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)
 

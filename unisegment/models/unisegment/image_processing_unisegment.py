@@ -184,11 +184,23 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             return _pair(self.size)
         return shortest_edge_size(size, self.size["shortest_edge"], self.size["longest_edge"])
 
-    def _normalize(self, resized: UInt8[np.ndarray, "h w 3"], image: Any) -> Float[Tensor, "3 h w"]:
-        factor = self.rescale_factor if self.do_rescale else 1 / 255 if has_unit_range(image) else 1.0
+    def collate_settings(self) -> dict[str, Any]:
+        """Return the keywords of `unisegment.data.collate.Collate` by which training prepares images as a call does."""
+        pad_size = None if self.pad_size is None else _pair(self.pad_size)
+        return self._normalization() | {"size_divisor": self.size_divisor, "pad_size": pad_size}
+
+    def _normalization(self) -> dict[str, Any]:
+        """Return the keywords of `normalize_image`."""
+        factor = self.rescale_factor if self.do_rescale else 1.0
         if not self.do_normalize:
-            return normalize_image(resized, [0.0] * 3, [1.0] * 3, factor)
-        return normalize_image(resized, self.image_mean, self.image_std, factor)
+            return {"mean": [0.0] * 3, "std": [1.0] * 3, "rescale_factor": factor}
+        return {"mean": self.image_mean, "std": self.image_std, "rescale_factor": factor}
+
+    def _normalize(self, resized: UInt8[np.ndarray, "h w 3"], image: Any) -> Float[Tensor, "3 h w"]:
+        settings = self._normalization()
+        if not self.do_rescale and has_unit_range(image):
+            settings["rescale_factor"] = 1 / 255
+        return normalize_image(resized, **settings)
 
     def _targets_from_maps(
         self, segment_maps: Any, label_of_id: Any, arrays: list[np.ndarray], targets: Any
