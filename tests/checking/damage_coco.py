@@ -39,7 +39,7 @@ def json_without_lists(root):
     write_json(root / INSTANCES, {})
 
 
-@damage("coco_instance", "wrong-structure", INSTANCES)
+@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-image",))
 def image_without_height(root):
     edit_json(root / INSTANCES, lambda content: content["images"][1].pop("height"))
 
@@ -64,7 +64,7 @@ def null_for_a_name(root):
     edit_json(root / INSTANCES, lambda content: content["images"][1].update(file_name=None))
 
 
-@damage("coco_instance", "wrong-size", "train/b.jpg", 1)
+@damage("coco_instance", "wrong-size", "train/b.jpg", 1, also=("wrong-run-length-size",))
 def negative_height(root):
     edit_json(root / INSTANCES, lambda content: content["images"][1].update(height=-31))
 
@@ -86,12 +86,31 @@ def no_categories_listed(root):
 
 @damage("coco_instance", "duplicate-image-id", INSTANCES)
 def two_images_of_one_id(root):
-    edit_json(root / INSTANCES, lambda content: content["images"][1].update(id=1))
+    def change(content):
+        content["images"][1].update(id=1)
+        content["annotations"] = content["annotations"][6:]
+
+    edit_json(root / INSTANCES, change)
 
 
 @damage("coco_instance", "duplicate-category-id", INSTANCES)
 def two_categories_of_one_id(root):
-    edit_json(root / INSTANCES, lambda content: content["categories"][1].update(id=1))
+    def change(content):
+        content["categories"][1].update(id=1)
+        for entry in content["annotations"]:
+            entry["category_id"] = {1: 1, 4: 1, 9: 9}[entry["category_id"]]
+
+    edit_json(root / INSTANCES, change)
+
+
+@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-category",))
+def null_for_the_name_of_a_category(root):
+    edit_json(root / INSTANCES, lambda content: content["categories"][1].update(name=None))
+
+
+@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-image",))
+def true_for_an_id(root):
+    edit_json(root / INSTANCES, lambda content: content["images"][0].update(id=True))
 
 
 @damage("coco_instance", "duplicate-category-name", INSTANCES)
@@ -267,12 +286,12 @@ def one_segment_listed_twice(root):
     edit_json(root / PANOPTIC, lambda content: add_copy(content["annotations"][1]["segments_info"], 0))
 
 
-@damage("coco_panoptic", "id-too-large", PANOPTIC, 1)
+@damage("coco_panoptic", "id-too-large", PANOPTIC, 1, also=("undrawn-segment", "unlisted-segment"))
 def segment_id_of_25_bits(root):
     edit_json(root / PANOPTIC, lambda content: content["annotations"][1]["segments_info"][0].update(id=2**24 + 3))
 
 
-@damage("coco_panoptic", "id-too-large", PANOPTIC)
+@damage("coco_panoptic", "id-too-large", PANOPTIC, also=("undrawn-segment", "unlisted-segment"))
 def segment_id_of_40_bits(root):
     edit_json(root / PANOPTIC, lambda content: content["annotations"][1]["segments_info"][0].update(id=2**40))
 
@@ -296,7 +315,12 @@ def detections_for_segments(root):
 
 @damage("coco_panoptic", "duplicate-image-id", PANOPTIC)
 def two_panoptic_images_of_one_id(root):
-    edit_json(root / PANOPTIC, lambda content: content["images"][1].update(id=1))
+    edit_json(root / PANOPTIC, lambda content: add_copy(content["images"], 0))
+
+
+@damage("coco_panoptic", "duplicate-category-id", PANOPTIC)
+def two_panoptic_categories_of_one_id(root):
+    edit_json(root / PANOPTIC, lambda content: add_copy(content["categories"], 0, name="calf"))
 
 
 @damage("coco_panoptic", "unannotated-image", PANOPTIC)

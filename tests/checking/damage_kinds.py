@@ -16,7 +16,7 @@ class Damage(NamedTuple):
 
     `kind` is what `unisegment.checking` calls it, and `file` the end of the name of the file that is to be named.
     `image` is the number of the one training image that cannot be opened; None where the data set as a whole cannot be
-    opened (errors), or all of it can (warnings).
+    opened (errors), or all of it can (warnings). `also` are the errors that come with it.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Damage(NamedTuple):
     file: str
     image: int | None
     make: Callable[[Any], None]
+    also: tuple[str, ...] = ()
 
     @property
     def is_error(self) -> bool:
@@ -35,11 +36,11 @@ class Damage(NamedTuple):
 DAMAGES: list[Damage] = []
 
 
-def damage(data_format, kind, file, image=None):
+def damage(data_format, kind, file, image=None, also=()):
     """Add a function to the list."""
 
     def add(make):
-        DAMAGES.append(Damage(make.__name__, data_format, kind, file, image, make))
+        DAMAGES.append(Damage(make.__name__, data_format, kind, file, image, make, also))
         return make
 
     return add

@@ -19,6 +19,9 @@ from unisegment.training.settings import RecipeError
 TIMEOUT = 120
 """Seconds: that a broken image is slow must not fail a test on a busy machine, that it hangs must."""
 
+CONSEQUENCES = ("not-opened", "unreadable-sample")
+"""That training refuses something is named, too."""
+
 
 def findings_of(root, data_format):
     report = check_data(
@@ -41,6 +44,14 @@ def test_there_are_many_kinds():
     assert {damage.kind for damage in DAMAGES} | {"unreadable-sample"} == KINDS.keys() - elsewhere
 
 
+def test_each_kind_of_error_is_tried_alone():
+    """So that training, which must refuse it below, cannot have refused something else."""
+    # The last three are no matter of the data.
+    elsewhere = {"no-images", "unreadable-file", "unexpected-exception", "too-slow", "process-died"}
+    errors = {kind for kind in KINDS if KINDS[kind].severity == "error"}
+    assert {damage.kind for damage in DAMAGES if not damage.also} >= errors - elsewhere - {"unreadable-sample"}
+
+
 @pytest.mark.parametrize("data_format", WRITERS)
 def test_nothing_is_found_in_sound_data(tmp_path, data_format):
     WRITERS[data_format](tmp_path)
@@ -55,7 +66,8 @@ def test_damage_is_named(tmp_path, damage):
     found, report = findings_of(tmp_path, damage.data_format)
     assert [file for kind, file in found if kind == damage.kind and file.endswith(damage.file)]
     assert all(str(tmp_path) in file for _, file in found)
-    assert bool(report.num_errors) == damage.is_error
+    errors = {kind for kind, _ in found if KINDS[kind].severity == "error"} - ({*CONSEQUENCES} - {damage.kind})
+    assert errors == ({damage.kind, *damage.also} if damage.is_error else set())
     assert "unexpected-exception" not in {kind for kind, _ in found}
     # All that can be opened was opened.
     if damage.image is not None:

@@ -107,5 +107,8 @@ def test_names_in_a_file(tmp_path):
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     with pytest.raises(ValueError, match=r"must name the labels 0, 1, 2, … without a gap, got \[1, 2\]"):
         label_names(str(tmp_path / "names.json"))
+    (tmp_path / "names.json").write_text('["a", null]')
+    with pytest.raises(ValueError, match=r"the name of a category must be a text, got null"):
+        label_names(str(tmp_path / "names.json"))
     with pytest.raises(ValueError, match=r"no label names for 'imagenet', only for coco_panoptic, .* and \.json files"):
         label_names("imagenet")

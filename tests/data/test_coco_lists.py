@@ -56,8 +56,28 @@ def test_what_a_table_lacks_is_named():
         look_up([7, 3, "c", 1], {1: 0}, "x.json has ids")
 
 
-@pytest.mark.parametrize("image_id", [[1, 2], None, {"a": 1}, 1.5])
+@pytest.mark.parametrize("image_id", [[1, 2], None, {"a": 1}, 1.5, True])
 def test_an_id_is_a_number_or_a_name(tmp_path, image_id):
     images = [*CONTENT["images"], {**CONTENT["images"][0], "id": image_id}]
-    with pytest.raises(ValueError, match=r"a\.json is not in my format: images\[2\].*id must be a number or a name"):
+    with pytest.raises(
+        ValueError, match=r"a\.json is not in my format: images\[2\].*id must be a (whole )?number or a text"
+    ):
         _listed(tmp_path, {**CONTENT, "images": images}, is_thing=True)
+
+
+@pytest.mark.parametrize(("lists", "which"), [("images", "20: b.jpg, c.jpg"), ("categories", "90: dog, cow")])
+def test_ids_have_one_owner_each(tmp_path, lists, which):
+    second = {**CONTENT[lists][0], "file_name": "c.jpg", "name": "cow"}
+    with pytest.raises(
+        ValueError, match=rf"a\.json lists several {lists} of the id {which}\. Each needs an id of its own"
+    ):
+        _listed(tmp_path, {**CONTENT, lists: [*CONTENT[lists], second]}, is_thing=True)
+
+
+def test_names_of_categories_are_texts(tmp_path):
+    categories = [{"id": 1, "name": 1}, {"id": 2, "name": 2.5}]
+    listed, _ = _listed(tmp_path, {**CONTENT, "categories": categories}, is_thing=True)
+    assert [category.name for category in listed.categories] == ["1", "2.5"]
+    categories[1]["name"] = None
+    with pytest.raises(ValueError, match=r"categories\[1\].*the name of a category must be a text, got null"):
+        _listed(tmp_path, {**CONTENT, "categories": categories}, is_thing=True)

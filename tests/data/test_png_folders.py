@@ -28,6 +28,7 @@ def _write(root, kind, rows, categories, dtype=np.uint8):
         ({"3": "tree", "1": "cow"}, ["cow", "tree"], [0, 1], [0, 1]),
         ({"id2label": {"1": "cow", "3": "tree"}}, ["cow", "tree"], [0, 1], [0, 1]),
         (["soil", "cow", "sky", "tree"], ["soil", "cow", "sky", "tree"], [0, 1, 3], [0, 1, 2, 3]),
+        ({"1": 1.5, "3": 3}, ["1.5", "3"], [0, 1], [0, 1]),
     ],
 )
 def test_semantic_maps(tmp_path, categories, names, labels, stuff):
@@ -70,7 +71,9 @@ def test_ids_that_are_too_high_for_objects_are_refused(tmp_path):
     [
         ([{"id": 1}], r"must be a list of .*KeyError\('name'\)"),
         ({"cow": "1"}, r"must be a list of .*invalid literal"),
-        ([3], r"must be a list of "),
+        ([3], r"must be a list of .*an entry must be a name or a dict, got 3"),
+        ([{"id": 1, "name": None}], r"must be a list of .*the name of a category must be a text, got null"),
+        ({"1": True}, r"must be a list of .*the name of a category must be a text, got true"),
         (3, r"must be a list of "),
         ([], r"must list categories with different ids"),
         (

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.findings import Findings
+from unisegment.data.categories import category_name
+from unisegment.data.coco_lists import hashable_id
 from unisegment.data.json_reading import iterate_json_lists
 
 _SHOWN = 5
@@ -46,18 +48,6 @@ def read_lists(
             findings.add("wrong-structure", file, f"it must list {', '.join(missing)}; lists with entries: {found}")
 
 
-def hashable_id(entry: Mapping[str, Any], key: str = "id") -> int | float | str:
-    """Return the id in an entry.
-
-    Raises:
-        KeyError, TypeError: When it is missing, or neither a number nor a text.
-    """
-    number = entry[key]
-    if isinstance(number, bool) or not isinstance(number, int | float | str):
-        raise TypeError(f"{key} must be a number or a text, got {number!r}")
-    return number
-
-
 class CategoryList:
     """The categories of a file, checked.
 
@@ -73,7 +63,7 @@ class CategoryList:
 
     def add(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take one entry of `categories`."""
-        number, name = int(hashable_id(entry)), entry["name"]
+        number, name = int(hashable_id(entry)), category_name(entry["name"])
         if number in self.names:
             detail = f"categories[{place}] {name!r} has the id {number} of {self.names[number]!r}"
             self._findings.add("duplicate-category-id", self.file, detail)

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from unisegment.checking.entries import Entries
-from unisegment.checking.entry_lists import CategoryList, ImageList, hashable_id, read_lists, repeated
+from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
 from unisegment.checking.findings import Findings
 from unisegment.checking.shapes import Box, inspect_shape
+from unisegment.data.coco_lists import hashable_id
 
 _EDGE = 1.0
 """Pixels that a polygon may reach out of its image: annotators click on its border."""

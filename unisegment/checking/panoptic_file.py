@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from unisegment.checking.entries import Entries
-from unisegment.checking.entry_lists import CategoryList, ImageList, hashable_id, read_lists, repeated
+from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
 from unisegment.checking.findings import Findings
+from unisegment.data.coco_lists import hashable_id
 from unisegment.ops.masks import NUM_COLORS
 
 

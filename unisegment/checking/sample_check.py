@@ -161,7 +161,7 @@ class SampleCheck:
         if entry is not None and facts is not None:
             findings += [finding for finding in [decode(entry.image)] if finding is not None]
         if entry is not None and entry.label_map is not None and map_facts is not None:
-            findings += self._explain_map(entry.label_map, entry, map_facts, known, error)
+            findings += self._explain_map(entry.label_map, entry, map_facts, [*known, *findings], error)
         if error is not None and not any(finding.severity == "error" for finding in [*known, *findings]):
             findings.append(Finding("unreadable-sample", name, str(error)))
         return findings

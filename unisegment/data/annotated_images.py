@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from torch.utils.data import Dataset
 
+from unisegment.data.categories import category_name
 from unisegment.data.image_reading import read_image
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
@@ -101,9 +102,10 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
 
     Raises:
         KeyError: When something is missing.
+        ValueError: When the name is neither a text nor a number.
     """
     known = entry["isthing"] if is_thing is None else entry.get("isthing", is_thing)
-    return Category(int(entry["id"]), entry["name"], bool(known), tuple(entry.get("color") or _GREY))
+    return Category(int(entry["id"]), category_name(entry["name"]), bool(known), tuple(entry.get("color") or _GREY))
 
 
 def categories_from_table(ids: range | tuple[int, ...], table: Mapping[str, bool]) -> list[Category]:

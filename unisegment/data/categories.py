@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Labels whose first name in Mask2Former's own table is another one than in SceneParse150.
 _ADE20K_ALIASES = {
@@ -70,10 +71,21 @@ def label_names(source: str) -> dict[int, str]:
     return dict(enumerate(name for name, is_thing in tables[source].items() if is_thing or not only_things))
 
 
+def category_name(name: Any) -> str:
+    """Return the name of a category as a text; a number is written out.
+
+    Raises:
+        ValueError: When it is neither a text nor a number.
+    """
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise ValueError(f"the name of a category must be a text, got {json.dumps(name, default=repr)}")
+    return str(name)
+
+
 def _names_in_file(path: Path) -> dict[int, str]:
     content = json.loads(path.read_bytes())
     content = content.get("id2label", content) if isinstance(content, dict) else dict(enumerate(content))
-    names = {int(label): str(name) for label, name in content.items()}
+    names = {int(label): category_name(name) for label, name in content.items()}
     if not names or sorted(names) != list(range(len(names))):
         raise ValueError(f"{path} must name the labels 0, 1, 2, … without a gap, got {sorted(names)[:5]}.")
     return dict(sorted(names.items()))

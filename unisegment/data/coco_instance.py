@@ -20,7 +20,7 @@ from unisegment.data.annotated_images import (
     long_split_name,
     read_listed_image,
 )
-from unisegment.data.coco_lists import ListedImages, look_up
+from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
 from unisegment.data.object_drawing import draw_objects
 from unisegment.data.packed_shapes import PackedShapes
 from unisegment.ops.masks import pixels_of_rle
@@ -145,7 +145,8 @@ class _Objects:
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of `annotations`."""
         self.shapes.append(entry["segmentation"])
-        self.category_ids.append(entry["category_id"])
+        self.category_ids.append(hashable_id(entry, "category_id"))
+        image_id = hashable_id(entry, "image_id")
         # One object for all annotations of an image: the reader makes a new one each time.
-        self.image_ids.append(self._kept_ids.setdefault(entry["image_id"], entry["image_id"]))
+        self.image_ids.append(self._kept_ids.setdefault(image_id, image_id))
         self.is_crowd.append(bool(entry.get("iscrowd", 0)))

@@ -2,7 +2,8 @@
 """What COCO's two formats share: a file lists categories and images, and annotations name them by their ids."""
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class ListedImages:
 
     Raises:
         FileNotFoundError: When there is no such file.
-        ValueError: When it is not valid JSON, or not in the format.
+        ValueError: When it is not valid JSON, not in the format, or has two images or categories of one id.
     """
 
     categories: list[Category]
@@ -62,12 +63,15 @@ class ListedImages:
         def add_image(entry: Mapping[str, Any]) -> None:
             sizes.extend((entry["height"], entry["width"]))
             files.append(entry["file_name"])
-            if not isinstance(entry["id"], int | str):
-                raise ValueError(f"id must be a number or a name, got {entry['id']!r}")
+            if isinstance(hashable_id(entry), float):
+                raise ValueError(f"id must be a whole number or a text, got {entry['id']!r}")
             ids.append(entry["id"])
 
         readers = {"categories": add_category, "images": add_image, "annotations": add_annotation}
         read_json_lists(file, readers, data_format=data_format, hint=hint, optional=optional)
+        category_ids, names = [category.id for category in categories], [category.name for category in categories]
+        _refuse_repeated(f"{file} lists several categories", category_ids, names)
+        _refuse_repeated(f"{file} lists several images", ids, files)
         self.categories = sorted(categories, key=lambda category: category.id)
         self.ids = np.array(ids)
         self.files = np.array(files, dtype=np.str_)
@@ -100,3 +104,26 @@ def look_up(ids: Iterable[Any], place_of: Mapping[Any, int], what: str) -> Int64
     if unknown:
         raise ValueError(f"{what} that it does not list: {sorted(unknown, key=str)[:5]}.")
     return np.array([place_of[item] for item in ids], dtype=np.int64)
+
+
+def hashable_id(entry: Mapping[str, Any], key: str = "id") -> Any:
+    """Return the id in an entry.
+
+    Raises:
+        KeyError, TypeError: When it is missing, or neither a number nor a text.
+    """
+    number = entry[key]
+    if isinstance(number, bool) or not isinstance(number, int | float | str):
+        raise TypeError(f"{key} must be a number or a text, got {number!r}")
+    return number
+
+
+def _refuse_repeated(what: str, ids: Sequence[Any], names: Sequence[str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    number, _ = Counter(ids).most_common(1)[0]
+    owners = [name for item, name in zip(ids, names, strict=True) if item == number]
+    raise ValueError(
+        f"{what} of the id {number!r}: {', '.join(owners[:5])}. Each needs an id of its own: what belongs to which "
+        "cannot be known."
+    )

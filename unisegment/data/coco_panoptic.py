@@ -24,7 +24,7 @@ from unisegment.data.annotated_images import (
     long_split_name,
     read_listed_image,
 )
-from unisegment.data.coco_lists import ListedImages, look_up
+from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
 
@@ -165,10 +165,10 @@ class _Segments:
         """Take an entry of `annotations`."""
         for segment in entry["segments_info"]:
             self.ids.append(segment["id"])
-            self.category_ids.append(segment["category_id"])
+            self.category_ids.append(hashable_id(segment, "category_id"))
             self.is_crowd.append(bool(segment.get("iscrowd", 0)))
         self.bounds.append(len(self.ids))
-        self.image_ids.append(entry["image_id"])
+        self.image_ids.append(hashable_id(entry, "image_id"))
         self.files.append(entry["file_name"])
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's own folders of images and PNG files, semantic or with instances."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,4 +87,13 @@ def _entries(content: Any) -> list[dict[str, Any]]:
         content = content.get("categories", content.get("id2label", content))
     if isinstance(content, dict):
         return [{"id": int(number), "name": name} for number, name in content.items()]
-    return [{"id": place, "name": item} if isinstance(item, str) else item for place, item in enumerate(content)]
+    return [
+        item if isinstance(item, dict) else {"id": place, "name": _text(item)} for place, item in enumerate(content)
+    ]
+
+
+def _text(name: Any) -> str:
+    # A number in the list may as well be meant as an id.
+    if not isinstance(name, str):
+        raise TypeError(f"an entry must be a name or a dict, got {json.dumps(name)}")
+    return name
