@@ -1,21 +1,25 @@
 # Every target works alone on a fresh clone: `setup` is made when it is missing or out of date.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-OLDEST := .venv-oldest
+BIN := .venv/bin
 
-.PHONY: setup quickstart test test-oldest test-gpu lint format bench
+.PHONY: setup quickstart test test-oldest test-newest test-gpu lint format bench ALWAYS
 
-setup: $(STAMP)
+# One environment for each set of releases: those that were tested last, the oldest supported, the newest there are.
+setup: .venv/.installed
+.venv/.installed: constraints.txt
+.venv-oldest/.installed: constraints-oldest.txt
+.venv-newest/.installed: ALWAYS
+.venv-newest/.installed: PIP_OPTIONS := --upgrade --upgrade-strategy eager
+
+PIP_INSTALL = $*/bin/pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(filter constraints%,$^))
 
 # torch first and alone: with it installed, no other package pulls a different (larger) build.
-$(STAMP): pyproject.toml constraints.txt
+%/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unisegment needs Python 3.11 or newer, this is " + sys.version)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/unisegment info  # which builds the kernel, where it can be built
+	$(PYTHON) -m venv $*
+	$(PIP_INSTALL) $(PIP_OPTIONS) torch
+	$(PIP_INSTALL) $(PIP_OPTIONS) --editable '.[dev]'
+	$*/bin/unisegment info  # which builds the kernel, where it can be built
 	touch $@
 
 # The flags are accelerate's own defaults for one CPU process, said aloud so that it does not warn about them. Threads:
@@ -30,15 +34,12 @@ PYTEST := pytest -n logical --maxprocesses 8 --dist loadfile
 test: setup
 	$(BIN)/$(PYTEST)
 
-# The oldest releases that are supported, in an environment of their own.
-test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/$(PYTEST)
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/$(PYTEST)
 
-$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
-	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[dev]'
-	touch $@
+test-newest: .venv-newest/.installed
+	.venv-newest/bin/pip list
+	.venv-newest/bin/$(PYTEST)
 
 # What needs an NVIDIA GPU, and the CUDA sources on the CPU.
 test-gpu: setup
