@@ -104,6 +104,30 @@ def test_all_at_once_is_reported(opened, caplog):
     assert any(line.startswith("weights: ") and "dropped (pixel_decoder." in line for line in lines)
 
 
+def test_as_many_new_names_may_be_meant_as_a_renaming(model, opened, caplog):
+    names = {label: f"kind of {name}" for label, name in ANIMALS.items()}
+    with caplog.at_level(logging.WARNING, "unisegment"):
+        opened(id2label=names, ignore_mismatched_sizes=True)
+    has_dropped = "classes: 0 kept, 7 made" in caplog.text  # the original format has no names
+    assert ("load it without ignore_mismatched_sizes=True" in caplog.text) == has_dropped
+    # What the line says is true: the names are new, and every weight is kept.
+    caplog.clear()
+    renamed = opened(id2label=names)
+    assert renamed.config.id2label == names
+    assert caplog.text == ""
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in renamed.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "keys", [{"num_queries": 11}, {"decoder_layers": 2}, {"id2label": {label: f"{label}" for label in range(8)}}]
+)
+def test_other_changes_are_no_renaming(opened, caplog, keys):
+    with caplog.at_level(logging.WARNING, "unisegment"):
+        opened(**{"id2label": {label: f"no. {label}" for label in ANIMALS}, **keys}, ignore_mismatched_sizes=True)
+    assert "The model differs" in caplog.text
+    assert "without ignore_mismatched_sizes" not in caplog.text
+
+
 def test_nothing_is_said_where_nothing_changed(opened, caplog):
     with caplog.at_level(logging.WARNING, "unisegment"):
         _, report = opened(ignore_mismatched_sizes=True, output_loading_info=True)

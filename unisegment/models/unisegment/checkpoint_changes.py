@@ -116,8 +116,21 @@ def say_changes(changes: dict[str, Change], report: Mapping[str, Any], names: li
     changes = changes | {"weights": Change(kept, made, dropped)}
     if any(change.made or change.dropped for change in changes.values()):
         lines = [f"{what}: {change}" for what, change in changes.items()]
+        if _are_only_renamed(changes):
+            lines.append(
+                "There are as many classes as in the checkpoint: if they are the same ones under new names, load it "
+                "without ignore_mismatched_sizes=True, which renames them and keeps their weights."
+            )
         logging.getLogger(__name__).warning("The model differs from its checkpoint.\n  %s", "\n  ".join(lines))
     return changes
+
+
+def _are_only_renamed(changes: Mapping[str, Change]) -> bool:
+    """Return whether the checkpoint would also load, under the new names, if no change had been announced."""
+    others = [change for what, change in changes.items() if what != "classes"]
+    classes = changes.get("classes", Change([], [], []))
+    is_only_change = not any(change.made or change.dropped for change in others)
+    return is_only_change and 0 < len(classes.made) == len(classes.dropped)
 
 
 def new_weights(changes: Mapping[str, Change]) -> set[str]:
