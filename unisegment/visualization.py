@@ -6,7 +6,7 @@ All is drawn on the grid of the picture, which is larger than a small image so t
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter
 from torch import Tensor
 
-from unisegment.ops.masks import segment_index_map
+from unisegment.ops.masks import segment_areas, segment_index_map, segment_index_maps
 from unisegment.ops.orientation import upright
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 from unisegment.types import Size
@@ -154,13 +154,14 @@ def _as_target(prediction: Drawable) -> tuple[SegmentationTarget, list[float | N
 
 
 def _index_map(target: SegmentationTarget) -> Int64[np.ndarray, "h w"]:
-    if target.masks is None:
+    if target.masks is None and target.layers is None:
         return segment_index_map(target).numpy()
-    # Masks may overlap: small ones come last, so that they are not hidden.
-    index_map = np.full(target.size, -1)
-    for index in target.masks.sum(dim=(1, 2)).argsort(descending=True).tolist():
-        index_map[target.masks[index].numpy()] = index
-    return index_map
+    # Segments may overlap: small ones come last, so that they are not hidden.
+    order = segment_areas(target).argsort(descending=True, stable=True)
+    # The last rank is that of void, whose index is -1 in both directions.
+    order, ranks = torch.cat([order, order.new_tensor([-1])]), torch.cat([order.argsort(), order.new_tensor([-1])])
+    tops = (ranks[index_map] for index_map in segment_index_maps(target))
+    return order[reduce(torch.maximum, tops)].numpy()
 
 
 def _resize_nearest(index_map: Int64[np.ndarray, "_ _"], size: Size) -> Int64[np.ndarray, "h w"]:

@@ -70,10 +70,10 @@ def test_masks_are_those_worked_out_by_hand(tmp_path):
     assert (first.image == 30).all()
     assert first.target.labels.tolist() == [1, 2, 0]
     assert first.target.is_crowd.tolist() == [False, False, True]
-    np.testing.assert_array_equal(first.target.masks, [LEFT, MIDDLE, CROWD])
+    np.testing.assert_array_equal(first.target.binary_masks(), [LEFT, MIDDLE, CROWD])
     # The first two objects share a pixel.
-    assert first.target.masks[:2].all(dim=0).sum() == 1
-    assert second.target.masks is None
+    assert first.target.binary_masks()[:2].all(dim=0).sum() == 1
+    assert second.target.layers is None
     assert second.target.binary_masks().int().tolist() == [[[1, 0], [1, 0], [0, 1], [0, 1]]]
     assert second.target.labels.tolist() == [0]
     assert len(empty.target) == 0
@@ -85,14 +85,14 @@ def test_lists_may_come_in_any_order(tmp_path):
     assert dataset[1].target.labels.tolist() == [1, 2, 0]
 
 
-def test_masks_take_the_place_of_the_map_from_the_first_overlap_on(tmp_path):
+def test_a_second_layer_takes_what_overlaps(tmp_path):
     """Crowd, dog and toothbrush: the third overlaps the second; of the others, none is lost."""
     content = copy.deepcopy(CONTENT)
     first, _, third, fourth = content["annotations"]
-    for order, has_masks in (([fourth, first, third], True), ([fourth, first], False), ([fourth, third], False)):
+    for order, has_layers in (([fourth, first, third], True), ([fourth, first], False), ([fourth, third], False)):
         content["annotations"] = order
         target = _open(tmp_path, content)[1].target
-        assert (target.masks is not None) == has_masks
+        assert (target.layers is not None) == has_layers
         shapes = {18: LEFT, 90: MIDDLE, 1: CROWD}
         np.testing.assert_array_equal(target.binary_masks(), [shapes[entry["category_id"]] for entry in order])
 

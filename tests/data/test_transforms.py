@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data.map_files import in_form
 from unisegment.data import transforms
 from unisegment.data.transforms import TrainTransform
+from unisegment.ops.masks import segment_areas
 from unisegment.structures import Sample, SegmentationTarget
 
 
@@ -28,10 +30,7 @@ def _sample(height, width, form="id_map"):
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     id_map = torch.from_numpy(generator.choice([7, 2**24 - 1, 0], size=(height, width)).astype(np.int32))
-    if form == "id_map":
-        target = SegmentationTarget(labels=[3, 1], id_map=id_map, segment_ids=[7, 2**24 - 1])
-    else:
-        target = SegmentationTarget(labels=[3, 1], masks=torch.stack([id_map == 7, id_map == 2**24 - 1]))
+    target = in_form(SegmentationTarget(labels=[3, 1], id_map=id_map, segment_ids=[7, 2**24 - 1]), form)
     return Sample(image, target, image_id=5, file_name="five.jpg")
 
 
@@ -83,7 +82,7 @@ def _random_window(generator, size):
     return tuple(slice(*sorted(generator.choice(length + 3, 2, replace=False).tolist())) for length in size)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 @pytest.mark.parametrize("nearest", ["center", "corner"])
 def test_a_window_is_that_part_of_the_whole(form, nearest):
     """Bit for bit, however much the image shrinks or grows."""
@@ -102,7 +101,7 @@ def test_a_window_is_that_part_of_the_whole(form, nearest):
         np.testing.assert_array_equal(part.target.binary_masks(), whole.target.binary_masks()[:, *window])
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 def test_areas_are_counted(form):
     for seed in range(9):
         generator = np.random.default_rng(seed)
@@ -110,12 +109,10 @@ def test_areas_are_counted(form):
         ids = generator.permutation([2**31 - 1, 7, 0, -(2**31), 11])
         target = SegmentationTarget(labels=[1] * 5, id_map=id_map, segment_ids=ids)
         expected = target.binary_masks().sum((1, 2))
-        if form == "masks":
-            target = SegmentationTarget(labels=[1] * 5, masks=target.binary_masks())
-        assert torch.equal(transforms._segment_areas(target), expected)
+        assert torch.equal(segment_areas(in_form(target, form)), expected)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 def test_flip_mirrors_image_and_target_together(form):
     sample = _sample(5, 3, form)
     flipped = transforms.flip(sample)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from tests.data.map_files import in_form
 from unisegment.data import transforms
 from unisegment.data.transforms import TrainTransform
 from unisegment.data.transforms_color import ssd_color
@@ -32,9 +33,7 @@ def _sample(height, width, form="id_map", seed=0):
     blocks = generator.choice([*IDS[:4], 5], size=(height // 5 + 1, width // 4 + 1))
     id_map = torch.from_numpy(blocks.repeat(5, 0).repeat(4, 1)[:height, :width].astype(np.int32))
     target = SegmentationTarget(labels=LABELS, id_map=id_map, segment_ids=IDS, is_crowd=CROWD)
-    if form == "masks":
-        target = SegmentationTarget(labels=LABELS, masks=target.binary_masks(), is_crowd=CROWD)
-    return Sample(image, target, image_id=5, file_name="five.jpg")
+    return Sample(image, in_form(target, form), image_id=5, file_name="five.jpg")
 
 
 def _naive_edges(size, shortest, longest):
@@ -122,7 +121,7 @@ def _check(transform, naive, sample, seed):
 
 
 # Odd lengths: the centre of a new pixel then never lies on a border, where rounding errors would decide.
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "layers"])
 @pytest.mark.parametrize("size", [(53, 97), (71, 31), (13, 7), (1, 1), (1, 37)])
 @pytest.mark.parametrize(
     "options",
@@ -140,7 +139,7 @@ def test_crops_are_those_of_the_original(options, size, form):
         _check(transform, _naive_original, _sample(*size, form), seed)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "layers"])
 @pytest.mark.parametrize("size", [(53, 97), (71, 31), (13, 7), (1, 1)])
 @pytest.mark.parametrize("options", [{}, {"drop_empty": True, "nearest": "corner"}])
 def test_jitter_is_that_of_the_original(options, size, form):
@@ -205,7 +204,7 @@ def test_windows_of_one_category_are_drawn_again_at_most_ten_times():
     assert window(_halves(4, 4), *[6] * 10) == ([1, 1, 2, 2], 0)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "layers"])
 def test_segments_without_a_pixel_can_be_dropped(form):
     sample = _sample(53, 97, form)
     dropped = transforms.drop_empty_segments(sample).target

@@ -202,5 +202,5 @@ def test_overlapping_masks_have_no_index_map():
     masks[0, :3] = True
     masks[1, 5:] = True
     masks[2, 7, 11] = True
-    with pytest.raises(ValueError, match=r"masks 1 and 2 .* overlap"):
+    with pytest.raises(ValueError, match=r"segments 1 and 2 .* overlap"):
         segment_index_map(SegmentationTarget(labels=torch.arange(3), masks=masks))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mask2former.modeling_mask2former import sample_point
 
+from tests.data.map_files import in_form
 from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_points
 from unisegment.structures import SegmentationTarget
 
@@ -36,12 +37,11 @@ def test_sample_map_finds_pixel_centres():
     assert sample_map(features, points).item() == pytest.approx(11 * WIDTH + 5, abs=1e-3)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_targets_are_sampled_as_float_masks_would_be(target, form, shared):
     masks = target.binary_masks()
-    if form == "masks":
-        target = SegmentationTarget(labels=target.labels, masks=masks)
+    target = in_form(target, form)
     points = points_everywhere(1 if shared else 3, 401)
     expected = F.grid_sample(masks[:, None].float(), 2 * points.expand(3, -1, -1)[:, None] - 1, align_corners=False)[
         :, 0, 0
@@ -49,10 +49,9 @@ def test_targets_are_sampled_as_float_masks_would_be(target, form, shared):
     torch.testing.assert_close(sample_target(target, points), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 def test_segments_can_be_chosen_and_repeated(target, form):
-    if form == "masks":
-        target = SegmentationTarget(labels=target.labels, masks=target.binary_masks())
+    target = in_form(target, form)
     points = points_everywhere(4, 53)
     segments = torch.tensor([2, 0, 2, 1])
     chosen = sample_target(target, points, segments)
@@ -92,11 +91,10 @@ def test_uncertain_points_of_no_masks():
     assert uncertain_points(torch.zeros(0, HEIGHT, WIDTH), 7, 3.0, 0.75).shape == (0, 7, 2)
 
 
-@pytest.mark.parametrize("form", ["id_map", "masks"])
+@pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_nothing_depends_on_how_many_masks_are_sampled_at_a_time(monkeypatch, target, form, shared):
-    if form == "masks":
-        target = SegmentationTarget(labels=target.labels, masks=target.binary_masks())
+    target = in_form(target, form)
     segments = torch.tensor([2, 0, 2, 1, 1])
     points = points_everywhere(1 if shared else 5, 53)
     logits = torch.randn(5, HEIGHT, WIDTH)

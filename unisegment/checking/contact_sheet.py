@@ -3,7 +3,9 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,11 +68,11 @@ def _shrunk(target: SegmentationTarget, size: tuple[int, int]) -> SegmentationTa
         torch.from_numpy((2 * np.arange(new) + 1) * old // (2 * new))
         for old, new in zip(target.size, size, strict=True)
     )
-    grid = {
+    grid: dict[str, Any] = {
         name: None if pixels is None else pixels[..., rows[:, None], columns]
         for name, pixels in (("id_map", target.id_map), ("masks", target.masks))
     }
-    return SegmentationTarget(labels=target.labels, segment_ids=target.segment_ids, is_crowd=target.is_crowd, **grid)
+    return replace(target, **grid)
 
 
 def _to_jpeg(picture: Image.Image) -> bytes:

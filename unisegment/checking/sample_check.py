@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int32
 
 from unisegment.checking.contact_sheet import draw_tile
@@ -18,7 +19,7 @@ from unisegment.checking.image_files import FileFacts, decode, look_at
 from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
 from unisegment.checking.opening import OpenedPart
 from unisegment.data.label_maps import LabelMaps
-from unisegment.ops.masks import segment_index_map
+from unisegment.ops.masks import segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
@@ -200,18 +201,15 @@ class SampleCheck:
 def summarize(sample: Sample) -> Summary:
     """Return what a sample holds."""
     target = sample.target
-    if target.masks is not None:
-        areas = target.masks.sum(dim=(1, 2)).tolist()
-        unlabelled = int((~target.masks.any(dim=0)).sum())
-    else:
-        places = segment_index_map(target) + 1
-        unlabelled, *areas = places.ravel().bincount(minlength=len(target) + 1).tolist()
+    covered = torch.zeros(target.size, dtype=torch.bool)
+    for index_map in segment_index_maps(target):
+        covered |= index_map >= 0
     return Summary(
         size=(sample.image.shape[0], sample.image.shape[1]),
         labels=target.labels.tolist(),
-        areas=areas,
+        areas=segment_areas(target).tolist(),
         is_crowd=target.is_crowd.tolist(),
-        unlabelled=unlabelled,
+        unlabelled=int((~covered).sum()),
     )
 
 

@@ -99,7 +99,7 @@ class CocoInstance(AnnotatedImages):
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image; objects that cover no pixel are left out.
 
-        The target has an id map if no objects overlap, and masks if some do.
+        The target has one id map if no objects overlap, and several layers if some do.
 
         Raises:
             FileNotFoundError: When the image is missing.

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from unisegment.data.collate import pad_target
 from unisegment.data.transforms_color import ssd_color
+from unisegment.ops.masks import segment_areas
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
@@ -175,27 +176,13 @@ def random_crop(
 
 
 def _is_mixed(target: SegmentationTarget, category_max_area: float) -> bool:
-    areas = torch.bincount(target.labels, weights=_segment_areas(target).double())
+    areas = torch.bincount(target.labels, weights=segment_areas(target).double())
     return bool((areas > 0).sum() > 1 and areas.max() < areas.sum() * category_max_area)
-
-
-def _segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
-    if target.masks is not None:
-        return torch.tensor([np.count_nonzero(mask) for mask in target.masks.numpy()], dtype=torch.int64)
-    assert target.id_map is not None
-    assert target.segment_ids is not None
-    # Runs of equal pixels are looked up, which are a few per cent of the pixels.
-    pixels = target.id_map.numpy().ravel()
-    starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] - 1))
-    lengths = np.diff(starts, append=len(pixels))
-    ids, places = np.unique(pixels[starts], return_inverse=True)
-    areas = dict(zip(ids.tolist(), np.bincount(places, lengths).tolist(), strict=True))
-    return torch.tensor([areas.get(number, 0) for number in target.segment_ids.tolist()], dtype=torch.int64)
 
 
 def drop_empty_segments(sample: Sample) -> Sample:
     """Leave out the segments that have no pixel."""
-    return replace(sample, target=sample.target.select(_segment_areas(sample.target) > 0))
+    return replace(sample, target=sample.target.select(segment_areas(sample.target) > 0))
 
 
 def large_scale_jitter(

@@ -161,18 +161,22 @@ class MeanAveragePrecision:
         ]
         is_judged = [self._is_judged(label) for label in target.labels.tolist()]
         objects = target.select(torch.tensor(is_judged, dtype=torch.bool, device=target.labels.device))
-        shapes = self._shapes(objects.binary_masks())
+        shapes = self._shapes(objects.mask(index) for index in range(len(objects)))
         annotations = [
             shape | {"category_id": label, "iscrowd": int(is_crowd), "area": _area(shape["segmentation"])}
             for shape, label, is_crowd in zip(shapes, objects.labels.tolist(), objects.is_crowd.tolist(), strict=True)
         ]
         return {"size": target.size, "annotations": annotations, "detections": detections}
 
-    def _shapes(self, masks: Bool[Tensor, "n h w"]) -> list[dict[str, Any]]:
-        shapes = [{"segmentation": rle} for rle in encode_rle(masks)]
-        if self.by_boundary:
-            borders = encode_rle(boundaries(masks, boundary_width((masks.shape[1], masks.shape[2]))))
-            shapes = [shape | {"boundary": rle} for shape, rle in zip(shapes, borders, strict=True)]
+    def _shapes(self, masks: Iterable[Bool[Tensor, "h w"]]) -> list[dict[str, Any]]:
+        """Return the run lengths of each mask; one mask exists at a time."""
+        shapes = []
+        for mask in masks:
+            shape = {"segmentation": encode_rle(mask[None])[0]}
+            if self.by_boundary:
+                width = boundary_width((mask.shape[0], mask.shape[1]))
+                shape["boundary"] = encode_rle(boundaries(mask[None], width))[0]
+            shapes.append(shape)
         return shapes
 
     def _is_judged(self, label: int) -> bool:

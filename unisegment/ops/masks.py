@@ -5,7 +5,7 @@ Masks, maps and targets enter; the same content leaves in another form. Axes: n 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,17 +125,51 @@ def segment_index_map(target: SegmentationTarget) -> Int64[Tensor, "h w"]:
     """Return for each pixel the place of its segment in the target's lists, -1 where it is void.
 
     Raises:
-        ValueError: When masks overlap, as one pixel can then not be given to one segment.
+        ValueError: When segments overlap, as one pixel can then not be given to one segment.
     """
-    if target.masks is not None:
-        return _index_map_of_masks(target.masks)
+    first, *others = segment_index_maps(target)
+    for found in others:
+        both = (first >= 0) & (found >= 0)
+        if both.any():
+            raise ValueError(
+                f"segments {int(first[both].max())} and {int(found[both].max())} of a SegmentationTarget overlap, but "
+                "here each pixel must belong to one segment; give an id_map, or masks that do not overlap."
+            )
+        first = torch.maximum(first, found)
+    return first
+
+
+def segment_index_maps(target: SegmentationTarget) -> Iterator[Int64[Tensor, "h w"]]:
+    """Give what `segment_index_map` returns, for segments that overlap: in one map none do.
+
+    The first map of a target without segments is all void. One map exists at a time.
+    """
+    if target.masks is not None or len(target) == 0:
+        yield torch.full(target.size, -1, dtype=torch.int64, device=target.labels.device)
+        for index in range(len(target)):
+            yield torch.where(target.mask(index), index, -1)
+        return
     assert target.id_map is not None
     assert target.segment_ids is not None
-    if len(target) == 0:
-        return torch.full_like(target.id_map, -1, dtype=torch.int64)
     ids, places = target.segment_ids.sort()
-    nearest = torch.searchsorted(ids, target.id_map.to(torch.int64)).clamp_(max=len(ids) - 1)
-    return torch.where(ids[nearest] == target.id_map, places[nearest], -1)
+    for id_map in target.id_map.view(-1, *target.size):
+        nearest = torch.searchsorted(ids, id_map.to(torch.int64)).clamp_(max=len(ids) - 1)
+        yield torch.where(ids[nearest] == id_map, places[nearest], -1)
+
+
+def segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
+    """Return the pixels of each segment of a target in the memory of the processor."""
+    if target.masks is not None:
+        return torch.tensor([np.count_nonzero(mask) for mask in target.masks.numpy()], dtype=torch.int64)
+    assert target.id_map is not None
+    assert target.segment_ids is not None
+    # Runs of equal pixels are looked up, which are a few per cent of the pixels.
+    pixels = target.id_map.numpy().ravel()
+    starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] - 1))
+    lengths = np.diff(starts, append=len(pixels))
+    ids, places = np.unique(pixels[starts], return_inverse=True)
+    areas = dict(zip(ids.tolist(), np.bincount(places, lengths).tolist(), strict=True))
+    return torch.tensor([areas.get(number, 0) for number in target.segment_ids.tolist()], dtype=torch.int64)
 
 
 def _encode_one(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
@@ -165,19 +199,6 @@ def _count_up(firsts: Int64[np.ndarray, " r"], counts: Int64[np.ndarray, " r"]) 
     """Return for each run the numbers from its first on, as many as it counts, one run behind the other."""
     ends = np.cumsum(counts)
     return np.arange(counts.sum()) + (firsts - ends + counts).repeat(counts)
-
-
-def _index_map_of_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "h w"]:
-    index_map = torch.full(masks.shape[1:], -1, dtype=torch.int64, device=masks.device)
-    for index, mask in enumerate(masks):
-        covered = index_map[mask]
-        if (covered >= 0).any():
-            raise ValueError(
-                f"masks {int(covered.max())} and {index} of a SegmentationTarget overlap, but here each pixel must "
-                "belong to one segment; give an id_map, or masks that do not overlap."
-            )
-        index_map[mask] = index
-    return index_map
 
 
 def _first_and_behind_last(occupied: Bool[Tensor, "n s"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

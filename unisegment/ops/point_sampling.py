@@ -38,7 +38,7 @@ def sample_target(
 ) -> Float[Tensor, "i p"]:
     """Return the masks of segments at points, as sampling their (h, w) float masks would.
 
-    Four pixels around each point are looked up in the id map, or in the bool masks: no float mask is ever made. The
+    Four pixels around each point are looked up in the id maps, or in the bool masks: no float mask is ever made. The
     result is soft (0 to 1) at borders.
 
     Args:
@@ -59,13 +59,14 @@ def _sample_segments(
     target: SegmentationTarget, segments: Int[Tensor, " i"], points: Float[Tensor, "#i p 2"]
 ) -> Float[Tensor, "i p"]:
     height, width = target.size
-    if target.id_map is not None:
-        assert target.segment_ids is not None
-        flat_map, ids = target.id_map.flatten(), target.segment_ids.to(target.id_map.dtype)[segments, None]
-        return _interpolate(lambda pixels: _take(flat_map, pixels) == ids, points, target.size)
-    assert target.masks is not None
-    flat_masks, starts = target.masks.flatten(), (segments * (height * width))[:, None]
-    return _interpolate(lambda pixels: _take(flat_masks, starts + pixels), points, target.size)
+    grid = target.masks if target.id_map is None else target.id_map
+    assert grid is not None
+    flat, planes = grid.flatten(), segments if target.layers is None else target.layers[segments]
+    starts = 0 if grid.ndim == 2 else (planes * (height * width))[:, None]
+    if target.segment_ids is None:
+        return _interpolate(lambda pixels: _take(flat, starts + pixels), points, target.size)
+    ids = target.segment_ids.to(grid.dtype)[segments, None]
+    return _interpolate(lambda pixels: _take(flat, starts + pixels) == ids, points, target.size)
 
 
 def _take(flat: Tensor, pixels: Int[Tensor, "i p"]) -> Tensor:
