@@ -17,7 +17,7 @@ def run_in_two_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
     processes = [context.Process(target=_join, args=(rank, *arguments)) for rank in (0, 1)]
     for process in processes:
         process.start()
-    found = dict(results.get(timeout=60) for _ in processes)
+    found = dict(results.get(timeout=180) for _ in processes)
     for process in processes:
         process.join(timeout=60)
     return [found[0], found[1]]

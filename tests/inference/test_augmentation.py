@@ -51,7 +51,7 @@ class SeesImages(ReadsColours):
 
     def forward(self, pixel_values, pixel_mask):
         self.shown = [*getattr(self, "shown", []), (pixel_values[0], pixel_mask[0])]
-        return super().forward(pixel_values, pixel_mask)
+        return super().forward(pixel_values, pixel_mask=pixel_mask)
 
 
 def test_the_tested_image_is_shown_at_each_size_and_mirrored():

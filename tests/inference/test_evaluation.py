@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_metrics_fed_by_hand():
     semantic, boundary = MeanIoU(NUM_LABELS), BoundaryIoU(NUM_LABELS)
     for item in SAMPLES:
         inputs = predictor.processor(images=[item.image], return_tensors="pt")
-        outputs = predictor.model(inputs["pixel_values"], inputs["pixel_mask"])
+        outputs = predictor.model(inputs["pixel_values"], pixel_mask=inputs["pixel_mask"])
         sizes = [item.target.size]
         post = predictor.processor
         panoptic.update(post.post_process_panoptic_segmentation(outputs, target_sizes=sizes), [item.target])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of every architecture: a test class inherits it and names a tiny config and its stock twin."""
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor
@@ -105,6 +107,53 @@ class ModelTester:
             theirs, mine = stock.eval()(pixel_values), ours.eval()(pixel_values)
         assert_close_in_scale(mine.class_queries_logits, theirs.class_queries_logits)
         assert_close_in_scale(mine.masks_queries_logits, theirs.masks_queries_logits)
+
+    @pytest.mark.parametrize("switch", ["call", "config", "off"])
+    def test_hidden_states_and_attentions_equal_those_of_transformers(self, switch):
+        models = self.twins()
+        keys = ("output_hidden_states", "output_attentions")
+        if switch == "config":
+            for model in models:
+                model.config._attn_implementation = "eager"  # else their config refuses
+                for key in keys:
+                    setattr(model.config, key, True)
+        given = dict.fromkeys(keys, True) if switch == "call" else {}
+        pixel_values = torch.randn(2, 3, 64, 96)
+        with torch.no_grad():
+            theirs, mine = (model.eval()(pixel_values, **given) for model in models)
+        assert list(mine)[:-1] == list(theirs)
+        assert ("attentions" in mine) == ("encoder_hidden_states" in mine) == (switch != "off")
+        for name, expected in theirs.items():
+            found, wanted = ([x] if torch.is_tensor(x) else x for x in (mine[name], expected))
+            for one, other in zip(found, wanted, strict=True):
+                assert one.shape == other.shape, name
+                assert_close_in_scale(one, other)
+
+    def test_arguments_and_tuples_are_those_of_transformers(self):
+        stock, ours = (model.eval() for model in self.twins())
+        masks, labels = random_targets([3, 2], 64, 96)
+        pixel_values, pixel_mask = torch.randn(2, 3, 64, 96), torch.ones(2, 64, 96, dtype=torch.int64)
+        pixel_mask[1, :, 90:] = 0
+        assert (
+            list(inspect.signature(ours.forward).parameters)[:8]
+            == list(inspect.signature(stock.forward).parameters)[:8]
+        )
+        # Targets, mask, hidden states, inner predictions, attentions, as a tuple or not.
+        arguments = (pixel_values, masks, labels, pixel_mask, True, True, True)
+        with torch.no_grad():
+            named = ours(*arguments, question="of a batch that holds more")
+            assert list(named)[:-2] == list(stock(pixel_values, [m.float() for m in masks], *arguments[2:]))
+            assert named.image_sizes.tolist() == [[64, 96], [64, 90]]
+            assert named[0] is named.loss
+            assert torch.equal(named.loss, torch.stack(list(named.loss_dict.values())).sum())
+            as_tuple = ours(*arguments, False)
+            ours.config.return_dict = False
+            by_config = ours(*arguments)
+        for found in (named.to_tuple(), as_tuple, by_config):
+            assert isinstance(found, tuple)
+            assert [type(item) for item in found] == [type(item) for item in named.values()]
+            assert found[0].shape == ()
+            assert found[1].shape == (2, NUM_QUERIES, NUM_LABELS + 1)
 
     # Single precision is judged on one case only: a point of almost equal uncertainty, or a value next to a ReLU's
     # kink, can fall to either side in the last bit, and moves a gradient by more than rounding. In double precision
@@ -233,11 +282,11 @@ class ModelTester:
             pixel_values[i, :, :height, :width] = torch.randn(3, height, width)
             pixel_mask[i, :height, :width] = 1
         with torch.no_grad():
-            together = model(pixel_values, pixel_mask)
+            together = model(pixel_values, pixel_mask=pixel_mask)
             assert together.image_sizes.tolist() == [list(size) for size in sizes]
             assert together.image_sizes.dtype == torch.int64
             for i in range(2):
-                alone = model(pixel_values[i : i + 1], pixel_mask[i : i + 1])
+                alone = model(pixel_values[i : i + 1], pixel_mask=pixel_mask[i : i + 1])
                 assert_close_in_scale(together.class_queries_logits[i], alone.class_queries_logits[0], 1e-5)
                 assert_close_in_scale(together.masks_queries_logits[i], alone.masks_queries_logits[0], 1e-5)
 
@@ -273,11 +322,8 @@ class ModelTester:
         model = self.model().eval()
         with torch.no_grad():
             output = model(torch.randn(1, 3, 32, 64), return_dict=False)
-        assert [tuple(item.shape) for item in output] == [
-            (1, NUM_QUERIES, NUM_LABELS + 1),
-            (1, NUM_QUERIES, 8, 16),
-            (1, 2),
-        ]
+        assert [tuple(item.shape) for item in output[:2]] == [(1, NUM_QUERIES, NUM_LABELS + 1), (1, NUM_QUERIES, 8, 16)]
+        assert output[-1].tolist() == [[32, 64]]
 
     def test_auxiliary_losses_can_be_switched_off(self):
         model = self.model(use_auxiliary_loss=False)
@@ -302,6 +348,7 @@ class ModelTester:
             ([torch.zeros(1, 32, 64)], [torch.tensor([-1])], r"class_labels\[0\] has -1"),
             ([torch.zeros(2, 32, 64)], [torch.tensor([1])], r"n = 1"),
             ([torch.zeros(1, 32, 64)], None, "class_labels is needed"),
+            (None, [torch.tensor([0])], "mask_labels is needed"),
             ([], [], "each of the 1 images, got 0"),
         ],
     )
@@ -316,4 +363,4 @@ class ModelTester:
 
     def test_a_pixel_mask_of_another_size_is_named(self):
         with pytest.raises(ValueError, match=r"pixel_mask must be .*\(1, 32, 60\)"):
-            self.model()(torch.randn(1, 3, 32, 64), torch.ones(1, 32, 60))
+            self.model()(torch.randn(1, 3, 32, 64), pixel_mask=torch.ones(1, 32, 60))

@@ -26,7 +26,7 @@ def test_scores_are_those_of_the_metrics_fed_by_hand(processor):
     metrics = (PanopticQuality(NUM_LABELS, STUFF), MeanAveragePrecision([0, 1]), MeanIoU(NUM_LABELS))
     for item in SAMPLES:
         inputs = processor(images=[item.image], return_tensors="pt")
-        outputs = model(inputs["pixel_values"], inputs["pixel_mask"])
+        outputs = model(inputs["pixel_values"], pixel_mask=inputs["pixel_mask"])
         sizes = [item.target.size]
         predictions = (
             processor.post_process_panoptic_segmentation(outputs, threshold=0.8, target_sizes=sizes),

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every pixel decoder gives."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class PixelDecoderOutput:
+class PixelDecoderOutput(NamedTuple):
     """Feature maps for the transformer decoder and for the masks.
+
+    A tuple, as what wraps modules (FSDP, device maps) finds no tensors in other classes.
 
     Args:
         mask_features: Embedding of each pixel at stride 4; masks are dot products with it.

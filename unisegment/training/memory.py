@@ -83,7 +83,7 @@ def _loss(
     """Return the model's loss without its look at the values of the labels."""
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     hook = model.transformer_decoder.register_forward_hook(
-        lambda module, arguments, result: seen.append((*result, arguments[1]))
+        lambda module, arguments, result: seen.append((result.class_logits, result.mask_embeddings, arguments[1]))
     )
     model(pixel_values)
     hook.remove()

@@ -87,18 +87,18 @@ class TransformersPeer(nn.Module):
     def forward(
         self,
         pixel_values: Float[Tensor, "b 3 h w"],
-        pixel_mask: Int[Tensor, "b h w"] | None = None,
         mask_labels: Sequence[SegmentationTarget] | None = None,
         class_labels: Sequence[Int[Tensor, " n"]] | None = None,
+        pixel_mask: Int[Tensor, "b h w"] | None = None,
         loss_denominators: Float[Tensor, "2"] | None = None,
     ) -> UniSegmentOutput:
         """Predict, and score the prediction if targets are given.
 
         Args:
             pixel_values: As in our model.
-            pixel_mask: As in our model.
             mask_labels: As collated for ours; float masks are made of them here.
             class_labels: Labels of the masks.
+            pixel_mask: As in our model.
             loss_denominators: Without effect: transformers has its own.
         """
         with_loss = mask_labels is not None and class_labels is not None

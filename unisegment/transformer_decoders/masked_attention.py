@@ -7,7 +7,9 @@ layer.
 Axes: b batch, q query, c channel, s pixel of one level, t prediction (0 is the learned queries' own, then one a layer).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,22 @@ from unisegment.layers.conv import initialise_conv
 from unisegment.layers.feed_forward import FeedForward
 from unisegment.layers.position_embedding import sine_position_embedding
 from unisegment.transformer_decoders.mask_predictor import MaskPredictor
+
+
+class MaskedAttentionOutput(NamedTuple):
+    """All predictions, the learned queries' own first, and what they were made of.
+
+    A tuple, as what wraps modules (FSDP, device maps) finds no tensors in other classes.
+
+    Args:
+        class_logits: The last class is "no object".
+        mask_embeddings: A mask is the dot product of one with the mask features.
+        queries: The learned queries, and the queries after each layer, before the norm that all predictions share.
+    """
+
+    class_logits: Float[Tensor, "t b q k"]
+    mask_embeddings: Float[Tensor, "t b q c"]
+    queries: tuple[Float[Tensor, "b q c2"], ...]
 
 
 class MaskedAttentionLayer(GradientCheckpointingLayer):
@@ -140,8 +158,8 @@ class MaskedAttentionDecoder(nn.Module):
         self,
         multi_scale_features: Sequence[Float[Tensor, "b _ _ _"]],
         mask_features: Float[Tensor, "b c h w"],
-    ) -> tuple[Float[Tensor, "t b q k"], Float[Tensor, "t b q c"]]:
-        """Return class logits and mask embeddings of all predictions, the learned queries' own first.
+    ) -> MaskedAttentionOutput:
+        """Predict with the learned queries, and again after each layer.
 
         Args:
             multi_scale_features: Maps to attend to, coarse to fine.
@@ -149,16 +167,16 @@ class MaskedAttentionDecoder(nn.Module):
         """
         batch_size = len(mask_features)
         memories, positions, coarse_mask_features = self._prepare(multi_scale_features, mask_features)
-        queries = repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)
+        queries = [repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)]
         query_pos = repeat(_rows(self.query_pos, mask_features), "q c -> b q c", b=batch_size)
-        predictions = [self.predictor(queries)]
+        predictions = [self.predictor(queries[0])]
         for index, layer in enumerate(self.layers):
             level = index % self.num_levels
             allowed = attention_mask(predictions[-1][1].detach(), coarse_mask_features[level])
-            queries = layer(queries, query_pos, memories[level], positions[level], allowed)
-            predictions.append(self.predictor(queries))
+            queries.append(layer(queries[-1], query_pos, memories[level], positions[level], allowed))
+            predictions.append(self.predictor(queries[-1]))
         class_logits, mask_embeddings = zip(*predictions, strict=True)
-        return torch.stack(class_logits), torch.stack(mask_embeddings)
+        return MaskedAttentionOutput(torch.stack(class_logits), torch.stack(mask_embeddings), tuple(queries))
 
     def _prepare(
         self, multi_scale_features: Sequence[Tensor], mask_features: Float[Tensor, "b c h w"]
@@ -183,6 +201,26 @@ def _rows(embedding: nn.Embedding, like: Tensor) -> Float[Tensor, "n c"]:
     By a call, as accelerate puts an offloaded weight in its place only while its own module is called.
     """
     return embedding(torch.arange(embedding.num_embeddings, device=like.device))
+
+
+@contextmanager
+def recorded_self_attention(layers: Iterable[nn.Module]) -> Iterator[list[Float[Tensor, "b m q q"]]]:
+    """Give a list that gets the weights of each layer's self-attention as it is called.
+
+    They are computed beside it: fused attention has none to give.
+    """
+    found: list[Tensor] = []
+    hooks = [
+        layer.get_submodule("self_attn").register_forward_hook(
+            lambda attention, arguments, result: found.append(attention.weights(*arguments[:2]))
+        )
+        for layer in layers
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def attention_mask(

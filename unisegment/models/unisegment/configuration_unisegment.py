@@ -12,6 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.layers.conv import NUM_GROUPS
+from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.postprocessing.resize import MASK_STRIDE
 
 # Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
@@ -88,8 +89,7 @@ class UniSegmentConfig(PreTrainedConfig):
 
     model_type = "unisegment"
     sub_configs: ClassVar = {"backbone_config": AutoConfig}
-    # What Trainer need not gather when it evaluates.
-    keys_to_ignore_at_inference: ClassVar = ["loss_dict", "auxiliary_logits"]
+    keys_to_ignore_at_inference: ClassVar = NOT_PREDICTIONS
     attribute_map: ClassVar = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}
 
     backbone_config: dict | PreTrainedConfig | None = None

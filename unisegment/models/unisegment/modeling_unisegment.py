@@ -6,6 +6,7 @@ prediction of the decoder.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -26,7 +27,7 @@ from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
 from unisegment.pixel_decoders.transformer_fpn import TransformerFPNPixelDecoder
 from unisegment.structures import SegmentationTarget
-from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder
+from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder, recorded_self_attention
 
 
 class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
@@ -78,40 +79,60 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
     def forward(
         self,
         pixel_values: Float[Tensor, "b 3 h w"],
-        pixel_mask: Int[Tensor, "b h w"] | None = None,
         mask_labels: Sequence[Tensor | SegmentationTarget] | None = None,
         class_labels: Sequence[Int[Tensor, " n"]] | None = None,
+        pixel_mask: Int[Tensor, "b h w"] | None = None,
+        output_hidden_states: bool | None = None,
         output_auxiliary_logits: bool | None = None,
-        loss_denominators: Float[Tensor, "2"] | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
+        *,
+        loss_denominators: Float[Tensor, "2"] | None = None,
+        **others: Any,
     ) -> UniSegmentOutput | tuple[Any, ...]:
         """Predict, and score the prediction if targets are given.
 
+        The order of arguments is that of transformers' Mask2Former.
+
         Args:
             pixel_values: Normalised images, padded at bottom and right (sides multiples of 32 for the full accuracy).
-            pixel_mask: 1 where there is image, 0 where there is padding; only `image_sizes` follow from it. The network
-                itself sees the padding, as in the original.
             mask_labels: For each image either masks (n h w) on the padded grid, or a `SegmentationTarget`.
             class_labels: Labels of the masks; not needed beside `SegmentationTarget`, which has its own.
+            pixel_mask: 1 where there is image, 0 where there is padding; only `image_sizes` follow from it. The network
+                itself sees the padding, as in the original.
+            output_hidden_states: Also return all maps of backbone and pixel decoder, and the queries after each layer.
             output_auxiliary_logits: Also return the logits of inner predictions.
+            output_attentions: Also return how the queries of each layer look at each other.
+            return_dict: False returns a tuple of what is not None, in the order of `UniSegmentOutput`.
             loss_denominators: What the loss is divided by, see `unisegment.losses.criterion.loss_denominators`.
-            return_dict: False returns a tuple.
+            others: Without effect, as in transformers: a batch may hold more than the model needs.
 
         Raises:
             ValueError: When targets do not fit the images or the classes.
         """
         if pixel_values.ndim != 4 or 0 in pixel_values.shape:
             raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
-        if output_auxiliary_logits is None:
-            output_auxiliary_logits = bool(self.config.output_auxiliary_logits)
-        pixels = self._decode_pixels(self.backbone(pixel_values.to(self.dtype)))
-        class_logits, mask_embeddings = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
+        maps = self.backbone(pixel_values.to(self.dtype))
+        pixels = self._decode_pixels(maps)
+        with self._recorded_attentions(output_attentions) as attentions:
+            decoded = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
+        class_logits, mask_embeddings = decoded.class_logits, decoded.mask_embeddings
         mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
             masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
+            encoder_last_hidden_state=maps[-1],
+            pixel_decoder_last_hidden_state=pixels.mask_features,
+            transformer_decoder_last_hidden_state=decoded.queries[-1],
+            attentions=None if attentions is None else tuple(attentions),
             image_sizes=find_image_sizes(pixel_values, pixel_mask),
         )
+        if self._wants(output_hidden_states, "output_hidden_states"):
+            output.encoder_hidden_states = tuple(maps)
+            output.pixel_decoder_hidden_states = pixels.multi_scale_features
+            output.transformer_decoder_hidden_states = tuple(queries.transpose(0, 1) for queries in decoded.queries)
+        if class_labels is not None and mask_labels is None:
+            raise ValueError("mask_labels is needed beside class_labels.")
         if mask_labels is not None:
             size = (pixel_values.shape[2], pixel_values.shape[3])
             targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
@@ -121,13 +142,21 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
                 class_logits[first:], mask_embeddings[first:], mask_features, targets, loss_denominators
             )
             output.loss = torch.stack(list(output.loss_dict.values())).sum()
-        if output_auxiliary_logits:
+        if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
             output.auxiliary_logits = [
                 {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
                 for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
             ]
-        as_tuple = return_dict is False or (return_dict is None and not self.config.return_dict)
-        return output.to_tuple() if as_tuple else output
+        # Anew: fields that are set afterwards would come last among the items, and the loss is the first.
+        output = UniSegmentOutput(**output)
+        return output if self._wants(return_dict, "return_dict") else output.to_tuple()
+
+    def _wants(self, given: bool | None, key: str) -> bool:
+        return bool(getattr(self.config, key) if given is None else given)
+
+    def _recorded_attentions(self, given: bool | None) -> AbstractContextManager[list[Tensor] | None]:
+        wanted = self._wants(given, "output_attentions")
+        return recorded_self_attention(self.transformer_decoder.layers) if wanted else nullcontext()
 
     def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
         if self.config.pixel_decoder_dtype == "autocast":

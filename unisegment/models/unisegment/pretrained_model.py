@@ -53,16 +53,22 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     # What is recomputed: every `GradientCheckpointingLayer`, ours in the decoders and those of the backbone.
     supports_gradient_checkpointing = True
-    # Small beside a backbone, and with parameters and results of their own that must lie together.
-    _no_split_modules = (
-        "MSDeformAttnPixelDecoder",
-        "TransformerFPNPixelDecoder",
-        "FPNPixelDecoder",
-        "MaskedAttentionDecoder",
-    )
+    # It divides the loss by numbers of its own, or by `loss_denominators`; Trainer divides by its micro-batches.
+    accepts_loss_kwargs = False
     # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
     _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
     _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
+
+    def post_init(self) -> None:
+        """Finish the construction: initial weights, and what the parts want of a device map or of FSDP."""
+        super().post_init()
+        # Both decoders are small beside a backbone, with parameters and results of their own that must lie together.
+        names = {type(part).__name__ for part in (self.pixel_decoder, self.transformer_decoder)}
+        names.update(self.backbone.body._no_split_modules or ())  # transformers looks into its own models alone
+        self._no_split_modules = names & {type(part).__name__ for part in self.modules()}  # any other stops FSDP
+
+    def get_input_embeddings(self) -> None:
+        """Return None: there is no table of words."""
 
     def _init_weights(self, module: nn.Module) -> None:
         """Let every layer initialise itself as the original code does; transformers skips what was loaded."""
