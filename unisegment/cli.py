@@ -160,6 +160,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to draw.")] = 10,
     limit: Annotated[int | None, typer.Option(min=1, help="Judge the first images only.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images of equal size judged together.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError, typer.Option(help="For images that cannot be read.")] = "raise",
@@ -168,7 +169,8 @@ def evaluate(
     with _errors_said():
         _start_processes()
         samples, settings = open_judged_data(recipe, data, format, split)
-        settings |= {} if batch_size is None else {"batch_size": batch_size}
+        given = {"batch_size": batch_size, "top_k": top_k}
+        settings |= {name: number for name, number in given.items() if number is not None}
         report = evaluate_checkpoint(
             checkpoint,
             samples,
@@ -202,6 +204,7 @@ def predict(
     match_labels: Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")] = "name",
     panoptic_threshold: Annotated[float, typer.Option(help="Smallest score of a panoptic segment.")] = 0.8,
     threshold: Annotated[float, typer.Option(help="Score that an object must exceed.")] = 0.0,
+    top_k: Annotated[int, typer.Option(min=1, help="Most objects of an image.")] = 100,
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
     name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",
     batch_size: Annotated[int, typer.Option(min=1, help="Images of equal size that go through together.")] = 1,
@@ -220,6 +223,7 @@ def predict(
             matching=match_labels,
             panoptic_threshold=panoptic_threshold,
             threshold=threshold,
+            top_k=top_k,
             augment=tta,
             run_name=name,
             batch_size=batch_size,

@@ -178,6 +178,18 @@ def object_between_pixels(root):
     change_annotation(root, 3, segmentation=[[2.1, 3.1, 2.2, 3.1, 2.2, 3.2]])
 
 
+@damage("coco_instance", "many-objects", "train/b.jpg")
+def more_objects_than_predictions(root):
+    def add_many(content):
+        entry = content["annotations"][3]
+        content["annotations"] += [
+            {**entry, "id": 1000 + number, "segmentation": [[number % 19, 3, 23, 3, 23, 14 + number // 19, 2, 14]]}
+            for number in range(100)
+        ]
+
+    edit_json(root / INSTANCES, add_many)
+
+
 @damage("coco_instance", "empty-annotation", INSTANCES)
 def object_without_polygons(root):
     change_annotation(root, 3, segmentation=[])

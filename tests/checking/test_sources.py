@@ -29,8 +29,9 @@ def test_a_recipe_says_all_about_its_data(tmp_path):
     ]
     (part,) = find_parts([str(tmp_path / "a.yaml")], "png_instance", ["val"])
     assert (part.data.format, part.split) == ("png_instance", "val")
-    (part,) = find_parts(["quickstart"], None, ["val"])
-    assert part.data.format == "synthetic"
+    assert part.top_k == 100
+    (part,) = find_parts(["quickstart"], None, ["val"], {"evaluation.top_k": 150})
+    assert (part.data.format, part.top_k) == ("synthetic", 150)
     with pytest.raises(ValueError, match=r"One recipe is checked at a time"):
         find_parts([str(tmp_path / "a.yaml"), "more"])
     with pytest.raises(RecipeError, match=r"there is no key 'data\.rot'"):

@@ -54,16 +54,19 @@ def test_the_scores_are_those_of_the_training_loop(folder, tmp_path):
     assert predictor.stuff_label_ids == {5, 6, 7}
 
 
-def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path):
+def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path, caplog):
     result = command(
         folder / "ours", "--data", folder / "scenes", "--peer", "transformers", "--limit", 2, "--output", tmp_path,
-        "--worst", 1, "--no-boundaries",
+        "--worst", 1, "--no-boundaries", "--top-k", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "transformers" in result.output
     assert "triangle" in result.output
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert report["images"] == report["transformers"]["images"] == 2
+    assert report["settings"]["top_k"] == 1
+    (note,) = {record.getMessage() for record in caplog.records if "top_k" in record.getMessage()}
+    assert "objects, but predictions have the 1 best of an image (--top-k; evaluation.top_k in a recipe)" in note
     assert report["gain"]["mIoU"] == report["semantic"]["miou"] - report["transformers"]["semantic"]["miou"]
 
 

@@ -56,6 +56,16 @@ def test_a_data_set_gives_its_own_categories(folder, tmp_path):
     assert len(list((tmp_path / "labels").glob("*.png"))) == 3
 
 
+def test_the_best_objects_are_written_and_it_is_said(folder, tmp_path, caplog):
+    arguments = folder / "ours", folder / "scenes", tmp_path, "--format", "coco_panoptic", "--to", "coco_instance"
+    result = command(*arguments, "--top-k", 1)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "detections_unisegment_results.json").read_text())
+    assert len(found) == len({item["image_id"] for item in found})
+    assert caplog.text.count("predictions have the 1 best of an image") == 1
+    assert "top_k=100 (before: 1)" in command(*arguments).output
+
+
 def test_an_unknown_format_is_one_line(folder, tmp_path):
     result = command(folder / "ours", folder / "scenes" / "val", tmp_path, "--to", "nonsense")
     assert result.exit_code == 1

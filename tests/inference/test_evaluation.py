@@ -155,6 +155,7 @@ class Guesses:
     """Stands in for a predictor with random predictions, the same ones for an image wherever it is judged."""
 
     num_labels, stuff_label_ids, thing_label_ids = NUM_LABELS, frozenset({2}), frozenset({0, 1})
+    top_k = 100
 
     def __init__(self, cases):
         self.cases = cases

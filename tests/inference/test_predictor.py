@@ -22,4 +22,7 @@ def test_thresholds_are_used():
     strict = make_predictor(panoptic_threshold=1.0)
     assert strict.panoptic(batch, strict.forward(batch))[0].segments_info == []
     assert strict.instance(batch, strict.forward(batch), threshold=0.9999)[0].segments_info == []
+    few = make_predictor(top_k=2)
+    assert len(strict.instance(batch, strict.forward(batch))[0].segments_info) > 1
+    assert len(few.instance(batch, few.forward(batch))[0].segments_info) == 1  # and one of stuff
     assert not torch.is_grad_enabled() or not strict.forward(batch).masks_queries_logits.requires_grad

@@ -88,6 +88,45 @@ def test_recall_with_few_detections():
     assert results["ar_10"] == pytest.approx(1.0)
 
 
+def in_a_row(number):
+    """As many objects of one size, each two pixels wide."""
+    return [rectangle(9 * (place // 60), 2 * (place % 60), 7, 2) for place in range(number)]
+
+
+def test_more_objects_than_coco_judges():
+    masks = in_a_row(151)
+    prediction = prediction_of(*[(mask, CAT, 1 - place / 1000) for place, mask in enumerate(masks)])
+    target = target_of(*[(mask, CAT) for mask in masks])
+    results = judge(prediction, target, max_detections=151, by_boundary=True)
+    assert (results["ap"], results["per_class"][CAT], results["ar_151"]) == (1, 1, 1)
+    assert results["boundary"]["ap"] == 1
+    assert results["ar_10"] == pytest.approx(10 / 151)
+    # 100 of 151 are 0.66 of the recall; AP is read off at 0, 0.01 to 1.
+    assert judge(prediction, target)["ap"] == pytest.approx(67 / 101)
+    assert math.isnan(judge(prediction_of(), target_of(), max_detections=151)["ap"])
+
+
+def test_the_most_detections_are_those_of_pycocotools():
+    masks = in_a_row(139)
+    generator = np.random.default_rng(0)
+    prediction = prediction_of(*[(mask, CAT, score) for mask, score in zip(masks, generator.random(139), strict=True)])
+    target = target_of(*[(mask, CAT if place % 3 else DOG) for place, mask in enumerate(masks)])
+    results = judge(prediction, target, max_detections=127)
+    stats = dict(zip(NAMES, coco_stats([prediction], [target], max_detections=127), strict=False))
+    for name in ("ap50", "ap75", "ap_small", "ar_1", "ar_10"):
+        assert results[name] == pytest.approx(stats[name], abs=0)
+    assert results["ar_127"] == pytest.approx(stats["ar_100"], abs=0)
+    # All objects are small, so that AP is that of small ones, too.
+    assert results["ap"] == results["ap_small"]
+
+
+def test_fewer_detections_than_coco_judges_are_refused():
+    with pytest.raises(ValueError, match=r"max_detections must be at least 100, as of COCO, got 99"):
+        MeanAveragePrecision(max_detections=99)
+    with pytest.raises(ValueError, match="same thing_label_ids, by_boundary and max_detections"):
+        MeanAveragePrecision().merge(MeanAveragePrecision(max_detections=101))
+
+
 def test_the_wrong_label():
     results = judge(prediction_of((FIRST, DOG, 0.9)), target_of((FIRST, CAT)))
     assert results["ap"] == 0.0
@@ -214,7 +253,7 @@ def random_pairs(num):
     return predictions, targets
 
 
-def coco_stats(predictions, targets):
+def coco_stats(predictions, targets, max_detections=100):
     """Return what COCOeval says of COCO files with the same content."""
     annotations, detections = [], []
     for image_id, (prediction, target) in enumerate(zip(predictions, targets, strict=True), start=100):
@@ -248,6 +287,7 @@ def coco_stats(predictions, targets):
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(detections), "segm")
+        evaluation.params.maxDets[-1] = max_detections
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -55,6 +55,12 @@ def test_the_panoptic_threshold_is_used(processor):
     assert math.isclose(evaluate(ReadsColours(), processor, SAMPLES, panoptic_threshold=1.0)["pq"], 0)
 
 
+def test_the_best_objects_are_counted(processor):
+    # The best query of each image sees stuff, which counts among the best.
+    assert evaluate(ReadsColours(), processor, SAMPLES, top_k=1)["mask_ap"] == 0
+    assert evaluate(ReadsColours(), processor, SAMPLES, top_k=2)["mask_ap"] > 0
+
+
 def test_scores_of_nothing_are_none(processor):
     item = SAMPLES[0]
     nothing = SegmentationTarget(labels=torch.zeros(0), masks=torch.zeros(0, *item.target.size, dtype=torch.bool))

@@ -17,6 +17,7 @@ def test_a_recipe_says_data_sizes_and_thresholds(recipe, scenes):
     assert settings["size"] == {"shortest_edge": 64, "longest_edge": 80}
     assert settings["panoptic_threshold"] == 0.8
     assert settings["batch_size"] == 4
+    assert settings["top_k"] == 100
     assert len(open_judged_data(recipe, scenes, "coco_panoptic", "val")[0]) == 3
 
 

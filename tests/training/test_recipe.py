@@ -31,6 +31,7 @@ def test_a_file_sets_keys_over_the_defaults(base):
     assert (recipe.optim.backbone_lr_factor, recipe.optim.clip_norm) == (0.1, 0.01)
     assert (recipe.data.shortest_edge, recipe.data.longest_edge) == (800, 1333)
     assert recipe.evaluation.panoptic_threshold == 0.8
+    assert recipe.evaluation.top_k == 100
 
 
 def test_options_of_the_reader(base):

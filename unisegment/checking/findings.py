@@ -89,6 +89,9 @@ KINDS: Mapping[str, Kind] = {
     "nothing-labelled": Kind("warning", "No pixel is labelled."),
     "mostly-unlabelled": Kind("warning", "More than half of the pixels are unlabelled."),
     "invisible-annotation": Kind("warning", "Objects cover no pixel; they are left out."),
+    "many-objects": Kind(
+        "warning", "An image has more objects than predictions have: raise evaluation.top_k, and queries to match."
+    ),
     "unreadable-sample": Kind("error", "Image and annotation cannot be read together."),
 }
 """Every kind of finding."""

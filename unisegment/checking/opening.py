@@ -43,11 +43,13 @@ class Part:
         data: What a recipe says about the data set.
         split: Name of the split.
         paths: JSON file and folders, where they are given one by one; `data.root` is then without meaning.
+        top_k: Most objects that predictions of an image have.
     """
 
     data: DataRecipe
     split: str
     paths: tuple[Path, ...] = ()
+    top_k: int = 100
 
     @property
     def name(self) -> str:

@@ -192,10 +192,19 @@ class SampleCheck:
         if entry is not None and entry.num_annotations is not None and len(summary.labels) < entry.num_annotations:
             hidden = entry.num_annotations - len(summary.labels)
             yield Finding("invisible-annotation", file, f"{hidden} of its {entry.num_annotations} objects")
+        yield from self._compare_with_top_k(summary, file)
         if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
             id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
             if is_blended(id_map):
                 yield Finding("blended-labels", file, "resize labels to the nearest, never smoothly")
+
+    def _compare_with_top_k(self, summary: Summary, file: str) -> Iterator[Finding]:
+        assert self.opened.samples is not None
+        categories, top_k = self.opened.samples.categories, self.opened.part.top_k
+        pairs = zip(summary.labels, summary.is_crowd, strict=True)
+        number = sum(categories[label].is_thing and not is_crowd for label, is_crowd in pairs)
+        if number > top_k:
+            yield Finding("many-objects", file, f"{number} objects, but predictions have the {top_k} best of an image")
 
 
 def summarize(sample: Sample) -> Summary:

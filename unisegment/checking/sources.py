@@ -39,8 +39,8 @@ def find_parts(
             raise ValueError(f"One recipe is checked at a time, got {', '.join(sources)}.")
         if data_format is not None:
             overrides["data.format"] = data_format
-        data = load_recipe(first, overrides).data
-        return [Part(data, split) for split in splits]
+        recipe = load_recipe(first, overrides)
+        return [Part(recipe.data, split, top_k=recipe.evaluation.top_k) for split in splits]
     if first.endswith(".json"):
         return [_part_of_file([Path(source) for source in sources], data_format)]
     if not sources:

@@ -31,6 +31,7 @@ def evaluate_checkpoint(
     tasks: Collection[str] = TASKS,
     size: Mapping[str, int] | None = None,
     panoptic_threshold: float = 0.8,
+    top_k: int = 100,
     matching: Matching = "name",
     boundaries: bool = True,
     augment: bool = False,
@@ -50,6 +51,7 @@ def evaluate_checkpoint(
         tasks: What is judged, of `unisegment.inference.evaluation.TASKS`.
         size: The processor's `size`; None takes that of the checkpoint.
         panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image. Above 100, COCO's rules judge as many of an image and category.
         matching: How labels are matched, see `match_labels`. What is stuff, the data set says.
         boundaries: Also judge boundaries.
         augment: Make semantic results from several sizes of each image, mirrored and not.
@@ -70,8 +72,8 @@ def evaluate_checkpoint(
         ValueError: When the checkpoint cannot be read, or its labels are not those of the data set.
     """
     predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit)
-    if augment:
-        predictor = AugmentedPredictor(predictor.model, predictor.processor, panoptic_threshold)
+    kind = AugmentedPredictor if augment else Predictor
+    predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
     problems: list[str] = []
     settings: dict[str, Any] = {
         "batch_size": batch_size,
@@ -88,6 +90,7 @@ def evaluate_checkpoint(
         "settings": {
             "size": predictor.processor.size,
             "panoptic_threshold": panoptic_threshold,
+            "top_k": top_k,
             "test_time_augmentation": list(SCALES) if augment else None,
         },
         "worst": [{"file_name": image.file_name, "quality": image.quality} for image in ranking],

@@ -30,6 +30,7 @@ def predict_images(
     size: Mapping[str, int] | None = None,
     panoptic_threshold: float = 0.8,
     threshold: float = 0.0,
+    top_k: int = 100,
     matching: Matching = "name",
     augment: bool = False,
     run_name: str = "unisegment",
@@ -47,7 +48,8 @@ def predict_images(
         source: What the images are, in words; a run on another source does not go on in the same folder.
         size: The processor's `size`; None takes that of the checkpoint.
         panoptic_threshold: Smallest score of a panoptic segment.
-        threshold: Score that an object must exceed; 0, as for evaluation, keeps the 100 best.
+        threshold: Score that an object must exceed; 0, as for evaluation, keeps the `top_k` best.
+        top_k: Most objects of an image.
         matching: How labels of the checkpoint and of the data set are matched, see `match_labels`.
         augment: Make semantic results from several sizes of each image, mirrored and not.
         run_name: Name of the algorithm in the names of files for servers.
@@ -63,8 +65,8 @@ def predict_images(
         FileWriteError: When the disk is full; what is finished stays.
     """
     predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
-    if augment:
-        predictor = AugmentedPredictor(predictor.model, predictor.processor, panoptic_threshold)
+    kind = AugmentedPredictor if augment else Predictor
+    predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
     names = dict(enumerate(images.names)) if isinstance(images, ImageFolder) else None
     settings = {
         "checkpoint": os.fspath(checkpoint),
@@ -76,6 +78,7 @@ def predict_images(
         "size": predictor.processor.size,
         "panoptic_threshold": panoptic_threshold,
         "threshold": threshold,
+        "top_k": top_k,
         "test_time_augmentation": list(SCALES) if augment else None,
         "run_name": run_name,
     }

@@ -13,8 +13,10 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from unisegment.inference.images import Batch, Report, Samples, load_batches, share_of_process
+from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor
 from unisegment.metrics import BoundaryIoU, MeanAveragePrecision, MeanIoU, PanopticQuality
+from unisegment.metrics.average_precision import MAX_DETECTIONS
 from unisegment.structures import SegmentationTarget
 
 TASKS = ("panoptic", "instance", "semantic")
@@ -100,7 +102,7 @@ class _Scores:
         num_labels, things = predictor.num_labels, predictor.thing_label_ids
         makers: Mapping[str, Callable[[], Any]] = {
             "panoptic": lambda: PanopticQuality(num_labels, predictor.stuff_label_ids),
-            "instance": lambda: MeanAveragePrecision(things, by_boundary=boundaries),
+            "instance": lambda: MeanAveragePrecision(things, boundaries, max(predictor.top_k, MAX_DETECTIONS)),
             "semantic": lambda: MeanIoU(num_labels, ignore_index=-1),
             "boundary": lambda: BoundaryIoU(num_labels, ignore_index=-1),
         }
@@ -110,6 +112,7 @@ class _Scores:
             self.makers["boundary"] = makers["boundary"]
         self.metrics = {task: make() for task, make in self.makers.items()}
         self.overlaps = False
+        self.most_objects = MostObjects()
         self.num_images = 0
         self.rank_images = rank_images
         self.images: list[JudgedImage] = []
@@ -118,6 +121,7 @@ class _Scores:
         """Judge a batch."""
         targets = [item.sample.target for item in batch]
         self.overlaps |= any(target.has_overlaps() for target in targets)
+        self.most_objects = self.most_objects.joined((item.sample for item in batch), self.predictor.thing_label_ids)
         of_images: list[dict[str, float]] = [{} for _ in batch]
         for task in TASKS:
             if task in self.metrics and (task == "instance" or not self.overlaps):
@@ -150,11 +154,13 @@ class _Scores:
 
     def state(self) -> Any:
         """Return what the other processes are told."""
-        return self.metrics, self.overlaps, self.num_images, self.images
+        return self.metrics, self.overlaps, self.num_images, self.images, self.most_objects
 
     def of_all(self, states: Sequence[Any]) -> dict[str, Any]:
         """Return the scores of all processes together."""
-        of_processes, overlaps, numbers, images = zip(*states, strict=True)
+        of_processes, overlaps, numbers, images, most_objects = zip(*states, strict=True)
+        if "instance" in self.metrics and PartialState().is_main_process:
+            max(most_objects).note(self.predictor)
         total = {task: make() for task, make in self.makers.items()}
         for metrics in of_processes:
             for task, metric in total.items():

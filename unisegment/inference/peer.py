@@ -70,7 +70,9 @@ def open_stock_predictor(ours: Predictor, source: str | os.PathLike[str]) -> Sto
             ours.model.save_pretrained(folder, format="transformers")
             ours.processor.save_pretrained(folder, format="transformers")
             model, processor = _open(folder, ours.processor.size)
-    return StockPredictor(model.to(ours.model.device), processor, ours.panoptic_threshold, ours.stuff_label_ids)
+    return StockPredictor(
+        model.to(ours.model.device), processor, ours.panoptic_threshold, ours.top_k, ours.stuff_label_ids
+    )
 
 
 def _open(source: str | os.PathLike[str], size: dict[str, int]) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
 from unisegment.data.file_writing import write_whole
 from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
+from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
 
 
@@ -92,7 +93,8 @@ def predict(
 
     Args:
         predictor: Makes the predictions.
-        samples: The images; annotations are not looked at.
+        samples: The images. Of annotations only the number of objects is looked at, for a note where it exceeds the
+            predictor's `top_k`.
         names: Name of each image, after which its results are named; None takes the name of its file without folders.
         export: Writes the files.
         settings: What the predictions depend on. A folder with predictions of other settings is refused.
@@ -114,6 +116,7 @@ def predict(
     todo = _agreed(parts, len(samples), settings)
     mine = share_of_process(todo)
     problems: list[str] = []
+    most_objects = MostObjects()
     batches = load_batches(
         samples,
         predictor.processor,
@@ -126,9 +129,13 @@ def predict(
     with tqdm(total=len(mine), desc="predict", unit="image", leave=False, disable=not is_shown) as bar:
         for batch in batches:
             _write_batch(predictor, batch, names, export, parts, threshold)
+            most_objects = most_objects.joined((item.sample for item in batch), predictor.thing_label_ids)
             bar.update(len(batch))
-    numbers, unreadable = zip(*gather_object([(len(mine) - len(problems), problems)]), strict=True)
+    gathered = gather_object([(len(mine) - len(problems), problems, most_objects)])
+    numbers, unreadable, of_processes = zip(*gathered, strict=True)
     if PartialState().is_main_process:
+        if "instance" in export.tasks:
+            max(of_processes).note(predictor)
         _check_names(parts)
         export.finish(parts.read)
     PartialState().wait_for_everyone()

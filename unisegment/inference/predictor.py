@@ -21,11 +21,13 @@ class Predictor:
         model: The bare model, not wrapped for training.
         processor: Prepares images and reads the model's output; it knows which labels are stuff.
         panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
     """
 
     model: Any
     processor: Any
     panoptic_threshold: float = 0.8
+    top_k: int = 100
 
     @property
     def id2label(self) -> Mapping[int, str]:
@@ -36,6 +38,11 @@ class Predictor:
     def num_labels(self) -> int:
         """Number of labels."""
         return self.model.config.num_labels
+
+    @property
+    def num_queries(self) -> int:
+        """Number of queries."""
+        return self.model.config.num_queries
 
     @property
     def stuff_label_ids(self) -> frozenset[int]:
@@ -63,13 +70,14 @@ class Predictor:
         )
 
     def instance(self, batch: Batch, outputs: Any, threshold: float = 0.0) -> list[InstancePrediction]:
-        """Return the objects above a score: those that are no stuff among the 100 best of all, as in the original."""
+        """Return the objects above a score: those that are no stuff among the `top_k` best of all."""
         return instance_predictions(
             outputs.class_queries_logits,
             outputs.masks_queries_logits,
             outputs.image_sizes,
             original_sizes(batch),
             threshold=threshold,
+            top_k=self.top_k,
             label_ids=self.thing_label_ids,
         )
 

@@ -26,8 +26,11 @@ from unisegment.metrics.boundary import boundaries, boundary_width
 from unisegment.ops.masks import encode_rle
 from unisegment.structures import InstancePrediction, SegmentationTarget
 
-_STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+_STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10")
 """The first of COCOeval's scores, in its order."""
+
+MAX_DETECTIONS = 100
+"""Detections of an image and category that COCO judges, the best ones."""
 
 
 def mask_average_precision(
@@ -36,8 +39,9 @@ def mask_average_precision(
     detections: Sequence[Mapping[str, Any]],
     category_ids: Collection[int],
     by_boundary: bool = False,
+    max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, Any]:
-    """Judge detections by COCO's rules (at most 1, 10 and 100 of each image and category).
+    """Judge detections by COCO's rules.
 
     Args:
         images: COCO dicts: `id`, `height`, `width`.
@@ -46,25 +50,36 @@ def mask_average_precision(
         category_ids: Categories to judge.
         by_boundary: Let two masks overlap no more than their boundaries do, which annotations and detections then have
             as run lengths in `boundary`. Crowds count by their masks alone.
+        max_detections: Detections of an image and category that are judged, the best ones. More than COCO's 100 are for
+            data with more objects in an image.
 
     Returns:
         `ap`, the mean over the categories that have annotations and over the IoU thresholds 0.5, 0.55 to 0.95; `ap50`
         and `ap75` at one threshold; `ap_small`, `ap_medium`, `ap_large` for objects below 32**2, between, and above
-        96**2 pixels; recalls `ar_1`, `ar_10`, `ar_100`; `per_class`, a dict from category id to its `ap`. All in
-        [0, 1], or NaN where there is no annotation.
+        96**2 pixels; recalls `ar_1` and `ar_10` of so many detections, and `ar_{max_detections}`; `per_class`, a dict
+        from category id to its `ap`. All in [0, 1], or NaN where there is no annotation.
+
+    Raises:
+        ValueError: When `max_detections` is below 100.
     """
+    _check_max_detections(max_detections)
     detections = [{**detection, "area": _area(detection["segmentation"])} for detection in detections]
     judge = _BoundaryEvaluation if by_boundary else COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = judge(
             _coco(images, annotations, category_ids), _coco(images, detections, category_ids), iouType="segm"
         )
+        evaluation.params.maxDets = [1, 10, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # threshold, recall, category, area range (first: all), number of detections (last: 100)
+    # threshold, recall, category, area range (first: all), number of detections (last: most)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    return {name: _nan_if_none(score) for name, score in zip(_STATS, evaluation.stats, strict=False)} | {
+    stats = dict(zip((*_STATS, f"ar_{max_detections}"), evaluation.stats, strict=False))
+    if max_detections != MAX_DETECTIONS:
+        judged = precision[precision > -1]
+        stats["ap"] = judged.mean() if judged.size else -1.0  # COCOeval has it for 100 alone
+    return {name: _nan_if_none(score) for name, score in stats.items()} | {
         "per_class": {
             int(category_id): _nan_if_none(precision[:, :, place].mean())
             for place, category_id in enumerate(evaluation.params.catIds)
@@ -96,15 +111,26 @@ class MeanAveragePrecision:
         thing_label_ids: The labels that are judged, predictions and targets of other labels are left out; None means
             every label that occurs.
         by_boundary: Also judge boundaries.
+        max_detections: As in `mask_average_precision`.
+
+    Raises:
+        ValueError: When `max_detections` is below 100.
 
     Attributes:
         state: One dict an image: its `size`, and COCO dicts of its `annotations` and `detections`; the states of two
             halves of a data set are joined.
     """
 
-    def __init__(self, thing_label_ids: Iterable[int] | None = None, by_boundary: bool = False) -> None:
+    def __init__(
+        self,
+        thing_label_ids: Iterable[int] | None = None,
+        by_boundary: bool = False,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
+        _check_max_detections(max_detections)
         self.thing_label_ids = None if thing_label_ids is None else frozenset(thing_label_ids)
         self.by_boundary = by_boundary
+        self.max_detections = max_detections
         self.reset()
 
     def reset(self) -> None:
@@ -113,8 +139,10 @@ class MeanAveragePrecision:
 
     def merge(self, other: "MeanAveragePrecision") -> None:
         """Add what another metric with the same arguments has seen."""
-        if (other.thing_label_ids, other.by_boundary) != (self.thing_label_ids, self.by_boundary):
-            raise ValueError("Only metrics with the same thing_label_ids and by_boundary can be merged.")
+        if other._arguments() != self._arguments():
+            raise ValueError(
+                "Only metrics with the same thing_label_ids, by_boundary and max_detections can be merged."
+            )
         self.state += other.state
 
     def update(self, predictions: Sequence[InstancePrediction], targets: Sequence[SegmentationTarget]) -> None:
@@ -146,10 +174,14 @@ class MeanAveragePrecision:
         labels = self.thing_label_ids
         if labels is None:
             labels = frozenset(item["category_id"] for item in annotations + detections)
-        scores = mask_average_precision(images, annotations, detections, labels)
+        judged = (images, annotations, detections, labels)
+        scores = mask_average_precision(*judged, max_detections=self.max_detections)
         if self.by_boundary:
-            scores["boundary"] = mask_average_precision(images, annotations, detections, labels, by_boundary=True)
+            scores["boundary"] = mask_average_precision(*judged, by_boundary=True, max_detections=self.max_detections)
         return scores
+
+    def _arguments(self) -> tuple[frozenset[int] | None, bool, int]:
+        return self.thing_label_ids, self.by_boundary, self.max_detections
 
     def _record(self, prediction: InstancePrediction, target: SegmentationTarget) -> dict[str, Any]:
         _check_sizes(prediction, target)
@@ -181,6 +213,12 @@ class MeanAveragePrecision:
 
     def _is_judged(self, label: int) -> bool:
         return self.thing_label_ids is None or label in self.thing_label_ids
+
+
+def _check_max_detections(max_detections: int) -> None:
+    """Raise a ValueError for fewer detections than COCO judges."""
+    if max_detections < MAX_DETECTIONS:
+        raise ValueError(f"max_detections must be at least {MAX_DETECTIONS}, as of COCO, got {max_detections}.")
 
 
 def _coco(

@@ -25,6 +25,7 @@ def evaluate(
     samples: Samples,
     *,
     panoptic_threshold: float = 0.8,
+    top_k: int = 100,
     batch_size: int = 1,
     workers: int = 0,
     timeout: float = 0,
@@ -38,6 +39,7 @@ def evaluate(
         processor: Prepares images and reads the model's output; it knows which labels are stuff.
         samples: Annotated images.
         panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image.
         batch_size: As in `unisegment.inference.evaluate`, which has all scores.
         workers: As there.
         timeout: As there.
@@ -53,7 +55,7 @@ def evaluate(
         EvaluationCancelledError: When it was cancelled.
     """
     report = evaluate_all(
-        Predictor(model, processor, panoptic_threshold),
+        Predictor(model, processor, panoptic_threshold, top_k),
         samples,
         batch_size=batch_size,
         workers=workers,
@@ -85,6 +87,7 @@ def draw_predictions(
     *,
     num_pictures: int,
     panoptic_threshold: float = 0.8,
+    top_k: int = 100,
     on_unreadable: Report | None = None,
 ) -> dict[str, Image.Image]:
     """Draw what a model sees in some of the images, and what is there.
@@ -97,11 +100,12 @@ def draw_predictions(
         samples: As in `evaluate`.
         num_pictures: How many are drawn.
         panoptic_threshold: As in `evaluate`.
+        top_k: As in `evaluate`.
         on_unreadable: As in `evaluate`.
 
     Returns:
         Pictures by the names of their files.
     """
     places = np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist()
-    predictor = Predictor(model, processor, panoptic_threshold)
+    predictor = Predictor(model, processor, panoptic_threshold, top_k)
     return dict(draw_images(predictor, samples, places, on_unreadable=on_unreadable))

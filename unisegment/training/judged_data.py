@@ -30,6 +30,7 @@ def open_judged_data(
         read = load_recipe(recipe)
         settings["size"] = {"shortest_edge": read.data.shortest_edge, "longest_edge": read.data.longest_edge}
         settings["panoptic_threshold"] = read.evaluation.panoptic_threshold
+        settings["top_k"] = read.evaluation.top_k
         settings["batch_size"] = read.evaluation.batch_size
         if root is None:
             root, data_format = Path(read.data.root), read.data.format

@@ -80,6 +80,7 @@ class Judge:
                 self.processor,
                 self.held_out,
                 panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
+                top_k=self.recipe.evaluation.top_k,
                 batch_size=self.recipe.evaluation.batch_size,
                 workers=self.recipe.data.workers,
                 timeout=60 * self.recipe.run.timeout,
@@ -135,6 +136,7 @@ class Judge:
             self.held_out,
             num_pictures=evaluation.pictures,
             panoptic_threshold=evaluation.panoptic_threshold,
+            top_k=evaluation.top_k,
             on_unreadable=self.unreadable.listener,
         )
         with replaced_folder(self.folder.predictions) as partial:

@@ -217,16 +217,18 @@ class EvaluationRecipe:
 
     Args:
         panoptic_threshold: Smallest score of a segment that counts.
+        top_k: Most objects of an image, the best ones. COCO's rules judge 100 of each category; with more, as many.
         batch_size: Images of equal padded size that go through the model together, in each process.
         pictures: Held-out images that are drawn into `predictions/` at the end.
     """
 
     panoptic_threshold: float = 0.8
+    top_k: int = 100
     batch_size: int = 4
     pictures: int = 6
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch_size")
+        _at_least(1, self, "top_k", "batch_size")
         _at_least(0, self, "panoptic_threshold", "pictures")
 
 

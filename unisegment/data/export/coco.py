@@ -49,7 +49,7 @@ class CocoPanopticResults(ExportFormat):
 
 
 class CocoInstanceResults(ExportFormat):
-    """`detections_{run_name}_results.json`: a list of objects with masks as run lengths, at most 100 of an image."""
+    """`detections_{run_name}_results.json`: a list of objects with masks as run lengths."""
 
     tasks = ("instance",)
 
