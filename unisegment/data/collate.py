@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64, Shaped, UInt8
+from jaxtyping import Float, Float32, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
 from unisegment.structures import Sample, SegmentationTarget
@@ -19,23 +19,24 @@ from unisegment.types import Size
 
 
 def normalize_image(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"],
     mean: Sequence[float],
     std: Sequence[float],
     rescale_factor: float = 1 / 255,
-    out: Float[Tensor, "3 h w"] | None = None,
-) -> Float[Tensor, "3 h w"]:
+    out: Float[Tensor, "c h w"] | None = None,
+) -> Float[Tensor, "c h w"]:
     """Return the image in float32, every channel shifted by its mean and divided by its standard deviation.
 
     Args:
-        image: Red, green and blue, 0 to 255.
+        image: Red, green and blue, 0 to 255, or other channels.
         mean: Mean of each channel after rescaling, for colours usually in [0, 1].
         std: Standard deviation of each channel after rescaling, above 0.
         rescale_factor: What the image is multiplied by before `mean` and `std` apply.
         out: Tensor that the result is written to; None makes one.
     """
-    pixels = torch.empty(3, *image.shape[:2], dtype=torch.float32) if out is None else out
-    np.copyto(pixels.numpy(), image.transpose(2, 0, 1))
+    channels = image.transpose(2, 0, 1)
+    pixels = torch.empty(channels.shape, dtype=torch.float32) if out is None else out
+    np.copyto(pixels.numpy(), channels)
     # Mean and deviation are brought to the scale of the pixels, as in the original code, which saves a pass.
     mean_of_pixels, std_of_pixels = torch.tensor([mean, std], dtype=torch.float64).div(rescale_factor).float()
     return pixels.sub_(mean_of_pixels[:, None, None]).div_(std_of_pixels[:, None, None])

@@ -1,65 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in any form that users have them in, uint8 colours out."""
+"""Images in any form that users have them in, colours of 8 bits out."""
 
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
+from transformers.image_utils import load_image
 
+from unisegment.data.value_range import ValueRange, checked_range, narrow_range, to_uint8
 from unisegment.ops.orientation import upright
 
-_CHANNELS = (1, 3)
-_CHANNELS_WITH_ALPHA = (4,)
+Exif: TypeAlias = Literal["upright", "stored"]
+"""Whether images are turned as their EXIF data say."""
+
+_EIGHT_OF_16 = "unisegment: 8 of 16 bits"
 
 
-def read_image(image: Any, input_data_format: str | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """Return red, green and blue, 0 to 255, whatever form the image has.
-
-    Pillow images are turned upright as their EXIF data say and take the way of `convert("RGB")`, which drops
-    transparency. Arrays and tensors have one (grey), three or four channels, of which the fourth is dropped. Their
-    numbers are taken
-
-    * as they are: uint8, and other integers from 0 to 255,
-    * for 16 bits a channel, 0 to 65535: uint16, and Pillow's modes `I;16` and `I`,
-    * for shares of 255: floats, when all of them are in [0, 1],
-    * as they are, rounded: other floats from 0 to 255.
+@dataclass(frozen=True)
+class ImageReading:
+    """How images are read.
 
     Args:
-        image: A Pillow image, a numpy array, a torch tensor or the path of a file.
+        exif: "upright" turns images of Pillow as their EXIF data say; "stored" leaves them as they are stored.
+        range: Which numbers become black and white, where they have more than 8 bits; see `to_uint8`.
+        channels: How many channels images are to have.
+        keeps_floats: Whether floats stay what they are, in float32, instead of becoming numbers of 8 bits.
+
+    Raises:
+        ValueError: When a value is none of these.
+    """
+
+    exif: Exif = "upright"
+    range: ValueRange = "dtype"
+    channels: int = 3
+    keeps_floats: bool = False
+
+    def __post_init__(self) -> None:
+        if self.exif not in ("upright", "stored"):
+            raise ValueError(f"exif must be 'upright' or 'stored', got {self.exif!r}.")
+        object.__setattr__(self, "range", checked_range(self.range))
+
+    def turned(self, image: Any) -> Any:
+        """Return an image of Pillow as it is to be seen, and anything else as it is."""
+        return upright(image) if self.exif == "upright" and isinstance(image, Image.Image) else image
+
+
+def read_image(
+    image: Any, input_data_format: str | None = None, reading: ImageReading | None = None, name: str = "An image"
+) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
+    """Return the channels, red, green and blue unless `reading` says others, whatever form the image has.
+
+    Pillow images take the way of `convert("RGB")`, which drops transparency. Arrays and tensors have one channel
+    (grey), which is repeated, or as many as there are to be. How numbers of other types become 0 to 255, `to_uint8`
+    says. Pillow's mode `I` holds 16 bits, or 8 if no number is above 255.
+
+    Args:
+        image: A Pillow image, a numpy array, a torch tensor, the path of a file, or a text that `fetched` takes.
         input_data_format: "channels_first" or "channels_last" for arrays and tensors; None means to see it by which
             end of the shape is a possible number of channels. Where both are, the first one is taken.
+        reading: See `ImageReading`; None means its defaults.
+        name: What messages call an image that is no file.
 
     Raises:
         ValueError: When it is empty, cannot be read, or has other channels or numbers.
     """
-    if isinstance(image, str | Path):
-        stored = open_image(Path(image))
+    reading = reading or ImageReading()
+    image = fetched(image)
+    if isinstance(image, Path):
+        stored = open_image(image)
         try:
-            return read_image(stored)
+            return read_image(stored, reading=reading, name=str(image))
         except Exception as error:  # of ours, or of broken EXIF data
             raise ValueError(f"{image} cannot be read as an image: {error}") from error
-    if not isinstance(image, Image.Image):
-        return _to_rgb(_to_uint8(_channels_last(to_numpy(image), input_data_format)))
-    _check_not_empty(image.size)
-    image = upright(image)
-    if image.mode == "I":
-        return _to_rgb(_to_uint8(_to_uint16(np.asarray(image))[..., None]))
-    if image.mode == "F" or image.mode.startswith("I;16"):
-        return _to_rgb(_to_uint8(np.asarray(image)[..., None]))
-    if image.mode == "P":  # with transparency, Pillow warns unless it goes through RGBA
-        image = image.convert("RGBA")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if isinstance(image, Image.Image):
+        array = _pillow_channels(image, reading)
+    else:
+        array = channels_last(to_numpy(image), input_data_format, reading.channels)
+    if reading.keeps_floats and array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ValueError("The numbers of an image must be finite.")
+        levels: Shaped[np.ndarray, "h w c"] = array.astype(np.float32, copy=False)
+    else:
+        lost = lost_range(image) if reading.range == "dtype" else None
+        if lost is not None:
+            _warn_of_the_first(name, lost)
+        levels = to_uint8(array, reading.range)
+    return levels.repeat(reading.channels, axis=2) if levels.shape[2] == 1 else levels
 
 
-def has_unit_range(image: Any) -> bool:
-    """Return whether `read_image` takes the numbers of an image for shares of 255: floats from 0 to 1."""
-    # Of Pillow's modes, F alone has floats.
-    if isinstance(image, str | Path) or (isinstance(image, Image.Image) and image.mode != "F"):
-        return False
-    return _has_unit_range(to_numpy(image))
+def fetched(image: Any) -> Any:
+    """Return a text as what it names: a path, or the image at an address or in base64; anything else as it is.
+
+    Raises:
+        ValueError: When a text is none of these.
+    """
+    if not isinstance(image, str):
+        return image
+    return Path(image) if os.path.isfile(image) else load_image(image)
 
 
 def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
@@ -74,12 +118,51 @@ def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
     """
     try:
         with Image.open(file) as image:
+            if _is_cut(image):
+                image.info[_EIGHT_OF_16] = True
             image.load()
             return image
     except Exception as error:
         # Pillow raises OSError for most, SyntaxError for broken PNG files, DecompressionBombError for gigantic ones,
         # and struct.error, IndexError and others where its plugins stumble over bytes that they do not expect.
         raise ValueError(f"{name or file} cannot be read as an image: {error}") from error
+
+
+def lost_range(image: Any) -> str | None:
+    """Say what of an image is lost with the range "dtype": it has 16 bits and uses less than 5 % of them.
+
+    Args:
+        image: As for `read_image`, but no file.
+
+    Returns:
+        What it uses, in words; None where nothing to speak of is lost.
+    """
+    if not isinstance(image, Image.Image):
+        array = to_numpy(image)
+    elif _is_cut(image):
+        array = np.asarray(image).astype(np.uint16) * 257
+    else:
+        array = _pillow_numbers(image, "dtype")
+    used = None if array.size == 0 else narrow_range(array)
+    if used is None:
+        return None
+    levels = (used[1] + 128) // 257 - (used[0] + 128) // 257 + 1
+    return f"it has 16 bits, of which it uses {used[0]} to {used[1]}: {levels} of 256 levels are left"
+
+
+@cache
+def _warned() -> list[str]:
+    return []
+
+
+def _warn_of_the_first(name: str, lost: str) -> None:
+    """Log that levels are lost, once in a process: a data set has thousands of such files."""
+    if not _warned():
+        _warned().append(name)
+        logging.getLogger(__name__).warning(
+            "%s: %s. Say what is black and white, range=[low, high] or 'percentile' (data.range in recipes). This is "
+            "said of the first such image alone.", name, lost,
+        )  # fmt: skip
 
 
 def to_numpy(image: Any) -> Shaped[np.ndarray, "..."]:
@@ -107,26 +190,70 @@ def as_list(items: Any, ndim: int) -> list[Any]:
     return list(items) if isinstance(items, list | tuple) else [items]
 
 
-def _channels_last(array: Shaped[np.ndarray, "..."], data_format: str | None) -> Shaped[np.ndarray, "h w c"]:
+def _pillow_channels(image: Image.Image, reading: ImageReading) -> Shaped[np.ndarray, "h w c"]:
+    _check_not_empty(image.size)
+    image = reading.turned(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _pillow_numbers(image, reading.range)[..., None]
+    if _is_cut(image) and reading.range != "dtype":
+        raise ValueError(
+            f"range={reading.range} needs all 16 bits, but Pillow reads 8 of them where an image has several channels: "
+            "store it with one channel, or with 8 bits."
+        )
+    if reading.channels != 3:
+        if image.mode != "L":
+            _check_channels(len(image.getbands()), reading.channels)
+        return np.asarray(image).reshape(image.height, image.width, -1)
+    if image.mode == "P":  # with transparency, Pillow warns unless it goes through RGBA
+        image = image.convert("RGBA")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _pillow_numbers(image: Image.Image, value_range: ValueRange) -> Shaped[np.ndarray, "h w *c"]:
+    array = np.asarray(image)
+    # Pillow's mode "I" has 32 bits for files of 16, and for numbers of 8 that somebody has computed.
+    if image.mode != "I" or value_range != "dtype" or array.max() <= 255:
+        return array
+    if array.min() < 0 or array.max() > 65535:
+        raise ValueError(
+            f"Images of Pillow's mode 'I' must hold 0 to 65535, got {array.min()} to {array.max()}: say what is black "
+            "and white, range=[low, high] or 'percentile'."
+        )
+    return array.astype(np.uint16)
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Tell whether an image has 16 bits in several channels, of which Pillow reads the upper 8."""
+    # Files that are not loaded yet say so; `BGR;16` are 16 bits of all channels together.
+    stored = [str(tile.args) for tile in getattr(image, "tile", [])]
+    is_reduced = len(image.getbands()) > 1 and any(";16" in mode and "BGR" not in mode for mode in stored)
+    return is_reduced or _EIGHT_OF_16 in image.info
+
+
+def channels_last(
+    array: Shaped[np.ndarray, "..."], data_format: str | None, channels: int
+) -> Shaped[np.ndarray, "h w c"]:
+    """Return an image of one channel or of so many with its axes in this order; see `read_image`."""
     _check_not_empty(array.shape)
     if array.ndim == 2:
         return array[..., None]
     if array.ndim == 3 and data_format is None:
-        data_format = _infer_format(array.shape)
-    if array.ndim == 3 and data_format == "channels_first":
-        array = array.transpose(1, 2, 0)
-    elif data_format not in ("channels_first", "channels_last"):
-        data_format = None
-    if array.ndim != 3 or data_format is None or array.shape[2] not in _CHANNELS + _CHANNELS_WITH_ALPHA:
+        data_format = _infer_format(array.shape, channels)
+    if array.ndim != 3 or data_format not in ("channels_first", "channels_last"):
         raise ValueError(
-            "An image must be (height, width), or have 1, 3 or 4 channels first or last (`input_data_format` "
+            f"An image must be (height, width), or have 1 or {channels} channels first or last (`input_data_format` "
             f"'channels_first' or 'channels_last'), got shape {array.shape}."
         )
+    if data_format == "channels_first":
+        array = array.transpose(1, 2, 0)
+    if array.shape[2] != 1:
+        _check_channels(array.shape[2], channels)
     return array
 
 
-def _infer_format(shape: tuple[int, ...]) -> str | None:
-    for allowed in (_CHANNELS, _CHANNELS_WITH_ALPHA):
+def _infer_format(shape: tuple[int, ...], channels: int) -> str | None:
+    # One channel more is a likely mistake, which gets an error of its own.
+    for allowed in ((1, channels), (3, 4)):
         if shape[0] in allowed:
             return "channels_first"
         if shape[-1] in allowed:
@@ -134,41 +261,14 @@ def _infer_format(shape: tuple[int, ...]) -> str | None:
     return None
 
 
-def _to_uint8(array: Shaped[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        # 65535 is 257 times 255; half a step is added to round.
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if array.dtype.kind == "f" and _has_unit_range(array):
-        return np.rint(array * 255).astype(np.uint8)
-    # Not a number compares as False.
-    if array.dtype.kind == "b" or not (array.min() >= 0 and array.max() <= 255):
+def _check_channels(found: int, channels: int) -> None:
+    if found != channels:
         raise ValueError(
-            "The numbers of an image must be integers from 0 to 255, uint16 from 0 to 65535, or floats from 0 to 1 or "
-            f"from 0 to 255, got {_range(array)}."
+            f"The image has {found} channels, but is to have 1 or {channels}, as many as image_mean and image_std have "
+            "numbers: leave out those that are no colours, or give a mean and a deviation for each."
         )
-    return np.rint(array).astype(np.uint8)
-
-
-def _to_uint16(array: Int32[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
-    if array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"Images of Pillow's mode 'I' must hold 0 to 65535, got {_range(array)}.")
-    return array.astype(np.uint16)
-
-
-def _to_rgb(array: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
-    return array.repeat(3, axis=2) if array.shape[2] == 1 else array[..., :3]
-
-
-def _has_unit_range(array: Shaped[np.ndarray, "..."]) -> bool:
-    return array.dtype.kind == "f" and array.size > 0 and bool(array.min() >= 0 and array.max() <= 1)
 
 
 def _check_not_empty(shape: tuple[int, ...]) -> None:
     if 0 in shape:
         raise ValueError(f"The image is empty: its shape is {tuple(shape)}.")
-
-
-def _range(array: Shaped[np.ndarray, "..."]) -> str:
-    return f"{array.dtype} from {array.min()} to {array.max()}"

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,21 +55,25 @@ def shortest_edge_size(size: Size, shortest_edge: int, longest_edge: int | None)
 
 
 def resize_image(
-    image: UInt8[np.ndarray, "_ _ 3"],
+    image: UInt8[np.ndarray, "_ _ c"] | Float32[np.ndarray, "_ _ c"],
     size: Size,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
     window: Window = _EVERYTHING,
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
     """Resize with Pillow, which filters before it shrinks (anti-aliasing).
 
     Args:
-        image: Red, green and blue, 0 to 255.
+        image: Red, green and blue, 0 to 255, or other channels, which may be floats.
         size: Wanted height and width.
         resample: Pillow's filter.
         window: Part of the resized image that is returned. All of it is made: versions of Pillow differ in whether rows
             or columns come first, and so in how they round, and the `box` of its `resize` is kept in single precision.
     """
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), resample))[window]
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize((size[1], size[0]), resample))[window]
+    # Pillow has no colours of floats, and takes a fourth channel for transparency.
+    planes = [Image.fromarray(plane).resize((size[1], size[0]), resample) for plane in np.moveaxis(image, 2, 0)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)[window]
 
 
 def resize_image_fast(

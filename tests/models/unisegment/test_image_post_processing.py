@@ -54,6 +54,25 @@ def test_defaults_are_those_of_the_functions(predict):
     assert len(shared) > 1
 
 
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_sizes_are_those_of_the_images_upright(processor, task, tmp_path):
+    outputs = outputs_of()
+    predict = getattr(processor, f"post_process_{task}_segmentation")
+    expected = predict(outputs, target_sizes=SIZES)
+    pixels = [np.zeros((37, 53, 3), np.uint8), np.zeros((61, 41, 3), np.uint8)]
+    turned = Image.fromarray(pixels[0].transpose(1, 0, 2))
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    for first in (turned, tmp_path / "turned.png", str(tmp_path / "turned.png"), pixels[0], torch.zeros(3, 37, 53)):
+        for second in (Image.fromarray(pixels[1]), pixels[1][..., 0], SIZES[1]):
+            for mine, other in zip(predict(outputs, target_sizes=[first, second]), expected, strict=True):
+                assert torch.equal(mine["segmentation"], other["segmentation"])
+    one, batch = outputs_of(batch_size=1), np.zeros((2, 37, 53, 3), np.uint8)
+    assert predict(one, target_sizes=turned)[0]["segmentation"].shape == (37, 53)
+    assert [result["segmentation"].shape for result in predict(outputs, target_sizes=batch)] == [(37, 53)] * 2
+    assert predict(outputs, target_sizes=np.array(SIZES))[1]["segmentation"].shape == SIZES[1]
+
+
 @pytest.mark.parametrize("image_sizes", [True, False])
 def test_semantic(processor, image_sizes):
     outputs = outputs_of(image_sizes=image_sizes)

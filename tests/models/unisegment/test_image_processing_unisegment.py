@@ -11,7 +11,7 @@ from unisegment.models.unisegment.image_processing_unisegment import UniSegmentI
 from unisegment.structures import SegmentationTarget
 
 FIXED = {"height": 64, "width": 96}
-NOT_STOCK = {"num_labels", "stuff_label_ids", "id2label"}
+NOT_STOCK = {"num_labels", "range", "stuff_label_ids", "id2label"}
 
 
 def image_of(height, width, seed=0):
@@ -52,12 +52,91 @@ class TestImages:
         image = image_of(53, 71)
         processor = UniSegmentImageProcessor(size=FIXED)
         expected = processor(image).pixel_values
-        for do_rescale in (True, False):
-            shares = processor(image / 255, do_rescale=do_rescale).pixel_values
-            torch.testing.assert_close(shares, expected, rtol=0, atol=1e-5)
+        assert torch.equal(processor(image / 255).pixel_values, expected)
+        shares = processor(image / 255, do_rescale=False).pixel_values
+        # One grey level, which is no longer rounded to.
+        torch.testing.assert_close(shares, expected, rtol=0, atol=1 / 255 / 0.22)
+        assert (shares - expected).abs().mean() > 1e-4
         stock = Mask2FormerImageProcessorPil(size=FIXED, do_rescale=False)((image / 255).astype(np.float32))
-        # transformers rounds down where we round to the nearest.
-        torch.testing.assert_close(expected[0].numpy(), stock.pixel_values[0], rtol=0, atol=2 / 255 / 0.22)
+        # transformers rounds down to a level.
+        torch.testing.assert_close(shares[0].numpy(), stock.pixel_values[0], rtol=0, atol=2 / 255 / 0.22)
+
+    @pytest.mark.parametrize(
+        "keywords",
+        [
+            {"do_normalize": False},
+            {"image_mean": [0.5, 0.25, 0.125], "image_std": [0.5, 1.0, 2.0]},
+        ],
+    )
+    def test_images_that_are_normalised_already_are_those_of_transformers(self, keywords):
+        off = {"do_resize": False, "do_rescale": False}
+        images = [(image_of(53, 71) / 255 - 0.45) / 0.225, (image_of(37, 61, 1) / 255 - 0.45) / 0.225]
+        forms = [image.astype(np.float32).transpose(2, 0, 1) for image in images]
+        segment_maps = [map_of(53, 71, [0, 1, 5]), map_of(37, 61, [2, 3])]
+        maps = [entry.astype(np.uint8) for entry in segment_maps]
+        stock = Mask2FormerImageProcessorPil(ignore_index=255, **off, **keywords)(forms, maps, return_tensors="pt")
+        ours = UniSegmentImageProcessor(**off, **keywords)(forms, segment_maps)
+        assert ours.pixel_values.shape == (2, 3, 64, 96)
+        assert torch.equal(ours.pixel_values[..., :53, :71], stock.pixel_values)
+        assert not ours.pixel_values[..., 53:, :].any()
+        for mine, theirs, (height, width) in zip(
+            ours.mask_labels, stock.mask_labels, [(53, 71), (37, 61)], strict=True
+        ):
+            assert torch.equal(mine[:, :height, :width].float(), theirs[:, :height, :width])
+
+    def test_images_that_are_normalised_already_pass_unchanged(self):
+        processor = UniSegmentImageProcessor(do_resize=False, do_rescale=False, do_normalize=False)
+        image = np.random.default_rng(0).normal(0, 100, (53, 71, 3)).astype(np.float32)
+        for form in (image, image.transpose(2, 0, 1), torch.from_numpy(image), image[None], image.astype(np.float64)):
+            pixels = processor(form).pixel_values[0, :, :53, :71]
+            assert np.array_equal(pixels.permute(1, 2, 0).numpy(), image)
+        resized = processor(image, do_resize=True, size=(26, 35)).pixel_values[0, :, :26, :35]
+        planes = [Image.fromarray(plane).resize((35, 26), 2) for plane in image.transpose(2, 0, 1)]
+        assert np.array_equal(resized.numpy(), np.stack(planes))
+
+    def test_four_channels_take_four_means(self):
+        image = np.dstack([image_of(53, 71), image_of(53, 71, 1)[..., 0]])
+        mean, std = [0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]
+        stock = Mask2FormerImageProcessorPil(do_resize=False, image_mean=mean, image_std=std)
+        expected = stock(image, return_tensors="pt", input_data_format="channels_last").pixel_values
+        processor = UniSegmentImageProcessor(do_resize=False, image_mean=mean, image_std=std)
+        for form in (image, torch.from_numpy(image), Image.fromarray(image)):
+            pixels = processor(form).pixel_values[..., :53, :71]
+            torch.testing.assert_close(pixels, expected.float(), rtol=0, atol=1e-5)
+        # Every channel is resized like a grey image: the fourth is no transparency.
+        resized = processor(image, do_resize=True, do_normalize=False, do_rescale=False, size=(32, 64)).pixel_values
+        for channel, plane in zip(resized[0], image.transpose(2, 0, 1), strict=True):
+            assert channel.tolist() == np.asarray(Image.fromarray(plane).resize((64, 32), 2)).tolist()
+        with pytest.raises(ValueError, match="Image 0: The image has 4 channels, but is to have 1 or 3, as many as"):
+            UniSegmentImageProcessor()(image)
+
+    @pytest.mark.parametrize("value_range", [[47, 1027], "percentile"])
+    def test_the_range_of_16_bits_is_saved(self, tmp_path, value_range):
+        scan = np.random.default_rng(0).integers(47, 1028, (53, 71), dtype=np.uint16)
+        UniSegmentImageProcessor(do_resize=False, do_normalize=False, range=value_range).save_pretrained(tmp_path)
+        processor = UniSegmentImageProcessor.from_pretrained(tmp_path)
+        assert processor.range == value_range
+        Image.fromarray(scan).save(tmp_path / "scan.png")
+        low, high = np.percentile(scan, [0.5, 99.5]) if value_range == "percentile" else value_range
+        levels = np.rint((np.clip(scan, low, high) - low) / (high - low) * 255)
+        for form in (scan, Image.fromarray(scan), str(tmp_path / "scan.png")):
+            pixels = processor(form).pixel_values[0, :, :53, :71] * 255
+            np.testing.assert_allclose(pixels.numpy(), np.stack([levels] * 3), atol=1e-3)
+
+    @pytest.mark.parametrize("orientation", [3, 6, 8])
+    def test_images_and_maps_are_turned_upright(self, orientation):
+        stored = Image.fromarray(image_of(53, 71))
+        stored.getexif()[0x0112] = orientation
+        segment_map = Image.fromarray(map_of(53, 71, [0, 1, 2]).astype(np.uint8))
+        segment_map.getexif()[0x0112] = orientation
+        turns = {3: 2, 6: 3, 8: 1}[orientation]
+        upright_map = np.rot90(np.asarray(segment_map), turns)
+        processor = UniSegmentImageProcessor(do_resize=False)
+        expected = processor(np.rot90(image_of(53, 71), turns), upright_map)
+        for one_map in (segment_map, upright_map):
+            ours = processor(stored, one_map)
+            assert torch.equal(ours.pixel_values, expected.pixel_values)
+            assert torch.equal(ours.mask_labels[0], expected.mask_labels[0])
 
     def test_canvas(self):
         processor = UniSegmentImageProcessor(size={"shortest_edge": 37, "longest_edge": 61}, size_divisor=16)
@@ -277,6 +356,7 @@ class TestKeywords:
             ({"shortest_edge": 51, "longest_edge": 70, "height": None}, {}, {"shortest_edge": 51, "longest_edge": 70}),
             ((37, 53), {}, {"height": 37, "width": 53}),
             ({"height": 384, "width": 384}, {"max_size": 1333}, {"height": 384, "width": 384}),
+            ({"max_height": 37, "max_width": 53}, {}, {"max_height": 37, "max_width": 53}),
         ],
     )
     def test_sizes(self, size, stock, expected):
@@ -299,6 +379,8 @@ class TestKeywords:
             ("rescale_factor", 0.0),
             ("resample", 17),
             ("pad_size", {"shortest_edge": 5, "longest_edge": 7}),
+            ("range", "all"),
+            ("range", [9, 3]),
         ],
     )
     def test_values_that_make_no_sense(self, keyword, value):

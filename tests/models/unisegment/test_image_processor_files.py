@@ -21,6 +21,7 @@ SETTINGS = {
     "do_reduce_labels": True,
     "num_labels": 7,
     "pad_size": {"height": 64, "width": 128},
+    "range": [47, 1027.5],
     "stuff_label_ids": [1, 3],
     "id2label": {0: "cat", 1: "sky", 2: "dog", 3: "sea"},
 }

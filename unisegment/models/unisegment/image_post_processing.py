@@ -8,15 +8,18 @@ Axes: see `unisegment.types`.
 import logging
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from jaxtyping import Int
 from torch import Tensor
 
+from unisegment.models.unisegment.image_sizes import sizes_of_results
 from unisegment.ops.masks import encode_rle
 from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
 from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
-from unisegment.types import Size
+
+TargetSizes: TypeAlias = Int[Tensor, "b 2"] | Sequence[Any] | None
+"""Height and width of each result, or the images themselves, in any form that a processor takes."""
 
 _Prediction = TypeVar("_Prediction", SemanticPrediction, InstancePrediction, PanopticPrediction)
 
@@ -28,11 +31,13 @@ class ImagePostProcessing:
     """Labels of which panoptic results have at most one segment; None means unknown."""
     id2label: dict[int, str] | None
     """Name of each label; None means unknown."""
+    image_mean: list[float]
+    """One number for each channel of an image."""
 
     def post_process_semantic_segmentation(
         self,
         outputs: Any,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        target_sizes: TargetSizes = None,
         return_segmentation_scores: bool = False,
     ) -> list[SemanticPrediction]:
         """Give every pixel a label; see `unisegment.postprocessing.semantic_predictions`.
@@ -40,11 +45,12 @@ class ImagePostProcessing:
         Args:
             outputs: What the model returned: `class_queries_logits`, `masks_queries_logits` and, where images do not
                 fill the canvas, `image_sizes`.
-            target_sizes: Height and width of each result, usually of the original images.
+            target_sizes: Height and width of each result, usually of the original images: numbers, or the images
+                themselves as they were prepared, which are upright. None means the sizes that the model saw.
             return_segmentation_scores: Keep the scores of all classes.
         """
         predictions = semantic_predictions(
-            *_logits_and_sizes(outputs), target_sizes, return_segmentation_scores=return_segmentation_scores
+            *self._logits_and_sizes(outputs, target_sizes), return_segmentation_scores=return_segmentation_scores
         )
         return self._named(predictions)
 
@@ -54,7 +60,7 @@ class ImagePostProcessing:
         threshold: float = 0.5,
         mask_threshold: float = 0.5,
         overlap_mask_area_threshold: float | None = None,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        target_sizes: TargetSizes = None,
         return_coco_annotation: bool = False,
         return_binary_maps: bool = False,
         top_k: int = 100,
@@ -66,7 +72,7 @@ class ImagePostProcessing:
             threshold: Score that an object must exceed; 0.0 for evaluation, and 1.0 finds nothing.
             mask_threshold: Mask probability that a pixel must exceed.
             overlap_mask_area_threshold: Visible share that an object must have; None keeps all.
-            target_sizes: Height and width of each result, usually of the original images.
+            target_sizes: As for `post_process_semantic_segmentation`.
             return_coco_annotation: Return a dict an image, with COCO's run lengths of each object in `segmentation`.
             return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`. Ids of both kinds of
                 dicts are places in `segmentation`, from 0.
@@ -79,8 +85,7 @@ class ImagePostProcessing:
             raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
         predictions = self._named(
             instance_predictions(
-                *_logits_and_sizes(outputs),
-                target_sizes,
+                *self._logits_and_sizes(outputs, target_sizes),
                 threshold=threshold,
                 mask_threshold=mask_threshold,
                 overlap_mask_area_threshold=overlap_mask_area_threshold,
@@ -104,7 +109,7 @@ class ImagePostProcessing:
         mask_threshold: float = 0.5,
         overlap_mask_area_threshold: float = 0.8,
         label_ids_to_fuse: Collection[int] | None = None,
-        target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
+        target_sizes: TargetSizes = None,
     ) -> list[PanopticPrediction]:
         """Give every pixel to one segment or to none; see `unisegment.postprocessing.panoptic_predictions`.
 
@@ -114,20 +119,27 @@ class ImagePostProcessing:
             mask_threshold: Mask probability that a pixel must reach.
             overlap_mask_area_threshold: Share of its mask that a query must keep.
             label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
-            target_sizes: Height and width of each result, usually of the original images.
+            target_sizes: As for `post_process_semantic_segmentation`.
         """
         stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
         if stuff is None:
             _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
         predictions = panoptic_predictions(
-            *_logits_and_sizes(outputs),
-            target_sizes,
+            *self._logits_and_sizes(outputs, target_sizes),
             threshold=threshold,
             mask_threshold=mask_threshold,
             overlap_mask_area_threshold=overlap_mask_area_threshold,
             label_ids_to_fuse=stuff or (),
         )
         return self._named(predictions)
+
+    def _logits_and_sizes(self, outputs: Any, target_sizes: TargetSizes) -> tuple[Any, ...]:
+        return (
+            outputs.class_queries_logits,
+            outputs.masks_queries_logits,
+            getattr(outputs, "image_sizes", None),
+            sizes_of_results(target_sizes, len(self.image_mean)),
+        )
 
     def _named(self, predictions: list[_Prediction]) -> list[_Prediction]:
         """Write the name of its label, or the number where it has none, into each segment."""
@@ -143,10 +155,6 @@ class ImagePostProcessing:
                 for info in prediction.segments_info
             ]
         return predictions
-
-
-def _logits_and_sizes(outputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    return outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
 
 
 @cache

@@ -9,19 +9,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, load_image
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import TensorType
 
 from unisegment.data.annotation_reading import check_target, target_from_map, without_vanished
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
-from unisegment.data.image_reading import as_list, has_unit_range, read_image
-from unisegment.data.transforms import resize_image, resize_target, shortest_edge_size
+from unisegment.data.image_reading import ImageReading, as_list, read_image
+from unisegment.data.transforms import resize_image, resize_target
+from unisegment.data.value_range import ValueRange, checked_range
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
+from unisegment.models.unisegment.image_sizes import size_keys
 from unisegment.postprocessing.resize import MASK_STRIDE
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
@@ -36,19 +37,23 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     Args:
         do_resize: Resize the images.
         size: `shortest_edge` and, as an upper limit, `longest_edge` in pixels keep the proportions of an image;
-            `height` and `width` do not. A number means `shortest_edge`, a pair (height, width).
+            `height` and `width` do not. `max_height` and `max_width` are the frame that an image just fits into. A
+            number means `shortest_edge`, a pair (height, width).
         size_divisor: Height and width of the canvas are multiples of it; itself a multiple of 4, the stride of masks.
         resample: Pillow's filter.
-        do_rescale: Multiply the values 0 to 255 by `rescale_factor`. Otherwise they stay 0 to 255, except those of
-            images given as floats in [0, 1], which stay in [0, 1].
+        do_rescale: Multiply the values 0 to 255 by `rescale_factor`. Otherwise they stay 0 to 255, and images given as
+            floats stay what they are: normalised elsewhere, with `do_normalize` off as well.
         rescale_factor: See `do_rescale`.
         do_normalize: Subtract `image_mean` and divide by `image_std`.
-        image_mean: Mean of red, green and blue after rescaling; None means ImageNet's.
-        image_std: Standard deviation of red, green and blue after rescaling; None means ImageNet's.
+        image_mean: Mean of red, green and blue after rescaling; None means ImageNet's. More numbers mean that images
+            have more channels.
+        image_std: Standard deviation, as `image_mean`.
         ignore_index: Number in segmentation maps of pixels that belong to no segment.
         do_reduce_labels: Let 0 in segmentation maps mean no segment, and every other label be one less.
         num_labels: Number of labels, to check those of annotations; None means that they are not checked.
         pad_size: Height and width of the canvas; None means the smallest one for the images of a call.
+        range: Which numbers become 0 and 255 in images of more than 8 bits: "dtype", "percentile" or [low, high]; see
+            `unisegment.data.value_range.to_uint8`.
         stuff_label_ids: Labels that are stuff: panoptic results have at most one segment of each. None means unknown,
             [] that all are things.
         id2label: Name of each label, which predictions then have as `label`. None means unknown.
@@ -77,6 +82,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         do_reduce_labels: bool = False,
         num_labels: int | None = None,
         pad_size: dict[str, int] | Sequence[int] | None = None,
+        range: ValueRange | Sequence[float] = "dtype",
         stuff_label_ids: Collection[int] | None = None,
         id2label: Mapping[int, str] | None = None,
         **stock: Any,
@@ -84,7 +90,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         super().__init__()
         self.check_stock_keys(stock)
         self.do_resize = do_resize
-        self.size = _size_dict(800 if size is None else size, stock.get("max_size") or 1333)
+        self.size = size_keys(800 if size is None else size, stock.get("max_size") or 1333)
         # Old files say 0 where nothing is to be rounded, but the network needs a multiple of its coarsest stride.
         self.size_divisor = stock.get("size_divisibility", size_divisor) or 32
         self.resample = int(Image.Resampling(resample))
@@ -96,7 +102,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         self.ignore_index = ignore_index
         self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
         self.num_labels = num_labels
-        self.pad_size = None if pad_size is None else _size_dict(pad_size, longest_edge=0)
+        self.pad_size = None if pad_size is None else size_keys(pad_size, longest_edge=0)
+        self.range = range if isinstance(range, str) else [*range]
         self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
         # In files the numbers are texts.
         self.id2label = None if id2label is None else {int(label): name for label, name in id2label.items()}
@@ -105,13 +112,14 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     def _check(self) -> None:
         if self.size_divisor < 1 or self.size_divisor % MASK_STRIDE:
             raise ValueError(f"size_divisor must be a multiple of {MASK_STRIDE}, got {self.size_divisor}.")
-        if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
+        if not 3 <= len(self.image_mean) == len(self.image_std) or min(self.image_std) <= 0:
             raise ValueError(
-                "image_mean and image_std must have one number for each of red, green and blue, the latter above 0, "
-                f"got {self.image_mean} and {self.image_std}."
+                "image_mean and image_std must have one number for each channel, at least red, green and blue, the "
+                f"latter above 0, got {self.image_mean} and {self.image_std}."
             )
         if self.pad_size is not None and "height" not in self.pad_size:
             raise ValueError(f"pad_size must be `height` and `width`, got {self.pad_size}.")
+        checked_range(self.range)
         if self.rescale_factor <= 0:
             raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}.")
 
@@ -129,8 +137,9 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
 
         Args:
             images: One image or a list: Pillow images, numpy arrays, torch tensors, files, addresses; see
-                `unisegment.data.image_reading.read_image`. One array may hold a batch of equal size.
-            segmentation_maps: For each image a map (height, width) of ids: of segments where
+                `unisegment.data.image_reading.read_image`. One array may hold a batch of equal size. Pillow images and
+                files are turned upright as their EXIF data say.
+            segmentation_maps: For each image a map (height, width) of ids, upright: of segments where
                 `instance_id_to_semantic_id` says their labels, else of labels. Ids that vanish when the map is resized
                 are left out; the others give segments in ascending order.
             instance_id_to_semantic_id: Label of each segment id, for all images or for each one.
@@ -156,17 +165,19 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         images = as_list(images, ndim=3)
         if not images:
             raise ValueError("images is empty; give at least one image.")
-        # Texts are addresses, paths or base64, as everywhere in transformers.
-        images = _each(images, lambda image: load_image(image) if isinstance(image, str) else image)
-        arrays = _each(images, lambda image: read_image(image, input_data_format))
+        reading = ImageReading(
+            range=checked_range(self.range), channels=len(self.image_mean), keeps_floats=not self.do_rescale
+        )
+        arrays = _each(images, lambda image: read_image(image, input_data_format, reading))
         targets = segmentation_targets
         if segmentation_maps is not None:
             targets = self._targets_from_maps(segmentation_maps, instance_id_to_semantic_id, arrays, targets)
-        sizes = [self._resized(array.shape[:2]) for array in arrays]
-        canvas = padded_size(sizes if self.pad_size is None else [_pair(self.pad_size)], self.size_divisor)
+        sizes = [self.size.of(array.shape[:2]) if self.do_resize else array.shape[:2] for array in arrays]
+        pad_size = self.collate_settings()["pad_size"]
+        canvas = padded_size(sizes if pad_size is None else [pad_size], self.size_divisor)
         pixels = [
-            self._normalize(resize_image(array, size, Image.Resampling(self.resample)), image)
-            for image, array, size in zip(images, arrays, sizes, strict=True)
+            normalize_image(resize_image(array, size, Image.Resampling(self.resample)), **self._normalization())
+            for array, size in zip(arrays, sizes, strict=True)
         ]
         data: dict[str, Any] = dict(zip(self.model_input_names, pad_images(pixels, canvas), strict=True))
         if targets is not None:
@@ -177,37 +188,31 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             data["class_labels"] = [target.labels for target in targets]
         return BatchFeature(_converted(data, return_tensors))
 
-    def _resized(self, size: Size) -> Size:
-        if not self.do_resize:
-            return size
-        if "height" in self.size:
-            return _pair(self.size)
-        return shortest_edge_size(size, self.size["shortest_edge"], self.size["longest_edge"])
+    @property
+    def reading(self) -> ImageReading:
+        """How images are read."""
+        channels = len(self.image_mean)
+        return ImageReading(range=checked_range(self.range), channels=channels, keeps_floats=not self.do_rescale)
 
     def collate_settings(self) -> dict[str, Any]:
         """Return the keywords of `unisegment.data.collate.Collate` by which training prepares images as a call does."""
-        pad_size = None if self.pad_size is None else _pair(self.pad_size)
+        pad_size = None if self.pad_size is None else (self.pad_size["height"], self.pad_size["width"])
         return self._normalization() | {"size_divisor": self.size_divisor, "pad_size": pad_size}
 
     def _normalization(self) -> dict[str, Any]:
         """Return the keywords of `normalize_image`."""
         factor = self.rescale_factor if self.do_rescale else 1.0
         if not self.do_normalize:
-            return {"mean": [0.0] * 3, "std": [1.0] * 3, "rescale_factor": factor}
+            channels = len(self.image_mean)
+            return {"mean": [0.0] * channels, "std": [1.0] * channels, "rescale_factor": factor}
         return {"mean": self.image_mean, "std": self.image_std, "rescale_factor": factor}
-
-    def _normalize(self, resized: UInt8[np.ndarray, "h w 3"], image: Any) -> Float[Tensor, "3 h w"]:
-        settings = self._normalization()
-        if not self.do_rescale and has_unit_range(image):
-            settings["rescale_factor"] = 1 / 255
-        return normalize_image(resized, **settings)
 
     def _targets_from_maps(
         self, segment_maps: Any, label_of_id: Any, arrays: list[np.ndarray], targets: Any
     ) -> list[SegmentationTarget]:
         if targets is not None:
             raise ValueError("Give segmentation_maps or segmentation_targets, not both.")
-        maps = as_list(segment_maps, ndim=2 if len(arrays) > 1 else 3)
+        maps = [ImageReading().turned(item) for item in as_list(segment_maps, ndim=2 if len(arrays) > 1 else 3)]
         labels = label_of_id if isinstance(label_of_id, list | tuple) else [label_of_id] * len(maps)
         _check_count("segmentation_maps", maps, arrays)
         _check_count("instance_id_to_semantic_id", labels, arrays)
@@ -227,27 +232,6 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             lambda pair: check_target(pair[0], pair[1].shape[:2], self.num_labels),
         )
         return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
-
-
-def _size_dict(size: Any, longest_edge: int) -> dict[str, int]:
-    if isinstance(size, int):
-        size = {"shortest_edge": size}
-    elif isinstance(size, list | tuple) and len(size) == 2:
-        size = {"height": size[0], "width": size[1]}
-    given = (
-        {} if isinstance(size, list | tuple) else {key: side for key, side in dict(size).items() if side is not None}
-    )
-    named = {"longest_edge": longest_edge} | given if "shortest_edge" in given else given
-    if set(named) not in ({"shortest_edge", "longest_edge"}, {"height", "width"}) or min(named.values()) < 1:
-        raise ValueError(
-            "A size must be `shortest_edge` with or without `longest_edge`, or `height` and `width`, each at least 1, "
-            f"got {size}."
-        )
-    return {key: int(side) for key, side in named.items()}
-
-
-def _pair(fixed_size: dict[str, int]) -> Size:
-    return fixed_size["height"], fixed_size["width"]
 
 
 def _each(items: list[Any], function: Callable[[Any], Any]) -> list[Any]:

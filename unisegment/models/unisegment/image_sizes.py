@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sizes of an image processor: what `size` and `pad_size` mean, and the sizes of results."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from unisegment.data.image_reading import as_list, channels_last, fetched, open_image, to_numpy
+from unisegment.data.transforms import shortest_edge_size
+from unisegment.ops.orientation import upright_size
+from unisegment.types import Size
+
+_KEYS = ("shortest_edge", "longest_edge", "height", "width", "max_height", "max_width")
+
+
+class SizeKeys(dict[str, int]):
+    """A size by its keys, which are attributes, too: those that it has not are None, as in transformers' SizeDict."""
+
+    def __getattr__(self, name: str) -> int | None:
+        if name not in _KEYS:
+            raise AttributeError(f"A size has no {name!r}, only {', '.join(_KEYS)}.")
+        return self.get(name)
+
+    def of(self, size: Size) -> Size:
+        """Return the height and width that an image of a height and width is resized to."""
+        if "height" in self:
+            return self["height"], self["width"]
+        if "shortest_edge" in self:
+            return shortest_edge_size(size, self["shortest_edge"], self["longest_edge"])
+        scale = min(self["max_height"] / size[0], self["max_width"] / size[1])
+        # Rounded down as in transformers.
+        return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+
+
+def size_keys(size: Any, longest_edge: int) -> SizeKeys:
+    """Return a size by its keys.
+
+    Args:
+        size: A mapping; a number, which means `shortest_edge`; or a pair (height, width).
+        longest_edge: What goes with a `shortest_edge` alone.
+
+    Raises:
+        ValueError: When it is none of these.
+    """
+    if isinstance(size, int):
+        size = {"shortest_edge": size}
+    elif isinstance(size, list | tuple) and len(size) == 2:
+        size = {"height": size[0], "width": size[1]}
+    given = (
+        {} if isinstance(size, list | tuple) else {key: side for key, side in dict(size).items() if side is not None}
+    )
+    named = {"longest_edge": longest_edge} | given if "shortest_edge" in given else given
+    known: tuple[set[str], ...] = ({"shortest_edge", "longest_edge"}, {"height", "width"}, {"max_height", "max_width"})
+    if set(named) not in known or min(named.values()) < 1:
+        raise ValueError(
+            "A size must be `shortest_edge` with or without `longest_edge`, `height` and `width`, or `max_height` and "
+            f"`max_width`, each at least 1, got {size}."
+        )
+    return SizeKeys({key: int(side) for key, side in named.items()})
+
+
+def sizes_of_results(target_sizes: Any, channels: int) -> Any:
+    """Return the height and width of each result, of sizes or of the images themselves, upright as they were prepared.
+
+    Args:
+        target_sizes: An array (b 2), or a list of sizes and of images in any form that `read_image` takes; also one
+            image, or an array with a batch of them. None stays None.
+        channels: How many channels arrays have that are not grey.
+
+    Raises:
+        ValueError: When an image is none.
+    """
+    is_table = isinstance(target_sizes, Tensor | np.ndarray) and target_sizes.ndim <= 2
+    if target_sizes is None or is_table:
+        return target_sizes
+    return [_size_of_result(fetched(item), channels) for item in as_list(target_sizes, ndim=3)]
+
+
+def _size_of_result(item: Any, channels: int) -> Any:
+    if isinstance(item, Path):
+        item = open_image(item)
+    if isinstance(item, Image.Image):
+        return upright_size(item)
+    if isinstance(item, Tensor | np.ndarray) and item.ndim > 1:
+        return channels_last(to_numpy(item), None, channels).shape[:2]
+    return item
