@@ -181,6 +181,6 @@ def test_bad_arguments_are_refused(root, tmp_path):
 
 def test_progress_is_shown_on_request(tmp_path, capfd):
     write_synthetic(tmp_path / "shown", num_train=1, num_val=0, progress=True)
-    assert "train" in capfd.readouterr().err
+    assert "draw train scenes" in capfd.readouterr().err
     write_synthetic(tmp_path / "hidden", num_train=1, num_val=0, progress=False)
     assert capfd.readouterr().err == ""

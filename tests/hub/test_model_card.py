@@ -67,6 +67,16 @@ def test_what_was_not_judged_has_no_score(run, model):
     assert section(card, "Scores").count("\n| ") == 2
 
 
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_the_task_of_the_run_comes_first_and_is_shown(run, model, task):
+    card = card_of(replace(read_run(run), metrics=METRICS | {"task": task}), model)
+    assert section(card, "Scores").split("\n|")[3].startswith(f" {task} |")
+    assert card.data.eval_results[0].task_name == f"{task.capitalize()} segmentation"
+    ours, theirs = re.findall(r"```python\n(.*?)```", section(card, "Use"), re.DOTALL)
+    assert ours.count("post_process_") == ours.count(f"{task} = processor.post_process_{task}_segmentation(") == 1
+    assert f'subtask="{task}"' in theirs
+
+
 def test_a_score_of_zero_is_a_score(run, model):
     card = card_of(replace(read_run(run), metrics=METRICS | {"mask_ap": 0.0}), model)
     assert 0.0 in [result.metric_value for result in card.data.eval_results]

@@ -2,9 +2,10 @@
 import pytest
 from PIL import Image
 
-from tests.inference.reads_colours import SAMPLES, Torn, make_predictor
+from tests.inference.reads_colours import NUM_LABELS, SAMPLES, ReadsColours, Torn, make_predictor, make_processor
 from unisegment.inference import pictures
 from unisegment.inference.pictures import draw_images
+from unisegment.inference.predictor import Predictor
 
 
 def test_chosen_images_are_drawn_one_after_the_other(monkeypatch):
@@ -19,6 +20,14 @@ def test_chosen_images_are_drawn_one_after_the_other(monkeypatch):
     assert next(found)[0] == "00004_4.png"
     assert drawn == [["semantic", "panoptic", "annotation"]]
     assert next(found)[0] == "00002_2.png"
+
+
+def test_without_things_there_is_no_panel_of_instances(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: drawn.append(list(predictions)))
+    predictor = Predictor(ReadsColours(), make_processor(stuff_label_ids=range(NUM_LABELS)))
+    list(draw_images(predictor, SAMPLES, [0]))
+    assert drawn == [["semantic", "panoptic", "annotation"]]
 
 
 def test_images_that_cannot_be_read_are_left_out_or_raise():

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
 
-from tests.inference.reads_colours import SAMPLES, SIZES, make_predictor, make_processor
+from tests.inference.reads_colours import SAMPLES, SIZES, ReadsColours, make_predictor, make_processor
 from unisegment.inference.images import load_batches
+from unisegment.inference.predictor import Predictor
 
 
 def test_predictions_have_the_size_of_the_image_and_instances_no_stuff():
@@ -15,6 +17,11 @@ def test_predictions_have_the_size_of_the_image_and_instances_no_stuff():
         assert [tuple(prediction.segmentation.shape) for prediction in found] == SIZES[:2]
     assert {info["label_id"] for info in predictor.instance(batch, outputs)[0].segments_info} <= {0, 1}
     assert {info["label_id"] for info in predictor.panoptic(batch, outputs)[0].segments_info} == {0, 2}
+
+
+@pytest.mark.parametrize(("stuff", "task"), [([2], "panoptic"), ([], "instance"), ([0, 1, 2], "semantic")])
+def test_labels_say_what_they_are_made_for(stuff, task):
+    assert Predictor(ReadsColours(), make_processor(stuff_label_ids=stuff)).task == task
 
 
 def test_thresholds_are_used():

@@ -41,6 +41,18 @@ def test_tasks_that_were_not_judged_do_not_show():
     assert "PQ" not in format_report(report)
 
 
+def test_the_task_comes_first_and_what_cannot_be_judged_does_not_show():
+    report = make_report(evaluate(make_predictor(), SAMPLES), NAMES)
+    assert next(iter(headlines(report))) == "PQ"
+    for task, first in (("semantic", "mIoU"), ("instance", "mask AP"), ("panoptic", "PQ")):
+        assert next(iter(headlines(report | {"task": task}))) == first
+        _, scores, labels = format_report(report | {"task": task}).split("\n\n")
+        assert scores.splitlines()[1].split("  ")[0] == first
+        assert labels.split()[1] == {"mIoU": "IoU", "mask AP": "AP", "PQ": "PQ"}[first]
+    assert headlines(report)["AP large"] is None
+    assert "AP large" not in format_report(report)
+
+
 def test_a_peer_stands_beside_with_the_gain():
     ours = make_report(evaluate(make_predictor(), SAMPLES), NAMES)
     theirs = make_report(evaluate(make_predictor(panoptic_threshold=1.0), SAMPLES), NAMES)

@@ -12,6 +12,7 @@ from transformers import ResNetConfig
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.data.categories import label_names, stuff_label_ids
 from unisegment.data.synthetic import write_synthetic
+from unisegment.training.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,6 +55,14 @@ def test_code_runs_from_top_to_bottom(page, working_folder, capsys):
         assert "\n1.0 1.0 1.0 " in printed
         with Image.open("panoptic.png") as picture:
             assert picture.width >= 71
+
+
+def test_pages_and_the_recipe_expect_the_same_of_the_quickstart():
+    expected = load_recipe("quickstart").evaluation.expected
+    ranges = re.findall(r"[\d.]+ to [\d.]+", expected)
+    assert len(ranges) == 3
+    for page in ("README.md", "recipes/README.md"):
+        assert [line for line in (ROOT / page).read_text().splitlines() if all(part in line for part in ranges)], page
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES[1:]], ids=lambda page: page.name)

@@ -4,6 +4,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,12 +28,15 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
+        self.config = SimpleNamespace(num_labels=3)
 
     def save_pretrained(self, folder):
         (Path(folder) / "weight").write_text(str(self.weight.item()))
 
 
 class Processor:
+    stuff_label_ids = (1,)
+
     def save_pretrained(self, folder):
         (Path(folder) / "processor").touch()
 
@@ -67,7 +71,7 @@ def test_the_scores_after_a_step_are_written_down_once(judge):
     metrics = judge.judge(7, 1.5)
     assert metrics == SCORES | {
         "unreadable_images": ["a.png is gone", "b.png is torn"],
-        **{"step": 7, "train_seconds": 1.5, "finished": False},
+        **{"task": "panoptic", "step": 7, "train_seconds": 1.5, "finished": False},
     }
     assert judge.is_judged(7)
     assert json.loads(judge.folder.metrics.read_text()) == metrics
@@ -83,6 +87,29 @@ def test_the_first_of_the_best_models_is_kept(judge):
     assert sorted(path.name for path in judge.folder.best.iterdir()) == ["metrics.json", "processor", "weight"]
     assert (judge.folder.best / "weight").read_text() == "0.5"
     assert json.loads((judge.folder.best / "metrics.json").read_text())["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stuff", "best_metric", "task", "panels"),
+    [
+        ([1], None, "panoptic", {"panoptic", "instance", "semantic"}),
+        ([], None, "instance", {"instance"}),
+        ([0, 1, 2], None, "semantic", {"semantic"}),
+        ([1], "miou", "semantic", {"semantic"}),
+        ([1], "mask_ap", "instance", {"instance"}),
+        ([0, 1, 2], "pq", "panoptic", {"panoptic", "instance", "semantic"}),
+    ],
+)
+def test_labels_or_the_recipe_say_what_the_run_is_for(judge, monkeypatch, stuff, best_metric, task, panels):
+    drawn = []
+    monkeypatch.setattr(judging, "draw_predictions", lambda *_, tasks, **__: drawn.append(set(tasks)) or {})
+    monkeypatch.setattr(judging, "evaluate", lambda *_, **__: SCORES | {"pq": 0.25, "mask_ap": 0.125})
+    judge.processor.stuff_label_ids = stuff
+    judge.recipe = replace(judge.recipe, run=replace(judge.recipe.run, best_metric=best_metric))
+    assert judge.finish(3, 0.0)["task"] == task
+    assert drawn == [panels]
+    best = {"panoptic": ("pq", 0.25), "instance": ("mask_ap", 0.125), "semantic": ("miou", 0.5)}[task]
+    assert judge.folder.best_score(best[0], 3) == best[1]
 
 
 def test_a_score_that_is_not_there_keeps_no_model(judge):

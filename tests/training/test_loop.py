@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import textwrap
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert list(metrics) == [
         *("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap", "miou", "images", "unreadable_images"),
-        *("step", "train_seconds", "finished"),
+        *("task", "step", "train_seconds", "finished"),
     ]
     assert (metrics["images"], metrics["step"], metrics["finished"]) == (3, 3, True)
 
@@ -78,7 +79,7 @@ def test_the_lines_of_the_last_message_work(recipe, scenes, capsys):
     fit(recipe)
     picture = next((scenes / "val").iterdir())
     lines = capsys.readouterr().out.split("Next, in Python:\n")[1].replace("your.jpg", str(picture))
-    *statements, expression = [line.strip() for line in lines.splitlines()]
+    *statements, expression = textwrap.dedent(lines).strip().splitlines()
     names = {}
     exec("\n".join(statements), names)
     prediction = eval(expression, names)

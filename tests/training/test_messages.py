@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from pathlib import Path
+
+import pytest
 
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.messages import already_finished, result
@@ -12,6 +15,7 @@ METRICS = {
     "miou": 0.9,
     "images": 13,
     "unreadable_images": [],
+    "task": "panoptic",
     "step": 700,
     "train_seconds": 93.0,
 }
@@ -23,6 +27,27 @@ def test_the_result_names_scores_and_files():
         "700 steps in 1.6 minutes; on 13 held-out images: PQ 0.812, things 0.700, mask AP 0.500, mIoU 0.900" in message
     )
     assert "UniSegmentForUniversalSegmentation.from_pretrained('runs/a/checkpoint')" in message
+
+
+@pytest.mark.parametrize(
+    ("task", "scores"),
+    [
+        ("panoptic", "PQ 0.812, things 0.700, mask AP 0.500, mIoU 0.900."),
+        ("instance", "mask AP 0.500, PQ 0.812, things 0.700, mIoU 0.900."),
+        ("semantic", "mIoU 0.900, PQ 0.812, things 0.700, mask AP 0.500."),
+    ],
+)
+def test_the_score_and_the_snippet_are_those_of_the_task(task, scores):
+    message = result(RunFolder(Path("runs/a")), METRICS | {"task": task})
+    assert f"on 13 held-out images: {scores}\n" in message
+    assert re.findall(r"processor\.post_process_(\w+)_segmentation\(", message) == [task]
+    assert f"({scores[:-1]})" in already_finished(RunFolder(Path("runs/a")), METRICS | {"task": task})
+
+
+def test_what_is_expected_stands_below_what_was_reached():
+    message = result(RunFolder(Path("runs/a")), METRICS, "PQ 0.8 to 0.9")
+    assert "mIoU 0.900.\nExpected of the recipe as it stands: PQ 0.8 to 0.9.\n" in message
+    assert "Expected" not in result(RunFolder(Path("runs/a")), METRICS)
 
 
 def test_a_finished_run_says_how_to_go_on():

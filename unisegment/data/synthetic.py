@@ -161,7 +161,7 @@ def _write_split(root: Path, split: str, count: int, seed: list[int], progress: 
     image_dir.mkdir(parents=True)
     panoptic_dir.mkdir(parents=True)
     images, annotations = [], []
-    for image_id in tqdm(range(1, count + 1), desc=split, disable=not progress):
+    for image_id in tqdm(range(1, count + 1), desc=f"draw {split} scenes", disable=not progress):
         # One generator an image, so that an image depends neither on the other split nor on how many there are.
         scene = synthetic_scene(np.random.default_rng([*seed, image_id]), image_id)
         assert scene.target.id_map is not None

@@ -64,7 +64,10 @@ def model_card(
     """
     base_weights = model.config.base_weights or []
     license = weights_license(base_weights, license)
-    scores = {key: run.metrics[key] for key in _SCORES if run.metrics.get(key) is not None} if run.metrics else {}
+    metrics = run.metrics or {}
+    task = metrics.get("task", "panoptic")
+    keys = sorted(_SCORES, key=lambda key: _SCORES[key].task != task)
+    scores = {key: metrics[key] for key in keys if metrics.get(key) is not None}
     judged = [task for task in _TASKS if any(_SCORES[key].task == task for key in scores)]
     data_set = hub_data_set(run.recipe)
     data = ModelCardData(
@@ -79,7 +82,7 @@ def model_card(
     )
     sections = {
         "Labels": _labels(model.config.id2label, processor.stuff_label_ids),
-        "Use": _use(repo_id, why_not_stock),
+        "Use": _use(repo_id, why_not_stock, task),
         "Data and training": _training(run, base_weights),
         "Scores": _scores(scores, run),
         "Limits": _limits(judged, run, processor),
@@ -152,9 +155,11 @@ def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
     return f"Things ({len(things)}): {listed(things)}\n\nStuff ({len(id2label) - len(things)}): {listed(stuff)}"
 
 
-def _use(repo_id: str, why_not_stock: str | None) -> str:
+def _use(repo_id: str, why_not_stock: str | None, task: str) -> str:
+    others = " and ".join(f"`post_process_{other}_segmentation`" for other in _TASKS if other != task)
     ours = f"""\
 ```python
+import torch
 from PIL import Image
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, draw
@@ -162,13 +167,14 @@ from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProces
 model = UniSegmentForUniversalSegmentation.from_pretrained("{repo_id}").eval()
 processor = UniSegmentImageProcessor.from_pretrained("{repo_id}")
 image = Image.open("photo.jpg")
-outputs = model(**processor(image))
-panoptic = processor.post_process_panoptic_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]
-print(panoptic.segments_info)  # panoptic.segmentation has the ids
-draw(image, panoptic, model.config.id2label).save("panoptic.png")
+with torch.inference_mode():
+    outputs = model(**processor(image))
+{task} = processor.post_process_{task}_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]
+print({task}.segments_info)  # {task}.segmentation has the ids
+draw(image, {task}, model.config.id2label).save("{task}.png")
 ```
 
-`post_process_instance_segmentation` and `post_process_semantic_segmentation` read the same `outputs`."""
+{others} read the same `outputs`."""
     if why_not_stock:
         return (
             f"With unisegment; after `import unisegment`, transformers' Auto classes and pipeline open it, too. No "
@@ -179,7 +185,7 @@ draw(image, panoptic, model.config.id2label).save("panoptic.png")
 from transformers import pipeline
 
 segmenter = pipeline("image-segmentation", model="{repo_id}")
-for segment in segmenter("photo.jpg", subtask="panoptic"):
+for segment in segmenter("photo.jpg", subtask="{task}"):
     print(segment["label"], segment["score"])
 ```"""
     return (

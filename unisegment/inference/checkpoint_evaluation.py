@@ -64,9 +64,9 @@ def evaluate_checkpoint(
         skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
 
     Returns:
-        What `make_report` does, with `checkpoint`, `settings`, `worst` (the file names, the worst first, and their
-        quality), `unreadable_images`, and with a peer `transformers`, its own report, and `gain`, what our scores are
-        above its.
+        What `make_report` does, with `task` (what the labels are made for), `checkpoint`, `settings`, `worst` (the file
+        names, the worst first, and their quality), `unreadable_images`, and with a peer `transformers`, its own report,
+        and `gain`, what our scores are above its.
 
     Raises:
         ValueError: When the checkpoint cannot be read, or its labels are not those of the data set.
@@ -85,6 +85,7 @@ def evaluate_checkpoint(
     scores = evaluate(predictor, matched, rank_images=worst > 0, **settings)
     ranking: list[JudgedImage] = scores.get("ranking", [])[:worst]
     report = make_report(scores, predictor.id2label) | {
+        "task": predictor.task,
         "checkpoint": os.fspath(checkpoint),
         "unisegment": metadata.version("unisegment"),
         "settings": {

@@ -131,8 +131,9 @@ class _Scores:
         self.num_images += len(batch)
         if self.rank_images:
             for item, qualities in zip(batch, of_images, strict=True):
-                order = (qualities[task] for task in ("panoptic", "semantic", "instance") if task in qualities)
-                self.images.append(JudgedImage(next(order, math.nan), item.number, item.sample.file_name))
+                order = (self.predictor.task, "panoptic", "semantic", "instance")
+                quality = next((qualities[task] for task in order if task in qualities), math.nan)
+                self.images.append(JudgedImage(quality, item.number, item.sample.file_name))
 
     def _update(
         self,

@@ -26,7 +26,7 @@ def draw_images(
         predictor: Makes the predictions.
         samples: Annotated images.
         places: Which of them.
-        tasks: Which predictions to show. Instances are shown above a score of 0.5.
+        tasks: Which predictions to show. Instances are shown above a score of 0.5, and only where a label is a thing.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
     """
     for batch in load_batches(samples, predictor.processor, places, on_unreadable=on_unreadable):
@@ -34,7 +34,7 @@ def draw_images(
         found: dict[str, Drawable] = {}
         if "semantic" in tasks:
             found["semantic"] = predictor.semantic(batch, outputs)[0]
-        if "instance" in tasks:
+        if "instance" in tasks and predictor.thing_label_ids:
             found["instance"] = predictor.instance(batch, outputs, threshold=0.5)[0]
         if "panoptic" in tasks:
             found["panoptic"] = predictor.panoptic(batch, outputs)[0]

@@ -54,6 +54,13 @@ class Predictor:
         """The labels that are not."""
         return frozenset(range(self.num_labels)) - self.stuff_label_ids
 
+    @property
+    def task(self) -> str:
+        """What the labels are made for: "semantic" without things, "instance" without stuff, otherwise "panoptic"."""
+        if not self.thing_label_ids:
+            return "semantic"
+        return "panoptic" if self.stuff_label_ids else "instance"
+
     def forward(self, batch: Batch) -> Any:
         """Return the model's output, computed in float32."""
         return _forward(self.model, batch)

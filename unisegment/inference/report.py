@@ -78,9 +78,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the scores of a report that stand for the whole, by the names that people give them."""
+    """Return the scores of a report that stand for the whole, by the names that people give them.
+
+    Those of its `task` come first, if it has one.
+    """
     found = {}
-    for name, (task, *path) in _HEADLINES.items():
+    for name, (task, *path) in _main_first(_HEADLINES, report):
         value: Any = report.get(task)
         for key in path:
             value = value.get(key, {}) if value is not None else {}
@@ -90,7 +93,7 @@ def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = None) -> str:
-    """Return the tables for people: all scores in per cent, then those of each label.
+    """Return the tables for people: all scores that there are in per cent, then those of each label.
 
     Args:
         report: What `make_report` returned.
@@ -100,6 +103,8 @@ def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = No
     rows = [["", "score"] if peer is None else ["", "unisegment", "transformers", "gain"]]
     theirs = {} if peer is None else headlines(peer)
     for name, value in ours.items():
+        if value is None and theirs.get(name) is None:
+            continue
         gain = difference(value, theirs.get(name))
         rows.append([name, _percent(value)] + ([] if peer is None else [_percent(theirs.get(name)), _percent(gain)]))
     return f"{report['images']} images\n\n{_table(rows)}\n\n{_table(_class_rows(report))}"
@@ -110,6 +115,10 @@ def difference(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or theirs is None else ours - theirs
 
 
+def _main_first(scores: Mapping[str, tuple[str, ...]], report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    return sorted(scores.items(), key=lambda item: item[1][0] != report.get("task"))
+
+
 def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
     by_label: dict[int, dict[str, Any]] = {}
     for task in ("panoptic", "instance", "semantic"):
@@ -117,7 +126,7 @@ def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
             by_label.setdefault(line["label"], {"name": line["name"]})[task] = line
     columns = {
         name: path
-        for name, path in _COLUMNS.items()
+        for name, path in _main_first(_COLUMNS, report)
         if any(path[1] in row.get(path[0], {}) for row in by_label.values())
     }
     rows = [["label", *columns]]

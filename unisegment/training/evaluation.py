@@ -2,13 +2,13 @@
 """A model in training in, the few scores that its log shows and pictures of its predictions out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from unisegment.inference.evaluation import EvaluationCancelledError
+from unisegment.inference.evaluation import TASKS, EvaluationCancelledError
 from unisegment.inference.evaluation import evaluate as evaluate_all
 from unisegment.inference.images import Report, Samples
 from unisegment.inference.pictures import draw_images
@@ -86,6 +86,7 @@ def draw_predictions(
     samples: Samples,
     *,
     num_pictures: int,
+    tasks: Collection[str] = TASKS,
     panoptic_threshold: float = 0.8,
     top_k: int = 100,
     on_unreadable: Report | None = None,
@@ -99,6 +100,7 @@ def draw_predictions(
         processor: As in `evaluate`.
         samples: As in `evaluate`.
         num_pictures: How many are drawn.
+        tasks: Which predictions are shown, see `unisegment.inference.pictures.draw_images`.
         panoptic_threshold: As in `evaluate`.
         top_k: As in `evaluate`.
         on_unreadable: As in `evaluate`.
@@ -108,4 +110,4 @@ def draw_predictions(
     """
     places = np.linspace(0, len(samples) - 1, min(num_pictures, len(samples))).round().astype(int).tolist()
     predictor = Predictor(model, processor, panoptic_threshold, top_k)
-    return dict(draw_images(predictor, samples, places, on_unreadable=on_unreadable))
+    return dict(draw_images(predictor, samples, places, tasks=tasks, on_unreadable=on_unreadable))

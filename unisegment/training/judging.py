@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from unisegment.inference.evaluation import TASKS
 from unisegment.inference.images import Samples
+from unisegment.inference.predictor import Predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.checkpointing import RunFolder
@@ -23,6 +25,8 @@ from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages
 from unisegment.training.writing import LogFile, read_lines, replaced_folder, write_file
+
+_METRICS = {"panoptic": "pq", "instance": "mask_ap", "semantic": "miou"}
 
 
 @dataclass
@@ -53,6 +57,14 @@ class Judge:
     held_out: Samples
     unreadable: UnreadableImages
     stop: StopSignals
+
+    @property
+    def task(self) -> str:
+        """What the run is for: that of `run.best_metric`, or else what the labels are made for."""
+        chosen = self.recipe.run.best_metric
+        if chosen is None:
+            return Predictor(self.model, self.processor).task
+        return next(task for task, metric in _METRICS.items() if metric == chosen)
 
     def finish(self, step: int, seconds: float) -> dict[str, Any]:
         """Save the model, draw some of its predictions, and judge it for the last time."""
@@ -89,7 +101,7 @@ class Judge:
             )
             self.unreadable.share(self.accelerator)
             metrics = scores | {"unreadable_images": sorted(self.unreadable.problems)}
-            metrics |= {"step": step, "train_seconds": seconds, "finished": is_finished}
+            metrics |= {"task": self.task, "step": step, "train_seconds": seconds, "finished": is_finished}
             if self.accelerator.is_main_process and self.recipe.run.eval_every:
                 self._keep_best(model, metrics)
         scores = {f"eval/{name}": score for name, score in scores.items() if score is not None}
@@ -113,7 +125,7 @@ class Judge:
                 torch.distributed.broadcast(buffer, src=0)
 
     def _keep_best(self, model: UniSegmentForUniversalSegmentation, metrics: dict[str, Any]) -> None:
-        metric = self.recipe.run.best_metric
+        metric = _METRICS[self.task]
         score = metrics[metric]
         if score is not None and score > self.folder.best_score(metric, metrics["step"]):
             self._save_model(model, self.folder.best, {"metrics.json": json.dumps(metrics, indent=2) + "\n"})
@@ -135,6 +147,7 @@ class Judge:
             self.processor,
             self.held_out,
             num_pictures=evaluation.pictures,
+            tasks=TASKS if self.task == "panoptic" else (self.task,),
             panoptic_threshold=evaluation.panoptic_threshold,
             top_k=evaluation.top_k,
             on_unreadable=self.unreadable.listener,

@@ -186,7 +186,7 @@ class Run:
         try:
             self._train(samples)
             metrics = self.judge.finish(self.progress.step, self.progress.seconds)
-            self.accelerator.print(result(self.folder, metrics))
+            self.accelerator.print(result(self.folder, metrics, self.recipe.evaluation.expected))
             return metrics
         except EvaluationCancelledError:
             self._interrupt()

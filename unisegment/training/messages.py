@@ -17,27 +17,33 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any]) -> str:
     )
 
 
-def result(folder: RunFolder, metrics: dict[str, Any]) -> str:
-    """Say what was reached, where it is, and what to do with it."""
+def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = None) -> str:
+    """Say what was reached and what was expected, where it is, and what to do with it."""
     left_out = len(metrics["unreadable_images"])
     return (
         f"\n{metrics['step']} steps in {metrics['train_seconds'] / 60:.1f} minutes; on {metrics['images']} held-out "
         f"images: {_scores(metrics)}.\n"
+        + (f"Expected of the recipe as it stands: {expected}.\n" if expected else "")
         + (f"{left_out} images could not be read and were left out; metrics.json names them.\n" if left_out else "")
         + f"  model and processor   {folder.model}\n"
         f"  pictures              {folder.predictions}\n"
         f"  scores and log        {folder.metrics}, {folder.log}\n"
         f"Next, in Python:\n"
+        f"  import torch\n"
         f"  from PIL import Image\n"
         f"  from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor\n"
         f"  model = UniSegmentForUniversalSegmentation.from_pretrained({str(folder.model)!r})\n"
         f"  processor = UniSegmentImageProcessor.from_pretrained({str(folder.model)!r})\n"
         f'  image = Image.open("your.jpg").convert("RGB")\n'
-        f'  outputs = model(**processor(images=image, return_tensors="pt"))\n'
-        f"  processor.post_process_panoptic_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]"
+        f"  with torch.inference_mode():\n"
+        f'      outputs = model(**processor(images=image, return_tensors="pt"))\n'
+        f"  sizes = [(image.height, image.width)]\n"
+        f"  processor.post_process_{metrics['task']}_segmentation(outputs, target_sizes=sizes)[0]"
     )
 
 
 def _scores(metrics: dict[str, Any]) -> str:
     names = {"pq": "PQ", "pq_things": "things", "pq_stuff": "stuff", "mask_ap": "mask AP", "miou": "mIoU"}
-    return ", ".join(f"{title} {metrics[name]:.3f}" for name, title in names.items() if metrics[name] is not None)
+    first = {"instance": "mask_ap", "semantic": "miou"}.get(metrics.get("task", ""), "pq")
+    found = [name for name in sorted(names, key=lambda name: name != first) if metrics[name] is not None]
+    return ", ".join(f"{names[name]} {metrics[name]:.3f}" for name in found)

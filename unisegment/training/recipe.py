@@ -220,12 +220,14 @@ class EvaluationRecipe:
         top_k: Most objects of an image, the best ones. COCO's rules judge 100 of each category; with more, as many.
         batch_size: Images of equal padded size that go through the model together, in each process.
         pictures: Held-out images that are drawn into `predictions/` at the end.
+        expected: Scores that the recipe as it stands has reached, in words. They are said beside the result.
     """
 
     panoptic_threshold: float = 0.8
     top_k: int = 100
     batch_size: int = 4
     pictures: int = 6
+    expected: str | None = None
 
     def __post_init__(self) -> None:
         _at_least(1, self, "top_k", "batch_size")
@@ -243,8 +245,9 @@ class RunRecipe:
         checkpoint_every: Steps between two states to resume from; 0 saves none.
         keep_checkpoints: How many of them are kept, the newest.
         eval_every: Steps between two evaluations; 0 evaluates at the end only.
-        best_metric: Score by which the best of the models that were judged is kept in `checkpoint-best/`, if
-            `eval_every` is not 0.
+        best_metric: The score that the run is for: it is said first, pictures show what it judges, and by it the best
+            of the models that were judged is kept in `checkpoint-best/`, if `eval_every` is not 0. None takes `miou`
+            for labels without things, `mask_ap` for labels without stuff, and `pq` otherwise.
         trackers: Where the log goes besides: any that accelerate knows, such as tensorboard, wandb, trackio and mlflow.
             Each must be installed.
         project: Name of the project there.
@@ -261,7 +264,7 @@ class RunRecipe:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
     eval_every: int = 0
-    best_metric: Literal["pq", "mask_ap", "miou"] = "pq"
+    best_metric: Literal["pq", "mask_ap", "miou"] | None = None
     trackers: tuple[str, ...] = ()
     project: str = "unisegment"
     resume: str = "auto"
