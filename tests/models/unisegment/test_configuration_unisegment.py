@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from dataclasses import fields
 
 import pytest
@@ -37,6 +38,27 @@ def test_an_unknown_key_names_the_nearest_valid_one(key, nearest):
         ValueError, match=f"'{key}' is not a key of UniSegmentConfig. The nearest valid one is '{nearest}'"
     ):
         UniSegmentConfig(**{key: 1})
+    with pytest.raises(ValueError, match=f"'{key}' is not a key"):
+        UniSegmentConfig.from_dict({}, **{key: 1})
+
+
+def test_unknown_keys_of_a_file_are_kept(tmp_path, caplog):
+    further = {"tool_version": "1.2", "num_querys": 9, "areas": {"least": 5}}
+    config = UniSegmentConfig(backbone_config=ResNetConfig(depths=[1, 1, 1, 1]), num_queries=7)
+    config.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | further))
+    opened = UniSegmentConfig.from_pretrained(tmp_path)
+    changed = UniSegmentConfig.from_pretrained(tmp_path, num_queries=8)
+    for one in (opened, changed, UniSegmentConfig.from_json_file(file), UniSegmentConfig.from_dict(opened.to_dict())):
+        assert {key: getattr(one, key) for key in further} == further
+    assert (opened.num_queries, changed.num_queries) == (7, 8)
+    (line,) = [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()]
+    assert line.startswith(
+        "config.json has keys that this release does not know: 'areas', 'num_querys', 'tool_version'"
+    )
+    opened.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text()).items() >= further.items()
 
 
 def test_keys_of_transformers_and_legacy_keys_pass():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
+import numpy as np
 import pytest
 from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_base import ImageProcessingMixin
@@ -149,9 +150,30 @@ def test_unknown_keywords(tmp_path):
         tmp_path, _from_pipeline="image-segmentation", low_cpu_mem_usage=True, do_resize=False
     )
     assert processor.do_resize is False
-    write(tmp_path, STOCK_FILES[1] | {"do_normalise": False})
     with pytest.raises(TypeError, match="'do_normalise' is not a keyword"):
-        UniSegmentImageProcessor.from_pretrained(tmp_path)
+        processor(np.zeros((32, 32, 3), np.uint8), do_normalise=False)
+
+
+def test_unknown_keys_of_a_file_are_kept(tmp_path, caplog):
+    further = {"tool_version": "1.2", "do_thicken": [2, 3], "area": {"least": 5}}
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in", STOCK_FILES[1] | further)
+    processor = UniSegmentImageProcessor.from_pretrained(tmp_path / "in")
+    by_file = UniSegmentImageProcessor.from_json_file(tmp_path / "in" / "preprocessor_config.json")
+    (line,) = [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()]
+    assert line.startswith("preprocessor_config.json has keys that this release does not know: 'area', 'do_thicken', ")
+    assert processor.settings() == by_file.settings()
+    pixel_values = processor(np.zeros((32, 32, 3), np.uint8), do_resize=False).pixel_values  # makes another processor
+    assert pixel_values.shape == (1, 3, 32, 32)
+    processor.save_pretrained(tmp_path / "ours")
+    processor.save_pretrained(tmp_path / "stock", format="transformers")
+    again = UniSegmentImageProcessor.from_pretrained(tmp_path / "stock")
+    for found in (processor, by_file, again, Mask2FormerImageProcessorPil.from_pretrained(tmp_path / "stock")):
+        assert {key: getattr(found, key) for key in further} == further
+    for folder in ("ours", "stock"):
+        written = json.loads((tmp_path / folder / "preprocessor_config.json").read_text())
+        assert written.items() >= further.items()
+    assert again.settings() == processor.settings()
 
 
 def test_no_files(tmp_path):

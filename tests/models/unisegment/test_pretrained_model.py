@@ -43,6 +43,19 @@ def test_the_name_of_a_model_is_where_it_came_from(model, tmp_path, format):
     assert loaded.name_or_path == loaded.config._name_or_path == str(tmp_path)
 
 
+@pytest.mark.parametrize("format", ["unisegment", "transformers"])
+def test_unknown_keys_stay_in_a_checkpoint(model, tmp_path, caplog, format):
+    model.save_pretrained(tmp_path, format=format)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {f"key_of_{format}": [1, 2]}))
+    loaded = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_queries=model.config.num_queries)
+    assert [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()] != []
+    loaded.save_pretrained(tmp_path / "again", format=format)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())[f"key_of_{format}"] == [1, 2]
+    with pytest.raises(ValueError, match=r"'num_querys' is not a key .* 'num_queries'"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_querys=3)
+
+
 def test_a_file_of_the_original_code_is_sent_to_its_own_method(tmp_path):
     path = write_pickle(tmp_path / "model.pkl", original_state_dict(stock_model("resnet")))
     with pytest.raises(ValueError, match=r"'.*model\.pkl' is a file\. .* `from_original`"):

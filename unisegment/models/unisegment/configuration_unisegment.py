@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every number of a model, under the names of transformers' Mask2FormerConfig."""
 
-import difflib
+import os
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
+from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
 from unisegment.postprocessing.resize import MASK_STRIDE
 
 # Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
@@ -142,26 +143,49 @@ class UniSegmentConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a config of a dict and of keywords, which go first; see transformers for the rest.
+        """Make a config of what a config.json holds and of keywords, which go first; see transformers for the rest.
+
+        Keys that are unknown in a file are kept, with a warning, and written again.
 
         Raises:
-            ValueError: As the constructor does, which sees the two together.
+            ValueError: As the constructor does, which sees the two together; for a keyword that is unknown and not
+                wanted back by `return_unused_kwargs`.
         """
+        if not kwargs.get("return_unused_kwargs"):
+            cls.check_keys(kwargs.keys() - {"return_unused_kwargs", "_from_auto", "_from_pipeline"})
         own = {item.name for item in fields(cls)} - {"backbone_config"}  # that one is merged key by key
         overrides = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         if "id2label" in overrides or "num_labels" in kwargs:
             config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
-        return super().from_dict({**config_dict, **overrides}, **kwargs)
+        known = cls._known_keys()
+        unknown = {key: value for key, value in config_dict.items() if key not in known}
+        warn_of_kept("config.json", tuple(sorted(unknown)))
+        config_dict = {key: value for key, value in config_dict.items() if key in known}
+        made = super().from_dict({**config_dict, **overrides}, **kwargs)
+        for key, value in unknown.items():
+            setattr(made[0] if isinstance(made, tuple) else made, key, value)
+        return made
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
+        """Make a config of a config.json, see `from_dict`."""
+        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def check_keys(cls, keys: Any) -> None:
         """Raise a ValueError for a key that no config of this kind has, naming the nearest one that exists."""
-        own = {item.name for item in fields(cls)} | set(cls.attribute_map)
-        known = own | _INHERITED_KEYS | _LEGACY_KEYS | set(GenerationConfig._get_default_generation_params())
         for key in keys:
-            if key not in known:
-                nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.0)[0]
-                raise ValueError(f"{key!r} is not a key of {cls.__name__}. The nearest valid one is {nearest!r}.")
+            if key not in cls._known_keys():
+                raise ValueError(f"{key!r} is not a key of {cls.__name__}. {nearest_valid(key, cls._own_keys())}")
+
+    @classmethod
+    def _own_keys(cls) -> set[str]:
+        return {item.name for item in fields(cls)} | set(cls.attribute_map)
+
+    @classmethod
+    def _known_keys(cls) -> set[str]:
+        passing = _INHERITED_KEYS | _LEGACY_KEYS | set(GenerationConfig._get_default_generation_params())
+        return cls._own_keys() | passing
 
     def _resolve_backbone(self) -> PreTrainedConfig:
         config = self.backbone_config

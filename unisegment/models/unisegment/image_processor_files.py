@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of an image processor: preprocessor_config.json in our own layout or that of stock transformers."""
 
-import difflib
 import inspect
 import json
 import os
@@ -15,6 +14,7 @@ from transformers.utils import cached_file
 
 from unisegment.data.categories import stuff_label_ids as recognise_stuff
 from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
+from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -41,9 +41,12 @@ class ImageProcessorFiles(BaseImageProcessor):
     def check_stock_keys(cls, stock: Mapping[str, Any]) -> None:
         """Raise a TypeError for a key that neither we nor stock files of MaskFormer and Mask2Former know."""
         for key in stock:
-            if key not in _KEYS_WITHOUT_EFFECT and key not in _RENAMED_KEYS:
-                nearest = difflib.get_close_matches(key, cls.keywords(), n=1, cutoff=0.0)[0]
-                raise TypeError(f"{key!r} is not a keyword of {cls.__name__}. The nearest valid one is {nearest!r}.")
+            if not cls._is_known(key):
+                raise TypeError(f"{key!r} is not a keyword of {cls.__name__}. {nearest_valid(key, cls.keywords())}")
+
+    @classmethod
+    def _is_known(cls, key: str) -> bool:
+        return key in _KEYS_WITHOUT_EFFECT or key in _RENAMED_KEYS or key in cls.keywords()
 
     def settings(self) -> dict[str, Any]:
         """Return the keywords that make an equal processor."""
@@ -52,6 +55,8 @@ class ImageProcessorFiles(BaseImageProcessor):
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Make a processor of what a file holds and of keywords, which go first.
+
+        Keys that are unknown in a file are kept, with a warning, as attributes, and written again.
 
         Args:
             image_processor_dict: Content of a preprocessor_config.json.
@@ -64,8 +69,17 @@ class ImageProcessorFiles(BaseImageProcessor):
         unused = {key: value for key, value in kwargs.items() if wants_unused and key not in cls.keywords()}
         used = {key: value for key, value in kwargs.items() if key not in unused}
         renamed = {_RENAMED_KEYS.get(key, key): value for key, value in image_processor_dict.items()}
-        processor = cls(**(renamed | used))
+        kept = {key: value for key, value in renamed.items() if not cls._is_known(key)}
+        warn_of_kept("preprocessor_config.json", tuple(sorted(kept)))
+        processor = cls(**({key: value for key, value in renamed.items() if key not in kept} | used))
+        for key, value in kept.items():
+            setattr(processor, key, value)
         return (processor, unused) if wants_unused else processor
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
+        """Make a processor of a preprocessor_config.json, see `from_dict`."""
+        return cls.from_dict(json.loads(Path(json_file).read_bytes()))
 
     @classmethod
     def get_image_processor_dict(
@@ -122,7 +136,8 @@ class ImageProcessorFiles(BaseImageProcessor):
 
     def _as_stock(self) -> Any:
         # It keeps and writes the keywords that it does not know, here `stuff_label_ids` and `id2label`.
-        return Mask2FormerImageProcessorPil(**self.settings())
+        kept = {key: value for key, value in self.to_dict().items() if not self._is_known(key)}
+        return Mask2FormerImageProcessorPil(**self.settings(), **kept)
 
 
 def _label_names(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[int, str]:
