@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.visualization import draw
+from unisegment.visualization.fonts import Lettering
 
 _LONGEST_SIDE, _GAP, _TEXT = 360, 12, 16
 _COLUMNS = 2
@@ -46,18 +47,18 @@ def draw_contact_sheet(tiles: Sequence[tuple[str, bytes]]) -> bytes:
     rows = -(-len(pictures) // _COLUMNS)
     columns = min(_COLUMNS, len(pictures))
     sheet = Image.new("RGB", (columns * (cell[0] + _GAP) + _GAP, rows * (cell[1] + _GAP) + _GAP), _PAPER)
-    canvas = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_TEXT)
-    for number, (name, picture) in enumerate(pictures):
+    canvas, lettering = ImageDraw.Draw(sheet), Lettering()
+    for number, (path, picture) in enumerate(pictures):
+        name = Path(path).name.encode("utf-8", "replace").decode()
         row, column = divmod(number, _COLUMNS)
         left, top = _GAP + column * (cell[0] + _GAP), _GAP + row * (cell[1] + _GAP)
+        font = lettering.font(name, _TEXT)
         canvas.text((left, top), _fitting(name, font, cell[0]), fill=_INK, font=font)
         sheet.paste(picture, (left, top + 2 * _TEXT))
     return _to_jpeg(sheet)
 
 
-def _fitting(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    text = Path(name).name.encode("utf-8", "replace").decode()
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     while text and font.getlength(text) > width:
         text = text[1:]
     return text

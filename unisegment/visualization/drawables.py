@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images and predictions of many kinds in, upright images of Pillow and segments with their names out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unisegment.ops.orientation import upright
+from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+
+Drawable: TypeAlias = (
+    SemanticPrediction | InstancePrediction | PanopticPrediction | SegmentationTarget | Mapping[str, Any] | Tensor
+)
+"""What can be drawn on an image. Mappings and tensors are results of transformers: `segmentation`, a map of ids or
+binary maps, with `segments_info`; or the label of each pixel."""
+
+Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+"""A file, Pillow's image, an array (h, w, 3) of uint8, or a tensor (3, h, w) of uint8 or of floats in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What is drawn.
+
+    Args:
+        target: Where the segments are.
+        names: Name of each where it comes with one.
+        scores: Score of each where there is one.
+    """
+
+    target: SegmentationTarget
+    names: Sequence[str | None]
+    scores: Sequence[float | None]
+
+    def labels_and_names(self, id2label: Mapping[int, str] | None) -> list[tuple[int, str]]:
+        """Return label and name of each segment: by `id2label`, else as it comes, else the number."""
+        labels, known = self.target.labels.tolist(), id2label or {}
+        return [(label, known.get(label) or own or str(label)) for label, own in zip(labels, self.names, strict=True)]
+
+
+def open_picture(image: Picture) -> Image.Image:
+    """Return an image upright, in red, green and blue.
+
+    Raises:
+        ValueError: When it is none.
+        OSError: When the file cannot be opened.
+    """
+    if isinstance(image, str | Path):
+        image = Image.open(Path(image).expanduser())
+    if isinstance(image, Image.Image):
+        return upright(image).convert("RGB")
+    if isinstance(image, Tensor):
+        image = _tensor_to_array(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"image must be (height, width, 3) of uint8 as an array, (3, height, width) as a tensor, or an image of "
+            f"Pillow; got shape {image.shape} of {image.dtype} (channels last)."
+        )
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _tensor_to_array(image: Tensor) -> np.ndarray:
+    if image.is_floating_point():
+        if image.numel() and not 0 <= image.min() <= image.max() <= 1:
+            raise ValueError(
+                f"image as a tensor of floats must be in [0, 1], got {image.min():.2f} to {image.max():.2f}: "
+                "give the image as it was before normalisation."
+            )
+        image = (image * 255).round().to(torch.uint8)
+    return image.movedim(0, -1).cpu().numpy()
+
+
+def segments_of(prediction: Drawable) -> Segments:
+    """Return the segments of a prediction, a target or a result of transformers.
+
+    Raises:
+        ValueError: When it is none of them.
+    """
+    if isinstance(prediction, SegmentationTarget):
+        nothing = [None] * len(prediction)
+        return Segments(prediction.to("cpu"), nothing, nothing)
+    if isinstance(prediction, Tensor) and not isinstance(prediction, SemanticPrediction):
+        prediction = {"segmentation": prediction}
+    if not isinstance(prediction, Mapping | SemanticPrediction) or "segmentation" not in prediction:
+        raise ValueError(
+            "prediction must be one of unisegment's predictions or targets, or a result of transformers, with "
+            f"`segmentation` and `segments_info`; got {type(prediction)}."
+        )
+    segmentation = prediction["segmentation"]
+    if not isinstance(segmentation, Tensor) or segmentation.ndim not in (2, 3):
+        raise ValueError(
+            "segmentation must be a map (height, width) of ids, or one mask (n, height, width) for each segment; got "
+            f"{type(segmentation)}. Run lengths are not drawn: ask post-processing for return_binary_maps instead."
+        )
+    segmentation = segmentation.cpu()
+    if "segments_info" not in prediction:
+        infos = [{"id": label, "label_id": label} for label in segmentation.unique().int().tolist()]
+    else:
+        infos = prediction["segments_info"]
+    return _segments(segmentation, infos)
+
+
+def _segments(segmentation: Tensor, infos: list[dict[str, Any]]) -> Segments:
+    shape: dict[str, Any] = {"masks": segmentation}
+    if segmentation.ndim == 2:
+        # transformers lists what it fused several times; of an id the last entry counts.
+        infos = list({info["id"]: info for info in infos}.values())
+        shape = {"id_map": segmentation, "segment_ids": [info["id"] for info in infos]}
+    target = SegmentationTarget(labels=[info["label_id"] for info in infos], **shape)  # type: ignore[arg-type]
+    return Segments(target, [info.get("label") for info in infos], [info.get("score") for info in infos])

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A picture and the segments on it in, the name of each segment that has room for it written on the picture out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from PIL import Image, ImageDraw
+from scipy.ndimage import distance_transform_edt, find_objects
+
+from unisegment.types import Size
+from unisegment.visualization.fonts import Lettering
+
+_INK, _PLATE = (255, 255, 255), (16, 18, 24, 175)
+_ENOUGH_COVER = 0.75
+"""Part of a name's plate that must lie on its segment."""
+_FINEST_GRID = 640
+"""Places for names that are looked at along the long side."""
+
+
+def write_names(
+    picture: Image.Image,
+    index_map: Int64[np.ndarray, "h w"],
+    names: list[str],
+    scores: Sequence[float | None],
+    lettering: Lettering,
+) -> None:
+    """Write the names of segments, and their scores where there are any, on the segments.
+
+    Args:
+        picture: What is written on.
+        index_map: Index of the segment that each pixel of the picture belongs to, -1 for none.
+        names: Name of each segment.
+        scores: Score of each segment.
+        lettering: The fonts.
+    """
+    # Places are looked for on every `step`th pixel: a finer grid shows no difference and takes much longer.
+    step = max(max(picture.size) // _FINEST_GRID, 1)
+    index_map = index_map[::step, ::step]
+    is_free = np.ones(index_map.shape, dtype=np.bool_)
+    areas = np.bincount(index_map[index_map >= 0], minlength=len(names))
+    boxes = find_objects(index_map + 1, max_label=len(names))
+    canvas = ImageDraw.Draw(picture, "RGBA")
+    large = max(14, round(max(picture.size) / 45))
+    # Small segments go first: large ones have other places left.
+    for index in areas.argsort(kind="stable").tolist():
+        with_score = names[index] if scores[index] is None else f"{names[index]} {scores[index]:.2f}"
+        for text, size in ((with_score, large), (names[index], large), (names[index], large * 4 // 5)):
+            height, width = (-(-length // step) for length in _plate_size(text, size, lettering))
+            if boxes[index] is None or areas[index] < _ENOUGH_COVER * height * width:
+                continue
+            window = _widened(boxes[index], (height, width))
+            corner = _place(index_map[window] == index, is_free[window], (height, width))
+            if corner is not None:
+                top, left = window[0].start + corner[0], window[1].start + corner[1]
+                is_free[top : top + height, left : left + width] = False
+                _write_plate(canvas, text, size, lettering, (left * step, top * step))
+                break
+
+
+def _write_plate(
+    canvas: ImageDraw.ImageDraw, text: str, size: int, lettering: Lettering, corner: tuple[int, int]
+) -> None:
+    left, top = corner
+    height, width = _plate_size(text, size, lettering)
+    canvas.rounded_rectangle((left, top, left + width - 1, top + height - 1), radius=height // 4, fill=_PLATE)
+    canvas.text((left + width / 2, top + height / 2), text, fill=_INK, font=lettering.font(text, size), anchor="mm")
+
+
+def _plate_size(text: str, size: int, lettering: Lettering) -> Size:
+    return round(1.35 * size), round(lettering.font(text, size).getlength(text) + 0.7 * size)
+
+
+def _widened(box: tuple[slice, slice], plate: Size) -> tuple[slice, slice]:
+    # A plate may reach over the edge of its segment.
+    rows, columns = (
+        slice(max(side.start - length, 0), side.stop + length) for side, length in zip(box, plate, strict=True)
+    )
+    return rows, columns
+
+
+def _place(mask: Bool[np.ndarray, "h w"], is_free: Bool[np.ndarray, "h w"], size: Size) -> tuple[int, int] | None:
+    """Return the top and left of a rectangle of this size that lies well on the mask and is free, or None."""
+    height, width = size
+    if height > mask.shape[0] or width > mask.shape[1]:
+        return None
+    # One taken pixel outweighs all others.
+    weights = np.where(is_free, mask, -height * width).astype(np.int64)
+    sums = np.pad(weights.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    cover = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    if cover.max() < _ENOUGH_COVER * height * width:
+        return None
+    # Of the best places, one that is far from all others, and in the middle of those.
+    depth = distance_transform_edt(np.pad(cover >= 0.98 * cover.max(), 1))[1:-1, 1:-1]
+    places = np.argwhere(depth >= 0.9 * depth.max())
+    top, left = places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return int(top), int(left)
