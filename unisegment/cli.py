@@ -21,11 +21,11 @@ from unisegment.data.categories import label_names
 from unisegment.data.export import EXPORT_FORMATS
 from unisegment.data.formats import open_data_set
 from unisegment.data.image_folder import ImageFolder
+from unisegment.data.label_spaces import Matching
 from unisegment.hub import Layout, PushError
 from unisegment.hub import push as push_to_hub
 from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
 from unisegment.inference.checkpoint_prediction import predict_images
-from unisegment.inference.labels import Matching
 from unisegment.inference.report import format_report
 from unisegment.models.conversion import Format
 from unisegment.models.conversion import convert as convert_checkpoint

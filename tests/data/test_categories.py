@@ -8,6 +8,7 @@ from unisegment.data.categories import (
     CITYSCAPES,
     COCO_PANOPTIC,
     MAPILLARY_VISTAS,
+    label_key,
     label_names,
     stuff_label_ids,
 )
@@ -31,6 +32,31 @@ def test_tables_are_those_of_the_data_sets(table, num_things, num_stuff, places)
     assert sum(table.values()) == num_things
     names = list(table)
     assert {place: names[place] for place in places} == places
+
+
+@pytest.mark.parametrize("table", [COCO_PANOPTIC, ADE20K, CITYSCAPES, MAPILLARY_VISTAS])
+def test_no_two_labels_of_a_data_set_have_one_key(table):
+    assert len({label_key(name) for name in table}) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("tree", ["tree", "Tree", "tree-merged", " tree_merged ", "tree, trees", "tree;arbre"]),
+        ("sky", ["sky-other-merged", "Sky stuff"]),
+        ("traffic sign (back)", ["Traffic Sign (Back)", "traffic-sign_(back)"]),
+        ("c++", ["C++"]),
+        ("1,000", ["1,000"]),
+        ("other", ["other", "-other", "Other-merged"]),
+        ("汽车", ["汽车"]),
+        ("strasse", ["Straße", "STRASSE"]),
+        ("kühe", ["K\u00fche", "Ku\u0308he"]),
+        ("-", ["-"]),
+        (", merged", [", merged"]),
+    ],
+)
+def test_spellings_of_one_name_have_one_key(key, names):
+    assert {label_key(name) for name in names} == {key}
 
 
 @pytest.mark.parametrize("table", [COCO_PANOPTIC, ADE20K, CITYSCAPES, MAPILLARY_VISTAS])

@@ -64,7 +64,9 @@ def test_what_arrives_is_what_was_staged(hub, run, tmp_path):
     assert_same(UniSegmentForUniversalSegmentation.from_pretrained(arrived), ours, 0)
     # And by its name.
     assert_same(UniSegmentForUniversalSegmentation.from_pretrained(COWS), ours, 0)
-    assert UniSegmentImageProcessor.from_pretrained(COWS).settings() == tiny_processor().settings()
+    assert UniSegmentImageProcessor.from_pretrained(COWS).settings() == tiny_processor().settings() | {
+        "id2label": ours.config.id2label
+    }
 
 
 def test_our_layout_arrives(hub, tmp_path):
@@ -300,4 +302,6 @@ def test_push_to_hub_of_model_and_processor(hub, tmp_path, format):
     assert_same(UniSegmentForUniversalSegmentation.from_pretrained(arrived), model, 0)
     if format == "transformers":
         assert_same(Mask2FormerForUniversalSegmentation.from_pretrained(arrived), model, 1e-4)
-    assert UniSegmentImageProcessor.from_pretrained(arrived).settings() == tiny_processor().settings()
+    assert UniSegmentImageProcessor.from_pretrained(arrived).settings() == tiny_processor().settings() | {
+        "id2label": model.config.id2label
+    }

@@ -3,7 +3,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.data.export.checkers import check_coco_archives
@@ -64,6 +66,22 @@ def test_the_best_objects_are_written_and_it_is_said(folder, tmp_path, caplog):
     assert len(found) == len({item["image_id"] for item in found})
     assert caplog.text.count("predictions have the 1 best of an image") == 1
     assert "top_k=100 (before: 1)" in command(*arguments).output
+
+
+def test_a_model_that_knows_its_categories_writes_their_ids(folder, tmp_path):
+    entries = [{"id": label, "name": name, "isthing": 1} for label, name in NAMES.items()]
+    model = UniSegmentForUniversalSegmentation.from_pretrained(folder / "ours")
+    model.config.categories = entries
+    model.save_pretrained(tmp_path / "knows")
+    UniSegmentImageProcessor.from_pretrained(folder / "ours").save_pretrained(tmp_path / "knows")
+    for checkpoint in (folder / "ours", tmp_path / "knows"):
+        result = command(checkpoint, folder / "scenes" / "val", tmp_path / checkpoint.name / "out", "--to", "label_png")
+        assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "knows/out/categories.json").read_text())
+    assert [(entry["id"], entry["name"]) for entry in written] == [*NAMES.items()]
+    labels = [np.array(Image.open(path)) for path in sorted((tmp_path / "knows/out/labels").glob("*.png"))]
+    numbered = [np.array(Image.open(path)) for path in sorted((tmp_path / "ours/out/labels").glob("*.png"))]
+    assert [(label + 1).tolist() for label in labels] == [ids.tolist() for ids in numbered]
 
 
 def test_an_unknown_format_is_one_line(folder, tmp_path):

@@ -75,6 +75,8 @@ def test_training_starts_from_every_format(tmp_path):
         )
         model, processor = build_model(recipe, samples)
         assert model.config.id2label == samples.id2label
+        assert [entry["name"] for entry in model.config.categories] == [*samples.id2label.values()]
+        assert [entry["id"] for entry in model.config.categories] == [*samples.label_of]
         assert torch.equal(
             model.transformer_decoder.query_pos.weight, stock.model.transformer_module.queries_embedder.weight
         )

@@ -108,6 +108,11 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
     return Category(int(entry["id"]), category_name(entry["name"]), bool(known), tuple(entry.get("color") or _GREY))
 
 
+def category_entry(category: Category) -> dict[str, Any]:
+    """Return what a JSON file says about a category, as COCO's do; `category_of_entry` reads it."""
+    return {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}
+
+
 def categories_from_table(ids: range | tuple[int, ...], table: Mapping[str, bool]) -> list[Category]:
     """Return the categories of a table in `unisegment.data.categories`, numbered as in the files of the data set."""
     return [

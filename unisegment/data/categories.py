@@ -6,6 +6,7 @@ Each table maps the name of a label to True for a thing and to False for stuff, 
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,7 @@ _ADE20K_ALIASES = {
 def stuff_label_ids(id2label: Mapping[int, str]) -> list[int] | None:
     """Return which labels are stuff when the names are those of COCO, ADE20K, Cityscapes or Mapillary Vistas.
 
-    A part of a data set will do, such as its things alone. Case, `_`, `-`, the endings `-merged`, `-other` and
-    `-stuff`, and everything behind a comma are of no account.
+    A part of a data set will do, such as its things alone. Names are compared by `label_key`.
 
     Args:
         id2label: Name of each label.
@@ -37,7 +37,7 @@ def stuff_label_ids(id2label: Mapping[int, str]) -> list[int] | None:
     Returns:
         The labels that are stuff, or None when no data set has all the names, or when those that have them disagree.
     """
-    names = {label: _normalized(name) for label, name in id2label.items()}
+    names = {label: label_key(name) for label, name in id2label.items()}
     tables = [table for table in _KNOWN_TABLES if names and table.keys() >= set(names.values())]
     answers = [[label for label, name in names.items() if not table[name]] for table in tables]
     return answers[0] if answers and all(answer == answers[0] for answer in answers) else None
@@ -71,6 +71,21 @@ def label_names(source: str) -> dict[int, str]:
     return dict(enumerate(name for name, is_thing in tables[source].items() if is_thing or not only_things))
 
 
+def label_key(name: str) -> str:
+    """Return what two spellings of one label's name have in common, the same for every user of names.
+
+    Case, spaces, `-` and `_`, the endings `-merged`, `-other` and `-stuff`, and what is behind a comma or semicolon are
+    of no account: "Tree-merged", "tree" and "tree, trees" have one key. Every other sign counts.
+    """
+    words = label_spelling(re.split(r";|,(?!\d)", name)[0])
+    return re.sub(r"( (other|merged|stuff))+$", "", words) or label_spelling(name)
+
+
+def label_spelling(name: str) -> str:
+    """Return a name without case and without the difference between spaces, `-` and `_`."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip() or name
+
+
 def category_name(name: Any) -> str:
     """Return the name of a category as a text; a number is written out.
 
@@ -89,11 +104,6 @@ def _names_in_file(path: Path) -> dict[int, str]:
     if not names or sorted(names) != list(range(len(names))):
         raise ValueError(f"{path} must name the labels 0, 1, 2, … without a gap, got {sorted(names)[:5]}.")
     return dict(sorted(names.items()))
-
-
-def _normalized(name: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", " ", name.lower().split(",")[0]).strip()
-    return re.sub(r"( (other|merged|stuff))+$", "", words)
 
 
 def _table(names: str) -> dict[str, bool]:
@@ -177,7 +187,7 @@ Source:
 """
 
 _KNOWN_TABLES = [
-    {_normalized(name): is_thing for name, is_thing in table.items()}
+    {label_key(name): is_thing for name, is_thing in table.items()}
     for table in (
         COCO_PANOPTIC,
         ADE20K | {alias: ADE20K[name] for alias, name in _ADE20K_ALIASES.items()},

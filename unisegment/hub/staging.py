@@ -42,7 +42,7 @@ def stage(
     """
     run, destination = read_run(Path(folder)), Path(destination)
     model = open_model(run.checkpoint)
-    processor = open_processor(run.checkpoint, model.config.id2label)
+    processor = open_processor(run.checkpoint, model.config)
     why_not_stock = _why_not_stock(model.config)
     if format == "auto":
         format = "unisegment" if why_not_stock else "transformers"

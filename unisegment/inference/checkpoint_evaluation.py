@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,10 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
 from unisegment.inference.images import Samples
-from unisegment.inference.labels import MatchedSamples, Matching, match_labels
 from unisegment.inference.peer import open_stock_predictor
 from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
@@ -115,13 +116,21 @@ def open_matched(
     panoptic_threshold: float = 0.8,
     matching: Matching = "name",
     limit: int | None = None,
-) -> tuple[Predictor, Samples]:
-    """Open a checkpoint on this process's device, and a data set with the checkpoint's labels; see above."""
+) -> tuple[Predictor, MatchedSamples]:
+    """Open a checkpoint on this process's device, and a data set with the checkpoint's labels; see above.
+
+    Its categories are those of the data set, with its ids, and behind them those that the data set lacks.
+    """
     predictor = open_predictor(checkpoint, size, panoptic_threshold)
     new_labels = match_labels(predictor.id2label, samples.id2label, matching)
     stuff = {label for label in predictor.stuff_label_ids if label not in new_labels.values()}
     predictor.processor.stuff_label_ids = sorted(stuff | {new_labels[label] for label in samples.stuff_label_ids})
-    return predictor, MatchedSamples(samples, new_labels, math.inf if limit is None else limit)
+    # Labels that the data set lacks must not be taken for its own.
+    behind = max(category.id for category in samples.categories) + 1
+    categories = [replace(category, id=behind + label) for label, category in enumerate(predictor.categories)]
+    for label, new_label in new_labels.items():
+        categories[new_label] = samples.categories[label]
+    return predictor, MatchedSamples(samples, categories, new_labels, math.inf if limit is None else limit)
 
 
 def open_predictor(
@@ -130,7 +139,7 @@ def open_predictor(
     """Open a checkpoint of any code base on this process's device; see `evaluate_checkpoint`."""
     model = open_model(checkpoint).eval().to(PartialState().device)
     sizes = {} if size is None else {"size": dict(size)}
-    return Predictor(model, open_processor(checkpoint, model.config.id2label, **sizes), panoptic_threshold)
+    return Predictor(model, open_processor(checkpoint, model.config, **sizes), panoptic_threshold)
 
 
 def gain(report: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float | None]:

@@ -3,18 +3,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.export import open_export
-from unisegment.data.export.categories import categories_of_labels
 from unisegment.data.image_folder import ImageFolder
+from unisegment.data.label_spaces import Matching
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
 from unisegment.inference.images import Samples
-from unisegment.inference.labels import Matching, match_labels
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
 from unisegment.structures import Category
@@ -105,15 +103,6 @@ def _open(
     """Return the predictor, the images with its labels, and the category of each label."""
     if isinstance(images, ImageFolder):
         predictor = open_predictor(checkpoint, size, panoptic_threshold)
-        return predictor, images, categories_of_labels(predictor.id2label, predictor.stuff_label_ids)
+        return predictor, images, predictor.categories
     predictor, samples = open_matched(checkpoint, images, size, panoptic_threshold, matching)
-    new_labels = match_labels(predictor.id2label, images.id2label, matching)
-    # Labels that the data set lacks must not be taken for its own.
-    behind = max(category.id for category in images.categories) + 1
-    categories = [
-        replace(category, id=behind + label)
-        for label, category in enumerate(categories_of_labels(predictor.id2label, predictor.stuff_label_ids))
-    ]
-    for label, new_label in new_labels.items():
-        categories[new_label] = images.categories[label]
-    return predictor, samples, categories
+    return predictor, samples, samples.categories

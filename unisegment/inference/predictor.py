@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from unisegment.data.export.categories import categories_of_labels
 from unisegment.inference.images import Batch
 from unisegment.postprocessing import instance_predictions
-from unisegment.structures import InstancePrediction, PanopticPrediction
+from unisegment.structures import Category, InstancePrediction, PanopticPrediction
 from unisegment.types import Size
 
 
@@ -43,6 +44,11 @@ class Predictor:
     def num_queries(self) -> int:
         """Number of queries."""
         return self.model.config.num_queries
+
+    @property
+    def categories(self) -> list[Category]:
+        """The category of each label, with the id that it has in files."""
+        return categories_of_labels(self.id2label, self.stuff_label_ids, self.model.config.categories)
 
     @property
     def stuff_label_ids(self) -> frozenset[int]:

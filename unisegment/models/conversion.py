@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
-from unisegment.data.categories import stuff_label_ids
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.models.unisegment.stuff_labels import find_stuff
 
 Format = Literal["unisegment", "transformers", "original"]
 
@@ -34,19 +35,25 @@ def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
 
 
 def open_processor(
-    source: str | os.PathLike[str], id2label: Mapping[int, str], **keywords: Any
+    source: str | os.PathLike[str], config: UniSegmentConfig, **keywords: Any
 ) -> UniSegmentImageProcessor:
     """Open the image processor of a checkpoint; where it has none, it is the original's.
 
     Args:
         source: As for `open_model`.
-        id2label: Names of the model's classes, which predictions have, and which may tell what is stuff.
+        config: The model's, whose names of classes predictions have, and which may tell what is stuff.
         **keywords: Of the processor.
+
+    Raises:
+        ValueError: When its processor was saved for other classes, and nothing tells which are stuff.
     """
+    assert config.id2label is not None
     if not os.path.isfile(source):
         with suppress(OSError):
-            return UniSegmentImageProcessor.from_pretrained(source, id2label=id2label, **keywords)
-    return UniSegmentImageProcessor(id2label=id2label, **{"stuff_label_ids": stuff_label_ids(id2label), **keywords})
+            return UniSegmentImageProcessor.from_pretrained(source, id2label=config.id2label, **keywords)
+    return UniSegmentImageProcessor(
+        id2label=config.id2label, **{"stuff_label_ids": find_stuff(config.id2label, config.categories), **keywords}
+    )
 
 
 def convert(
@@ -80,5 +87,5 @@ def convert(
         model.export_original(destination)
         return model
     model.save_pretrained(destination, format=to)
-    open_processor(source, model.config.id2label).save_pretrained(destination, format=to)
+    open_processor(source, model.config).save_pretrained(destination, format=to)
     return model

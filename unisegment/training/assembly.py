@@ -8,10 +8,11 @@ from typing import Any
 
 from accelerate import PartialState
 
-from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated
+from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.formats import open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
+from unisegment.data.label_spaces import in_label_space
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
@@ -19,25 +20,43 @@ from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
 from unisegment.training.settings import RecipeError
 
+_OTHER_RUN = (
+    "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never; "
+    "model.pretrained starts it from the earlier model."
+)
+_ONE_LIST = "Give both splits one list of categories, or those that are the same one name."
 
-def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
+
+def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> tuple[AnnotatedImages, AnnotatedImages]:
     """Return the training and the held-out images; synthetic ones are made where they are missing.
 
+    Both have the same labels, matched by the names of their categories.
+
+    Args:
+        data: What the recipe says about them.
+        categories: Those whose labels they get, of a run that goes on; None takes those of the training images.
+
     Raises:
-        RecipeError: When there is no data set of the format, it cannot be opened, or it has another number of
-            synthetic scenes than the recipe asks for.
+        RecipeError: When there is no data set of the format, it cannot be opened, it has a category that is not among
+            those whose labels it gets, or another number of synthetic scenes than the recipe asks for.
     """
     root = Path(data.root)
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
     try:
         train, held_out = (_open_split(data, split) for split in ("train", "val"))
+        if categories is not None:
+            owners = "The state that training goes on from", _called(train, "train")
+            train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
+        owners = _called(train, "train"), _called(held_out, "val")
+        held_out = in_label_space(held_out, train.categories, owners=owners, advice=_ONE_LIST)
     except (ValueError, OSError) as error:
         raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
@@ -48,6 +67,11 @@ def open_samples(data: DataRecipe) -> tuple[AnnotatedImages, AnnotatedImages]:
             f"then made anew."
         )
     return OnlyAnnotated(train) if data.only_annotated else train, held_out
+
+
+def _called(samples: AnnotatedImages, split: str) -> str:
+    file = getattr(samples, "annotation_file", None)
+    return f"the split {split!r}" + ("" if file is None else f" ({file})")
 
 
 def _open_split(data: DataRecipe, split: str) -> AnnotatedImages:
@@ -122,14 +146,15 @@ def _open_model(
     """Return our model as it was opened, its processor, and the names of weights that no checkpoint had."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
     labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
+    classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
     source = recipe.model.pretrained
     if source is not None:
         options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, report = open_model(source, id2label=samples.id2label, **options, **recipe.model.config)
-        processor = open_processor(source, samples.id2label, size=size, **labels)
+        model, report = open_model(source, **classes, **options, **recipe.model.config)
+        processor = open_processor(source, model.config, size=size, **labels)
         return model, processor, new_weights(report["changes"])
     try:
-        model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, id2label=samples.id2label))
+        model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, **classes))
     except (ValueError, OSError) as error:
         raise RecipeError(f"model.config: {error}") from error
     return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **labels), set(model.state_dict())

@@ -25,7 +25,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from unisegment.data.annotated_images import category_of_entry
 from unisegment.data.file_writing import partial_name
+from unisegment.data.json_reading import read_json
+from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.sharding import plain_errors
@@ -33,6 +36,8 @@ from unisegment.training.writing import put_in_place, restore, writing
 
 _FURTHER_PARTS = 3
 """Of a state without a moving average: schedule, progress and the images that cannot be read."""
+_CATEGORIES = "categories.json"
+"""In the folder of a state."""
 _STATE_NAME = re.compile(r"step-\d+")
 
 
@@ -218,10 +223,26 @@ def state_step(state: Path) -> int:
     return int(state.name.removeprefix("step-"))
 
 
-def save_state(accelerator: Accelerator, folder: RunFolder, step: int, keep: int) -> None:
+def categories_of_state(state: Path | None) -> list[Category] | None:
+    """Return the categories whose labels a state's weights know; None where it does not say."""
+    if state is None or not (state / _CATEGORIES).is_file():
+        return None
+    return [category_of_entry(entry) for entry in read_json(state / _CATEGORIES)]
+
+
+def save_state(
+    accelerator: Accelerator, folder: RunFolder, step: int, keep: int, categories: list[dict[str, Any]] | None = None
+) -> None:
     """Save everything that training goes on from, then remove older states but `keep`.
 
     All processes call this. The state has its name only once it is complete and on disk.
+
+    Args:
+        accelerator: Holds what is trained.
+        folder: Where to write.
+        step: Steps taken.
+        keep: How many states stay.
+        categories: Those of the model's config.
 
     Raises:
         WriteError: When it cannot be written.
@@ -233,6 +254,8 @@ def save_state(accelerator: Accelerator, folder: RunFolder, step: int, keep: int
     accelerator.wait_for_everyone()
     with writing(partial), plain_errors():
         accelerator.save_state(str(partial))
+        if accelerator.is_main_process and categories is not None:
+            (partial / _CATEGORIES).write_text(json.dumps(categories), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         put_in_place(partial, state)

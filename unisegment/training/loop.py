@@ -32,6 +32,7 @@ from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
+    categories_of_state,
     changed_keys,
     check_average,
     plan_start,
@@ -148,7 +149,7 @@ def _check_push(hub: HubRecipe) -> None:
 
 def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
     with accelerator.main_process_first():
-        samples, held_out = open_samples(recipe.data)
+        samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
@@ -322,7 +323,8 @@ class Run:
             self.unreadable.share(self.accelerator)
             if self.accelerator.is_main_process:
                 flush(self.folder.log)
-            save_state(self.accelerator, self.folder, self.progress.step, self.recipe.run.keep_checkpoints)
+            run, categories = self.recipe.run, self.model.config.categories
+            save_state(self.accelerator, self.folder, self.progress.step, run.keep_checkpoints, categories)
             self.saved_step = self.progress.step
 
     def _interrupt(self) -> NoReturn:

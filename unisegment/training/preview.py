@@ -13,7 +13,7 @@ from accelerate import PartialState
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.training.assembly import build_model, open_batches, open_samples
-from unisegment.training.checkpointing import plan_start
+from unisegment.training.checkpointing import categories_of_state, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import Recipe, load_recipe
@@ -40,7 +40,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         if data.format == "synthetic" and not Path(data.root).exists():
             data = replace(data, root=f"{folder}/scenes", num_train=_LOOKED_AT * recipe.optim.batch_size, num_val=1)
             found = "to be drawn"
-        samples, held_out = open_samples(data)
+        samples, held_out = open_samples(data, categories_of_state(start.state))
         torch.manual_seed(recipe.run.seed)
         model, processor = build_model(recipe, samples)
         numbers = (len(samples), len(held_out)) if found == "found" else (recipe.data.num_train, recipe.data.num_val)

@@ -28,4 +28,26 @@ def test_other_labels_are_numbered_from_1():
         (2, "sky", False),
     ]
     assert known_ids(["person", "disc"], "coco_panoptic") is None
+
+
+def test_names_of_a_data_set_may_be_spelled_in_other_ways():
+    assert known_ids(["Tree", "floor", "sky-other", "Traffic_light"], "coco_panoptic") == [184, 190, 187, 10]
+    for names, ids in (({0: "tree", 1: "person"}, [184, 1]), ({0: "tree-merged"}, [184])):
+        assert [category.id for category in categories_of_labels(names, [])] == ids
+    assert [category.id for category in categories_of_labels({0: "wall", 1: "sidewalk"}, [])] == [12, 8]
+    # Two names for one.
+    assert known_ids(["tree", "tree-merged"], "coco_panoptic") is None
+
+
+def test_the_models_own_categories_go_first():
+    own = [{"id": 0, "name": "person", "isthing": 1}, {"id": 10, "name": "sky", "isthing": 0}]
+    found = categories_of_labels({0: "sky", 1: "Person"}, [0], own)
+    assert [(category.id, category.name, category.is_thing) for category in found] == [
+        (10, "sky", False),
+        (0, "Person", True),
+    ]
+    assert [category.id for category in categories_of_labels({0: "disc", 1: "sky"}, [], own)] == [1, 2]
+
+
+def test_a_name_that_is_listed_twice_has_no_id():
     assert known_ids(["person", "person"], "coco_panoptic") is None

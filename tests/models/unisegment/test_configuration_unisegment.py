@@ -7,6 +7,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import ConvNextConfig, Mask2FormerConfig, ResNetConfig, SwinConfig
 
 from unisegment import UniSegmentConfig
+from unisegment.models.unisegment.stock_checkpoints import config_from_stock, config_to_stock
 
 
 def test_defaults_are_those_of_transformers():
@@ -89,6 +90,55 @@ def test_impossible_values_are_named(keys, message):
     # Wrong types are found by huggingface_hub's own validation.
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         UniSegmentConfig(**keys)
+
+
+ANIMALS = [{"id": 7, "name": "cow", "isthing": 1}, {"id": 0, "name": "grass-merged", "isthing": 0}]
+
+
+def test_categories_name_the_classes_and_survive_a_round_trip(tmp_path):
+    config = UniSegmentConfig(categories=[{**ANIMALS[0], "color": [1, 2, 3]}, ANIMALS[1]])
+    assert config.id2label == {0: "cow", 1: "grass-merged"}
+    assert config.categories == ANIMALS
+    config.save_pretrained(tmp_path)
+    again = UniSegmentConfig.from_pretrained(tmp_path)
+    assert (again.categories, again.id2label) == (ANIMALS, config.id2label)
+    stock = Mask2FormerConfig.from_dict(config_to_stock(config).to_dict())
+    assert UniSegmentConfig.from_dict(config_from_stock(stock.to_dict())).categories == ANIMALS
+
+
+@pytest.mark.parametrize(
+    ("keys", "categories"),
+    [
+        ({"id2label": {0: "grass", 1: "Cow"}}, [{**ANIMALS[1], "name": "grass"}, {**ANIMALS[0], "name": "Cow"}]),
+        ({"id2label": {0: "grass"}}, [{**ANIMALS[1], "name": "grass"}]),
+        ({"id2label": {0: "cow", 1: "dog"}}, None),
+        ({"num_labels": 2}, None),
+        ({"num_queries": 7}, ANIMALS),
+        ({"id2label": {0: "dog"}, "categories": [{"id": 3, "name": "dog", "isthing": 1}]}, "own"),
+    ],
+)
+def test_categories_follow_the_names_of_classes(keys, categories):
+    config = UniSegmentConfig.from_dict(UniSegmentConfig(categories=ANIMALS).to_dict(), **keys)
+    assert config.categories == (keys["categories"] if categories == "own" else categories)
+    # Classes may be renamed without a word, too.
+    config = UniSegmentConfig(categories=ANIMALS)
+    config.id2label = {0: "dog", 1: "cow"}
+    assert UniSegmentConfig.from_dict(config.to_dict()).categories is None
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 1, "name": "cow"}], r"categories must be a list of .*got \[\{'id': 1, 'name': 'cow'\}\] \(KeyError"),
+        ([{"id": 1, "name": None, "isthing": 1}], "the name of a category must be a text, got null"),
+        ([ANIMALS[0], {**ANIMALS[1], "id": 7}], r"categories must have different ids, got several of \[7\]"),
+        (ANIMALS[::-1], r"must have the names of id2label, in its order, got \['grass-merged', 'cow'\] and \['cow'"),
+        (ANIMALS[:1], "must have the names of id2label"),
+    ],
+)
+def test_categories_that_cannot_be_those_of_the_classes_are_refused(categories, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
+        UniSegmentConfig(categories=categories, id2label={0: "cow", 1: "grass-merged"})
 
 
 @pytest.mark.parametrize("config_class", [ResNetConfig, SwinConfig, ConvNextConfig])

@@ -230,6 +230,20 @@ def test_stuff_was_fused_as_in_transformers(processor, outputs_alike):
     assert {was_fused for _, was_fused in fused[0]} == {True, False}
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [{"stuff_label_ids": [0, 2]}, {"stuff_label_ids": [2, 149]}, {"id2label": {0: "wall", 1: "sky", 2: "tree"}}],
+)
+def test_a_processor_of_a_model_with_other_labels_is_refused(labels):
+    outputs = SimpleNamespace(class_queries_logits=torch.zeros(1, 5, 3), masks_queries_logits=torch.zeros(1, 5, 8, 12))
+    for task in ("semantic", "instance", "panoptic"):
+        post_process = getattr(UniSegmentImageProcessor(**labels), f"post_process_{task}_segmentation")
+        with pytest.raises(
+            ValueError, match=r"has labels up to (2|149), but the model 0 to 1: .* id2label=model\.config"
+        ):
+            post_process(outputs)
+
+
 def test_labels_without_a_name_are_numbers():
     outputs = SimpleNamespace(
         class_queries_logits=torch.eye(3)[None, :2] * 9,

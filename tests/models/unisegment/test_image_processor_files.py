@@ -116,6 +116,28 @@ def test_what_is_written_about_stuff_goes_before_names(tmp_path):
         assert UniSegmentImageProcessor.from_pretrained(tmp_path).stuff_label_ids == stuff
 
 
+def test_stuff_labels_follow_the_names_of_the_model_beside(tmp_path):
+    def open_beside(**config):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return UniSegmentImageProcessor.from_pretrained(tmp_path)
+
+    # 0 is stuff, as in ADE20K; then a model with other classes was saved over the one before.
+    UniSegmentImageProcessor(id2label={0: "wall", 1: "cow", 2: "soil"}, stuff_label_ids=[0, 2]).save_pretrained(
+        tmp_path
+    )
+    assert open_beside(id2label={"0": "cow", "1": "Soil"}).stuff_label_ids == [1]
+    with pytest.raises(ValueError, match=r"Which of cow, pen are stuff\? .* stuff_label_ids=\[0, 2\] for other labels"):
+        open_beside(id2label={"0": "cow", "1": "pen"})
+    categories = [{"id": 3, "name": "cow", "isthing": 1}, {"id": 4, "name": "pen", "isthing": 0}]
+    assert open_beside(id2label={"0": "cow", "1": "pen"}, categories=categories).stuff_label_ids == [1]
+    # Other classes may be named at opening, too.
+    (tmp_path / "config.json").unlink()
+    for names, stuff in (({0: "soil"}, [0]), ({0: "cow"}, [])):
+        assert UniSegmentImageProcessor.from_pretrained(tmp_path, id2label=names).stuff_label_ids == stuff
+    opened = UniSegmentImageProcessor.from_pretrained(tmp_path, id2label={0: "pen"}, stuff_label_ids=[])
+    assert opened.stuff_label_ids == []
+
+
 def test_names_are_those_of_the_model_beside(tmp_path):
     write(tmp_path, STOCK_FILES[0], ["person", "car"])
     assert UniSegmentImageProcessor.from_pretrained(tmp_path).id2label == {0: "person", 1: "car"}

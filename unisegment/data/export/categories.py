@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of a model's labels in, the categories of the data set that they are from out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from unisegment.data.annotated_images import category_of_entry
 from unisegment.data.categories import label_names
+from unisegment.data.label_spaces import match_names
 from unisegment.structures import Category
 
 _GREY = (128, 128, 128)
@@ -25,18 +28,28 @@ Source: the categories of panoptic_val2017.json; cityscapesScripts, labels.py; A
 """
 
 
-def categories_of_labels(id2label: Mapping[int, str], stuff_label_ids: Collection[int]) -> list[Category]:
+def categories_of_labels(
+    id2label: Mapping[int, str],
+    stuff_label_ids: Collection[int],
+    categories: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Category]:
     """Return the category of each label, with the id that the data set has for it.
 
-    Labels whose names are all known in COCO, Cityscapes or ADE20K get the ids of those; the
-    others are numbered from 1, since 0 often means void.
+    Ids are those of the model's own data set where it knows it. Otherwise labels whose names are all known in COCO,
+    else in Cityscapes, else in ADE20K, get the ids of that; the others are numbered from 1, since 0 often means void.
 
     Args:
         id2label: Name of each label, 0 and following.
         stuff_label_ids: Labels that are stuff.
+        categories: `categories` of the model's config; of no account where it lacks a name.
     """
     names = [id2label[label] for label in range(len(id2label))]
-    ids = next(filter(None, (known_ids(names, source) for source in _IDS)), list(range(1, len(names) + 1)))
+    own = [] if categories is None else [category_of_entry(entry) for entry in categories]
+    found = (
+        _ids_of(names, [category.name for category in own], [category.id for category in own]),
+        *(known_ids(names, source) for source in _IDS),
+    )
+    ids = next(filter(None, found), [*range(1, len(names) + 1)])
     return [
         Category(number, name, label not in stuff_label_ids, _GREY)
         for label, (number, name) in enumerate(zip(ids, names, strict=True))
@@ -45,6 +58,10 @@ def categories_of_labels(id2label: Mapping[int, str], stuff_label_ids: Collectio
 
 def known_ids(names: list[str], source: str) -> list[int] | None:
     """Return the id that a data set (coco_panoptic, cityscapes, ade20k) has for each name, None if it lacks one."""
-    id_of = {name.lower(): number for name, number in zip(label_names(source).values(), _IDS[source], strict=True)}
-    ids = [id_of.get(name.lower(), -1) for name in names]
-    return None if -1 in ids or len(set(ids)) < len(ids) else ids
+    return _ids_of(names, [*label_names(source).values()], _IDS[source])
+
+
+def _ids_of(names: list[str], known: list[str], ids: list[int]) -> list[int] | None:
+    places = match_names(known, names)
+    found = [ids[place] for place in places if place is not None]
+    return found if len(found) == len(names) else None

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import find_objects
 
-from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, category_entry, save_png, stream_json
+from unisegment.data.annotated_images import category_entry
+from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
 from unisegment.data.file_writing import write_whole
 from unisegment.ops.masks import encode_rle, ids_to_rgb
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction

@@ -113,8 +113,3 @@ def _list_lines(entries: Iterable[Any]) -> Iterator[str]:
     for place, entry in enumerate(entries):
         yield (",\n" if place else "\n") + json.dumps(entry)
     yield "\n]"
-
-
-def category_entry(category: Category) -> dict[str, Any]:
-    """Return a category as COCO's files list it."""
-    return {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}

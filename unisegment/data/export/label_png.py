@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, category_entry, save_png, stream_json
+from unisegment.data.annotated_images import category_entry
+from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
 from unisegment.structures import SemanticPrediction
 
 

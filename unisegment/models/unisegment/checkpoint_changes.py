@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unisegment.data.label_spaces import follow_names
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 
 _CLASS_HEAD = ("transformer_decoder.predictor.class_head.weight", "transformer_decoder.predictor.class_head.bias")
@@ -51,8 +52,7 @@ def adapt(
 ) -> tuple[dict[str, Tensor], dict[str, Change]]:
     """Move the rows of classes and queries to where another config wants them.
 
-    Classes are the same when their names are. Names of the form LABEL_0 say nothing: where the source has them and as
-    many classes as the target, the numbers decide. Queries have no names; the first ones are kept.
+    Classes are the same when their names are, see `follow_names`. Queries have no names; the first ones are kept.
 
     Args:
         weights: Weights of the source, under our names.
@@ -63,16 +63,15 @@ def adapt(
         Weights with the rows that the target wants, and the changes under "classes" and "queries".
     """
     old, new = _names(source), _names(target)
-    is_renamed = len(old) == len(new) and old == [f"LABEL_{label}" for label in range(len(old))]
-    label_of = {name: label for label, name in enumerate(new if is_renamed else old)}
+    rows = follow_names(old, new)
     classes = Change(
-        [name for name in new if name in label_of],
-        [name for name in new if name not in label_of],
-        [name for name in label_of if name not in new],
+        [name for name, row in zip(new, rows, strict=True) if row is not None],
+        [name for name, row in zip(new, rows, strict=True) if row is None],
+        [name for row, name in enumerate(old) if row not in rows],
     )
     count, wanted = source.num_queries, target.num_queries
     queries = Change(list(range(min(count, wanted))), list(range(count, wanted)), list(range(wanted, count)))
-    class_rows = [label_of.get(name) for name in new] + [len(old)]  # the last row is "no object"
+    class_rows = [*rows, len(old)]  # the last row is "no object"
     query_rows = [query if query < count else None for query in range(wanted)]
     bound = source.hidden_dim**-0.5  # torch's own for a linear layer
     adapted = dict(weights)

@@ -2,6 +2,8 @@
 """Every number of a model, under the names of transformers' Mask2FormerConfig."""
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +13,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
+from unisegment.data.annotated_images import category_entry, category_of_entry
+from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
@@ -83,6 +87,9 @@ class UniSegmentConfig(PreTrainedConfig):
         loss_normalization: "global" divides the loss by counts of all processes, equal to one process with the whole
             batch; "rank" divides the class term by each process's own, as the original does.
         base_weights: Name and licence of each checkpoint that the weights come from; kept by everything derived.
+        categories: The classes as the data set lists them, [{"id": 7, "name": "sky", "isthing": 0}, …], in the order of
+            the labels. Training fills it, exports write its ids. Without `id2label` it names the classes; when these
+            change on loading it follows by name, and is None where a name is new.
 
     Raises:
         ValueError: For an unknown key, with the nearest valid one, and for sizes that do not fit together.
@@ -130,16 +137,27 @@ class UniSegmentConfig(PreTrainedConfig):
     freeze_backbone_norm: bool = True
     loss_normalization: Literal["global", "rank"] = "global"
     base_weights: list[dict[str, str]] | None = None
+    categories: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.check_keys(kwargs)
         for key in _LEGACY_KEYS:
             kwargs.pop(key, None)
         self.backbone_config = self._resolve_backbone()
+        if self.categories is not None:
+            self.categories = _checked(self.categories)
+            if self.id2label is None and "num_labels" not in kwargs:
+                self.id2label: Any = {label: entry["name"] for label, entry in enumerate(self.categories)}
         super().__post_init__(**kwargs)
         assert self.id2label is not None
         self.label2id = {name: label for label, name in self.id2label.items()}
         self.check_sizes()
+        named = None if self.categories is None else dict(enumerate(entry["name"] for entry in self.categories))
+        if named not in (None, self.id2label):
+            raise ValueError(
+                f"categories must have the names of id2label, in its order, got {[*named.values()][:5]} and "
+                f"{[*self.id2label.values()][:5]}. One of the two will do."
+            )
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -157,11 +175,15 @@ class UniSegmentConfig(PreTrainedConfig):
         overrides = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         if "id2label" in overrides or "num_labels" in kwargs:
             config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
+        keys = {**config_dict, **overrides}
+        if "categories" not in overrides and keys.get("categories") is not None:
+            names = keys.get("id2label")
+            if names is not None or "num_labels" in {**config_dict, **kwargs}:
+                keys["categories"] = _follow(_checked(keys["categories"]), names or {})
         known = cls._known_keys()
         unknown = {key: value for key, value in config_dict.items() if key not in known}
         warn_of_kept("config.json", tuple(sorted(unknown)))
-        config_dict = {key: value for key, value in config_dict.items() if key in known}
-        made = super().from_dict({**config_dict, **overrides}, **kwargs)
+        made = super().from_dict({key: value for key, value in keys.items() if key in known}, **kwargs)
         for key, value in unknown.items():
             setattr(made[0] if isinstance(made, tuple) else made, key, value)
         return made
@@ -235,3 +257,28 @@ class UniSegmentConfig(PreTrainedConfig):
                 f"num_feature_levels must be 1 to {len(self.feature_strides)}, the number of feature_strides, "
                 f"got {self.num_feature_levels}."
             )
+
+
+def _checked(categories: Any) -> list[dict[str, Any]]:
+    """Return categories with the keys `id`, `name` and `isthing`; see `UniSegmentConfig`."""
+    try:
+        entries = [category_entry(category_of_entry(entry)) for entry in categories]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {str(categories)[:99]} '
+            f"({error!r})."
+        ) from error
+    repeated = [number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1]
+    if repeated:
+        raise ValueError(f"categories must have different ids, got several of {repeated[:5]}.")
+    return entries
+
+
+def _follow(categories: list[dict[str, Any]], id2label: Mapping[Any, str]) -> list[dict[str, Any]] | None:
+    """Return the categories of labels that may have other names now; None if one of them is new."""
+    names = [id2label[label] for label in sorted(id2label, key=int)]
+    places = follow_names([entry["name"] for entry in categories], names)
+    followed = [
+        {**categories[place], "name": name} for name, place in zip(names, places, strict=True) if place is not None
+    ]
+    return followed if followed and len(followed) == len(names) else None

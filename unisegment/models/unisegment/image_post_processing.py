@@ -48,6 +48,9 @@ class ImagePostProcessing:
             target_sizes: Height and width of each result, usually of the original images: numbers, or the images
                 themselves as they were prepared, which are upright. None means the sizes that the model saw.
             return_segmentation_scores: Keep the scores of all classes.
+
+        Raises:
+            ValueError: When the processor is that of a model with other labels.
         """
         predictions = semantic_predictions(
             *self._logits_and_sizes(outputs, target_sizes), return_segmentation_scores=return_segmentation_scores
@@ -79,7 +82,7 @@ class ImagePostProcessing:
             top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
 
         Raises:
-            ValueError: When both forms are asked for.
+            ValueError: When both forms are asked for, or the processor is that of a model with other labels.
         """
         if return_coco_annotation and return_binary_maps:
             raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
@@ -120,6 +123,9 @@ class ImagePostProcessing:
             overlap_mask_area_threshold: Share of its mask that a query must keep.
             label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
             target_sizes: As for `post_process_semantic_segmentation`.
+
+        Raises:
+            ValueError: When the processor is that of a model with other labels.
         """
         stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
         if stuff is None:
@@ -134,12 +140,24 @@ class ImagePostProcessing:
         return self._named(predictions)
 
     def _logits_and_sizes(self, outputs: Any, target_sizes: TargetSizes) -> tuple[Any, ...]:
+        self._check_labels(outputs)
         return (
             outputs.class_queries_logits,
             outputs.masks_queries_logits,
             getattr(outputs, "image_sizes", None),
             sizes_of_results(target_sizes, len(self.image_mean)),
         )
+
+    def _check_labels(self, outputs: Any) -> None:
+        """Refuse the output of a model whose labels cannot be those that this processor knows."""
+        count = outputs.class_queries_logits.shape[-1] - 1
+        largest = max((*(self.stuff_label_ids or ()), *(self.id2label or ())), default=-1)
+        if largest >= count:
+            raise ValueError(
+                f"The image processor has labels up to {largest}, but the model 0 to {count - 1}: they do not belong "
+                "together. Open the processor with id2label=model.config.id2label, and with "
+                "stuff_label_ids=[…] where names do not tell what is stuff."
+            )
 
     def _named(self, predictions: list[_Prediction]) -> list[_Prediction]:
         """Write the name of its label, or the number where it has none, into each segment."""

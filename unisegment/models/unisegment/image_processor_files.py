@@ -12,8 +12,8 @@ from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import cached_file
 
-from unisegment.data.categories import stuff_label_ids as recognise_stuff
 from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
+from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
 
 _KEYS_WITHOUT_EFFECT = frozenset(
@@ -85,7 +85,7 @@ class ImageProcessorFiles(BaseImageProcessor):
     def get_image_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read preprocessor_config.json, and the names of the labels from config.json, which may tell what is stuff.
+        """Read preprocessor_config.json, and the names of the labels from config.json, which the stuff labels follow.
 
         Args:
             pretrained_model_name_or_path: A folder, a file or an id on the Hub.
@@ -95,11 +95,15 @@ class ImageProcessorFiles(BaseImageProcessor):
             What the file holds, and the keywords of the constructor.
         """
         content, keywords = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
-        names = _label_names(pretrained_model_name_or_path, chosen(kwargs, HUB_KEYS))
+        beside = _config_beside(pretrained_model_name_or_path, chosen(kwargs, HUB_KEYS))
+        written_for = content.get("id2label") or beside.get("id2label")
+        names = kwargs.get("id2label") or beside.get("id2label") or written_for
         if names:
-            content = content | {"id2label": names}
-        if content.get("stuff_label_ids") is None:
-            content = content | {"stuff_label_ids": recognise_stuff(names)}
+            content = content | {"id2label": _labels(names)}
+            if "stuff_label_ids" not in kwargs:
+                written = content.get("stuff_label_ids")
+                stuff = find_stuff(_labels(names), beside.get("categories"), written, _labels(written_for or names))
+                content = content | {"stuff_label_ids": stuff}
         if kwargs.get("_from_pipeline") is not None:
             # A pipeline hands the keywords of the model to its processor, too.
             keywords = {key: value for key, value in keywords.items() if key in cls.keywords()}
@@ -140,8 +144,8 @@ class ImageProcessorFiles(BaseImageProcessor):
         return Mask2FormerImageProcessorPil(**self.settings(), **kept)
 
 
-def _label_names(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[int, str]:
-    """Return the names in the config.json beside a preprocessor_config.json; none when there is no such file."""
+def _config_beside(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
+    """Return what the config.json beside a preprocessor_config.json says; nothing when there is no such file."""
     folder = os.path.dirname(path) if os.path.isfile(path) else path
     file = cached_file(
         folder,
@@ -150,5 +154,8 @@ def _label_names(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[int,
         _raise_exceptions_for_connection_errors=False,
         **hub,
     )
-    names = {} if file is None else json.loads(Path(file).read_bytes()).get("id2label") or {}
+    return {} if file is None else json.loads(Path(file).read_bytes())
+
+
+def _labels(names: Mapping[Any, str]) -> dict[int, str]:
     return {int(label): name for label, name in names.items()}
