@@ -158,7 +158,11 @@ def test_no_objects(processor):
     (result,) = processor.post_process_instance_segmentation(outputs, return_coco_annotation=True, **arguments)
     assert result == {"segmentation": [], "segments_info": []}
     (result,) = processor.post_process_instance_segmentation(outputs, return_binary_maps=True, **arguments)
-    assert result["segmentation"].shape == (0, 37, 53)
+    (theirs,) = Mask2FormerImageProcessorPil().post_process_instance_segmentation(
+        outputs, threshold=1.1, target_sizes=SIZES[:1], return_binary_maps=True
+    )
+    assert result["segments_info"] == theirs["segments_info"] == []
+    assert torch.equal(result["segmentation"], theirs["segmentation"].int())
 
 
 def test_two_forms_at_once(processor):

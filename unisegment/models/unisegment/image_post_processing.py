@@ -77,8 +77,8 @@ class ImagePostProcessing:
             overlap_mask_area_threshold: Visible share that an object must have; None keeps all.
             target_sizes: As for `post_process_semantic_segmentation`.
             return_coco_annotation: Return a dict an image, with COCO's run lengths of each object in `segmentation`.
-            return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`. Ids of both kinds of
-                dicts are places in `segmentation`, from 0.
+            return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`; without an object a
+                map (h w) of -1. Ids of both kinds of dicts are places in `segmentation`, from 0.
             top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
 
         Raises:
@@ -99,7 +99,7 @@ class ImagePostProcessing:
             return predictions
         return [
             {
-                "segmentation": encode_rle(prediction.masks) if return_coco_annotation else prediction.masks,
+                "segmentation": encode_rle(prediction.masks) if return_coco_annotation else _binary_maps(prediction),
                 "segments_info": [info | {"id": place} for place, info in enumerate(prediction.segments_info)],
             }
             for prediction in predictions
@@ -173,6 +173,11 @@ class ImagePostProcessing:
                 for info in prediction.segments_info
             ]
         return predictions
+
+
+def _binary_maps(prediction: InstancePrediction) -> Tensor:
+    # An empty result has the shape that those who read transformers' results expect.
+    return prediction.masks if len(prediction.masks) else prediction.segmentation - 1
 
 
 @cache
