@@ -230,6 +230,46 @@ def object_annotated_twice(root):
     edit_json(root / INSTANCES, lambda content: add_copy(content["annotations"], 3, id=77))
 
 
+@damage("coco_instance", "odd-isthing", INSTANCES)
+def text_for_isthing(root):
+    edit_json(root / INSTANCES, lambda content: content["categories"][1].update(isthing="0"))
+
+
+@damage("coco_panoptic", "odd-isthing", PANOPTIC)
+def two_for_isthing(root):
+    edit_json(root / PANOPTIC, lambda content: content["categories"][1].update(isthing=2))
+
+
+@damage("coco_panoptic", "odd-iscrowd", PANOPTIC)
+def text_for_iscrowd(root):
+    edit_json(root / PANOPTIC, lambda content: content["annotations"][1]["segments_info"][0].update(iscrowd="0"))
+
+
+def _all_crowds(content):
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+
+
+@damage("coco_instance", "nothing-to-learn", "train")
+def crowds_only(root):
+    edit_json(root / INSTANCES, _all_crowds)
+
+
+@damage("coco_panoptic", "nothing-to-learn", "train")
+def panoptic_crowds_only(root):
+    def change(content):
+        for entry in content["annotations"]:
+            for segment in entry["segments_info"]:
+                segment["iscrowd"] = 1
+
+    edit_json(root / PANOPTIC, change)
+
+
+@damage("coco_instance", "nothing-to-judge", "val")
+def held_out_crowds_only(root):
+    edit_json(root / INSTANCES.replace("train", "val"), _all_crowds)
+
+
 @damage("coco_instance", "odd-iscrowd", INSTANCES)
 def crowd_of_two(root):
     change_annotation(root, 3, iscrowd=2)

@@ -50,7 +50,7 @@ def test_all_of_it_is_said_at_once(tmp_path):
         "unknown-category": ["2 segments are of a category 5, first in annotations[1] (b.png)"],
         "unknown-image": ["annotations[0] (a.png): there is no image 70"],
         "unannotated-image": ["a.jpg is left out"],
-        "odd-iscrowd": ["annotations[1] (b.png): iscrowd is 'no'; anything but 0 is taken for a crowd and not learned"],
+        "odd-iscrowd": ["annotations[1] (b.png): iscrowd must be 0 or 1, or false or true, got 'no'"],
         "duplicate-segment-id": ["annotations[3] (d.png): id 70000"],
         "id-too-large": [
             "annotations[2] (c.png): id 0; a PNG file of three channels holds 1 to 16777215, and 0 is void"

@@ -16,6 +16,7 @@ from unisegment.data.annotated_images import (
     distinct_ids,
     find_layout,
     long_split_name,
+    read_flag,
     read_listed_image,
 )
 from unisegment.structures import Category, Sample, SegmentationTarget
@@ -44,6 +45,24 @@ def test_labels_are_places_in_the_list():
 )
 def test_entries_become_categories(entry, is_thing, expected):
     assert category_of_entry({"id": 5, "name": "x", **entry}, is_thing) == Category(5, "x", *expected)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "false", 2, -1, 0.5, [], [1], float("nan")])
+def test_flags_are_read_strictly(value):
+    for key in ("iscrowd", "isthing"):
+        with pytest.raises(ValueError, match=rf"{key} must be 0 or 1, or false or true, got "):
+            read_flag({key: value}, key)
+    with pytest.raises(ValueError, match="isthing must be 0 or 1"):
+        category_of_entry({"id": 1, "name": "cow", "isthing": value}, is_thing=True)
+
+
+def test_flags_may_be_numbers_or_truths_or_missing():
+    for value, expected in ((0, False), (1, True), (False, False), (True, True), (1.0, True), (None, False)):
+        assert read_flag({"iscrowd": value}, "iscrowd") is expected
+    assert not read_flag({}, "iscrowd")
+    assert read_flag({"isthing": None}, "isthing", default=True)
+    with pytest.raises(KeyError, match="isthing"):
+        read_flag({}, "isthing", default=None)
 
 
 def test_the_kind_of_a_category_may_be_required():

@@ -213,6 +213,12 @@ def test_pictures_are_turned_upright_and_scaled_by_our_own_rules():
         ("class_and_instance", List(List(Value("int32"))), [[7, 0, 3]] * 2, r"must have colours, got \(2, 3\)"),
         (
             "objects",
+            Value("string"),
+            '[{"category_id": 3, "segmentation": [[0, 0, 2, 0, 2, 2]], "iscrowd": "0"}]',
+            r"iscrowd must be 0 or 1, or false or true, got '0'",
+        ),
+        (
+            "objects",
             List({"id": Value("int32")}),
             [{"id": 1}],
             r"category_id or category must be a whole number, got None",

@@ -8,10 +8,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
-from tests.recipes.small_trees import coco_instance
+from tests.recipes.small_trees import coco_instance, only_crowds
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, open_batches, open_samples, plan_batches
+from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import (
     DataRecipe,
@@ -51,6 +51,19 @@ def test_scenes_of_another_recipe_are_not_taken_for_ours(tmp_path):
     wanted = DataRecipe(root=root, format="synthetic", num_train=3, num_val=5)
     with pytest.raises(RecipeError, match=r"holds 3 scenes for training and 2 held out, .* data\.num_val=5"):
         open_samples(wanted)
+
+
+@pytest.mark.parametrize("only_annotated", [False, True])
+def test_crowds_alone_are_nothing_to_learn_and_nothing_to_judge(tmp_path, only_annotated):
+    coco_instance(tmp_path)
+    data = DataRecipe(root=str(tmp_path), format="coco_instance", only_annotated=only_annotated)
+    assert data_notes(open_samples(data)[1]) == []
+    only_crowds(tmp_path / "annotations/instances_val2017.json")
+    (note,) = data_notes(open_samples(data)[1])
+    assert "held-out images has a segment that is no crowd: there will be no scores" in note
+    only_crowds(tmp_path / "annotations/instances_train2017.json")
+    with pytest.raises(RecipeError, match=r"nothing to learn: none of the \d training images has a segment that is no"):
+        open_samples(data)
 
 
 def test_a_missing_data_set_is_an_error_that_says_what_was_looked_for(tmp_path):

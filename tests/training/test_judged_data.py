@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from tests.recipes.small_trees import coco_instance, only_crowds
 from unisegment.training.judged_data import open_judged_data, tasks_of_format
 from unisegment.training.settings import RecipeError
 
@@ -19,6 +20,14 @@ def test_a_recipe_says_data_sizes_and_thresholds(recipe, scenes):
     assert settings["batch_size"] == 4
     assert settings["top_k"] == 100
     assert len(open_judged_data(recipe, scenes, "coco_panoptic", "val")[0]) == 3
+
+
+def test_without_anything_to_judge_by_it_says_so(tmp_path):
+    coco_instance(tmp_path)
+    only_crowds(tmp_path / "annotations" / "instances_val2017.json")
+    assert len(open_judged_data(None, tmp_path, "coco_instance", "train")[0])
+    with pytest.raises(RecipeError, match=r"nothing to judge by: none of the \d images of 'val' has a segment that"):
+        open_judged_data(None, tmp_path, "coco_instance", "val")
 
 
 def test_without_either_it_says_what_is_missing():

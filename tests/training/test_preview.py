@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import re
+import shutil
 
 import pytest
 
@@ -24,6 +26,22 @@ def test_scenes_that_are_not_there_are_not_drawn(recipe, tmp_path):
     text = dry_run(recipe, **{"data.root": str(tmp_path / "new"), "data.num_train": 700})
     assert "700 images to learn from and 3 to judge by, to be drawn" in text
     assert not (tmp_path / "new").exists()
+
+
+def test_held_out_crowds_are_said_by_a_rehearsal_and_by_the_run(recipe, scenes, tmp_path, capsys):
+    root = tmp_path / "copy"
+    shutil.copytree(scenes, root)
+    (file,) = (root / "annotations").glob("*val*.json")
+    content = json.loads(file.read_text())
+    for segment in (segment for entry in content["annotations"] for segment in entry["segments_info"]):
+        segment["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    settings = {"data.root": str(root), "schedule.max_steps": 1}
+    said = "none of the 3 held-out images has a segment that is no crowd: there will be no scores"
+    assert f"# note    {said}" in dry_run(recipe, **settings)
+    metrics = fit(recipe, **settings)
+    assert metrics["pq"] is metrics["miou"] is None
+    assert f"Note: {said}" in capsys.readouterr().err
 
 
 def test_it_knows_what_is_there_already(recipe, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.findings import Findings
+from unisegment.data.annotated_images import read_flag
 from unisegment.data.categories import category_name
 from unisegment.data.coco_lists import hashable_id
 from unisegment.data.json_reading import iterate_json_lists
@@ -48,6 +49,14 @@ def read_lists(
             findings.add("wrong-structure", file, f"it must list {', '.join(missing)}; lists with entries: {found}")
 
 
+def check_flag(entry: Mapping[str, Any], key: str, name: str, file: Path, findings: Findings) -> None:
+    """Note what `read_flag` refuses of an entry called `name`."""
+    try:
+        read_flag(entry, key)
+    except ValueError as error:
+        findings.add(f"odd-{key}", file, f"{name}: {error}")
+
+
 class CategoryList:
     """The categories of a file, checked.
 
@@ -70,6 +79,7 @@ class CategoryList:
         elif name in self.names.values():
             self._findings.add("duplicate-category-name", self.file, f"categories[{place}] is another {name!r}")
         self.names.setdefault(number, name)
+        check_flag(entry, "isthing", f"categories[{place}] {name!r}", self.file, self._findings)
 
 
 class ImageList:

@@ -56,6 +56,11 @@ class Figures:
             self.opened += 1
             self._add_summary(sample.summary)
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether there was a segment that is no crowd."""
+        return self._segments.total() > self._crowds.total()
+
     def unused(self) -> list[Category]:
         """Return the categories of which nothing was seen."""
         return [category for label, category in enumerate(self._categories) if not self._segments[label]]

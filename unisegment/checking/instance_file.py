@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from unisegment.checking.entries import Entries
-from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
+from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
 from unisegment.checking.findings import Findings
 from unisegment.checking.shapes import Box, inspect_shape
 from unisegment.data.coco_lists import hashable_id
@@ -67,9 +67,7 @@ class _Scan:
         if shape.problem is not None:
             kind, detail = shape.problem
             self.findings.add(kind, self.file, f"{name}: {detail}")
-        if entry.get("iscrowd", 0) not in (0, 1):
-            detail = f"{name}: iscrowd is {entry['iscrowd']!r}; anything but 0 is taken for a crowd and not learned"
-            self.findings.add("odd-iscrowd", self.file, detail)
+        check_flag(entry, "iscrowd", name, self.file, self.findings)
         if shape.problem is None and shape.box is not None:
             self._compare_box(name, entry.get("bbox"), shape.box)
         if shape.problem is None and shape.area is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unisegment.checking.entries import Entries
-from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
+from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
 from unisegment.checking.findings import Findings
 from unisegment.data.coco_lists import hashable_id
 from unisegment.ops.masks import NUM_COLORS
@@ -89,9 +89,7 @@ class _Scan:
                 f"{name}: id {segment['id']}; a PNG file of three channels holds 1 to {NUM_COLORS - 1}, and 0 is void"
             )
             self.findings.add("id-too-large", self.file, detail)
-        if segment.get("iscrowd", 0) not in (0, 1):
-            detail = f"{name}: iscrowd is {segment['iscrowd']!r}; anything but 0 is taken for a crowd and not learned"
-            self.findings.add("odd-iscrowd", self.file, detail)
+        check_flag(segment, "iscrowd", name, self.file, self.findings)
 
     def _entries(
         self, image_dir: Path, map_dir: Path, by_city: bool, place_of: dict[int | float | str, int]

@@ -77,7 +77,9 @@ class OnlyAnnotated(AnnotatedImages):
         super().__init__(images.categories)
         self._images = images
         self.left_out = images.left_out
-        self._places = np.array([place for place in range(len(images)) if self._is_kept(place)], dtype=np.int64)
+        self._places = np.array(
+            [place for place in range(len(images)) if may_have_objects(images, place)], dtype=np.int64
+        )
 
     def __len__(self) -> int:
         return len(self._places)
@@ -86,11 +88,13 @@ class OnlyAnnotated(AnnotatedImages):
         """Return one annotated image, as the whole data set does."""
         return self._images[int(self._places[index])]
 
-    def _is_kept(self, place: int) -> bool:
-        try:
-            return self._images.has_objects(place)
-        except (ValueError, OSError):
-            return True
+
+def may_have_objects(images: AnnotatedImages, place: int) -> bool:
+    """Tell whether an image has a segment that is no crowd, or cannot be read."""
+    try:
+        return images.has_objects(place)
+    except (ValueError, OSError):
+        return True
 
 
 def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) -> Category:
@@ -102,10 +106,31 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
 
     Raises:
         KeyError: When something is missing.
-        ValueError: When the name is neither a text nor a number.
+        ValueError: When the name is neither a text nor a number, or `isthing` neither 0 nor 1.
     """
-    known = entry["isthing"] if is_thing is None else entry.get("isthing", is_thing)
-    return Category(int(entry["id"]), category_name(entry["name"]), bool(known), tuple(entry.get("color") or _GREY))
+    is_known_thing = read_flag(entry, "isthing", is_thing)
+    color = tuple(entry.get("color") or _GREY)
+    return Category(int(entry["id"]), category_name(entry["name"]), is_known_thing, color)
+
+
+def read_flag(entry: Mapping[str, Any], key: str, default: bool | None = False) -> bool:
+    """Return what an entry of a JSON file says by 0 or 1, or by false or true.
+
+    Args:
+        entry: The entry.
+        key: `iscrowd` or `isthing`.
+        default: What it is where the entry does not say, or says null; None means that it must.
+
+    Raises:
+        KeyError: When it is missing.
+        ValueError: When it is anything else, such as the text "0".
+    """
+    value = entry.get(key)
+    if value is None:
+        return entry[key] if default is None else default
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise ValueError(f"{key} must be 0 or 1, or false or true, got {value!r}")
+    return bool(value)
 
 
 def category_entry(category: Category) -> dict[str, Any]:

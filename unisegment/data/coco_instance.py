@@ -18,6 +18,7 @@ from unisegment.data.annotated_images import (
     check_size,
     find_layout,
     long_split_name,
+    read_flag,
     read_listed_image,
 )
 from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
@@ -149,4 +150,4 @@ class _Objects:
         image_id = hashable_id(entry, "image_id")
         # One object for all annotations of an image: the reader makes a new one each time.
         self.image_ids.append(self._kept_ids.setdefault(image_id, image_id))
-        self.is_crowd.append(bool(entry.get("iscrowd", 0)))
+        self.is_crowd.append(read_flag(entry, "iscrowd"))

@@ -22,6 +22,7 @@ from unisegment.data.annotated_images import (
     distinct_ids,
     find_layout,
     long_split_name,
+    read_flag,
     read_listed_image,
 )
 from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
@@ -133,6 +134,12 @@ class CocoPanoptic(AnnotatedImages):
         target = target.select(target.labels >= 0)
         return Sample(image, target, image_id=self._image_ids[index].item(), file_name=str(image_file))
 
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has a segment that is no crowd, from the JSON file alone."""
+        index = range(len(self))[index]
+        segments = slice(*self._segment_bounds[index : index + 2])
+        return bool(((self._labels[segments] >= 0) & ~self._is_crowd[segments]).any())
+
     def _image_file(self, name: str) -> Path:
         folder = self.image_dir / name.split("_")[0] if self._images_by_city else self.image_dir
         return folder / name
@@ -166,7 +173,7 @@ class _Segments:
         for segment in entry["segments_info"]:
             self.ids.append(segment["id"])
             self.category_ids.append(hashable_id(segment, "category_id"))
-            self.is_crowd.append(bool(segment.get("iscrowd", 0)))
+            self.is_crowd.append(read_flag(segment, "iscrowd"))
         self.bounds.append(len(self.ids))
         self.image_ids.append(hashable_id(entry, "image_id"))
         self.files.append(entry["file_name"])

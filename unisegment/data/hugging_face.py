@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from jaxtyping import Int32, Int64
 
-from unisegment.data.annotated_images import AnnotatedImages, distinct_ids
+from unisegment.data.annotated_images import AnnotatedImages, distinct_ids, read_flag
 from unisegment.data.annotation_reading import check_target
 from unisegment.data.hugging_face_columns import (
     ANNOTATIONS,
@@ -162,11 +162,11 @@ class HuggingFaceImages(AnnotatedImages):
             labels=torch.tensor([self._label(segment) for segment in seen], dtype=torch.int64),
             id_map=torch.from_numpy(id_map),
             segment_ids=torch.tensor([segment["id"] for segment in seen], dtype=torch.int64),
-            is_crowd=torch.tensor([bool(segment.get("iscrowd")) for segment in seen], dtype=torch.bool),
+            is_crowd=torch.tensor([read_flag(segment, "iscrowd") for segment in seen], dtype=torch.bool),
         )
 
     def _draw(self, objects: Sequence[Mapping[str, Any]], size: Size) -> SegmentationTarget:
-        drawn = ((self._label(item), bool(item.get("iscrowd")), _pixels(item, size)) for item in objects)
+        drawn = ((self._label(item), read_flag(item, "iscrowd"), _pixels(item, size)) for item in objects)
         return draw_objects(drawn, size)
 
     def _label(self, segment: Mapping[str, Any]) -> int:

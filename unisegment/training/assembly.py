@@ -10,6 +10,7 @@ from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
+from unisegment.data.first_look import is_empty
 from unisegment.data.formats import open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
 from unisegment.data.label_spaces import in_label_space
@@ -45,7 +46,8 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
 
     Raises:
         RecipeError: When there is no data set of the format, it cannot be opened, it has a category that is not among
-            those whose labels it gets, or another number of synthetic scenes than the recipe asks for.
+            those whose labels it gets, or another number of synthetic scenes than the recipe asks for, or when there is
+            nothing to learn.
     """
     root = Path(data.root)
     if data.format == "synthetic" and not root.exists():
@@ -66,12 +68,27 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             f"data.num_train={wanted[0]} and data.num_val={wanted[1]}. Change one of them, or remove the folder: it is "
             f"then made anew."
         )
+    if is_empty(train):
+        raise RecipeError(
+            f"data.root={data.root}: there is nothing to learn: none of the {len(train)} training images has a segment "
+            "that is no crowd (`iscrowd`). `unisegment check-data` counts what there is."
+        )
     return OnlyAnnotated(train) if data.only_annotated else train, held_out
 
 
 def _called(samples: AnnotatedImages, split: str) -> str:
     file = getattr(samples, "annotation_file", None)
     return f"the split {split!r}" + ("" if file is None else f" ({file})")
+
+
+def data_notes(held_out: AnnotatedImages) -> list[str]:
+    """Return what a user should know of the data before training."""
+    if not is_empty(held_out):
+        return []
+    return [
+        f"none of the {len(held_out)} held-out images has a segment that is no crowd: there will be no scores, and no "
+        "best checkpoint."
+    ]
 
 
 def _open_split(data: DataRecipe, split: str) -> AnnotatedImages:

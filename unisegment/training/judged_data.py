@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.first_look import is_empty
 from unisegment.data.formats import open_data_set
 from unisegment.inference.evaluation import TASKS
 from unisegment.training.recipe import load_recipe
@@ -23,7 +24,8 @@ def open_judged_data(
         split: Which part of the data set.
 
     Raises:
-        ValueError: When neither recipe nor folder is given, and as `open_data_set` and `load_recipe`.
+        ValueError: When neither recipe nor folder is given, when there is nothing to judge by, and as `open_data_set`
+            and `load_recipe`.
     """
     settings: dict[str, Any] = {}
     if recipe is not None:
@@ -38,6 +40,11 @@ def open_judged_data(
         raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
     # Drawn scenes are written as COCO's panoptic data.
     samples = open_data_set("coco_panoptic" if data_format == "synthetic" else data_format, root, split)
+    if is_empty(samples):
+        raise RecipeError(
+            f"{root}: there is nothing to judge by: none of the {len(samples)} images of {split!r} has a segment that "
+            "is no crowd. `unisegment check-data` counts what there is."
+        )
     return samples, settings | {"tasks": tasks_of_format(data_format)}
 
 

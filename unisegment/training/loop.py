@@ -27,7 +27,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.assembly import build_model, open_batches, open_samples, plan_batches
+from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
 from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
@@ -150,6 +150,8 @@ def _check_push(hub: HubRecipe) -> None:
 def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
+        for note in data_notes(held_out):
+            accelerator.print(f"Note: {note}", file=sys.stderr)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)

@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, open_batches, open_samples
+from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples
 from unisegment.training.checkpointing import categories_of_state, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
@@ -60,7 +60,8 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
             "memory": _memory(recipe, model, processor, samples),
         }
-    return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in lines.items())
+    described = [*lines.items(), *(("note", note) for note in data_notes(held_out))]
+    return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 
 def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, samples: AnnotatedImages) -> str:
