@@ -257,3 +257,68 @@ def test_labels_without_a_name_are_numbers():
         (semantic,) = UniSegmentImageProcessor(id2label=names).post_process_semantic_segmentation(outputs)
         assert [info["label"] for info in semantic.segments_info] == expected
         assert list(semantic.segments_info[0]) == ["id", "label_id", "label", "score", "was_fused"]
+
+
+class TestDifferencesFromTransformers:
+    """What the table in docs/transformers.md says of transformers' own processor, which may change."""
+
+    THEIRS = Mask2FormerImageProcessorPil()
+
+    def test_defaults(self):
+        for task, name, theirs, ours in (
+            ("panoptic", "threshold", 0.5, 0.8),
+            ("instance", "overlap_mask_area_threshold", 0.8, None),
+        ):
+            for processor, expected in ((self.THEIRS, theirs), (UniSegmentImageProcessor(), ours)):
+                method = getattr(processor, f"post_process_{task}_segmentation")
+                assert inspect.signature(method).parameters[name].default == expected
+
+    def test_void_and_ids(self, outputs_alike, processor):
+        (instance,) = self.THEIRS.post_process_instance_segmentation(outputs_alike, target_sizes=[(384, 384)])
+        assert instance["segmentation"].dtype == torch.float32
+        assert instance["segmentation"].min() == -1
+        assert instance["segments_info"][0]["id"] == 0
+        (panoptic,) = self.THEIRS.post_process_panoptic_segmentation(outputs_alike, label_ids_to_fuse=set())
+        assert (panoptic["segmentation"].min(), panoptic["segments_info"][0]["id"]) == (0, 1)
+        (nothing,) = self.THEIRS.post_process_panoptic_segmentation(outputs_alike, 1.0, label_ids_to_fuse=set())
+        assert nothing["segmentation"].unique().tolist() == [-1]
+        for result in (
+            processor.post_process_instance_segmentation(outputs_alike)[0],
+            processor.post_process_panoptic_segmentation(outputs_alike)[0],
+        ):
+            assert result.segmentation.dtype == torch.int32
+            assert (result.segmentation.min(), result.segments_info[0]["id"]) == (0, 1)
+        assert not processor.post_process_panoptic_segmentation(outputs_alike, 1.0)[0].segmentation.any()
+
+    def test_pixels_below_the_mask_threshold(self, processor):
+        outputs = SimpleNamespace(
+            class_queries_logits=torch.tensor([[[0.0, 9.0, 0.0, 0.0, 0.0]]]),
+            masks_queries_logits=torch.cat([torch.full((1, 1, 96, 60), 5.0), torch.full((1, 1, 96, 36), -5.0)], dim=-1),
+        )
+        (theirs,) = self.THEIRS.post_process_panoptic_segmentation(outputs, label_ids_to_fuse=set())
+        (ours,) = processor.post_process_panoptic_segmentation(outputs)
+        assert theirs["segmentation"].unique().tolist() == [1]
+        assert ours.segmentation.unique().tolist() == [0, 1]
+
+    def test_what_follows_fused_stuff_gets_an_id_of_its_own(self, processor):
+        stripe = (torch.arange(96) // 24).expand(96, 96)
+        outputs = SimpleNamespace(
+            class_queries_logits=torch.eye(5)[None, [0, 1, 0, 1]] * 15,
+            masks_queries_logits=torch.stack([stripe == number for number in range(4)])[None] * 20.0 - 10,
+        )
+        (theirs,) = self.THEIRS.post_process_panoptic_segmentation(outputs, label_ids_to_fuse={0})
+        (ours,) = processor.post_process_panoptic_segmentation(outputs)
+        assert [info["id"] for info in theirs["segments_info"]] == [1, 2, 1, 2]
+        assert [info["id"] for info in ours.segments_info] == [1, 2, 3]
+
+    def test_targets(self):
+        images = [np.zeros((64, width, 3), np.uint8) for width in (64, 96)]
+        maps = [np.ones(image.shape[:2], np.int32) for image in images]
+        for kind, dtype, padding in (
+            (type(self.THEIRS), torch.float32, 255),
+            (UniSegmentImageProcessor, torch.bool, 0),
+        ):
+            inputs = kind(do_resize=False, ignore_index=255)(images, segmentation_maps=maps, return_tensors="pt")
+            masks = inputs["mask_labels"][0]
+            assert masks.dtype == dtype
+            assert masks[0, 0, 60:].unique().tolist() == sorted([1, padding])
