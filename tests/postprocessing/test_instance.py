@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from unisegment.postprocessing import instance_predictions
+from unisegment.postprocessing.instance import _least_pixels
 
 
 def reference(class_logits, mask_logits, image_size, target_size, threshold, mask_threshold, top_k, label_ids):
@@ -187,6 +188,12 @@ def test_half_precision_is_judged_in_float32(dtype):
     (full,) = instance_predictions(class_logits.float(), mask_logits.float(), threshold=0.1)
     assert_same(half, full)
     assert half.segments_info == full.segments_info
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3, 0.5, 2 / 3, 0.7, 0.8, 1.0])
+def test_the_share_that_an_object_must_show_is_exact(share):
+    for area in range(1, 200):
+        assert _least_pixels(area, share) == next(n for n in range(area + 1) if n / area >= share)
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan")])

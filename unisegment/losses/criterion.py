@@ -127,12 +127,14 @@ class SetCriterion(nn.Module):
     def _denominators(
         self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]
     ) -> tuple[Tensor, Tensor]:
+        if given is not None:
+            num_masks, class_weights = given.to(like.device).clamp(min=1e-6)
+            return num_masks, class_weights
         own = loss_denominators([len(target) for target in targets], like.shape[2], self.no_object_weight)
         own = own.to(like.device)
-        shared = mean_over_processes(own) if given is None else given.to(like.device)
-        class_weights = own[1] if self.normalization == "rank" and given is None else shared[1]
-        num_masks = shared[0].clamp(min=1) if given is None else shared[0]
-        return num_masks.clamp(min=1e-6), class_weights.clamp(min=1e-6)
+        shared = mean_over_processes(own)
+        class_weights = own[1] if self.normalization == "rank" else shared[1]
+        return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)
 
     def _class_loss(
         self, class_logits: Float[Tensor, "t b q k"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -75,12 +75,14 @@ class HungarianMatcher(nn.Module):
             self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target)
             for i, target in enumerate(targets)
         ]
-        # One transfer for the whole step; the sizes of the blocks are known here.
+        # One transfer there and one back for the whole step; the sizes of the blocks are known here.
         columns = torch.cat(costs, dim=2).cpu().numpy()
         blocks = np.split(columns, np.cumsum([len(target) for target in targets])[:-1], axis=2)
         for image, block in enumerate(blocks):
             _check_finite(block, image, class_logits[:, image], mask_embeddings[:, image], mask_features[image])
-        return [_assign(block, class_logits.device) for block in blocks]
+        pairs = [_assign(block) for block in blocks]
+        on_device = torch.from_numpy(np.concatenate(pairs, axis=2)).to(class_logits.device)
+        return [Matches(*part.unbind(1)) for part in on_device.split([part.shape[2] for part in pairs], dim=2)]
 
     def cost(
         self,
@@ -107,10 +109,9 @@ class HungarianMatcher(nn.Module):
         return self.mask_weight * cross_entropy + self.dice_weight * pairwise_dice_loss(mask_logits, true_masks)
 
 
-def _assign(costs: Float[np.ndarray, "t q n"], device: torch.device) -> Matches:
-    pairs = np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)  # t 2 i
-    queries, segments = torch.from_numpy(pairs).to(device).unbind(1)
-    return Matches(queries, segments)
+def _assign(costs: Float[np.ndarray, "t q n"]) -> Int64[np.ndarray, "t 2 i"]:
+    """Return the queries and the segments of the pairs."""
+    return np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)
 
 
 def _check_finite(

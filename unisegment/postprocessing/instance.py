@@ -5,6 +5,7 @@ Axes: b image, q query, k class (the last logit is "no object"), n object, h w m
 where said, the wanted size.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -144,10 +145,17 @@ def _masks(
 def _is_shown(masks: Bool[Tensor, "n h w"], min_share: float) -> Bool[Tensor, " n"]:
     covered = torch.zeros(masks.shape[1:], dtype=torch.bool, device=masks.device)
     is_shown = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-    for index, mask in enumerate(masks):
-        is_shown[index] = (mask & ~covered).sum().double() / mask.sum() >= min_share
+    # Numbers of pixels are compared: a share needs float64 to be exact, which Apple's GPUs do not have.
+    areas = masks.flatten(1).sum(dim=1).tolist()
+    for index, (mask, area) in enumerate(zip(masks, areas, strict=True)):
+        is_shown[index] = (mask & ~covered).sum() >= _least_pixels(area, min_share)
         covered |= mask & is_shown[index]
     return is_shown
+
+
+def _least_pixels(area: int, min_share: float) -> int:
+    """Return the lowest number of pixels that is a large enough share of an area above 0."""
+    return bisect_left(range(area), min_share, key=lambda pixels: pixels / area)
 
 
 def _paint(masks: Bool[Tensor, "n h w"]) -> Int32[Tensor, "h w"]:

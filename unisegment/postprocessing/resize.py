@@ -110,7 +110,7 @@ def check_threshold(value: float) -> None:
 
 def logit(probability: float) -> float:
     """Return the logit of a probability; 0 and 1 give minus and plus infinity."""
-    return torch.tensor(probability, dtype=torch.float64).logit().item()
+    return torch.tensor(probability, dtype=torch.float64, device="cpu").logit().item()
 
 
 def resize_queries(
@@ -182,8 +182,8 @@ class _RowsBetween(NamedTuple):
 
 def _rows_between(old_height: int, new_height: int, device: torch.device) -> _RowsBetween:
     # torch's interpolation has its scale in float32 and rounds once after multiplying and subtracting.
-    scale = torch.tensor(old_height / new_height, dtype=torch.float32).double()
-    centers = torch.arange(new_height, dtype=torch.float64) + 0.5
+    scale = torch.tensor(old_height / new_height, dtype=torch.float32, device="cpu").double()
+    centers = torch.arange(new_height, dtype=torch.float64, device="cpu") + 0.5
     position = (scale * centers - 0.5).float().clamp_(min=0)
     upper = position.long().clamp_(max=old_height - 1)
     lower = (upper + 1).clamp_(max=old_height - 1)

@@ -77,17 +77,26 @@ def _predict(
         shares[rows] = best / scores.sum(dim=0).clamp(min=1)
         if all_scores is not None:
             all_scores[:, rows] = scores
-    return SemanticPrediction(labels, _segments_info(labels, shares, num_classes), all_scores)
+    return SemanticPrediction(labels, labels_found(labels, shares, num_classes), all_scores)
 
 
-def _segments_info(
+def labels_found(
     labels: Int[Tensor, "h w"], shares: Float32[Tensor, "h w"], num_classes: int
 ) -> list[dict[str, int | float]]:
-    areas, sums = torch.zeros(2, num_classes, dtype=torch.float64, device=labels.device)
-    areas.index_add_(0, labels.flatten(), torch.ones_like(shares, dtype=torch.float64).flatten())
-    sums.index_add_(0, labels.flatten(), shares.flatten().double())
+    """Return what `SemanticPrediction.segments_info` says of each label that occurs.
+
+    Args:
+        labels: Label of each pixel.
+        shares: Score of each pixel's label.
+        num_classes: Labels are below it.
+    """
+    # Row by row in float32, then in float64 on the CPU: Apple's GPUs have none.
+    rows = torch.zeros(2, len(labels), num_classes, device=labels.device)
+    for row_sums, values in zip(rows, (torch.ones_like(shares), shares), strict=True):
+        row_sums.scatter_add_(1, labels, values)
+    areas, sums = rows.cpu().double().sum(dim=1).tolist()
     return [
         {"id": label, "label_id": label, "score": total / area, "was_fused": True}
-        for label, (area, total) in enumerate(zip(areas.tolist(), sums.tolist(), strict=True))
+        for label, (area, total) in enumerate(zip(areas, sums, strict=True))
         if area > 0
     ]

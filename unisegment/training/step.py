@@ -130,7 +130,7 @@ def take_step(
         is_last = len(values) == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(losses):
             with accelerator.autocast():  # which accelerate leaves to the caller with FSDP2
-                terms = losses(send_to_device(batch.inputs, accelerator.device, non_blocking=True), denominator)
+                terms = losses(_sent(batch.inputs, accelerator.device), denominator)
             accelerator.backward(terms["loss"])
         values.append({name: term.detach().float() for name, term in terms.items()})
     # Once a step and over everything, after fp16's scale is taken off: with AdamW the paper's small norm of 0.01 acts
@@ -153,6 +153,11 @@ def take_step(
     terms = torch.stack([torch.stack(list(terms.values())) for terms in values]).sum(0)
     numbers = accelerator.reduce(terms, "mean").tolist()
     return dict(zip(values[0], numbers, strict=True)) | {"gradient_norm": gradient_norm}
+
+
+def _sent(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Send a batch to the device but for its targets: the model looks at their values first, and a GPU would wait."""
+    return send_to_device(inputs, device, non_blocking=True, skip_keys=["mask_labels", "class_labels"])
 
 
 def _running_statistics(module: nn.Module) -> list[Tensor]:

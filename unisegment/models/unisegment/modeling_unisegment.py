@@ -28,6 +28,7 @@ from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
 from unisegment.pixel_decoders.transformer_fpn import TransformerFPNPixelDecoder
 from unisegment.structures import SegmentationTarget
 from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder, recorded_self_attention
+from unisegment.types import Size
 
 
 class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
@@ -112,12 +113,47 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         """
         if pixel_values.ndim != 4 or 0 in pixel_values.shape:
             raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
+        if class_labels is not None and mask_labels is None:
+            raise ValueError("mask_labels is needed beside class_labels.")
+        targets = None
+        if mask_labels is not None:
+            # Of no effect unless compiled. Then `_predict` is the graph: a larger one would know the targets, and be
+            # made anew for other numbers of segments.
+            torch._dynamo.skip_frame("the network is compiled, the loss is not")
+            size = (pixel_values.shape[2], pixel_values.shape[3])
+            targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
+        output, scored = self._predict(
+            pixel_values, pixel_mask, output_hidden_states, output_auxiliary_logits, output_attentions
+        )
+        if targets is not None:
+            output = self._with_loss(output, *scored, targets, loss_denominators)
+        return output if self._wants(return_dict, "return_dict") else output.to_tuple()
+
+    def _predict(
+        self,
+        pixel_values: Float[Tensor, "b 3 h w"],
+        pixel_mask: Int[Tensor, "b h w"] | None,
+        output_hidden_states: bool | None,
+        output_auxiliary_logits: bool | None,
+        output_attentions: bool | None,
+    ) -> tuple[UniSegmentOutput, tuple[Tensor, Tensor, Tensor]]:
+        """Return the output without a loss, and class logits, mask embeddings and mask features for the loss."""
         maps = self.backbone(pixel_values.to(self.dtype))
         pixels = self._decode_pixels(maps)
         with self._recorded_attentions(output_attentions) as attentions:
             decoded = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
         class_logits, mask_embeddings = decoded.class_logits, decoded.mask_embeddings
         mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
+        wished: dict[str, Any] = {}
+        if self._wants(output_hidden_states, "output_hidden_states"):
+            wished["encoder_hidden_states"] = tuple(maps)
+            wished["pixel_decoder_hidden_states"] = pixels.multi_scale_features
+            wished["transformer_decoder_hidden_states"] = tuple(states.transpose(0, 1) for states in decoded.queries)
+        if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
+            wished["auxiliary_logits"] = [
+                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
+                for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
+            ]
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
             masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
@@ -126,30 +162,26 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
             transformer_decoder_last_hidden_state=decoded.queries[-1],
             attentions=None if attentions is None else tuple(attentions),
             image_sizes=find_image_sizes(pixel_values, pixel_mask),
+            **wished,
         )
-        if self._wants(output_hidden_states, "output_hidden_states"):
-            output.encoder_hidden_states = tuple(maps)
-            output.pixel_decoder_hidden_states = pixels.multi_scale_features
-            output.transformer_decoder_hidden_states = tuple(queries.transpose(0, 1) for queries in decoded.queries)
-        if class_labels is not None and mask_labels is None:
-            raise ValueError("mask_labels is needed beside class_labels.")
-        if mask_labels is not None:
-            size = (pixel_values.shape[2], pixel_values.shape[3])
-            targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
-            targets = [target.to(class_logits.device) for target in targets]
-            first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
-            output.loss_dict = self.criterion(
-                class_logits[first:], mask_embeddings[first:], mask_features, targets, loss_denominators
-            )
-            output.loss = torch.stack(list(output.loss_dict.values())).sum()
-        if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
-            output.auxiliary_logits = [
-                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
-                for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
-            ]
-        # Anew: fields that are set afterwards would come last among the items, and the loss is the first.
-        output = UniSegmentOutput(**output)
-        return output if self._wants(return_dict, "return_dict") else output.to_tuple()
+        return output, (class_logits, mask_embeddings, mask_features)
+
+    @torch.compiler.disable
+    def _with_loss(
+        self,
+        output: UniSegmentOutput,
+        class_logits: Float[Tensor, "t b q k"],
+        mask_embeddings: Float[Tensor, "t b q c"],
+        mask_features: Float[Tensor, "b c h w"],
+        targets: Sequence[SegmentationTarget],
+        denominators: Float[Tensor, "2"] | None,
+    ) -> UniSegmentOutput:
+        """Return the output with the loss, which comes first, and its terms."""
+        # Nobody waits for these copies; the matcher waits for all, before `targets` are gone.
+        sent = [target.to(class_logits.device, non_blocking=True) for target in targets]
+        first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
+        terms = self.criterion(class_logits[first:], mask_embeddings[first:], mask_features, sent, denominators)
+        return UniSegmentOutput(loss=torch.stack(list(terms.values())).sum(), loss_dict=terms, **output)
 
     def _wants(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.config, key) if given is None else given)
@@ -214,7 +246,9 @@ def find_image_sizes(
     """Return (height, width) of each image without its padding."""
     batch_size, _, height, width = pixel_values.shape
     if pixel_mask is None:
-        return torch.tensor([[height, width]], device=pixel_values.device).repeat(batch_size, 1)
+        # Filled, not sent: a tensor made of a list would stop an accelerator's queue and fix the size of an export.
+        lengths = [torch.full((batch_size,), length, device=pixel_values.device) for length in (height, width)]
+        return torch.stack(lengths, dim=1)
     if pixel_mask.shape != (batch_size, height, width):
         raise ValueError(
             f"pixel_mask must be (batch, height, width) as pixel_values {tuple(pixel_values.shape)}, "
@@ -224,11 +258,12 @@ def find_image_sizes(
     return torch.stack([inside.any(dim=2).sum(1), inside.any(dim=1).sum(1)], dim=1)
 
 
+@torch.compiler.disable
 def _read_targets(
     mask_labels: Sequence[Tensor | SegmentationTarget],
     class_labels: Sequence[Tensor] | None,
     batch_size: int,
-    size: tuple[int, int],
+    size: Size,
     num_labels: int,
 ) -> list[SegmentationTarget]:
     """Bring targets into one form, without crowds, and check them."""
@@ -250,11 +285,25 @@ def _read_targets(
                 f"mask_labels[{index}] has size {target.size}, but the padded images have {size} (height, width). "
                 "Pad masks at bottom and right as the image processor does."
             )
-        if len(target) and not 0 <= int(target.labels.min()) <= int(target.labels.max()) < num_labels:
-            wrong = [label for label in target.labels.tolist() if not 0 <= label < num_labels]
+        targets.append(target)
+    return _checked(targets, num_labels)
+
+
+def _checked(targets: Sequence[SegmentationTarget], num_labels: int) -> list[SegmentationTarget]:
+    """Refuse labels that are none, and leave crowds out.
+
+    All values are looked at together, on the CPU: where they are on an accelerator, its queue is waited for once.
+    """
+    device = targets[0].labels.device
+    columns = [torch.stack([target.labels, target.is_crowd.to(torch.int64)]).to(device) for target in targets]
+    checked = []
+    values = torch.cat(columns, dim=1).cpu().split([len(target) for target in targets], dim=1)
+    for index, (target, (labels, is_crowd)) in enumerate(zip(targets, values, strict=True)):
+        wrong = [label for label in labels.tolist() if not 0 <= label < num_labels]
+        if wrong:
             raise ValueError(
                 f"class_labels[{index}] has {wrong[0]}, but labels go from 0 to {num_labels - 1} (num_labels = "
                 f'{num_labels} in the config, "no object" not counted).'
             )
-        targets.append(target.select(~target.is_crowd) if bool(target.is_crowd.any()) else target)
-    return targets
+        checked.append(target.select(is_crowd == 0) if is_crowd.any() else target)
+    return checked
