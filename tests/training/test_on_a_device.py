@@ -88,10 +88,12 @@ def test_training_makes_no_float64_tensor_on_the_device_and_equals_the_cpu(backb
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_inference_makes_no_float64_tensor_on_the_device(backbone):
     processor = UniSegmentImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}, stuff_label_ids=[1])
-    options = {"model": network(backbone), "processor": processor, "scales": [0.5, 1.0]}
+    model = network(backbone)
+    with torch.no_grad():
+        model.transformer_decoder.predictor.class_head.bias[-1] = -9  # every query finds something
     prepared = list(load_batches(samples(), processor, [0, 1]))
     with Record() as record:
-        predictor = AugmentedPredictor(**{**options, "model": options["model"].to(DEVICE)})
+        predictor = AugmentedPredictor(model.to(DEVICE), processor, scales=[0.5, 1.0])
         for (item,) in prepared:
             outputs = predictor.forward([item])
             any_score = {"threshold": 0.0, "mask_threshold": 0.0, "overlap_mask_area_threshold": 0.0}
