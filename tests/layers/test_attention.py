@@ -33,7 +33,9 @@ def test_eager_attention_equals_torch(dtype, tolerance, is_masked):
     if is_masked:
         allowed = torch.rand(2, 1, 7, 11) > 0.5
         allowed[..., 0] = True
-    results = [attend(q, k, v, allowed) for attend in (eager_attention, F.scaled_dot_product_attention)]
+    mixed, weights = eager_attention(q, k, v, allowed)
+    assert weights.shape == (2, 3, 7, 11)
+    results = [mixed, F.scaled_dot_product_attention(q, k, v, allowed)]
     assert results[0].dtype == dtype
     torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
     gradients = [torch.autograd.grad(result.square().sum(), (q, k, v)) for result in results]

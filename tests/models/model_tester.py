@@ -129,6 +129,24 @@ class ModelTester:
                 assert one.shape == other.shape, name
                 assert_close_in_scale(one, other)
 
+    def test_gradients_reach_the_states_as_in_transformers(self):
+        names = (
+            "encoder_hidden_states",
+            "pixel_decoder_hidden_states",
+            "transformer_decoder_hidden_states",
+            "attentions",
+        )
+        pixel_values, found = torch.randn(1, 3, 64, 96), []
+        for model in self.twins():
+            outputs = model.eval()(pixel_values, output_hidden_states=True, output_attentions=True)
+            states = [outputs[name][1] for name in names]
+            for state in states:
+                state.retain_grad()
+            outputs.class_queries_logits.square().sum().backward()
+            found.append([state.grad for state in states])
+        for theirs, mine in zip(*found, strict=True):
+            assert_close_in_scale(mine, theirs, 1e-3)
+
     def test_arguments_and_tuples_are_those_of_transformers(self):
         stock, ours = (model.eval() for model in self.twins())
         masks, labels = random_targets([3, 2], 64, 96)

@@ -66,18 +66,34 @@ class MultiHeadAttention(nn.Module):
             value: What is mixed.
             allowed: True where a query may look, the same for all heads. Every query must be allowed something.
         """
-        q, k, v = self._heads(self.q_proj, query), self._heads(self.k_proj, key), self._heads(self.v_proj, value)
+        return self._attend(query, key, value, allowed, needs_weights=self.implementation == "eager")[0]
+
+    def with_weights(
+        self,
+        query: Float[Tensor, "b q c"],
+        key: Float[Tensor, "b s c"],
+        value: Float[Tensor, "b s c"],
+        allowed: Bool[Tensor, "b q s"] | None = None,
+    ) -> tuple[Float[Tensor, "b q c"], Float[Tensor, "b m q s"]]:
+        """Return what `forward` does, and the share that each query took of each value; always computed by "eager"."""
+        mixed, weights = self._attend(query, key, value, allowed, needs_weights=True)
+        assert weights is not None
+        return mixed, weights
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, needs_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        q, k, v = (
+            rearrange(projection(x), "b s (m d) -> b m s d", m=self.num_heads)
+            for projection, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
+        )
         mask = None if allowed is None else allowed[:, None]  # broadcast over heads, never copied
         dropout = self.dropout if self.training else 0.0
-        attend = F.scaled_dot_product_attention if self.implementation == "sdpa" else eager_attention
-        return self.out_proj(rearrange(attend(q, k, v, mask, dropout), "b m q d -> b q (m d)"))
-
-    def weights(self, query: Float[Tensor, "b q c"], key: Float[Tensor, "b s c"]) -> Float[Tensor, "b m q s"]:
-        """Return the share that each query takes of each value, where it may look everywhere."""
-        return attention_weights(self._heads(self.q_proj, query), self._heads(self.k_proj, key))
-
-    def _heads(self, projection: nn.Module, x: Float[Tensor, "b s c"]) -> Float[Tensor, "b m s d"]:
-        return rearrange(projection(x), "b s (m d) -> b m s d", m=self.num_heads)
+        if needs_weights:
+            mixed, weights = eager_attention(q, k, v, mask, dropout)
+        else:
+            mixed, weights = F.scaled_dot_product_attention(q, k, v, mask, dropout), None
+        return self.out_proj(rearrange(mixed, "b m q d -> b q (m d)")), weights
 
 
 def eager_attention(
@@ -86,8 +102,8 @@ def eager_attention(
     v: Float[Tensor, "b m s d"],
     allowed: Bool[Tensor, "b 1 q s"] | None = None,
     dropout: float = 0.0,
-) -> Float[Tensor, "b m q d"]:
-    """Compute what `F.scaled_dot_product_attention` does, with every step and the weights in plain sight.
+) -> tuple[Float[Tensor, "b m q d"], Float[Tensor, "b m q s"]]:
+    """Compute what `F.scaled_dot_product_attention` does step by step; return it, and the weights.
 
     Args:
         q: Queries.
@@ -96,18 +112,12 @@ def eager_attention(
         allowed: True where a query may look. Every query must be allowed something.
         dropout: Share of attention weights dropped.
     """
-    return F.dropout(attention_weights(q, k, allowed), dropout) @ v
-
-
-def attention_weights(
-    q: Float[Tensor, "b m q d"], k: Float[Tensor, "b m s d"], allowed: Bool[Tensor, "b 1 q s"] | None = None
-) -> Float[Tensor, "b m q s"]:
-    """Return the share that each query takes of each value; see `eager_attention`."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
     # In half precision the sum over thousands of pixels would be too coarse.
-    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
+    return F.dropout(weights, dropout) @ v, weights
 
 
 def set_attn_implementation(module: nn.Module, implementation: AttnImplementation) -> None:

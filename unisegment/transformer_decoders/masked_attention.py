@@ -7,8 +7,7 @@ layer.
 Axes: b batch, q query, c channel, s pixel of one level, t prediction (0 is the learned queries' own, then one a layer).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,11 +33,13 @@ class MaskedAttentionOutput(NamedTuple):
         class_logits: The last class is "no object".
         mask_embeddings: A mask is the dot product of one with the mask features.
         queries: The learned queries, and the queries after each layer, before the norm that all predictions share.
+        attentions: Weights of each layer's self-attention, where asked for.
     """
 
     class_logits: Float[Tensor, "t b q k"]
     mask_embeddings: Float[Tensor, "t b q c"]
-    queries: tuple[Float[Tensor, "b q c2"], ...]
+    queries: tuple[Float[Tensor, "q b c2"], ...]
+    attentions: tuple[Float[Tensor, "b m q q"], ...] | None
 
 
 class MaskedAttentionLayer(GradientCheckpointingLayer):
@@ -64,8 +65,9 @@ class MaskedAttentionLayer(GradientCheckpointingLayer):
         memory: Float[Tensor, "b s c"],
         memory_pos: Float[Tensor, "s c"],
         allowed: Bool[Tensor, "b q s"],
-    ) -> Float[Tensor, "b q c"]:
-        """Return the queries after one round.
+        with_attentions: bool = False,
+    ) -> tuple[Float[Tensor, "b q c"], Float[Tensor, "b m q q"] | None]:
+        """Return the queries after one round, and how much each looked at the others where that is asked for.
 
         Args:
             queries: Content of the queries.
@@ -73,15 +75,20 @@ class MaskedAttentionLayer(GradientCheckpointingLayer):
             memory: One level of pixel features.
             memory_pos: Positions of its pixels.
             allowed: Which pixels each query may look at.
+            with_attentions: Also return the weights of self-attention.
         """
         x = self._normed(queries, self.cross_attn_norm)
         x = self.cross_attn(x + query_pos, memory + memory_pos, memory, allowed)
         queries = self._joined(queries, x, self.cross_attn_norm)
         x = self._normed(queries, self.self_attn_norm)
-        x = self.self_attn(x + query_pos, x + query_pos, x)
+        weights = None
+        if with_attentions:
+            x, weights = self.self_attn.with_weights(x + query_pos, x + query_pos, x)
+        else:
+            x = self.self_attn(x + query_pos, x + query_pos, x)
         queries = self._joined(queries, x, self.self_attn_norm)
         x = self.feed_forward(self._normed(queries, self.feed_forward_norm))
-        return self._joined(queries, x, self.feed_forward_norm)
+        return self._joined(queries, x, self.feed_forward_norm), weights
 
     def _normed(self, x: Float[Tensor, "b q c"], norm: nn.LayerNorm) -> Float[Tensor, "b q c"]:
         return norm(x) if self.pre_norm else x
@@ -158,25 +165,39 @@ class MaskedAttentionDecoder(nn.Module):
         self,
         multi_scale_features: Sequence[Float[Tensor, "b _ _ _"]],
         mask_features: Float[Tensor, "b c h w"],
+        with_attentions: bool = False,
     ) -> MaskedAttentionOutput:
         """Predict with the learned queries, and again after each layer.
 
         Args:
             multi_scale_features: Maps to attend to, coarse to fine.
             mask_features: Embedding of each pixel at stride 4, same channels as the mask embeddings.
+            with_attentions: Also return the weights of self-attention.
         """
         batch_size = len(mask_features)
         memories, positions, coarse_mask_features = self._prepare(multi_scale_features, mask_features)
-        queries = [repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)]
+        queries = repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)
         query_pos = repeat(_rows(self.query_pos, mask_features), "q c -> b q c", b=batch_size)
-        predictions = [self.predictor(queries[0])]
+        # Queries come first in the states that are given out, and what follows is computed from these, so that it has
+        # a gradient in them; both as in transformers' Mask2Former.
+        states, attentions = [queries.transpose(0, 1)], []
+        predictions = [self.predictor(queries)]
         for index, layer in enumerate(self.layers):
             level = index % self.num_levels
             allowed = attention_mask(predictions[-1][1].detach(), coarse_mask_features[level])
-            queries.append(layer(queries[-1], query_pos, memories[level], positions[level], allowed))
-            predictions.append(self.predictor(queries[-1]))
+            queries, weights = layer(
+                states[-1].transpose(0, 1), query_pos, memories[level], positions[level], allowed, with_attentions
+            )
+            states.append(queries.transpose(0, 1))
+            attentions.append(weights)
+            predictions.append(self.predictor(states[-1].transpose(0, 1)))
         class_logits, mask_embeddings = zip(*predictions, strict=True)
-        return MaskedAttentionOutput(torch.stack(class_logits), torch.stack(mask_embeddings), tuple(queries))
+        return MaskedAttentionOutput(
+            torch.stack(class_logits),
+            torch.stack(mask_embeddings),
+            tuple(states),
+            tuple(attentions) if with_attentions else None,
+        )
 
     def _prepare(
         self, multi_scale_features: Sequence[Tensor], mask_features: Float[Tensor, "b c h w"]
@@ -201,26 +222,6 @@ def _rows(embedding: nn.Embedding, like: Tensor) -> Float[Tensor, "n c"]:
     By a call, as accelerate puts an offloaded weight in its place only while its own module is called.
     """
     return embedding(torch.arange(embedding.num_embeddings, device=like.device))
-
-
-@contextmanager
-def recorded_self_attention(layers: Iterable[nn.Module]) -> Iterator[list[Float[Tensor, "b m q q"]]]:
-    """Give a list that gets the weights of each layer's self-attention as it is called.
-
-    They are computed beside it: fused attention has none to give.
-    """
-    found: list[Tensor] = []
-    hooks = [
-        layer.get_submodule("self_attn").register_forward_hook(
-            lambda attention, arguments, result: found.append(attention.weights(*arguments[:2]))
-        )
-        for layer in layers
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def attention_mask(

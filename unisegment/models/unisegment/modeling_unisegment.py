@@ -6,7 +6,6 @@ prediction of the decoder.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -27,7 +26,7 @@ from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
 from unisegment.pixel_decoders.transformer_fpn import TransformerFPNPixelDecoder
 from unisegment.structures import SegmentationTarget
-from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder, recorded_self_attention
+from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder
 from unisegment.types import Size
 
 
@@ -140,15 +139,16 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         """Return the output without a loss, and class logits, mask embeddings and mask features for the loss."""
         maps = self.backbone(pixel_values.to(self.dtype))
         pixels = self._decode_pixels(maps)
-        with self._recorded_attentions(output_attentions) as attentions:
-            decoded = self.transformer_decoder(pixels.multi_scale_features, pixels.mask_features)
+        decoded = self.transformer_decoder(
+            pixels.multi_scale_features, pixels.mask_features, self._wants(output_attentions, "output_attentions")
+        )
         class_logits, mask_embeddings = decoded.class_logits, decoded.mask_embeddings
         mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
         wished: dict[str, Any] = {}
         if self._wants(output_hidden_states, "output_hidden_states"):
             wished["encoder_hidden_states"] = tuple(maps)
             wished["pixel_decoder_hidden_states"] = pixels.multi_scale_features
-            wished["transformer_decoder_hidden_states"] = tuple(states.transpose(0, 1) for states in decoded.queries)
+            wished["transformer_decoder_hidden_states"] = decoded.queries
         if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
             wished["auxiliary_logits"] = [
                 {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
@@ -159,8 +159,8 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
             masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
             encoder_last_hidden_state=maps[-1],
             pixel_decoder_last_hidden_state=pixels.mask_features,
-            transformer_decoder_last_hidden_state=decoded.queries[-1],
-            attentions=None if attentions is None else tuple(attentions),
+            transformer_decoder_last_hidden_state=decoded.queries[-1].transpose(0, 1),
+            attentions=decoded.attentions,
             image_sizes=find_image_sizes(pixel_values, pixel_mask),
             **wished,
         )
@@ -185,10 +185,6 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
 
     def _wants(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.config, key) if given is None else given)
-
-    def _recorded_attentions(self, given: bool | None) -> AbstractContextManager[list[Tensor] | None]:
-        wanted = self._wants(given, "output_attentions")
-        return recorded_self_attention(self.transformer_decoder.layers) if wanted else nullcontext()
 
     def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
         if self.config.pixel_decoder_dtype == "autocast":
