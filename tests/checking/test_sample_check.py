@@ -11,7 +11,7 @@ from tests.checking.data_sets import WRITERS, coco_instance, edit_json
 from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.sample_check import SampleCheck, summarize
-from unisegment.structures import Sample, SegmentationTarget
+from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.training.recipe import DataRecipe
 
 
@@ -64,6 +64,7 @@ class Rows:
     def __init__(self, error):
         self.error = error
         self.id2label = {0: "cow"}
+        self.categories = [Category(7, "cow", True, (0, 0, 0))]
 
     def __len__(self):
         return 1

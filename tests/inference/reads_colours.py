@@ -25,7 +25,8 @@ class ReadsColours(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(num_labels=NUM_LABELS, id2label={0: "disc", 1: "ring", 2: "sky"})
+        names = {0: "disc", 1: "ring", 2: "sky"}
+        self.config = SimpleNamespace(num_labels=NUM_LABELS, num_queries=NUM_QUERIES, id2label=names)
         self.batches = []
 
     @property

@@ -332,7 +332,7 @@ def test_one_id_with_two_labels_is_refused():
 def test_overlapping_masks_are_refused():
     masks = torch.ones(2, 2, 7, dtype=torch.bool)
     target = SegmentationTarget(labels=torch.tensor([CAT, DOG]), masks=masks)
-    with pytest.raises(ValueError, match=r"masks 0 and 1 .* overlap"):
+    with pytest.raises(ValueError, match=r"segments 0 and 1 .* overlap"):
         counts_of(target, prediction_of("AAAAAAA AAAAAAA", {"A": CAT}))
 
 
