@@ -12,7 +12,7 @@ def test_sixteen_bits_are_rounded():
 
 
 def test_ends_are_black_and_white_and_what_is_beyond_them_too():
-    assert to_uint8(np.array([-7, 10, 60, 110, 999]), (10, 110)).tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(np.array([-7, 10, 61, 110, 999]), (10, 110)).tolist() == [0, 0, 130, 255, 255]
     assert to_uint8(np.array([0.25, 0.5]), (0.25, 0.5)).tolist() == [0, 255]
 
 
