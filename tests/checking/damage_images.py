@@ -96,6 +96,12 @@ def sixteen_bits(root):
     write_map(root / "images/train/b.png", np.arange(31 * 23, dtype=np.uint16).reshape(31, 23) * 80)
 
 
+@damage("png_semantic", "few-levels", "images/train/b.png")
+def sixteen_bits_of_which_few_are_used(root):
+    (root / "images/train/b.jpg").unlink()
+    write_map(root / "images/train/b.png", np.arange(31 * 23, dtype=np.uint16).reshape(31, 23))
+
+
 @damage("png_semantic", "unusual-image", "images/train/b.png")
 def alpha_channel(root):
     (root / "images/train/b.jpg").unlink()

@@ -7,6 +7,7 @@ from tests.checking.data_sets import WRITERS, edit_json
 from unisegment.checking.findings import Findings
 from unisegment.checking.opening import INSTANCE_FORMATS, LABEL_MAP_FORMATS, PANOPTIC_FORMATS, Part, open_part
 from unisegment.data import formats
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.synthetic import write_synthetic
 from unisegment.training.recipe import DataRecipe
 
@@ -86,7 +87,11 @@ def test_exceptions_that_nobody_foresaw_are_told(tmp_path, monkeypatch):
 
 
 def test_a_data_set_without_images_is_told(tmp_path, monkeypatch):
-    monkeypatch.setitem(formats._READERS, "hugging_face", lambda *_, **options: [])
+    class NoImages(AnnotatedImages):
+        def __len__(self):
+            return 0
+
+    monkeypatch.setitem(formats._READERS, "hugging_face", lambda *_, **options: NoImages([]))
     opened, found = open_as(tmp_path, "hugging_face")
     assert len(opened) == 0
     assert found == {"no-images": [f"{tmp_path}: train"]}

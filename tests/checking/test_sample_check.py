@@ -11,6 +11,7 @@ from tests.checking.data_sets import WRITERS, coco_instance, edit_json
 from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.sample_check import SampleCheck, summarize
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.training.recipe import DataRecipe
 
@@ -25,7 +26,7 @@ def test_a_sample_is_described(tmp_path):
     checked = SampleCheck(opened, {1})(1)
     assert checked.name == str(tmp_path / "images/train/b.jpg")
     assert checked.findings == []
-    assert (checked.facts.upright, checked.map_mode) == ((31, 23), "L")
+    assert (checked.facts.seen("upright"), checked.map_mode) == ((31, 23), "L")
     assert checked.summary.labels == [0, 1, 2]
     assert checked.summary.areas == [7 * 11, 12 * 12, 29 * 23 - 7 * 11 - 12 * 12]
     assert checked.summary.unlabelled == 2 * 23
@@ -58,13 +59,12 @@ def test_images_are_checked_without_a_reader(tmp_path):
     assert kinds == [[], ["empty-file"], ["truncated-image"], []]
 
 
-class Rows:
+class Rows(AnnotatedImages):
     """A data set without files."""
 
     def __init__(self, error):
+        super().__init__([Category(1, "cow", True, (0, 0, 0))])
         self.error = error
-        self.id2label = {0: "cow"}
-        self.categories = [Category(7, "cow", True, (0, 0, 0))]
 
     def __len__(self):
         return 1

@@ -19,6 +19,7 @@ from unisegment.data.annotated_images import (
     read_flag,
     read_listed_image,
 )
+from unisegment.data.image_reading import ImageReading
 from unisegment.structures import Category, Sample, SegmentationTarget
 
 GREY = (128, 128, 128)
@@ -77,10 +78,12 @@ def test_distinct_ids_are_all_that_occur():
 
 def test_files_that_do_not_fit_are_named(tmp_path):
     check_size(Path("a.png"), (3, 5), (3, 5), Path("b.json"))
-    with pytest.raises(ValueError, match=r"a\.png is 5x3 \(height x width, upright\), but b\.json says 3x5"):
+    with pytest.raises(ValueError, match=r"a\.png is 5x3 \(height x width\), but b\.json says 3x5.* data\.exif=stored"):
         check_size(Path("a.png"), (5, 3), (3, 5), Path("b.json"))
+    with pytest.raises(ValueError, match=r"correct the annotation\.$"):
+        check_size(Path("a.png"), (5, 3), (3, 7), Path("b.json"))
     with pytest.raises(FileNotFoundError, match=r"x\.jpg: there is no such file, but the annotations name it"):
-        read_listed_image(tmp_path / "x.jpg")
+        read_listed_image(tmp_path / "x.jpg", ImageReading())
 
 
 def test_the_first_layout_that_is_complete_is_found(tmp_path):

@@ -16,6 +16,7 @@ from tests.data.map_files import segments
 from tests.data.rows import SIZES, file_of, same, save, semantic_rows
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.hugging_face import HuggingFaceImages
+from unisegment.data.image_reading import ImageReading
 from unisegment.structures import Category
 
 
@@ -201,6 +202,24 @@ def test_pictures_are_turned_upright_and_scaled_by_our_own_rules():
         )
         (sample,) = HuggingFaceImages(rows, {"image": "image", "semantic": "label"}, CATEGORIES, "cows")
         assert sample.image.tolist() == [[[value] * 3 for value in first]] * 3
+
+
+def test_rows_are_read_as_the_data_set_is_told_to():
+    scan = np.array([[47, 1027], [300, 500], [47, 47]], np.uint16)
+    content = io.BytesIO()
+    exif = PillowImage.Exif()
+    exif[274] = 6
+    PillowImage.fromarray(scan).save(content, "PNG", exif=exif)
+    rows = Dataset.from_dict(
+        {"image": [{"bytes": content.getvalue(), "path": None}], "label": [[[3, 0]] * 3]},
+        features=Features({"image": Image(), "label": Array2D((3, 2), "int32")}),
+    )
+    samples = HuggingFaceImages(rows, {"image": "image", "semantic": "label"}, CATEGORIES, "cows")
+    samples.reading = ImageReading("stored", (47, 1027))
+    assert samples[0].image[..., 0].tolist() == [[0, 255], [66, 118], [0, 0]]
+    samples.reading = ImageReading()
+    with pytest.raises(ValueError, match=r"cows\[0\]: the image is 2x3 .*set data\.exif=stored"):
+        samples[0]
 
 
 @pytest.mark.parametrize(

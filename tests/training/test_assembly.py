@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.recipes.small_trees import coco_instance, only_crowds
+from unisegment.data.formats import open_data_set
+from unisegment.data.image_folder import ImageFolder
 from unisegment.data.transforms import TrainTransform
+from unisegment.inference import checkpoint_prediction
+from unisegment.inference.checkpoint_evaluation import open_matched
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
 from unisegment.training.optimization import make_optimizer
@@ -173,6 +179,40 @@ def test_images_are_prepared_as_the_processor_prepares_them(tmp_path, settings):
     expected = processor([images[name] for name in batch.file_names])
     assert torch.equal(batch.inputs["pixel_values"], expected["pixel_values"])
     assert torch.equal(batch.inputs["pixel_mask"].long(), expected["pixel_mask"])
+
+
+def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path):
+    coco_instance(tmp_path)
+    for file in tmp_path.rglob("*.jpg"):
+        with Image.open(file) as image:
+            shape = image.height, image.width
+        scan = np.random.default_rng(sum(shape)).integers(47, 1028, shape, dtype=np.uint16)
+        Image.fromarray(scan).save(file, "PNG")
+    recipe = Recipe(
+        data=DataRecipe(
+            root=str(tmp_path), format="coco_instance", transform=TrainTransform(flip_prob=0.0), range=(100, 610)
+        ),
+        model=ModelRecipe(config=SMALL | {"backbone_config": RESNET}),
+        optim=OptimRecipe(batch_size=1),
+        schedule=ScheduleRecipe(max_steps=1),
+        run=RunRecipe(output_dir=str(tmp_path / "run")),
+    )
+    samples, _ = open_samples(recipe.data)
+    model, processor = build_model(recipe, samples)
+    ((batch,),) = open_batches(recipe, samples, processor, range(1), workers=0)
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    saved = UniSegmentImageProcessor.from_pretrained(tmp_path / "saved")
+    assert torch.equal(saved(batch.file_names, do_resize=False)["pixel_values"], batch.inputs["pixel_values"])
+    # So do data sets and folders that the checkpoint is used on.
+    plain = open_data_set("coco_instance", tmp_path, "train")
+    _, matched = open_matched(tmp_path / "saved", plain)
+    assert all(np.array_equal(matched[index].image, sample.image) for index, sample in enumerate(samples))
+    levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
+    folder = ImageFolder(file.parent)
+    _, images, _ = checkpoint_prediction._open(tmp_path / "saved", folder, None, 0.8, "name")
+    assert any(np.array_equal(image.image[..., 0], levels) for image in images)
+    assert (plain.reading.range, folder.reading.range) == ("dtype", "dtype")
 
 
 def test_more_stages_than_there_are_is_an_error_of_the_recipe(tmp_path):

@@ -35,10 +35,15 @@ def test_a_file_sets_keys_over_the_defaults(base):
 
 
 def test_options_of_the_reader(base):
-    assert load_recipe(base).data.reader_options == {}
+    assert load_recipe(base).data.reader_options == {"exif": "upright", "range": "dtype"}
     overrides = parse_overrides(["data.format=hugging_face", "data.columns.semantic=label", "data.streaming=true"])
     wanted = {"columns": {"semantic": "label"}, "categories": None, "splits": {}, "streaming": True}
-    assert load_recipe(base, overrides).data.reader_options == wanted
+    assert load_recipe(base, overrides).data.reader_options == wanted | {"exif": "upright", "range": "dtype"}
+    overrides = parse_overrides(["data.exif=stored", "data.range=[47, 1027]"])
+    assert load_recipe(base, overrides).data.reader_options == {"exif": "stored", "range": (47, 1027)}
+    for wrong in ("data.exif=turned", "data.range=[9, 3]", "data.range=all", "data.range=[1]"):
+        with pytest.raises(RecipeError, match=rf"range must be|{wrong.split('=')[0]} must be"):
+            load_recipe(base, parse_overrides([wrong]))
 
 
 def test_overrides_win(base):

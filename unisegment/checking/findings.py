@@ -71,10 +71,15 @@ KINDS: Mapping[str, Kind] = {
     "broken-image": Kind("error", "The image cannot be decoded."),
     "too-large-image": Kind("error", "The image claims more pixels than Pillow is willing to decode."),
     "wrong-size": Kind("error", "Image and annotation disagree about height and width."),
-    "exif-rotated": Kind("error", "The image is turned by its EXIF data, and its annotation is not."),
-    "exif-turned": Kind("warning", "The image is turned by its EXIF data: see whether the annotation is, too."),
+    "exif-rotated": Kind("error", "The image is turned by its EXIF data, and its annotation is not, or the reverse."),
+    "exif-turned": Kind(
+        "warning",
+        "EXIF data turn the image upside down, mirror it, or turn a square: see whether the annotation is turned, too; "
+        "if not, set data.exif=stored.",
+    ),
     "ending-disagrees": Kind("warning", "The file is of another format than its name says."),
     "unusual-image": Kind("warning", "The image has more, or other, than red, green and blue of 8 bits."),
+    "few-levels": Kind("warning", "Nearly all levels of an image of 16 bits are lost: set data.range."),
     "unlisted-image": Kind("warning", "An image lies in the folder, but is not part of the data set."),
     "unlisted-label-map": Kind("warning", "A PNG file lies in the folder, but belongs to no image."),
     "duplicate-image": Kind("warning", "Several images have the same content."),

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from unisegment.checking.findings import Finding
-from unisegment.data.image_reading import open_image
+from unisegment.data.image_reading import Exif, is_cut, open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
 from unisegment.types import Size
 
@@ -49,6 +49,7 @@ class FileFacts:
         stored: Height and width as stored.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         digest: Hash of all bytes of the file.
+        has_16_bits: Whether channels have 16 bits or more.
     """
 
     format: str
@@ -56,11 +57,11 @@ class FileFacts:
     stored: Size
     orientation: int
     digest: int
+    has_16_bits: bool = False
 
-    @property
-    def upright(self) -> Size:
-        """Height and width after turning."""
-        return turned_size(self.stored, self.orientation)
+    def seen(self, exif: Exif) -> Size:
+        """Return height and width as they are read."""
+        return turned_size(self.stored, self.orientation) if exif == "upright" else self.stored
 
 
 def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
@@ -83,7 +84,12 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
             warnings.simplefilter("ignore")  # training shows them
             with Image.open(file) as image:
                 facts = FileFacts(
-                    image.format or "", image.mode, (image.height, image.width), _orientation(image), digest
+                    image.format or "",
+                    image.mode,
+                    (image.height, image.width),
+                    _orientation(image),
+                    digest,
+                    _has_16_bits(image),
                 )
                 return facts, [Finding(kind, str(file), detail) for kind, detail in _oddities(file, image)]
     except Exception as error:  # of any kind: see `open_image`
@@ -131,11 +137,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _has_16_bits(image: Image.Image) -> bool:
+    return is_cut(image) or image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
 def _oddities(file: Path, image: Image.Image) -> Iterator[tuple[str, str]]:
     expected = _FORMATS.get(file.suffix.lower())
     if expected is not None and image.format not in expected:
         yield "ending-disagrees", f"it is a {image.format} file"
-    mode = "I" if image.mode.startswith("I;16") else image.mode
+    mode = "I" if image.mode.startswith("I;16") or is_cut(image) else image.mode
     if mode in _UNUSUAL_MODES:
         yield "unusual-image", f"it {_UNUSUAL_MODES[mode]} (Pillow's mode {image.mode})"
     elif "transparency" in image.info:

@@ -20,6 +20,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.coco_instance import CocoInstance
 from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.formats import open_data_set
+from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS, Pairing, forgiving_pairs
 from unisegment.training.recipe import DataRecipe
 
@@ -55,6 +56,11 @@ class Part:
     def name(self) -> str:
         """How reports call it."""
         return str(self.paths[0]) if self.paths else f"{self.data.root}: {self.split}"
+
+    @property
+    def reading(self) -> ImageReading:
+        """How its images are read."""
+        return ImageReading(self.data.exif, self.data.range)
 
     def open(self) -> AnnotatedImages:
         """Return the reader that training uses.
@@ -121,6 +127,8 @@ def open_part(part: Part, findings: Findings) -> OpenedPart:
     except FileNotFoundError as error:
         findings.add("no-data", root, str(error))
         return OpenedPart(part, None)
+    if opened.samples is not None:
+        opened.samples.reading = part.reading
     if opened.samples is not None and len(opened.samples) == 0:
         findings.add("no-images", part.name, "the data set has no images")
     return opened

@@ -18,6 +18,7 @@ from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts, decode, look_at
 from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
 from unisegment.checking.opening import OpenedPart
+from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
 from unisegment.data.label_maps import LabelMaps
 from unisegment.ops.masks import segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
@@ -88,6 +89,7 @@ class SampleCheck:
         if sample is None:
             findings += self._explain(entry, name, facts, map_facts, findings, error)
             return CheckedSample(name, findings, facts)
+        findings += self._check_reading(index, entry, facts, name)
         summary = summarize(sample)
         file = str(entry.label_map) if entry is not None and entry.label_map is not None else name
         findings += self._judge(entry, sample.target, summary, file)
@@ -103,8 +105,10 @@ class SampleCheck:
 
     def _check_files(self, entry: Entry) -> tuple[FileFacts | None, FileFacts | None, list[Finding]]:
         facts, findings = look_at(entry.image, "missing-image")
-        if facts is not None:
-            findings += self._check_size(entry.image, facts, entry.size)
+        exif = self.opened.part.data.exif
+        source = None if self.opened.entries is None else self.opened.entries.source
+        if facts is not None and (entry.size is not None or entry.label_map is None):
+            findings += check_size(entry.image, facts, entry.size or facts.seen(exif), source, exif)
         if entry.label_map is None:
             return facts, None, findings
         map_facts, map_findings = look_at(entry.label_map, "missing-label-map")
@@ -113,30 +117,20 @@ class SampleCheck:
         if map_facts is None:
             return facts, None, findings
         if entry.size is not None:
-            findings += self._check_size(entry.label_map, map_facts, entry.size)
+            findings += check_size(entry.label_map, map_facts, entry.size, source, exif)
         else:
             findings += check_label_map(entry.label_map, map_facts)
             if facts is not None:
-                findings += self._compare_sizes(entry.label_map, facts, map_facts)
+                findings += compare_sizes(entry.label_map, facts, map_facts, exif)
         return facts, map_facts, findings
 
-    def _check_size(self, file: Path, facts: FileFacts, expected: Size | None) -> Iterator[Finding]:
-        source = None if self.opened.entries is None else self.opened.entries.source
-        if expected is not None and facts.upright != expected:
-            kind = "exif-rotated" if facts.stored == expected else "wrong-size"
-            detail = f"it is {_text(facts.upright)} upright (height x width), but {source} says {_text(expected)}"
-            yield Finding(kind, str(file), detail)
-        elif facts.orientation != 1:
-            yield Finding("exif-turned", str(file), f"its EXIF orientation is {facts.orientation}")
-
-    def _compare_sizes(self, file: Path, facts: FileFacts, map_facts: FileFacts) -> Iterator[Finding]:
-        # The reader turns images upright, but not maps.
-        if facts.upright != map_facts.stored:
-            kind = "exif-rotated" if facts.stored == map_facts.stored else "wrong-size"
-            detail = f"it is {_text(map_facts.stored)} (height x width), but its image {_text(facts.upright)} upright"
-            yield Finding(kind, str(file), detail)
-        elif facts.orientation != 1:
-            yield Finding("exif-turned", str(file), f"the EXIF orientation of its image is {facts.orientation}")
+    def _check_reading(self, index: int, entry: Entry | None, facts: FileFacts | None, name: str) -> Iterator[Finding]:
+        """Return what reading does to an image that training accepts."""
+        samples, reading = self.opened.samples, self.opened.part.reading
+        if entry is not None and facts is not None:
+            yield from check_levels(entry.image, facts, reading)
+        elif samples is not None and entry is None:
+            yield from check_stored_image(name, samples.stored_image(index), reading)
 
     def _open(self, index: int) -> tuple[Sample | None, Exception | None]:
         if self.opened.samples is None:
@@ -220,7 +214,3 @@ def summarize(sample: Sample) -> Summary:
         is_crowd=target.is_crowd.tolist(),
         unlabelled=int((~covered).sum()),
     )
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -2,15 +2,18 @@
 """What all readers of data sets share: labels and their names, and files that are found or missed with clear words."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
-from unisegment.data.image_reading import read_image
+from unisegment.data.image_reading import ImageReading, exif_hint, read_image
+from unisegment.data.value_range import ValueRange
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
 
@@ -31,6 +34,8 @@ class AnnotatedImages(Dataset[Sample]):
     """The place in this list is the label."""
     label_of: dict[int, int]
     """Label of each category id."""
+    reading: ImageReading = ImageReading()
+    """How image files are read."""
     left_out: Sequence[str] = ()
     """What is wrong with images that were left out at opening, where that was asked for."""
     block_bounds: Int64[np.ndarray, " n"] | None = None
@@ -57,6 +62,10 @@ class AnnotatedImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image."""
         raise NotImplementedError
+
+    def stored_image(self, index: int) -> Any:
+        """Return an image that is no file of its own as it is stored, Pillow's or an array; None for files."""
+        return None
 
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has a segment that is no crowd. Reads it, unless its reader knows better."""
@@ -95,6 +104,22 @@ def may_have_objects(images: AnnotatedImages, place: int) -> bool:
         return images.has_objects(place)
     except (ValueError, OSError):
         return True
+
+
+class _Reads(Protocol):
+    """A data set, or a folder of images."""
+
+    reading: ImageReading
+
+
+_Images = TypeVar("_Images", bound=_Reads)
+
+
+def with_range(images: _Images, value_range: ValueRange) -> _Images:
+    """Return a data set whose images are read with another range, such as that of the model that is to see them."""
+    changed = copy(images)
+    changed.reading = replace(images.reading, range=value_range)
+    return changed
 
 
 def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) -> Category:
@@ -145,8 +170,12 @@ def categories_from_table(ids: range | tuple[int, ...], table: Mapping[str, bool
     ]
 
 
-def read_listed_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_listed_image(file: Path, reading: ImageReading) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image that an annotation names.
+
+    Args:
+        file: The image.
+        reading: How it is read.
 
     Raises:
         FileNotFoundError: When it is missing.
@@ -154,15 +183,15 @@ def read_listed_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
-    return read_image(file)
+    return read_image(file, reading=reading)
 
 
 def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
     """Raise a ValueError unless an image has the height and width that another file says it has."""
     if tuple(size) != tuple(expected):
         raise ValueError(
-            f"{file} is {size[0]}x{size[1]} (height x width, upright), but {source} says "
-            f"{expected[0]}x{expected[1]}: resize one of them, or correct the annotation."
+            f"{file} is {size[0]}x{size[1]} (height x width), but {source} says {expected[0]}x{expected[1]}: resize "
+            f"one of them, or correct the annotation.{exif_hint(size, expected)}"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int32
 
-from unisegment.data.image_reading import to_numpy
+from unisegment.data.image_reading import exif_hint, to_numpy
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
@@ -83,7 +83,7 @@ def check_target(target: SegmentationTarget, image_size: Size, num_labels: int |
     if target.size != image_size:
         raise ValueError(
             f"the image is {image_size[0]}x{image_size[1]} (height x width), but its annotation is "
-            f"{target.size[0]}x{target.size[1]}; both must have the same size."
+            f"{target.size[0]}x{target.size[1]}; both must have the same size.{exif_hint(target.size, image_size)}"
         )
     labels: Sequence[int] = target.labels.unique().tolist()
     wrong = [label for label in labels if label < 0 or (num_labels is not None and label >= num_labels)]

@@ -110,7 +110,7 @@ class CocoInstance(AnnotatedImages):
         index = range(len(self))[index]
         image_file = self.image_dir / self._image_files[index]
         size: Size = (int(self._image_sizes[index, 0]), int(self._image_sizes[index, 1]))
-        image = read_listed_image(image_file)
+        image = read_listed_image(image_file, self.reading)
         check_size(image_file, image.shape[:2], size, self.annotation_file)
         annotations = self._order[slice(*self._bounds[index : index + 2])].tolist()
         objects = (

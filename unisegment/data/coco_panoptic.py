@@ -26,6 +26,7 @@ from unisegment.data.annotated_images import (
     read_listed_image,
 )
 from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
+from unisegment.data.image_reading import ImageReading
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
 
@@ -120,7 +121,8 @@ class CocoPanoptic(AnnotatedImages):
         index = range(len(self))[index]
         image_file = self._image_file(self._image_files[index])
         panoptic_file = self.panoptic_dir / self._panoptic_files[index]
-        image, id_map = read_listed_image(image_file), rgb_to_ids(read_listed_image(panoptic_file))
+        image = read_listed_image(image_file, self.reading)
+        id_map = rgb_to_ids(read_listed_image(panoptic_file, ImageReading(self.reading.exif)))
         for file, pixels in ((image_file, image), (panoptic_file, id_map)):
             check_size(file, pixels.shape[:2], tuple(self._image_sizes[index]), self.annotation_file)
         segments = slice(*self._segment_bounds[index : index + 2])

@@ -158,7 +158,7 @@ class Collate:
             ValueError: When a sample is empty or larger than `pad_size`, or its target has another size than its image.
         """
         for sample in samples:
-            _check_sample(sample)
+            _check_sample(sample, len(self.mean))
         sizes = [sample.target.size for sample in samples]
         size = padded_size(sizes if self.pad_size is None else [self.pad_size], self.size_divisor)
         for sample in samples:
@@ -181,8 +181,13 @@ def _without_crowds(target: SegmentationTarget) -> SegmentationTarget:
     return target.select(~target.is_crowd) if target.is_crowd.any() else target
 
 
-def _check_sample(sample: Sample) -> None:
-    height, width = sample.image.shape[:2]
+def _check_sample(sample: Sample, channels: int) -> None:
+    height, width, found = sample.image.shape
+    if found != channels:
+        raise ValueError(
+            f"{sample.file_name}: the image has {found} channels, but the image processor has the means of {channels}. "
+            "Data sets are read as red, green and blue."
+        )
     if height == 0 or width == 0:
         raise ValueError(f"{sample.file_name}: the image is empty ({height}x{width}, height x width).")
     if sample.target.size != (height, width):

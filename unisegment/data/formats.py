@@ -10,8 +10,10 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.cityscapes import CityscapesInstance, CityscapesSemantic
 from unisegment.data.coco_instance import CocoInstance
 from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.image_reading import Exif, ImageReading
 from unisegment.data.mapillary_vistas import MapillaryVistasSemantic
 from unisegment.data.png_folders import PngInstance, PngSemantic
+from unisegment.data.value_range import ValueRange
 
 
 def _open_hugging_face(root: str | Path, split: str, **options: Any) -> AnnotatedImages:
@@ -38,19 +40,34 @@ _READERS: Mapping[str, Callable[..., AnnotatedImages]] = {
 }
 
 
-def open_data_set(data_format: str, root: str | Path, split: str, **options: Any) -> AnnotatedImages:
+def open_data_set(
+    data_format: str,
+    root: str | Path,
+    split: str,
+    *,
+    exif: Exif = "upright",
+    range: ValueRange = "dtype",
+    **options: Any,
+) -> AnnotatedImages:
     """Return the images of one split of a data set.
 
     Args:
         data_format: One of the formats; the error lists them.
         root: Folder of the data set; for `hugging_face`, also the name of one on the Hub, or a URL.
         split: "train" or "val", or another part that the folder has.
+        exif: "upright" turns images, and maps of labels, as their EXIF data say; "stored" is for annotations that were
+            made on images as they are stored.
+        range: Which numbers become black and white in images of more than 8 bits: "dtype", "percentile" or
+            (low, high), see `unisegment.data.value_range.to_uint8`.
         **options: For `hugging_face`, see `HuggingFaceImages.open`.
 
     Raises:
         FileNotFoundError: When files are missing; says which.
-        ValueError: When a file is not as the format wants it, or the format is unknown.
+        ValueError: When a file is not as the format wants it, or the format or an option is unknown.
     """
     if data_format not in _READERS:
         raise ValueError(f"There is no data set format {data_format!r}, only {', '.join(_READERS)}.")
-    return _READERS[data_format](root, split, **options)
+    reading = ImageReading(exif, range)
+    samples = _READERS[data_format](root, split, **options)
+    samples.reading = reading
+    return samples

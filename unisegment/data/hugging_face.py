@@ -124,7 +124,7 @@ class HuggingFaceImages(AnnotatedImages):
         row = self._rows[index]
         place = f"{self.name}[{index}]"
         try:
-            image = read_image(picture_in(row, self._columns["image"]))
+            image = read_image(picture_in(row, self._columns["image"]), reading=self.reading, name=place)
             target = self._target(row, image.shape[:2])
             check_target(target, image.shape[:2], None)
         except FileNotFoundError as error:
@@ -134,11 +134,21 @@ class HuggingFaceImages(AnnotatedImages):
         image_id = value_in(row, self._columns["image_id"]) if "image_id" in self._columns else index
         return Sample(image, target, image_id, path_in(row, self._columns["image"]) or place)
 
+    def stored_image(self, index: int) -> Any:
+        """Return the image of a row as it is stored, Pillow's or an array.
+
+        Raises:
+            FileNotFoundError: When the row names a file that is missing.
+            OSError: When a file cannot be reached, or a Parquet file is broken.
+            ValueError: When there is no image, or it cannot be read.
+        """
+        return picture_in(self._rows[index], self._columns["image"])
+
     def _target(self, row: pa.Table, size: Size) -> SegmentationTarget:
         column = self._columns[self._annotation]
         if self._annotation == "objects":
             return self._draw(entries_in(row, column), size)
-        picture = picture_in(row, column)
+        picture = self.reading.turned(picture_in(row, column))
         if self._annotation == "class_and_instance":
             return self._coding.target(_red_and_green(picture), f"column {column!r}")
         id_map = numbers_of(picture)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from unisegment.data.annotated_images import check_size, read_listed_image
+from unisegment.data.image_reading import ImageReading
 from unisegment.data.json_reading import read_json
 from unisegment.data.label_maps import IMAGE_ENDINGS
 from unisegment.structures import Sample, SegmentationTarget
@@ -24,6 +25,7 @@ class ImageFolder:
 
     Attributes:
         names: File name of each image, relative to the folder.
+        reading: How image files are read.
 
     Raises:
         FileNotFoundError: When there is no image, or no such list.
@@ -32,6 +34,7 @@ class ImageFolder:
 
     def __init__(self, root: str | Path, image_list: str | Path | None = None) -> None:
         self.root = Path(root)
+        self.reading = ImageReading()
         self._sizes: dict[str, tuple[int, int]] = {}
         self._list = None if image_list is None else Path(image_list)
         if self._list is None:
@@ -51,7 +54,7 @@ class ImageFolder:
             ValueError: When it cannot be read, or has another size than the list says.
         """
         name = self.names[index]
-        image = read_listed_image(self.root / name)
+        image = read_listed_image(self.root / name, self.reading)
         if name in self._sizes and self._list is not None:
             check_size(self.root / name, (image.shape[0], image.shape[1]), self._sizes[name], self._list)
         target = SegmentationTarget(

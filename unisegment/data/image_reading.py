@@ -16,6 +16,7 @@ from transformers.image_utils import load_image
 
 from unisegment.data.value_range import ValueRange, checked_range, narrow_range, to_uint8
 from unisegment.ops.orientation import upright
+from unisegment.types import Size
 
 Exif: TypeAlias = Literal["upright", "stored"]
 """Whether images are turned as their EXIF data say."""
@@ -118,7 +119,7 @@ def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
     """
     try:
         with Image.open(file) as image:
-            if _is_cut(image):
+            if is_cut(image):
                 image.info[_EIGHT_OF_16] = True
             image.load()
             return image
@@ -139,7 +140,7 @@ def lost_range(image: Any) -> str | None:
     """
     if not isinstance(image, Image.Image):
         array = to_numpy(image)
-    elif _is_cut(image):
+    elif is_cut(image):
         array = np.asarray(image).astype(np.uint16) * 257
     else:
         array = _pillow_numbers(image, "dtype")
@@ -163,6 +164,13 @@ def _warn_of_the_first(name: str, lost: str) -> None:
             "%s: %s. Say what is black and white, range=[low, high] or 'percentile' (data.range in recipes). This is "
             "said of the first such image alone.", name, lost,
         )  # fmt: skip
+
+
+def exif_hint(size: Size, expected: Size) -> str:
+    """Return a sentence for messages where an image has another size than its annotation, if it may be turned."""
+    if tuple(size) != tuple(expected[::-1]):
+        return ""
+    return " If EXIF data turn the image and its annotation shows it as it is stored, set data.exif=stored."
 
 
 def to_numpy(image: Any) -> Shaped[np.ndarray, "..."]:
@@ -195,7 +203,7 @@ def _pillow_channels(image: Image.Image, reading: ImageReading) -> Shaped[np.nda
     image = reading.turned(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _pillow_numbers(image, reading.range)[..., None]
-    if _is_cut(image) and reading.range != "dtype":
+    if is_cut(image) and reading.range != "dtype":
         raise ValueError(
             f"range={reading.range} needs all 16 bits, but Pillow reads 8 of them where an image has several channels: "
             "store it with one channel, or with 8 bits."
@@ -222,7 +230,7 @@ def _pillow_numbers(image: Image.Image, value_range: ValueRange) -> Shaped[np.nd
     return array.astype(np.uint16)
 
 
-def _is_cut(image: Image.Image) -> bool:
+def is_cut(image: Image.Image) -> bool:
     """Tell whether an image has 16 bits in several channels, of which Pillow reads the upper 8."""
     # Files that are not loaded yet say so; `BGR;16` are 16 bits of all channels together.
     stored = [str(tile.args) for tile in getattr(image, "tile", [])]

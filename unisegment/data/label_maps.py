@@ -16,7 +16,7 @@ from PIL import Image
 
 from unisegment.data.annotated_images import AnnotatedImages, check_size, distinct_ids, read_listed_image
 from unisegment.data.annotation_reading import read_segment_map
-from unisegment.data.image_reading import open_image
+from unisegment.data.image_reading import ImageReading, open_image
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category, Sample, SegmentationTarget
 
@@ -74,7 +74,7 @@ class LabelMaps(AnnotatedImages):
                 that are neither of a category nor void.
         """
         image_file, map_file = (self.root / files[index] for files in (self._image_files, self._map_files))
-        image, id_map = read_listed_image(image_file), _read_map(map_file)
+        image, id_map = read_listed_image(image_file, self.reading), _read_map(map_file, self.reading)
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
         target = self._coding.target(id_map, map_file)
         return Sample(image, target, image_id=self._names[index].item(), file_name=str(image_file))
@@ -82,7 +82,7 @@ class LabelMaps(AnnotatedImages):
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has a segment that is no crowd, from its PNG file alone."""
         file = self.root / self._map_files[index]
-        return not bool(self._coding.target(_read_map(file), file).is_crowd.all())
+        return not bool(self._coding.target(_read_map(file, self.reading), file).is_crowd.all())
 
 
 class MapCoding:
@@ -288,14 +288,14 @@ def _files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str
             folders.extend(f"{inner}{name}" for name in inner_folders)
 
 
-def _read_map(file: Path) -> Int32[np.ndarray, "h w"]:
+def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
     image = open_image(file)
     if image.format in ("JPEG", "MPO"):
         raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
     try:
-        return numbers_of(image)
+        return numbers_of(reading.turned(image))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

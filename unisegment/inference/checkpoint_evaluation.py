@@ -13,7 +13,7 @@ from typing import Any, Literal
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
@@ -117,7 +117,7 @@ def open_matched(
     matching: Matching = "name",
     limit: int | None = None,
 ) -> tuple[Predictor, MatchedSamples]:
-    """Open a checkpoint on this process's device, and a data set with the checkpoint's labels; see above.
+    """Open a checkpoint on this process's device, and a data set with the checkpoint's labels and range; see above.
 
     Its categories are those of the data set, with its ids, and behind them those that the data set lacks.
     """
@@ -130,6 +130,7 @@ def open_matched(
     categories = [replace(category, id=behind + label) for label, category in enumerate(predictor.categories)]
     for label, new_label in new_labels.items():
         categories[new_label] = samples.categories[label]
+    samples = with_range(samples, predictor.processor.reading.range)
     return predictor, MatchedSamples(samples, categories, new_labels, math.inf if limit is None else limit)
 
 

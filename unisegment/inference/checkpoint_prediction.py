@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.export import open_export
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
@@ -103,6 +103,7 @@ def _open(
     """Return the predictor, the images with its labels, and the category of each label."""
     if isinstance(images, ImageFolder):
         predictor = open_predictor(checkpoint, size, panoptic_threshold)
+        images = with_range(images, predictor.processor.reading.range)
         return predictor, images, predictor.categories
     predictor, samples = open_matched(checkpoint, images, size, panoptic_threshold, matching)
     return predictor, samples, samples.categories

@@ -162,19 +162,23 @@ def _open_model(
 ) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, set[str]]:
     """Return our model as it was opened, its processor, and the names of weights that no checkpoint had."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
-    labels: dict[str, Any] = {"stuff_label_ids": samples.stuff_label_ids, "num_labels": len(samples.id2label)}
+    found: dict[str, Any] = {
+        "stuff_label_ids": samples.stuff_label_ids,
+        "num_labels": len(samples.id2label),
+        "range": recipe.data.range,
+    }
     classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
     source = recipe.model.pretrained
     if source is not None:
         options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
         model, report = open_model(source, **classes, **options, **recipe.model.config)
-        processor = open_processor(source, model.config, size=size, **labels)
+        processor = open_processor(source, model.config, size=size, **found)
         return model, processor, new_weights(report["changes"])
     try:
         model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, **classes))
     except (ValueError, OSError) as error:
         raise RecipeError(f"model.config: {error}") from error
-    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **labels), set(model.state_dict())
+    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict())
 
 
 def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:

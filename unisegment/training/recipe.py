@@ -13,7 +13,9 @@ import yaml
 from huggingface_hub.utils import validate_repo_id
 
 from unisegment.backbones.freezing import FrozenStages
+from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
+from unisegment.data.value_range import ValueRange, checked_range
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.training.lora import LoraRecipe
 from unisegment.training.recipe_files import find_recipe
@@ -55,6 +57,11 @@ class DataRecipe:
         splits: Which rows to learn from (`train`) and which to hold out (`val`), such as
             `{train: "train[:90%]", val: "train[90%:]"}`. Otherwise those splits, or `validation` or `test` for `val`.
         streaming: Read Parquet files where they lie, as training goes on, instead of downloading them first.
+        exif: `upright` turns images, and maps of labels, as their EXIF data say; `stored` leaves them as they are
+            stored, for annotations that were made on such images.
+        range: What is black and white in images of more than 8 bits, in training and, saved in the processor, in use:
+            `dtype` the smallest and largest number that there can be (65535 for 16 bits); `percentile` the 0.5th and
+            the 99.5th percentile of each image; or two numbers, `[low, high]`.
         num_train: Scenes to make for training (`synthetic` only).
         num_val: Scenes to make for evaluation (`synthetic` only).
         workers: Processes that load training images; 0 loads them in the main process. The result does not depend
@@ -75,6 +82,8 @@ class DataRecipe:
     categories: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
+    exif: Exif = "upright"
+    range: ValueRange = "dtype"
     num_train: int = 600
     num_val: int = 100
     workers: int = 4
@@ -92,6 +101,7 @@ class DataRecipe:
             raise ValueError(
                 f"columns, categories, splits and streaming are for format=hugging_face, but format={self.format}."
             )
+        checked_range(self.range)
         if self.splits and self.splits.keys() != {"train", "val"}:
             raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
 
@@ -99,7 +109,7 @@ class DataRecipe:
     def reader_options(self) -> dict[str, Any]:
         """What the reader of the format takes besides `root`."""
         names = ("columns", "categories", "splits", "streaming") if self.format == "hugging_face" else ()
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("exif", "range", *names)}
 
     @property
     def most_skipped(self) -> int:
