@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.multiprocessing as mp
+
+from tests.warm_processes import WarmProcess, context
 
 
 def run_in_two_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
     """Return what `work(rank)` returns in each of two gloo processes, in order of rank."""
-    context = mp.get_context("spawn")
     results = context.Queue()
-    arguments = (work, str(folder / "rendezvous"), results)
-    processes = [context.Process(target=_join, args=(rank, *arguments)) for rank in (0, 1)]
+    processes = [WarmProcess(_join, rank, work, str(folder / "rendezvous"), results) for rank in (0, 1)]
+    found = dict(results.get(timeout=60) for _ in processes)
     for process in processes:
-        process.start()
-    found = dict(results.get(timeout=180) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
+        process.communicate()
     return [found[0], found[1]]
 
 
