@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-import subprocess
 import sys
 
 import pytest
 
+from tests.warm_processes import run_code, run_warm
 from unisegment.data.file_writing import FileWriteError, write_whole
 
 FULL = """
 import resource, sys
 from pathlib import Path
+from tests.warm_processes import run_code, run_warm
 from unisegment.data.file_writing import FileWriteError, write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 file = Path(sys.argv[1])
@@ -49,11 +50,7 @@ def test_what_was_there_stays(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of file sizes")
 def test_a_full_disk(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + FULL, tmp_path / "a"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "a could not be written: File too large" in result.stdout
+    status, output, errors = run_warm(run_code, FULL, tmp_path / "a")
+    assert status == 0, errors
+    assert "a could not be written: File too large" in output
     assert (tmp_path / "a").read_text() == "old"

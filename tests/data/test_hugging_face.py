@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from tests.data.map_files import segments
 from tests.data.rows import SIZES, file_of, same, save, semantic_rows
+from tests.warm_processes import context
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.hugging_face import HuggingFaceImages
 from unisegment.data.image_reading import ImageReading
@@ -348,13 +349,13 @@ def test_folders_of_images(tmp_path):
     assert [sample.target.labels.tolist() for sample in images] == [[8], [0, 8], [1, 8]]
 
 
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_worker_processes(tmp_path, context):
+@pytest.mark.parametrize("start", ["fork", context.get_start_method()])
+def test_worker_processes(tmp_path, start):
     save(tmp_path, semantic_rows())
     roots = [str(tmp_path / name) for name in ("saved", "parquet")]
     images = ConcatDataset([HuggingFaceImages.open(root, "train", streaming=True) for root in roots])
     wanted = [images[index] for index in range(len(images))]
-    loader = DataLoader(images, batch_size=None, num_workers=2, multiprocessing_context=context)
+    loader = DataLoader(images, batch_size=None, num_workers=2, multiprocessing_context=start)
     assert all(same(ours, theirs) for ours, theirs in zip(loader, wanted, strict=True))
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.quick_compiler import write_quick_compiler
+from tests.warm_processes import run_code, run_warm
 from unisegment.ops import kernel_backend
 from unisegment.ops.kernel_backend import Kernel, describe_backend, find_kernel, resolve_backend
 from unisegment.ops.kernel_build import LIBRARY, NAMESPACE, KernelUnavailableError, library_name
@@ -211,7 +211,7 @@ def test_sources_are_those_of_the_repository():
 def run(code, tmp_path, **variables):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), **variables}
     code = f"import torch\nfrom unisegment.ops import kernel_backend\n{code}"
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return run_warm(run_code, code, environment=environment)
 
 
 @pytest.mark.slow
@@ -226,12 +226,12 @@ assert again.functions is kernel.functions, "loaded twice"
 assert hasattr(torch.ops.{NAMESPACE}, "ms_deform_attn_fused")
 print(kernel.library, kernel.origin, sep=", ")
 """
-    built = run(code, tmp_path)
-    assert built.stderr == ""
-    assert built.stdout.startswith(str(tmp_path / "unisegment"))
-    assert built.stdout.endswith(f"{LIBRARY}, built on this machine\n")
+    _, built, errors = run(code, tmp_path, CXX=write_quick_compiler(tmp_path))
+    assert errors == ""
+    assert built.startswith(str(tmp_path / "unisegment"))
+    assert built.endswith(f"{LIBRARY}, built on this machine\n")
     # The next process needs no compiler any more.
-    assert run(code, tmp_path, PATH="", CXX="").stdout == built.stdout
+    assert run(code, tmp_path, PATH="", CXX="")[1] == built
 
 
 def test_without_a_compiler_all_works_and_it_is_said_once(tmp_path):
@@ -243,8 +243,8 @@ MSDeformAttn(16, num_heads=2, num_levels=1, num_points=2)
 print(kernel_backend.resolve_backend())
 kernel_backend.resolve_backend("native")
 """
-    result = run(code, tmp_path, PATH="", CXX="")
-    assert result.stdout == "torch\n"
-    warned, raised = result.stderr.split("Traceback")
+    _, output, errors = run(code, tmp_path, PATH="", CXX="")
+    assert output == "torch\n"
+    warned, raised = errors.split("Traceback")
     assert warned.count("RuntimeWarning: ms_deform_attn runs in plain PyTorch") == 1
     assert "RuntimeError: The compiled ms_deform_attn kernel is demanded" in raised

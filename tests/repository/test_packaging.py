@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.quick_compiler import write_quick_compiler
 from unisegment.ops import kernel_backend
 
 pytest.importorskip("setuptools", minversion="77")
@@ -113,7 +114,7 @@ def test_pure_wheel(source_folder, tmp_path):
 def test_binary_wheel_needs_no_compiler(source_folder, tmp_path):
     if isinstance(kernel_backend.find_kernel(), str):
         pytest.skip(kernel_backend.find_kernel())
-    wheel = make_wheel(source_folder, tmp_path, UNISEGMENT_BUILD_KERNELS="1")
+    wheel = make_wheel(source_folder, tmp_path, UNISEGMENT_BUILD_KERNELS="1", CXX=write_quick_compiler(tmp_path))
     assert wheel.name.endswith(f"-py3-none-linux_{os.uname().machine}.whl")
     files, metadata = contents(wheel)
     assert f"{KERNEL}/ms_deform_attn.so" in files

@@ -3,7 +3,6 @@ import copy
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Mask2FormerForUniversalSegmentation
 
-from tests.training.test_several_processes import KINDS, same_points, start, use
+from tests.training.test_several_processes import KINDS, same_points, start_two, use
 from tests.training.tiny_run import breaking_off, log_of, scores_of
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -258,8 +257,7 @@ def train_in_two_processes(recipe, root):
 
 @pytest.mark.slow
 def test_two_processes_come_to_the_same_model_also_with_weights_in_parts(peft, adapted, tmp_path, monkeypatch):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    two = start(*launcher, "-m", "tests.training.test_lora", adapted, tmp_path)
+    two = start_two(train_in_two_processes, adapted, tmp_path)
     _, errors = two.communicate(timeout=300)
     assert two.returncode == 0, errors
     monkeypatch.setattr(torch, "rand", same_points)
@@ -268,7 +266,3 @@ def test_two_processes_come_to_the_same_model_also_with_weights_in_parts(peft, a
     for kind in KINDS:
         found = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path / kind / "checkpoint").state_dict()
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-
-
-if __name__ == "__main__":
-    train_in_two_processes(Path(sys.argv[1]), Path(sys.argv[2]))

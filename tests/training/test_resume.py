@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs that are killed, stopped or cannot write, and are started again: they end as if nothing had happened."""
 
-import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.training.tiny_run import RECIPE, log_of, scores_of
+from tests.warm_processes import WarmProcess, run_script, run_warm
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training import checkpointing, fit, writing
@@ -31,10 +30,7 @@ SETTINGS = {
     "data.transform.flip_prob": 0.5,
     "model.config.freeze_backbone_norm": False,
 }
-processes = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
-if processes is not None:
-    processes.set_forkserver_preload(["unisegment.training", "accelerate.checkpointing"])
-pytestmark = pytest.mark.skipif(processes is None, reason="this system cannot kill a process in the middle")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system cannot kill a process in the middle")
 
 
 def die_at(owner, name, call):
@@ -99,7 +95,6 @@ SABOTAGE = [
 
 
 def train(recipe, settings, sabotage=None):
-    multiprocessing.set_start_method("fork", force=True)  # or else workers import everything anew
     if sabotage is not None:
         sabotage()
     fit(recipe, **settings)
@@ -107,10 +102,7 @@ def train(recipe, settings, sabotage=None):
 
 def run(*arguments):
     """Return the exit status of a run in a process of its own."""
-    process = processes.Process(target=train, args=arguments)
-    process.start()
-    process.join(timeout=120)
-    return process.exitcode
+    return run_warm(train, *arguments)[0]
 
 
 def weights_of(folder):
@@ -151,18 +143,10 @@ def test_a_run_that_dies_ends_like_one_that_does_not(recipe, tmp_path, unbroken,
     assert_same(tmp_path / "run", unbroken)
 
 
-def start(recipe, *overrides):
-    return subprocess.Popen(
-        [sys.executable, ROOT / "recipes" / "train.py", recipe, *overrides],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-
-
 def stop_by(number, recipe, folder, max_steps):
     """Start a run, send it a signal in the middle, and return after which step it stopped."""
-    stopped = start(recipe, f"schedule.max_steps={max_steps}", f"run.output_dir={folder}")
+    settings = [f"schedule.max_steps={max_steps}", f"run.output_dir={folder}"]
+    stopped = WarmProcess(run_script, ROOT / "recipes" / "train.py", recipe, *settings)
     log = folder / "log.jsonl"
     while not log.exists() or log.read_text().count("\n") < 3:
         assert stopped.poll() is None, stopped.communicate()[1]

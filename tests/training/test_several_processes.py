@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes, started by torchrun, against one: the same steps, files and scores, and an end when one of them dies.
-
-This file is also what torchrun starts, see `COMMANDS`.
-"""
+"""Two processes of torchrun against one: the same steps, files and scores, and an end when one of them dies."""
 
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of
+from tests.warm_processes import WarmProcess, run_in_two, run_script
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -40,6 +35,7 @@ from unisegment.training.sharding import whole
 from unisegment.training.step import step_denominators
 
 ROOT = Path(__file__).parents[2]
+TRAIN = ROOT / "recipes" / "train.py"
 SETTINGS = {
     "schedule.max_steps": 2,
     "data.num_train": 4,  # every step sees all of them
@@ -178,18 +174,12 @@ def compare(recipe, root):
 def command(pids, *arguments):
     """Run the training command, and say which process this is."""
     Path(pids, os.environ["RANK"]).write_text(str(os.getpid()))
-    sys.argv[1:] = arguments
-    runpy.run_path(str(ROOT / "recipes" / "train.py"), run_name="__main__")
+    run_script(TRAIN, *arguments)
 
 
-COMMANDS = {"compare": compare, "command": command}
-
-
-def start(*command):
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    environment |= fsdp2_settings()
-    run = subprocess.Popen([sys.executable, *map(str, command)], env=environment, stderr=subprocess.PIPE, text=True)
+def start(function, *arguments):
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **fsdp2_settings()}
+    run = WarmProcess(function, *arguments, environment=environment)
     STARTED.append(run)
     return run
 
@@ -204,10 +194,9 @@ def _end_what_was_started():
     STARTED.clear()
 
 
-def start_two(*arguments):
-    """Start two processes of one of `COMMANDS`."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return start(*launcher, "-m", "tests.training.test_several_processes", *arguments)
+def start_two(function, *arguments):
+    """Start two processes, as torchrun does."""
+    return start(run_in_two, function, *arguments)
 
 
 def fsdp2_settings():
@@ -247,7 +236,7 @@ def runs(tmp_path_factory):
         torn.write_bytes(torn.read_bytes()[:200])
     recipe = root / "recipe.yaml"
     recipe.write_text(RECIPE.format(root=root / "scenes", output=root / "one"))
-    two = start_two("compare", recipe, root)
+    two = start_two(compare, recipe, root)
     with pytest.MonkeyPatch.context() as patch, recorded_gradients(root / "one.gradients"):
         patch.setattr(torch, "rand", same_points)
         fit(recipe, **SETTINGS)
@@ -354,7 +343,7 @@ def wait_for_steps(run, log, count):
 
 def test_processes_that_are_stopped_go_on_and_end_when_one_dies(recipe, tmp_path):
     log = tmp_path / "run" / "log.jsonl"
-    arguments = ["command", tmp_path, recipe, "schedule.max_steps=100000", "data.workers=1"]
+    arguments = [command, tmp_path, recipe, "schedule.max_steps=100000", "data.workers=1"]
     stopped = start_two(*arguments)
     wait_for_steps(stopped, log, 3)
     stopped.send_signal(signal.SIGTERM)
@@ -380,9 +369,9 @@ def test_a_data_worker_that_dies_or_raises_ends_the_run(recipe, tmp_path, scenes
     shutil.copytree(scenes, damaged)
     picture = sorted((damaged / "train").iterdir())[3]
     picture.write_bytes(picture.read_bytes()[:-500])
-    script, workers = ROOT / "recipes" / "train.py", "data.workers=1"
-    raising = start(script, recipe, workers, f"data.root={damaged}", f"run.output_dir={tmp_path / 'raising'}")
-    dying = start(script, recipe, workers, "schedule.max_steps=100000")
+    command = [run_script, TRAIN, recipe, "data.workers=1"]
+    raising = start(*command, f"data.root={damaged}", f"run.output_dir={tmp_path / 'raising'}")
+    dying = start(*command, "schedule.max_steps=100000")
     wait_for_steps(dying, tmp_path / "run" / "log.jsonl", 3)
     for worker in psutil.Process(dying.pid).children():
         worker.kill()
@@ -391,7 +380,3 @@ def test_a_data_worker_that_dies_or_raises_ends_the_run(recipe, tmp_path, scenes
         message = run.communicate(timeout=30)[1]
         assert run.returncode == 1
         assert re.search(cause, message, re.IGNORECASE), message
-
-
-if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 import os
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.warm_processes import run_code, run_warm
 from unisegment.training import writing
 from unisegment.training.writing import LogFile, WriteError, cut_log, read_lines, replaced_folder, restore, write_file
 
@@ -16,7 +16,7 @@ import resource, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from unisegment.training.writing import LogFile, WriteError, replaced_folder, write_file
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 folder = Path(sys.argv[1])
 
 def text():
@@ -36,9 +36,11 @@ def safetensors():
         save_file({"a": torch.zeros(5000)}, partial / "weights")
 
 for write in (text, log, pickled_tensors, safetensors):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
     try:
         write()
     except WriteError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         print(write.__name__, error)
 """
 
@@ -106,14 +108,9 @@ def test_a_file_is_replaced_whole(tmp_path):
 def test_what_does_not_fit_is_an_error_that_leaves_nothing_behind(tmp_path):
     (tmp_path / "text").write_text("before")
     replace_with(tmp_path / "model", "before")
-    run = subprocess.run(
-        [sys.executable, "-c", SMALL_FILES_ONLY, tmp_path],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "UNISEGMENT_KERNELS": "torch"},
-    )
-    messages = run.stdout.splitlines()
+    status, output, errors = run_warm(run_code, SMALL_FILES_ONLY, tmp_path)
+    assert status == 0, errors
+    messages = output.splitlines()
     assert [message.split()[0] for message in messages] == ["text", "log", "pickled_tensors", "safetensors"]
     assert all("could not be written" in message and "MiB are free there" in message for message in messages)
     assert (tmp_path / "text").read_text() == "before"
