@@ -69,16 +69,10 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, key, value, allowed, needs_weights=self.implementation == "eager")[0]
 
     def with_weights(
-        self,
-        query: Float[Tensor, "b q c"],
-        key: Float[Tensor, "b s c"],
-        value: Float[Tensor, "b s c"],
-        allowed: Bool[Tensor, "b q s"] | None = None,
-    ) -> tuple[Float[Tensor, "b q c"], Float[Tensor, "b m q s"]]:
+        self, query: Float[Tensor, "b q c"], key: Float[Tensor, "b s c"], value: Float[Tensor, "b s c"]
+    ) -> tuple[Float[Tensor, "b q c"], Float[Tensor, "b m q s"] | None]:
         """Return what `forward` does, and the share that each query took of each value; always computed by "eager"."""
-        mixed, weights = self._attend(query, key, value, allowed, needs_weights=True)
-        assert weights is not None
-        return mixed, weights
+        return self._attend(query, key, value, None, needs_weights=True)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, needs_weights: bool
