@@ -35,6 +35,17 @@ def test_images_of_pillow_are_drawn_upright(orientation):
     assert draw(stored, prediction).tobytes() == draw(image, prediction).tobytes()
 
 
+def test_scans_of_16_bits_are_not_white(tmp_path):
+    scan = np.random.default_rng(0).integers(3000, 9000, (HEIGHT, WIDTH), dtype=np.uint16)
+    Image.fromarray(scan).save(tmp_path / "scan.png")
+    low, high = np.percentile(scan, [0.5, 99.5])
+    levels = np.rint((scan.clip(low, high) - low) / (high - low) * 255).astype(np.uint8)
+    nothing = PanopticPrediction(torch.zeros(HEIGHT, WIDTH, dtype=torch.int32), [])
+    expected = draw(Image.fromarray(levels), nothing).tobytes()
+    for form in (tmp_path / "scan.png", Image.fromarray(scan), Image.fromarray(scan.astype(np.int32))):
+        assert draw(form, nothing).tobytes() == expected
+
+
 @pytest.mark.parametrize("kind", ["pillow", "grey", "tensor", "float tensor", "mirrored"])
 def test_images_come_in_many_forms(kind):
     image = image_of()

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
 from unisegment.data.image_reading import ImageReading, exif_hint, read_image
-from unisegment.data.value_range import ValueRange
+from unisegment.ops.value_range import ValueRange
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
 

@@ -13,7 +13,7 @@ from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.image_reading import Exif, ImageReading
 from unisegment.data.mapillary_vistas import MapillaryVistasSemantic
 from unisegment.data.png_folders import PngInstance, PngSemantic
-from unisegment.data.value_range import ValueRange
+from unisegment.ops.value_range import ValueRange
 
 
 def _open_hugging_face(root: str | Path, split: str, **options: Any) -> AnnotatedImages:
@@ -58,7 +58,7 @@ def open_data_set(
         exif: "upright" turns images, and maps of labels, as their EXIF data say; "stored" is for annotations that were
             made on images as they are stored.
         range: Which numbers become black and white in images of more than 8 bits: "dtype", "percentile" or
-            (low, high), see `unisegment.data.value_range.to_uint8`.
+            (low, high), see `unisegment.ops.value_range.to_uint8`.
         **options: For `hugging_face`, see `HuggingFaceImages.open`.
 
     Raises:

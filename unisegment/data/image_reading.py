@@ -14,8 +14,8 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 from transformers.image_utils import load_image
 
-from unisegment.data.value_range import ValueRange, checked_range, narrow_range, to_uint8
 from unisegment.ops.orientation import upright
+from unisegment.ops.value_range import ValueRange, checked_range, narrow_range, to_uint8
 from unisegment.types import Size
 
 Exif: TypeAlias = Literal["upright", "stored"]

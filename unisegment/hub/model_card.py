@@ -169,7 +169,7 @@ processor = UniSegmentImageProcessor.from_pretrained("{repo_id}")
 image = Image.open("photo.jpg")
 with torch.inference_mode():
     outputs = model(**processor(image))
-{task} = processor.post_process_{task}_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]
+{task} = processor.post_process_{task}_segmentation(outputs, target_sizes=[image])[0]
 print({task}.segments_info)  # {task}.segmentation has the ids
 draw(image, {task}, model.config.id2label).save("{task}.png")
 ```

@@ -34,11 +34,10 @@ def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = No
         f"  from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor\n"
         f"  model = UniSegmentForUniversalSegmentation.from_pretrained({str(folder.model)!r})\n"
         f"  processor = UniSegmentImageProcessor.from_pretrained({str(folder.model)!r})\n"
-        f'  image = Image.open("your.jpg").convert("RGB")\n'
+        f'  image = Image.open("your.jpg")\n'
         f"  with torch.inference_mode():\n"
         f'      outputs = model(**processor(images=image, return_tensors="pt"))\n'
-        f"  sizes = [(image.height, image.width)]\n"
-        f"  processor.post_process_{metrics['task']}_segmentation(outputs, target_sizes=sizes)[0]"
+        f"  processor.post_process_{metrics['task']}_segmentation(outputs, target_sizes=[image])[0]"
     )
 
 

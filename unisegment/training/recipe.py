@@ -15,8 +15,8 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.backbones.freezing import FrozenStages
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
-from unisegment.data.value_range import ValueRange, checked_range
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.training.lora import LoraRecipe
 from unisegment.training.recipe_files import find_recipe
 from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain

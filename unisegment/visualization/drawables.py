@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unisegment.ops.orientation import upright
+from unisegment.ops.value_range import to_uint8
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 
 Drawable: TypeAlias = (
@@ -21,7 +22,8 @@ Drawable: TypeAlias = (
 binary maps, with `segments_info`; or the label of each pixel."""
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
-"""A file, Pillow's image, an array (h, w, 3) of uint8, or a tensor (3, h, w) of uint8 or of floats in [0, 1]."""
+"""A file, Pillow's image, an array (h, w, 3) of uint8, or a tensor (3, h, w) of uint8 or of floats in [0, 1]. Of more
+than 8 bits, the 0.5th to the 99.5th percentile are shown."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def open_picture(image: Picture) -> Image.Image:
     if isinstance(image, str | Path):
         image = Image.open(Path(image).expanduser())
     if isinstance(image, Image.Image):
-        return upright(image).convert("RGB")
+        return _in_colors(upright(image))
     if isinstance(image, Tensor):
         image = _tensor_to_array(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
@@ -63,6 +65,13 @@ def open_picture(image: Picture) -> Image.Image:
             f"Pillow; got shape {image.shape} of {image.dtype} (channels last)."
         )
     return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _in_colors(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow would make all above 255 white, which most of 16 bits is.
+        image = Image.fromarray(to_uint8(np.asarray(image), "percentile"))
+    return image.convert("RGB")
 
 
 def _tensor_to_array(image: Tensor) -> np.ndarray:

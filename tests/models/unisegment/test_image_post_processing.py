@@ -17,6 +17,7 @@ from unisegment.models.unisegment import image_post_processing
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
 from unisegment.structures import SemanticPrediction
+from unisegment.visualization import draw
 
 NAMES = {0: "sky", 1: "cat", 2: "sea", 3: "dog"}
 
@@ -71,6 +72,28 @@ def test_sizes_are_those_of_the_images_upright(processor, task, tmp_path):
     assert predict(one, target_sizes=turned)[0]["segmentation"].shape == (37, 53)
     assert [result["segmentation"].shape for result in predict(outputs, target_sizes=batch)] == [(37, 53)] * 2
     assert predict(outputs, target_sizes=np.array(SIZES))[1]["segmentation"].shape == SIZES[1]
+
+
+def test_a_photograph_that_is_turned_from_file_to_picture(tmp_path):
+    """Perfect logits of the upright image give the upright map, which can be drawn on the photograph."""
+    expected = torch.ones(96, 64, dtype=torch.int32)
+    expected[:32, 16:] = 2
+    photo = Image.fromarray(np.zeros((64, 96, 3), np.uint8))
+    photo.getexif()[0x0112] = 6
+    photo.save(tmp_path / "photo.jpg", exif=photo.getexif())
+    processor = UniSegmentImageProcessor(do_resize=False, stuff_label_ids=[])
+    with Image.open(tmp_path / "photo.jpg") as image:
+        inputs = processor(image)
+        coarse = expected[::4, ::4]
+        outputs = SimpleNamespace(
+            class_queries_logits=torch.tensor([[[9.0, 0, 0], [0, 9.0, 0]]]),
+            masks_queries_logits=torch.stack([coarse == 1, coarse == 2])[None] * 20.0 - 10,
+            image_sizes=torch.tensor([inputs.pixel_mask[0].shape]),
+        )
+        (result,) = processor.post_process_panoptic_segmentation(outputs, target_sizes=[image])
+        assert result.segmentation.shape == expected.shape
+        assert (result.segmentation == expected).float().mean() > 0.97
+        assert draw(image, result).size == (64 * 6, 96 * 6)
 
 
 @pytest.mark.parametrize("image_sizes", [True, False])

@@ -19,10 +19,10 @@ from unisegment.data.annotation_reading import check_target, target_from_map, wi
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
 from unisegment.data.image_reading import ImageReading, as_list, read_image
 from unisegment.data.transforms import resize_image, resize_target
-from unisegment.data.value_range import ValueRange, checked_range
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
 from unisegment.models.unisegment.image_sizes import size_keys
+from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.postprocessing.resize import MASK_STRIDE
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
@@ -53,7 +53,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         num_labels: Number of labels, to check those of annotations; None means that they are not checked.
         pad_size: Height and width of the canvas; None means the smallest one for the images of a call.
         range: Which numbers become 0 and 255 in images of more than 8 bits: "dtype", "percentile" or [low, high]; see
-            `unisegment.data.value_range.to_uint8`.
+            `unisegment.ops.value_range.to_uint8`.
         stuff_label_ids: Labels that are stuff: panoptic results have at most one segment of each. None means unknown,
             [] that all are things.
         id2label: Name of each label, which predictions then have as `label`. None means unknown.

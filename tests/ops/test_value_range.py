@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from unisegment.data.value_range import checked_range, narrow_range, to_uint8
+from unisegment.ops.value_range import checked_range, narrow_range, to_uint8
 
 
 def test_sixteen_bits_are_rounded():
