@@ -45,12 +45,20 @@ def test_a_font_of_the_system_with_all_characters_is_found(font_folder):
     assert Lettering().font("car 0.93", 20).getname() == ImageFont.load_default(20).getname()
 
 
+def test_fonts_of_the_system_are_not_listed_where_they_are_not_needed(monkeypatch):
+    monkeypatch.setattr(fonts, "_font_folders", None)
+    assert Lettering().legible("car", 1) == "car"
+
+
 def test_the_chosen_font_goes_first(font_folder, tmp_path):
     write_font(font_folder / "system.ttf", GANA + ENGLISH)
     lettering = Lettering(str(write_font(tmp_path / "chosen.ttf", CARS + ENGLISH)))
     assert lettering.font("car", 20).path == str(tmp_path / "chosen.ttf")
     assert lettering.font(CARS, 20).path == str(tmp_path / "chosen.ttf")
     assert lettering.font(GANA, 20).path == str(font_folder / "system.ttf")
+    # Pillow's own stands in for what it lacks, too.
+    few = Lettering(str(write_font(tmp_path / "few.ttf", CARS)))
+    assert few.font("car", 20).getname() == ImageFont.load_default(20).getname()
     with pytest.raises(ValueError, match=r"font=.*none\.ttf cannot be opened as a font: give a \.ttf, \.otf or \.ttc"):
         Lettering(str(tmp_path / "none.ttf"))
 

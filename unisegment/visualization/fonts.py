@@ -50,8 +50,9 @@ class Lettering:
         return str(label)
 
     def font(self, text: str, size: int) -> ImageFont.FreeTypeFont:
-        """Return a font of a size in pixels that has the characters of a text, or the usual one if there is none."""
-        font = _font(_file_with(_characters(text), self.file) or self.file or _PILLOWS_OWN, size)
+        """Return a font of a size in pixels that has the characters of a text, or Pillow's own if there is none."""
+        file = _file_with(_characters(text), self.file)
+        font = _font(_PILLOWS_OWN if file is None else file, size)
         assert font is not None
         return font
 
@@ -64,13 +65,11 @@ def _characters(text: str) -> frozenset[str]:
 @cache
 def _file_with(characters: frozenset[str], chosen: str | None) -> str | None:
     """Return the first font that has all characters: of the chosen one, Pillow's own, and those of the system."""
-    first = [] if chosen is None else [chosen]
-    # Those of the system are not even listed where they are not needed.
-    for files in ([*first, _PILLOWS_OWN], _system_fonts()):
-        for file in files:
-            if _has_characters(file, characters):
-                return file
-    return None
+    for file in (chosen, _PILLOWS_OWN):
+        if file is not None and _has_characters(file, characters):
+            return file
+    # Those of the system are only listed where they are needed.
+    return next((file for file in _system_fonts() if _has_characters(file, characters)), None)
 
 
 def _has_characters(file: str, characters: frozenset[str]) -> bool:
