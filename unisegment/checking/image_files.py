@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from unisegment.checking.findings import Finding
 from unisegment.data.image_reading import Exif, is_cut, open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
+from unisegment.ops.value_range import has_more_bits
 from unisegment.types import Size
 
 _FORMATS = {
@@ -89,7 +90,7 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
                     (image.height, image.width),
                     _orientation(image),
                     digest,
-                    _has_16_bits(image),
+                    is_cut(image) or has_more_bits(image),
                 )
                 return facts, [Finding(kind, str(file), detail) for kind, detail in _oddities(file, image)]
     except Exception as error:  # of any kind: see `open_image`
@@ -135,10 +136,6 @@ def _orientation(image: Image.Image) -> int:
         return exif_orientation(image)
     except Exception:  # broken EXIF data: whether reading minds them, reading will say
         return 1
-
-
-def _has_16_bits(image: Image.Image) -> bool:
-    return is_cut(image) or image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _oddities(file: Path, image: Image.Image) -> Iterator[tuple[str, str]]:

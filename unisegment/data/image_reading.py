@@ -15,7 +15,7 @@ from PIL import Image
 from transformers.image_utils import load_image
 
 from unisegment.ops.orientation import upright
-from unisegment.ops.value_range import ValueRange, checked_range, narrow_range, to_uint8
+from unisegment.ops.value_range import ValueRange, checked_range, has_more_bits, narrow_range, to_uint8
 from unisegment.types import Size
 
 Exif: TypeAlias = Literal["upright", "stored"]
@@ -142,8 +142,10 @@ def lost_range(image: Any) -> str | None:
         array = to_numpy(image)
     elif is_cut(image):
         array = np.asarray(image).astype(np.uint16) * 257
-    else:
+    elif has_more_bits(image):
         array = _pillow_numbers(image, "dtype")
+    else:
+        return None
     used = None if array.size == 0 else narrow_range(array)
     if used is None:
         return None
@@ -201,7 +203,7 @@ def as_list(items: Any, ndim: int) -> list[Any]:
 def _pillow_channels(image: Image.Image, reading: ImageReading) -> Shaped[np.ndarray, "h w c"]:
     _check_not_empty(image.size)
     image = reading.turned(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if has_more_bits(image):
         return _pillow_numbers(image, reading.range)[..., None]
     if is_cut(image) and reading.range != "dtype":
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
+from PIL import Image
 
 ValueRange: TypeAlias = Literal["dtype", "percentile"] | tuple[float, float]
 """What becomes black and white, where numbers have more than 8 bits; see `to_uint8`."""
@@ -52,6 +53,11 @@ def to_uint8(array: Shaped[np.ndarray, "*n"], value_range: ValueRange = "dtype")
     low, high = _percentiles(array) if value_range == "percentile" else value_range
     levels = (array.astype(np.float64) - low) * (255 / (high - low))
     return np.rint(levels.clip(0, 255)).astype(np.uint8)
+
+
+def has_more_bits(image: Image.Image) -> bool:
+    """Return whether an image of Pillow has more than 8 bits, in its one channel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def narrow_range(array: Shaped[np.ndarray, "*n"]) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unisegment.ops.orientation import upright
-from unisegment.ops.value_range import to_uint8
+from unisegment.ops.value_range import has_more_bits, to_uint8
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 
 Drawable: TypeAlias = (
@@ -68,7 +68,7 @@ def open_picture(image: Picture) -> Image.Image:
 
 
 def _in_colors(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if has_more_bits(image):
         # Pillow would make all above 255 white, which most of 16 bits is.
         image = Image.fromarray(to_uint8(np.asarray(image), "percentile"))
     return image.convert("RGB")
