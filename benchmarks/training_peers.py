@@ -33,7 +33,7 @@ import transformers
 
 from unisegment.training import Recipe, fit, load_recipe
 from unisegment.training.assembly import open_samples
-from unisegment.training.recipe import parse_overrides
+from unisegment.training.settings import parse_overrides
 
 ROOT = Path(__file__).parents[1]
 PEERS: dict[str, str | None] = {"unisegment": None, "transformers": "transformers"}

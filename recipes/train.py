@@ -7,7 +7,8 @@ usage: accelerate launch recipes/train.py RECIPE [key.path=value ...] [--dry-run
   key.path=value    overrides one key, for example optim.lr=1e-4 run.output_dir=runs/second
   --dry-run         says what the run would do and how much memory it would need, and writes nothing
 
-exit status: 0 finished; 75 stopped by SIGTERM or SIGINT and saved, the same command goes on; 1 an error, which it names
+exit status: 0 finished; 1 failed; 2 misused; 75 stopped by SIGTERM or SIGINT and saved, the same command goes on. What
+went wrong is one line on standard error; `accelerate launch` adds its own traceback to it, unless it is told --quiet.
 """
 
 import os
@@ -18,17 +19,7 @@ import sys
 # must be said before PyTorch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from unisegment.training.command import run_recipe
-
-
-def main(arguments: list[str]) -> int:
-    """Run one recipe and return the exit status."""
-    words = [argument for argument in arguments if argument != "--dry-run"]
-    if not words or words[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0 if words else 2
-    return run_recipe(words[0], words[1:], is_dry="--dry-run" in arguments)
-
+from unisegment.cli import app
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app(["train", *sys.argv[1:]], prog_name="recipes/train.py")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `unisegment` command: thin, every subcommand calls one function of the library."""
+"""The `unisegment` command: thin, every subcommand calls one function of the library.
+
+Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.training.command`.
+"""
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -17,28 +18,34 @@ from accelerate.utils import parse_flag_from_env
 
 from unisegment.checking.check import check_data
 from unisegment.checking.sources import find_parts, sources_and_overrides
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.categories import label_names
 from unisegment.data.export import EXPORT_FORMATS
-from unisegment.data.formats import open_data_set
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
-from unisegment.hub import Layout, PushError
+from unisegment.hub import Layout
 from unisegment.hub import push as push_to_hub
 from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
 from unisegment.inference.checkpoint_prediction import predict_images
 from unisegment.inference.report import format_report
-from unisegment.models.conversion import Format
+from unisegment.models.conversion import Format, find_checkpoint, format_of
 from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.kernel_backend import describe_backend
-from unisegment.training.command import run_recipe
-from unisegment.training.judged_data import open_judged_data
+from unisegment.training import dry_run as describe_run
+from unisegment.training import fit
+from unisegment.training.command import FAILED, Commands
+from unisegment.training.judged_data import open_judged_data, recipe_of_run
 from unisegment.training.processes import num_threads
+from unisegment.training.recipe import DataFormat
+from unisegment.training.recipe_files import is_recipe
+from unisegment.training.settings import parse_overrides
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 Peer = Literal["transformers"]
 OnError = Literal["raise", "skip"]
+_CHECKPOINT = "Folder of a checkpoint or of a run, Hub id, or a file of the original."
 
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
@@ -65,11 +72,15 @@ def train(
         bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
     ] = False,
 ) -> None:
-    """Train a model as a recipe says: 0 finished, 75 stopped by a signal and saved, 1 an error.
+    """Train a model as a recipe says. Stopped by a signal, its state is saved, and the same command goes on.
 
     For several processes: accelerate launch "$(command -v unisegment)" train RECIPE ...
     """
-    raise typer.Exit(run_recipe(recipe, overrides or (), is_dry=dry_run))
+    settings = parse_overrides(overrides or ())
+    if dry_run:
+        PartialState().print(describe_run(recipe, **settings))
+    else:
+        fit(recipe, **settings)
 
 
 @app.command("check-data")
@@ -89,36 +100,34 @@ def check(
     pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0)] = 12,
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
 ) -> None:
-    """Look through a data set before training: files, ids, shapes, figures and pictures. 0 good, 1 errors, 2 misuse."""
-    try:
-        names, overrides = sources_and_overrides(sources)
-        parts = find_parts(names, format, split or ("train", "val"), overrides)
-        typer.echo(f"Checking as {parts[0].data.format}.")
-        report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
-    except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error)) from error
+    """Look through a data set before training: files, ids, shapes, figures and pictures. Status 1 if it has errors."""
+    names, overrides = sources_and_overrides(sources)
+    parts = find_parts(names, format, split or ("train", "val"), overrides)
+    typer.echo(f"Checking as {parts[0].data.format}.")
+    report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
     # Names of files need not be text.
     typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
     typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
-    raise typer.Exit(1 if report.num_errors else 0)
+    raise typer.Exit(FAILED if report.num_errors else 0)
 
 
 @app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(help="Folder or Hub id; or a .pkl, .pth or .safetensors file of the original.")
+        str,
+        typer.Argument(help="Folder (of a run, too) or Hub id; or a .pkl, .pth or .safetensors file of the original."),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder; or, for the original, a file of these kinds.")],
-    to: Annotated[Format, typer.Option(help="Whose checkpoint to write.")] = "unisegment",
+    to: Annotated[
+        Format | None, typer.Option(help="Whose checkpoint to write: the original's for such a file, else unisegment.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
     license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
 ) -> None:
     """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these."""
-    try:
-        id2label = None if labels is None else label_names(labels)
-        model = convert_checkpoint(source, destination, to, id2label, license=license)
-    except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error)) from error
+    id2label = None if labels is None else label_names(labels)
+    to = to or format_of(destination)
+    model = convert_checkpoint(source, destination, to, id2label, license=license)
     sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
     typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
 
@@ -136,23 +145,23 @@ def push(
     message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
 ) -> None:
     """Upload a model with a model card written from its run to the Hugging Face Hub, and print the address."""
-    try:
-        address = push_to_hub(
-            folder, repo, private=private, revision=revision, format=format, license=license, message=message
-        )
-    except (PushError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    address = push_to_hub(
+        folder, repo, private=private, revision=revision, format=format, license=license, message=message
+    )
     typer.echo(address)
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id, or a file of the original.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set; else that of the recipe.")] = None,
-    format: Annotated[str, typer.Option(help="What it holds, as data.format of a recipe.")] = "coco_panoptic",
+    checkpoint: Annotated[str, typer.Argument(help=_CHECKPOINT)],
+    data: Annotated[str | None, typer.Option(help="Folder of the data set; else that of the recipe.")] = None,
+    format: Annotated[
+        DataFormat | None, typer.Option(help="What it holds, as data.format of a recipe; else the recipe's.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which part of it.")] = "val",
-    recipe: Annotated[Path | None, typer.Option(help="Takes data, sizes and thresholds from a recipe.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Takes data, sizes and thresholds from a recipe; else from that of the run.")
+    ] = None,
     match_labels: Annotated[Matching, typer.Option(help="How labels of both are matched.")] = "name",
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
     peer: Annotated[Peer | None, typer.Option(help="Also judge its code on the same weights.")] = None,
@@ -163,78 +172,92 @@ def evaluate(
     top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images of equal size judged together.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
-    on_error: Annotated[OnError, typer.Option(help="For images that cannot be read.")] = "raise",
+    on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
 ) -> None:
     """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
-    with _errors_said():
-        _start_processes()
-        samples, settings = open_judged_data(recipe, data, format, split)
-        given = {"batch_size": batch_size, "top_k": top_k}
-        settings |= {name: number for name, number in given.items() if number is not None}
-        report = evaluate_checkpoint(
-            checkpoint,
-            samples,
-            matching=match_labels,
-            boundaries=boundaries,
-            augment=tta,
-            peer=peer,
-            output=output,
-            worst=worst if output else 0,
-            limit=limit,
-            workers=workers,
-            skip_unreadable=on_error == "skip",
-            **settings,
-        )
+    _start_processes()
+    source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
+    if source is None and data is None:
+        raise typer.BadParameter("Say where the data are: --data FOLDER, or --recipe FILE.")
+    checkpoint = find_checkpoint(checkpoint)
+    samples, settings = open_judged_data(source, data, format, split, on_error)
+    given = {"batch_size": batch_size, "top_k": top_k}
+    settings |= {name: number for name, number in given.items() if number is not None}
+    report = evaluate_checkpoint(
+        checkpoint,
+        samples,
+        matching=match_labels,
+        boundaries=boundaries,
+        augment=tta,
+        peer=peer,
+        output=output,
+        worst=worst if output else 0,
+        limit=limit,
+        workers=workers,
+        **settings,
+    )
     if PartialState().is_main_process:
         typer.echo(format_report(report, report.get("transformers")))
         for problem in report["unreadable_images"]:
             typer.echo(f"left out: {problem}", err=True)
-    PartialState().destroy_process_group()
 
 
 @app.command()
 def predict(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id, or a file of the original.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or of a data set (--format).")],
+    checkpoint: Annotated[str, typer.Argument(help=_CHECKPOINT)],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="Folder of images, of a data set (--format), or a recipe for its data."),
+    ],
     output: Annotated[Path, typer.Argument(help="Folder for the files; the same command goes on where it stopped.")],
     to: Annotated[str, typer.Option(help=f"{', '.join(EXPORT_FORMATS)}.")] = "coco_panoptic",
-    format: Annotated[str | None, typer.Option(help="INPUT is a data set of this format.")] = None,
+    format: Annotated[DataFormat | None, typer.Option(help="INPUT is a data set of this format.")] = None,
     split: Annotated[str, typer.Option(help="Which part of the data set.")] = "val",
     images: Annotated[Path | None, typer.Option(help="JSON list of the images, as COCO has for tests.")] = None,
     match_labels: Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")] = "name",
-    panoptic_threshold: Annotated[float, typer.Option(help="Smallest score of a panoptic segment.")] = 0.8,
+    panoptic_threshold: Annotated[
+        float | None, typer.Option(help="Smallest score of a panoptic segment; else the recipe's, or 0.8.")
+    ] = None,
     threshold: Annotated[float, typer.Option(help="Score that an object must exceed.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=1, help="Most objects of an image.")] = 100,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
     name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of equal size that go through together.")] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of equal size that go through together.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
-    on_error: Annotated[OnError, typer.Option(help="For images that cannot be read.")] = "raise",
+    on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
-    with _errors_said():
-        _start_processes()
-        summary = predict_images(
-            checkpoint,
-            ImageFolder(source, images) if format is None else open_data_set(format, source, split),
-            output,
-            to,
-            source=f"{source.resolve()} {images or ''} {format or ''} {split if format else ''}".strip(),
-            matching=match_labels,
-            panoptic_threshold=panoptic_threshold,
-            threshold=threshold,
-            top_k=top_k,
-            augment=tta,
-            run_name=name,
-            batch_size=batch_size,
-            workers=workers,
-            skip_unreadable=on_error == "skip",
-        )
+    _start_processes()
+    checkpoint = find_checkpoint(checkpoint)
+    samples: AnnotatedImages | ImageFolder
+    if is_recipe(source) or format is not None or "://" in source:
+        recipe, root = (source, None) if is_recipe(source) else (None, source)
+        samples, settings = open_judged_data(recipe, root, format, split, on_error, judges=False)
+        settings.pop("tasks")
+    else:
+        samples, settings = ImageFolder(source, images), {"skip_unreadable": on_error == "skip"}
+    given = {"panoptic_threshold": panoptic_threshold, "batch_size": batch_size, "top_k": top_k}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    place = source if "://" in source else Path(source).resolve()
+    summary = predict_images(
+        checkpoint,
+        samples,
+        output,
+        to,
+        source=f"{place} {images or ''} {format or ''} {'' if isinstance(samples, ImageFolder) else split}".strip(),
+        matching=match_labels,
+        threshold=threshold,
+        augment=tta,
+        run_name=name,
+        workers=workers,
+        **settings,
+    )
     if PartialState().is_main_process:
         typer.echo(f"{output}: {summary['images']} images, {summary['new']} of them new")
         for problem in summary["unreadable_images"]:
             typer.echo(f"left out: {problem}", err=True)
-    PartialState().destroy_process_group()
 
 
 def _start_processes() -> None:
@@ -244,16 +267,6 @@ def _start_processes() -> None:
     # Some wait for others: for those with larger images, or for the first one, which packs the files.
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
     torch.set_num_threads(num_threads(dict(os.environ), state.num_processes))
-
-
-@contextmanager
-def _errors_said() -> Iterator[None]:
-    """Turn errors of what was given into one line and exit status 1."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def environment() -> list[tuple[str, str]]:

@@ -203,7 +203,7 @@ def test_a_starting_point_that_is_not_there_is_named(tmp_path):
         pretrained_config(str(tmp_path / "missing.pth"))
     with pytest.raises(ValueError, match=r"the folder .* has no usable config of transformers"):
         pretrained_config(str(tmp_path))
-    with pytest.raises(ValueError, match=r"the hub id, folder or file 'no/such' has no usable config"):
+    with pytest.raises(FileNotFoundError, match=r"^no/such does not exist here: .* HF_HUB_OFFLINE keeps from looking"):
         pretrained_config("no/such")
 
 

@@ -80,14 +80,24 @@ def test_what_cannot_be_seen_must_be_said(tmp_path):
         find_parts([str(tmp_path)])
     (part,) = find_parts([str(tmp_path)], "png_semantic", ["val"], {"data.workers": 0})
     assert (part.data.format, part.data.workers) == ("png_semantic", 0)
-    with pytest.raises(ValueError, match=r"nowhere is neither a recipe \(\.yaml\) nor a folder"):
+    with pytest.raises(ValueError, match=r"^nowhere does not exist\.$"):
         find_parts(["nowhere"])
+    (tmp_path / "annotations.txt").touch()
+    with pytest.raises(ValueError, match=r"annotations.txt is neither a recipe \(\.yaml\) nor a folder"):
+        find_parts([str(tmp_path / "annotations.txt")])
     with pytest.raises(ValueError, match=r"optim\.lr: of a folder, only keys of `data` can be set"):
         find_parts([str(tmp_path)], "png_semantic", ["val"], {"optim.lr": 1})
     with pytest.raises(ValueError, match=r"data\.format"):
         find_parts([str(tmp_path)], "voc")
     with pytest.raises(ValueError, match=r"Name a recipe"):
         find_parts([])
+
+
+def test_an_address_is_read_by_hugging_face_and_stays_as_it_is():
+    (part,) = find_parts(["hf://datasets/user/cows"], None, ["train"])
+    assert (part.data.root, part.data.format) == ("hf://datasets/user/cows", "hugging_face")
+    with pytest.raises(ValueError, match=r"root=s3://cows is an address, .* not coco_panoptic"):
+        find_parts(["s3://cows"], "coco_panoptic")
 
 
 def test_names_on_the_hub_need_their_format():

@@ -91,8 +91,13 @@ def test_the_first_layout_that_is_complete_is_found(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     layouts = {("a.json", "masks"): 1, ("b.json", "images/train"): 2, ("a.json", "images"): 3}
     assert find_layout(str(tmp_path), layouts, "") == ("b.json", "images/train")
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no flags \(poles\)\. .*:\n  a\.json, masks\n  c$"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no flags \(poles\)\. .*: a\.json, masks; or c\.$"):
         find_layout(tmp_path, [("a.json", "masks"), ("c",)], "flags (poles)")
+    with pytest.raises(FileNotFoundError, match=rf"^{tmp_path}/gone does not exist\.$"):
+        find_layout(tmp_path / "gone", layouts, "")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match=r"file is not a folder\.$"):
+        find_layout(tmp_path / "file", layouts, "")
 
 
 def test_long_names_of_splits():

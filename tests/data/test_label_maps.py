@@ -147,8 +147,10 @@ def test_missing_maps_are_counted(tmp_path):
 
 def test_folders_without_images_and_doubtful_names_are_refused(tmp_path):
     _touch(tmp_path, "i/a.jpg", "i/a.png", "m/a.png")
-    with pytest.raises(FileNotFoundError, match=r"none has no images; their names must end in \.jpg, \.png"):
+    with pytest.raises(FileNotFoundError, match=r"none does not exist\."):
         pair_files(tmp_path, "none", "m", (".jpg", ".png"))
+    with pytest.raises(FileNotFoundError, match=r"m has no images; their names must end in \.jpg, \.tif"):
+        pair_files(tmp_path, "m", "i", (".jpg", ".tif"))
     with pytest.raises(ValueError, match=r"two images of one name, a\.(jpg|png) and a\.(jpg|png)"):
         pair_files(tmp_path, "i", "m", (".jpg", ".png"))
 
@@ -158,7 +160,7 @@ def test_all_that_does_not_fit_can_be_listed_and_left_out(tmp_path):
     (tmp_path / "i" / "folder.JPG").mkdir()
     with forgiving_pairs() as pairings:
         assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [("i/a.jpg", "m/a.png", "a")]
-        with pytest.raises(FileNotFoundError, match=r"none has no images"):
+        with pytest.raises(FileNotFoundError, match=r"none does not exist"):
             pair_files(tmp_path, "none", "m", (".jpg",))
     assert pairings == [
         Pairing(

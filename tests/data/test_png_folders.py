@@ -90,7 +90,7 @@ def test_other_lists_of_categories_are_refused(tmp_path, categories, message):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"images/train has no images"):
+    with pytest.raises(FileNotFoundError, match=r"images/train does not exist\."):
         PngSemantic.from_folder(tmp_path, "train")
     _write(tmp_path, "labels", [[1] * 3] * 2, None)
     with pytest.raises(FileNotFoundError, match=r"categories\.json: there is no such"):

@@ -5,13 +5,14 @@ import json
 
 import pytest
 from huggingface_hub import ModelCard
+from typer.testing import CliRunner
 
 from tests.hub.stand_in import Repository
 from tests.training.tiny_run import RECIPE
 from unisegment import UniSegmentForUniversalSegmentation
+from unisegment.cli import app
 from unisegment.data.synthetic import write_synthetic
 from unisegment.training import RecipeError, fit
-from unisegment.training.command import run_recipe
 from unisegment.training.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -30,10 +31,12 @@ def recipe(tmp_path):
 def test_a_run_ends_on_the_hub_even_if_the_first_attempt_breaks(hub, recipe, tmp_path, capsys):
     run = tmp_path / "run"
     hub.fail("/commit/", 503, times=-1)
-    assert run_recipe(str(recipe), [f"{key}={json.dumps(value)}" for key, value in PUSH.items()]) == 1
-    said = capsys.readouterr()
-    assert f"error: {run} could not be pushed to someone/scenes" in said.err
-    assert "Traceback" not in said.err
+    result = CliRunner().invoke(
+        app, ["train", str(recipe), *(f"{key}={json.dumps(value)}" for key, value in PUSH.items())]
+    )
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {run} could not be pushed to someone/scenes")
+    assert "Traceback" not in result.stderr
     # It is a finished run all the same.
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["finished"]

@@ -273,7 +273,7 @@ def test_the_command(hub, run, tmp_path):
     assert result.stderr.startswith("error: The Hub's token of someone may only read")
     hub.role = "write"
     result = CliRunner().invoke(app, ["push", str(tmp_path / "nothing"), COWS])
-    assert (result.exit_code, "holds no model" in result.stderr) == (1, True)
+    assert (result.exit_code, result.stderr) == (1, f"error: {tmp_path}/nothing does not exist.\n")
 
 
 @pytest.mark.slow

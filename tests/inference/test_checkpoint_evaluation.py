@@ -71,7 +71,7 @@ def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path, caplog
 
 
 def test_errors_are_one_line(folder):
-    wrong_labels = command(folder / "ours", "--data", folder / "scenes", "--format", "nonsense")
-    assert wrong_labels.exit_code == 1
-    assert "error: There is no data set format 'nonsense'" in wrong_labels.output
-    assert "error: Say where the data are" in command(folder / "ours").output
+    wrong_format = command(folder / "ours", "--data", folder / "scenes", "--format", "nonsense")
+    assert wrong_format.exit_code == 2
+    assert "error: Invalid value for '--format': " in wrong_format.output
+    assert "'nonsense' is not one of 'coco_panoptic', " in wrong_format.output

@@ -27,7 +27,7 @@ def test_tables_are_for_people():
     lines = format_report(report).splitlines()
     assert lines[0] == "6 images"
     (pq,) = (line for line in lines if line.startswith("PQ  "))
-    assert pq.split()[-1] == f"{100 * report['panoptic']['all']['pq']:.1f}"
+    assert pq.split()[-1] == f"{report['panoptic']['all']['pq']:.3f}"
     (header,) = (line for line in lines if line.startswith("label"))
     assert header.split("  ")[-1].strip() == "boundary IoU"
     (sky,) = (line for line in lines if line.startswith("sky"))
@@ -58,6 +58,6 @@ def test_a_peer_stands_beside_with_the_gain():
     theirs = make_report(evaluate(make_predictor(panoptic_threshold=1.0), SAMPLES), NAMES)
     text = format_report(ours, theirs)
     (pq,) = (line for line in text.splitlines() if line.startswith("PQ  "))
-    value = f"{100 * ours['panoptic']['all']['pq']:.1f}"
-    assert pq.split()[1:] == [value, "0.0", value]
+    value = f"{ours['panoptic']['all']['pq']:.3f}"
+    assert pq.split()[1:] == [value, "0.000", value]
     assert difference(0.5, None) is difference(None, 0.5) is None

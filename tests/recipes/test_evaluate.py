@@ -25,6 +25,9 @@ def test_it_says_how_it_is_used(capsys):
     assert "--peer" in printed
 
 
-def test_errors_have_status_1(capsys):
-    assert run("evaluate.py", "nowhere") == 1
-    assert "error: Say where the data are" in capsys.readouterr().err
+def test_misuse_has_status_2(capsys):
+    assert run("evaluate.py", "nowhere") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: Invalid value: Say where the data are: --data FOLDER, or --recipe FILE. See `recipes/"
+    )

@@ -12,5 +12,5 @@ def test_it_says_how_it_is_used(capsys):
 
 
 def test_errors_have_status_1(capsys, tmp_path):
-    assert run("predict.py", "nowhere", str(tmp_path), str(tmp_path / "out")) == 1
-    assert f"error: {tmp_path} has no images" in capsys.readouterr().err
+    assert run("predict.py", "/nowhere", str(tmp_path), str(tmp_path / "out")) == 1
+    assert capsys.readouterr().err == "error: /nowhere does not exist.\n"

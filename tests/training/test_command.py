@@ -1,47 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words in, exit status out; the runs themselves are tested elsewhere."""
+"""Words in, exit status and one line out; what the commands do is tested elsewhere."""
 
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
+from typer.testing import CliRunner
 
-from unisegment.training import NonFiniteLossError, TrainingInterruptedError, WriteError, command
+from unisegment import cli
+from unisegment.hub import PushError
+from unisegment.ops.weight_sources import MissingSourceError
+from unisegment.training import NonFiniteLossError, RecipeError, TrainingInterruptedError, WriteError
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, words, prog_name="unisegment")
+
+
+def fail_with(monkeypatch, error):
+    def fit(recipe, **overrides):
+        raise error
+
+    monkeypatch.setattr(cli, "fit", fit)
 
 
 def test_overrides_reach_the_run(monkeypatch):
     seen = []
-    monkeypatch.setattr(command, "fit", lambda recipe, **overrides: seen.append((recipe, overrides)))
-    assert command.run_recipe("quickstart", ["optim.lr=1e-4", "run.seed=3"]) == 0
+    monkeypatch.setattr(cli, "fit", lambda recipe, **overrides: seen.append((recipe, overrides)))
+    assert run("train", "quickstart", "optim.lr=1e-4", "run.seed=3").exit_code == 0
     assert seen == [("quickstart", {"optim.lr": 1e-4, "run.seed": 3})]
 
 
-def test_a_dry_run_prints_and_runs_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(command, "fit", None)
-    monkeypatch.setattr(command, "dry_run", lambda recipe, **overrides: f"{recipe} {overrides}")
-    assert command.run_recipe("quickstart", ["run.seed=3"], is_dry=True) == 0
-    assert capsys.readouterr().out == "quickstart {'run.seed': 3}\n"
+def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
+    monkeypatch.setattr(cli, "fit", None)
+    monkeypatch.setattr(cli, "describe_run", lambda recipe, **overrides: f"{recipe} {overrides}")
+    assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "quickstart {'run.seed': 3}\n"
 
 
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (TrainingInterruptedError("stopped"), 75, "stopped"),
-        (NonFiniteLossError(["a.jpg"]), 1, "error: "),
-        (WriteError(Path("log.jsonl"), OSError("no room")), 1, "error: "),
+        (TrainingInterruptedError("Stopped after step 3."), 75, "Stopped after step 3."),
+        (KeyboardInterrupt(), 75, "Interrupted."),
+        (NonFiniteLossError(["a.jpg"]), 1, "error: The loss"),
+        (WriteError(Path("log.jsonl"), OSError("no room")), 1, "error: log.jsonl could not be written"),
+        (RecipeError("there is\n  no key"), 1, "error: there is no key"),
+        (PushError("not pushed"), 1, "error: not pushed"),
+        (MissingSourceError("/nope does not exist."), 1, "error: /nope does not exist."),
+        (ValueError(), 1, "error: ValueError"),
     ],
 )
-def test_errors_become_one_line_and_a_status(monkeypatch, capsys, error, status, said):
-    def fit(recipe, **overrides):
-        raise error
-
-    monkeypatch.setattr(command, "fit", fit)
-    assert command.run_recipe("quickstart") == status
-    assert capsys.readouterr().err.startswith(said)
+def test_errors_become_one_line_and_a_status(monkeypatch, error, status, said):
+    fail_with(monkeypatch, error)
+    result = run("train", "quickstart")
+    assert result.exit_code == status
+    assert (len(result.stderr.splitlines()), result.stderr[: len(said)]) == (1, said)
 
 
-def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch, capsys):
-    for rank, local_rank, expected in (("0", "0", "error: "), ("3", "1", ""), ("8", "0", "process 8: error: ")):
+def test_faults_of_the_library_keep_their_traceback(monkeypatch):
+    fail_with(monkeypatch, KeyError("what"))
+    result = run("train", "quickstart")
+    assert isinstance(result.exception, KeyError)
+    assert result.stderr == ""
+
+
+class Unreadable(torch.utils.data.Dataset):
+    """A data set whose images cannot be read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise ValueError("b.jpg: 0 bytes")
+
+
+def test_what_a_worker_found_is_said_without_its_traceback(monkeypatch):
+    with pytest.raises(ValueError, match="Original Traceback") as caught:
+        list(DataLoader(Unreadable(), num_workers=1))
+    fail_with(monkeypatch, caught.value)
+    assert run("train", "quickstart").stderr == "error: b.jpg: 0 bytes\n"
+
+
+def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):
+    for rank, local_rank, shared, own in (
+        ("0", "0", "error: ", "error: "),
+        ("3", "1", "", "process 3: error: "),
+        ("8", "0", "process 8: error: ", "process 8: error: "),
+    ):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("LOCAL_RANK", local_rank)
-        assert command.run_recipe("no_such_recipe") == 1
-        assert capsys.readouterr().err.split("There is")[0] == expected
+        for error, expected in ((RecipeError("x"), shared), (OSError("x"), own)):
+            fail_with(monkeypatch, error)
+            assert run("train", "quickstart").stderr == (f"{expected}x\n" if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "error: No such command 'trian'"),
+        (["train"], "error: Missing argument"),
+        (["--bogus"], "error: No such option: --bogus"),
+        (["convert", "a", "b", "--to", "onnx"], "error: Invalid value for '--to'"),
+        (["evaluate", "a", "--data", "b", "--format", "voc"], "error: Invalid value for '--format'"),
+        (["evaluate", "a"], "error: Invalid value: Say where the data are"),
+    ],
+)
+def test_misuse_is_one_line_that_names_the_help(words, said):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)
+    (line,) = result.stderr.splitlines()
+    known = words[0] if words[0] in ("train", "convert", "evaluate") else ""
+    assert line.endswith(f". See `{f'unisegment {known}'.strip()} --help`.")
+
+
+def test_without_a_command_all_of_them_are_listed():
+    result = run()
+    assert result.exit_code == 2
+    assert all(word in result.output for word in ("Usage", "train", "predict"))
+
+
+def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(cli, "fit", lambda recipe, **overrides: seen.append(recipe))
+    run("train", "~/mine.yaml", "run.output_dir=~/run")
+    monkeypatch.setattr(cli, "find_parts", lambda *words: seen.append(words[0]) or [])
+    monkeypatch.setattr(cli, "check_data", lambda *_, **words: seen.append(words))
+    run("check-data", "~/mine", "--format=~/voc")
+    assert seen == [f"{tmp_path}/mine.yaml", [f"{tmp_path}/mine"]]

@@ -3,8 +3,8 @@ from dataclasses import asdict
 
 import pytest
 
-from unisegment.training.recipe import Recipe, load_recipe, parse_overrides
-from unisegment.training.settings import RecipeError
+from unisegment.training.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.training.settings import RecipeError, parse_overrides
 
 BASE = """
 data: {root: images, transform: {flip_prob: 0.25, jitter_scale: [0.5, 1.5]}}
@@ -169,3 +169,24 @@ def test_required_keys_are_asked_for(tmp_path):
     with pytest.raises(RecipeError, match=r"empty.yaml: data.root is not set.*data.root=VALUE"):
         load_recipe(path)
     assert isinstance(load_recipe(path, {"data.root": "a", "schedule.max_steps": 1, "run.output_dir": "b"}), Recipe)
+
+
+def test_paths_may_begin_with_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text(
+        "data: {root: ~/cows, categories: ~/cows.json, format: hugging_face}\nschedule: {max_steps: 1}\n"
+        "model: {config: {backbone: ~/swin}}\nrun: {output_dir: ~/run, resume: ~/before}"
+    )
+    (tmp_path / "mine.yaml").write_text("extends: ~/base.yaml")
+    recipe = load_recipe("~/mine.yaml", {"model.pretrained": "~/runs/first"})
+    home = str(tmp_path)
+    assert (recipe.data.root, recipe.data.categories) == (f"{home}/cows", f"{home}/cows.json")
+    assert (recipe.run.output_dir, recipe.run.resume) == (f"{home}/run", f"{home}/before")
+    assert (recipe.model.pretrained, recipe.model.config["backbone"]) == (f"{home}/runs/first", f"{home}/swin")
+
+
+def test_addresses_are_texts_that_one_format_reads():
+    data = DataRecipe(root="hf://datasets/user/cows", format="hugging_face")
+    assert data.root == "hf://datasets/user/cows"
+    with pytest.raises(ValueError, match=r"root=s3://cows is an address, which format=hugging_face reads, not coco"):
+        DataRecipe(root="s3://cows")

@@ -40,9 +40,11 @@ def test_files_go_before_names(tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_named_with_the_nearest(tmp_path):
-    with pytest.raises(RecipeError, match=r"no recipe coco_panoptik_r5, .* The nearest .* is coco_panoptic_r50\."):
+    with pytest.raises(RecipeError, match=r"no recipe coco_panoptik_r5, .* Did you mean 'coco_panoptic_r50'\?"):
         find_recipe("coco_panoptik_r5")
     with pytest.raises(RecipeError, match=r"no recipe .*/runs/coco_panoptic_r50"):
         find_recipe(str(tmp_path / "runs" / "coco_panoptic_r50"))
+    with pytest.raises(RecipeError, match=r"no recipe mine\.yaml, [^?]*`ls recipes`[^?]*$"):  # none is like it
+        find_recipe("mine.yaml")
     with pytest.raises(RecipeError, match=r"x\.yaml to extend in .*mine\.yaml, neither"):
         find_recipe("x.yaml", extended_by=tmp_path / "mine.yaml")

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.weight_fit import require_fit
 from unisegment.ops.weight_files import read_weight_file, weights_in
+from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source
 
 # A name in the file that tells its kind, the names, those to pass over, and what infers the sizes.
 _KINDS = (
@@ -27,7 +28,6 @@ _KINDS = (
     ("stem.conv1.weight", resnet_weights.DETECTRON2_NAMES, resnet_weights.CLASSIFIER_ONLY, resnet_weights.infer_config),
     ("patch_embed.proj.weight", swin_weights.OFFICIAL_NAMES, swin_weights.OFFICIAL_ONLY, swin_weights.infer_config),
 )
-_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".safetensors")
 
 
 def pretrained_config(name_or_path: str) -> PreTrainedConfig:
@@ -37,16 +37,29 @@ def pretrained_config(name_or_path: str) -> PreTrainedConfig:
         name_or_path: Hub id, local folder or file; or the https:// address of a file, which is fetched once.
 
     Raises:
-        FileNotFoundError: When there is no such file, or it cannot be fetched.
+        FileNotFoundError: When there is nothing of that name, or it cannot be fetched.
         ValueError: When there is no config of transformers, or the file holds no known backbone.
     """
     if _is_file(name_or_path):
         return _read_file(name_or_path)[0]
+    require_source(name_or_path)
     try:
         return AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         where = "folder" if os.path.isdir(name_or_path) else "hub id, folder or file"
         raise ValueError(f"backbone: the {where} {name_or_path!r} has no usable config of transformers.") from error
+
+
+def require_backbone(name_or_path: str) -> None:
+    """Raise unless there is something of the name of a starting point; what has to be fetched is fetched.
+
+    Args:
+        name_or_path: As for `pretrained_config`.
+
+    Raises:
+        FileNotFoundError: When there is nothing of that name, or it cannot be fetched.
+    """
+    require_source(_fetched(name_or_path))
 
 
 def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
@@ -59,7 +72,7 @@ def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
         name_or_path: As for `pretrained_config`.
 
     Raises:
-        FileNotFoundError: When there is no such file, or it cannot be fetched.
+        FileNotFoundError: When there is nothing of that name, or it cannot be fetched.
         ValueError: When the starting point cannot be read, or does not fit the backbone.
     """
     config, weights = _read_file(name_or_path) if _is_file(name_or_path) else (pretrained_config(name_or_path), None)
@@ -78,7 +91,7 @@ def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
 
 
 def _is_file(name_or_path: str) -> bool:
-    return os.path.isfile(name_or_path) or Path(name_or_path).suffix in _SUFFIXES
+    return os.path.isfile(name_or_path) or Path(name_or_path).suffix in WEIGHT_ENDINGS
 
 
 def _fetched(path: str) -> str:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.opening import InstanceParts, PanopticParts, Part
-from unisegment.training.recipe import DataRecipe, load_recipe, parse_overrides
-from unisegment.training.recipe_files import recipe_names
-from unisegment.training.settings import check, construct
-
-_RECIPES = (".yaml", ".yml")
+from unisegment.training.recipe import DataRecipe, load_recipe
+from unisegment.training.recipe_files import is_recipe
+from unisegment.training.settings import check, construct, parse_overrides
 
 
 def find_parts(
@@ -34,7 +32,7 @@ def find_parts(
     """
     overrides = dict(overrides or {})
     first = sources[0] if sources else ""
-    if first.endswith(_RECIPES) or (first in recipe_names() and not Path(first).exists()):
+    if is_recipe(first):
         if len(sources) > 1:
             raise ValueError(f"One recipe is checked at a time, got {', '.join(sources)}.")
         if data_format is not None:
@@ -89,9 +87,12 @@ def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
 def _data_of_folder(
     source: str, data_format: str | None, splits: Sequence[str], overrides: Mapping[str, Any]
 ) -> DataRecipe:
+    if data_format is None and "://" in source:
+        data_format = "hugging_face"
     if data_format is None:
         if not Path(source).is_dir():
-            raise ValueError(f"{source} is neither a recipe (.yaml) nor a folder.")
+            what = "is neither a recipe (.yaml) nor a folder" if Path(source).exists() else "does not exist"
+            raise ValueError(f"{source} {what}.")
         data_format = guess_format(Path(source), splits)
     values: dict[str, Any] = {"root": source, "format": data_format}
     for key, value in overrides.items():

@@ -195,6 +195,12 @@ def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
         )
 
 
+def require_folder(folder: Path) -> None:
+    """Raise a FileNotFoundError unless there is a folder of a name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}.")
+
+
 def find_layout(root: str | Path, layouts: Iterable[tuple[str, ...]], wanted: str) -> tuple[str, ...]:
     """Return the first of the layouts whose parts are all in a folder.
 
@@ -204,14 +210,15 @@ def find_layout(root: str | Path, layouts: Iterable[tuple[str, ...]], wanted: st
         wanted: What is looked for and, in brackets, what the parts are, for the message.
 
     Raises:
-        FileNotFoundError: When none of them is there; lists them.
+        FileNotFoundError: When there is no such folder, or none of them in it; lists them.
     """
+    require_folder(Path(root))
     layouts = list(layouts)
     for layout in layouts:
         if all((Path(root) / part).exists() for part in layout):
             return layout
-    lines = "\n".join("  " + ", ".join(layout) for layout in layouts)
-    raise FileNotFoundError(f"{root} has no {wanted}. It must have all parts of one of these lines:\n{lines}")
+    known = "; or ".join(", ".join(layout) for layout in layouts)
+    raise FileNotFoundError(f"{root} has no {wanted}. It must have all parts of one of these: {known}.")
 
 
 def long_split_name(split: str) -> str:

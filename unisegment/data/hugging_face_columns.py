@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the columns of a Hugging Face data set hold: which is the image and which the annotation, and their content."""
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -19,6 +18,7 @@ from unisegment.data.hugging_face_sources import Rows
 from unisegment.data.image_reading import open_image
 from unisegment.data.json_reading import read_json
 from unisegment.data.png_folders import categories_of
+from unisegment.ops.near_names import did_you_mean
 from unisegment.structures import Category
 
 ANNOTATIONS = ("semantic", "instance", "class_and_instance", "panoptic", "objects")
@@ -148,8 +148,7 @@ def entries_in(row: pa.Table, column: str) -> list[dict[str, Any]]:
 
 def _check_is_one_of(name: str, names: Any, problem: str) -> None:
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-        raise ValueError(f"{problem} {name!r}, only {', '.join(names)}. Did you mean {near[0]!r}?")
+        raise ValueError(f"{problem} {name!r}, only {', '.join(names)}.{did_you_mean(name, names)}")
 
 
 def _guess_annotation(features: Features) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unisegment.data.annotated_images import check_size, read_listed_image
+from unisegment.data.annotated_images import check_size, read_listed_image, require_folder
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.json_reading import read_json
 from unisegment.data.label_maps import IMAGE_ENDINGS
@@ -79,6 +79,7 @@ class ImageFolder:
 
 
 def _names_in(root: Path) -> list[str]:
+    require_folder(root)
     found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
     names = sorted(path.relative_to(root).as_posix() for path in found)
     if not names:

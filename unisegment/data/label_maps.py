@@ -14,7 +14,13 @@ import torch
 from jaxtyping import Int32
 from PIL import Image
 
-from unisegment.data.annotated_images import AnnotatedImages, check_size, distinct_ids, read_listed_image
+from unisegment.data.annotated_images import (
+    AnnotatedImages,
+    check_size,
+    distinct_ids,
+    read_listed_image,
+    require_folder,
+)
 from unisegment.data.annotation_reading import read_segment_map
 from unisegment.data.image_reading import ImageReading, open_image
 from unisegment.ops.masks import rgb_to_ids
@@ -254,6 +260,8 @@ def pair_files(
 
 
 def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], map_ending: str) -> Pairing:
+    for folder in (root, root / image_dir):
+        require_folder(folder)
     pairing = Pairing()
     image_of: dict[str, str] = {}
     for name in sorted(_files_under(root / image_dir, pairing.folders)):

@@ -43,6 +43,8 @@ def read_run(folder: Path) -> RunFiles:
         ValueError: When there is no model, or the scores there are not those of the model.
     """
     folder = Path(os.path.abspath(folder))
+    if not folder.exists():
+        raise ValueError(f"{folder} does not exist.")
     is_checkpoint = (folder / "config.json").is_file()
     checkpoint = folder if is_checkpoint else folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():

@@ -22,7 +22,7 @@ from unisegment.inference.peer import open_stock_predictor
 from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import difference, headlines, make_report
-from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.conversion import find_checkpoint, open_model, open_processor
 
 
 def evaluate_checkpoint(
@@ -47,7 +47,7 @@ def evaluate_checkpoint(
     """Judge a checkpoint of any code base; all processes share the images.
 
     Args:
-        checkpoint: Ours, a stock one of transformers, or a file of the original code.
+        checkpoint: Ours, a stock one of transformers, a file of the original code, or the folder of a finished run.
         samples: Annotated images.
         tasks: What is judged, of `unisegment.inference.evaluation.TASKS`.
         size: The processor's `size`; None takes that of the checkpoint.
@@ -70,12 +70,14 @@ def evaluate_checkpoint(
         and `gain`, what our scores are above its.
 
     Raises:
+        FileNotFoundError: When there is no such checkpoint.
         ValueError: When the checkpoint cannot be read, or its labels are not those of the data set.
     """
+    checkpoint = find_checkpoint(checkpoint)
     predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit)
     kind = AugmentedPredictor if augment else Predictor
     predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
-    problems: list[str] = []
+    problems = [*samples.left_out]
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "workers": workers,
@@ -87,7 +89,7 @@ def evaluate_checkpoint(
     ranking: list[JudgedImage] = scores.get("ranking", [])[:worst]
     report = make_report(scores, predictor.id2label) | {
         "task": predictor.task,
-        "checkpoint": os.fspath(checkpoint),
+        "checkpoint": checkpoint,
         "unisegment": metadata.version("unisegment"),
         "settings": {
             "size": predictor.processor.size,

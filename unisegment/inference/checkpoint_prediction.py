@@ -15,6 +15,7 @@ from unisegment.inference.checkpoint_evaluation import open_matched, open_predic
 from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
+from unisegment.models.conversion import find_checkpoint
 from unisegment.structures import Category
 
 
@@ -39,7 +40,7 @@ def predict_images(
     """Write predictions of a checkpoint of any code base; all processes share the images, and a rerun goes on.
 
     Args:
-        checkpoint: Ours, a stock one of transformers, or a file of the original code.
+        checkpoint: As for `evaluate_checkpoint`.
         images: A folder, or a data set, whose categories the files then have.
         output: Folder for the files; see `unisegment.data.export` for those of each format.
         export_format: Name of the format.
@@ -59,15 +60,17 @@ def predict_images(
         What `predict` does.
 
     Raises:
+        FileNotFoundError: When there is no such checkpoint.
         ValueError: When the checkpoint cannot be read, its labels do not fit, or the folder holds another run.
         FileWriteError: When the disk is full; what is finished stays.
     """
+    checkpoint = find_checkpoint(checkpoint)
     predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
     kind = AugmentedPredictor if augment else Predictor
     predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
     names = dict(enumerate(images.names)) if isinstance(images, ImageFolder) else None
     settings = {
-        "checkpoint": os.fspath(checkpoint),
+        "checkpoint": checkpoint,
         "source": source,
         "format": export_format,
         "images": len(images),

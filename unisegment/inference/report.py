@@ -93,7 +93,7 @@ def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = None) -> str:
-    """Return the tables for people: all scores that there are in per cent, then those of each label.
+    """Return the tables for people: all scores that there are, from 0 to 1, then those of each label.
 
     Args:
         report: What `make_report` returned.
@@ -106,7 +106,7 @@ def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = No
         if value is None and theirs.get(name) is None:
             continue
         gain = difference(value, theirs.get(name))
-        rows.append([name, _percent(value)] + ([] if peer is None else [_percent(theirs.get(name)), _percent(gain)]))
+        rows.append([name, _score(value)] + ([] if peer is None else [_score(theirs.get(name)), _score(gain)]))
     return f"{report['images']} images\n\n{_table(rows)}\n\n{_table(_class_rows(report))}"
 
 
@@ -131,12 +131,12 @@ def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
     }
     rows = [["label", *columns]]
     for _, row in sorted(by_label.items()):
-        rows.append([row["name"]] + [_percent(row.get(task, {}).get(key)) for task, key in columns.values()])
+        rows.append([row["name"]] + [_score(row.get(task, {}).get(key)) for task, key in columns.values()])
     return rows
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _table(rows: list[list[str]]) -> str:

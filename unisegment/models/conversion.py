@@ -4,31 +4,61 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.models.unisegment.original_checkpoints import ORIGINAL_ENDINGS
 from unisegment.models.unisegment.stuff_labels import find_stuff
+from unisegment.ops.weight_sources import MissingSourceError, require_source
 
 Format = Literal["unisegment", "transformers", "original"]
+
+
+def find_checkpoint(source: str | os.PathLike[str]) -> str:
+    """Return where a checkpoint is, without opening it: the name itself, or the checkpoint in the folder of a run.
+
+    Args:
+        source: A folder or Hub id of ours or of transformers' Mask2Former, a file of the original code, or the folder
+            of a finished run (`run.output_dir`), which stands for `checkpoint/` in it.
+
+    Raises:
+        MissingSourceError: When there is nothing of that name, the Hub cannot be reached to look for it, or the folder
+            holds no checkpoint.
+    """
+    name = os.fspath(source)
+    require_source(name)
+    folder = Path(name)
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return name
+    if (folder / "checkpoint" / "config.json").is_file():
+        return str(folder / "checkpoint")
+    best = folder / "checkpoint-best"
+    instead = f" The best model so far of the run there is {best}." if (best / "config.json").is_file() else ""
+    raise MissingSourceError(
+        f"{name} holds no checkpoint: it must be a folder with config.json in it, or that of a finished run, with "
+        f"checkpoint/ in it.{instead}"
+    )
 
 
 def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
     """Open a checkpoint of any of the three code bases; whose it is shows by itself.
 
     Args:
-        source: A folder or Hub id of ours or of transformers' Mask2Former, or a file of the original code.
+        source: As for `find_checkpoint`.
         **keywords: Of `from_pretrained` or, for a file, of `from_original`.
 
     Returns:
         The model; with `output_loading_info` also the report, as there.
 
     Raises:
-        FileNotFoundError: When there is no such file.
+        MissingSourceError: As `find_checkpoint` does.
         ValueError: When the source cannot be read.
     """
+    source = find_checkpoint(source)
     if os.path.isfile(source):
         return UniSegmentForUniversalSegmentation.from_original(source, **keywords)
     return UniSegmentForUniversalSegmentation.from_pretrained(source, **keywords)
@@ -40,13 +70,15 @@ def open_processor(
     """Open the image processor of a checkpoint; where it has none, it is the original's.
 
     Args:
-        source: As for `open_model`.
+        source: As for `find_checkpoint`.
         config: The model's, whose names of classes predictions have, and which may tell what is stuff.
         **keywords: Of the processor.
 
     Raises:
+        MissingSourceError: As `find_checkpoint` does.
         ValueError: When its processor was saved for other classes, and nothing tells which are stuff.
     """
+    source = find_checkpoint(source)
     assert config.id2label is not None
     if not os.path.isfile(source):
         with suppress(OSError):
@@ -56,19 +88,24 @@ def open_processor(
     )
 
 
+def format_of(destination: str | os.PathLike[str]) -> Format:
+    """Return the format that is written to a place when nothing else is asked for: "original" where a file is named."""
+    return "original" if Path(destination).suffix in ORIGINAL_ENDINGS else "unisegment"
+
+
 def convert(
     source: str,
     destination: str | os.PathLike[str],
-    to: Format = "unisegment",
+    to: Format | None = None,
     id2label: Mapping[int, str] | None = None,
     license: str = ORIGINAL_ZOO,
 ) -> UniSegmentForUniversalSegmentation:
     """Write a checkpoint in another format; whose it is shows by itself.
 
     Args:
-        source: A folder or Hub id of ours or of transformers' Mask2Former, or a file of the original code.
+        source: As for `find_checkpoint`.
         destination: A folder, with the image processor in it; for "original" a `.pkl`, `.pth` or `.safetensors` file.
-        to: The format to write.
+        to: The format to write; None takes `format_of` the destination.
         id2label: Names of the classes, where the source has none.
         license: Licence of the weights in a file of the original code.
 
@@ -76,9 +113,10 @@ def convert(
         The model.
 
     Raises:
-        FileNotFoundError: When there is no such file.
+        MissingSourceError: As `find_checkpoint` does.
         ValueError: When the source cannot be read, or the other code base has no such model.
     """
+    to = to or format_of(destination)
     keywords: dict[str, Any] = {} if id2label is None else {"id2label": dict(id2label)}
     if os.path.isfile(source):
         keywords["license"] = license

@@ -2,21 +2,20 @@
 """Sections of a recipe in, the data sets, model and processor that they describe out."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
+from unisegment.backbones.pretrained import require_backbone
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import is_empty
-from unisegment.data.formats import open_data_set
-from unisegment.data.label_maps import Pairing, forgiving_pairs
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
-from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.conversion import find_checkpoint, open_model, open_processor
 from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
@@ -26,6 +25,7 @@ from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSample
 from unisegment.training.lora import add_adapters
 from unisegment.training.peer import TransformersPeer
 from unisegment.training.recipe import DataRecipe, Recipe
+from unisegment.training.recipe_data import data_named, open_split
 from unisegment.training.settings import RecipeError
 
 _OTHER_RUN = (
@@ -52,15 +52,13 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
     root = Path(data.root)
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
-    try:
-        train, held_out = (_open_split(data, split) for split in ("train", "val"))
+    with data_named(data):
+        train, held_out = (open_split(data, split) for split in ("train", "val"))
         if categories is not None:
             owners = "The state that training goes on from", _called(train, "train")
             train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
         owners = _called(train, "train"), _called(held_out, "val")
         held_out = in_label_space(held_out, train.categories, owners=owners, advice=_ONE_LIST)
-    except (ValueError, OSError) as error:
-        raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
     if data.format == "synthetic" and found != wanted:
         raise RecipeError(
@@ -89,16 +87,6 @@ def data_notes(held_out: AnnotatedImages) -> list[str]:
         f"none of the {len(held_out)} held-out images has a segment that is no crowd: there will be no scores, and no "
         "best checkpoint."
     ]
-
-
-def _open_split(data: DataRecipe, split: str) -> AnnotatedImages:
-    data_format = "coco_panoptic" if data.format == "synthetic" else data.format
-    skips = data.on_error == "skip"
-    opening: AbstractContextManager[list[Pairing]] = forgiving_pairs() if skips else nullcontext([])
-    with opening as pairings:
-        samples = open_data_set(data_format, data.root, split, **data.reader_options)
-    samples.left_out = [problem for pairing in pairings for problem in pairing.left_out(Path(data.root))]
-    return samples
 
 
 def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
@@ -134,6 +122,31 @@ def open_batches(
     return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)
 
 
+def check_model(recipe: Recipe) -> None:
+    """Find out early whether there is what `model` starts from: opening the data may take minutes.
+
+    Raises:
+        RecipeError: When it cannot be found, or `model.config` describes no model.
+    """
+    chosen = recipe.model
+    if chosen.pretrained is not None:
+        with _named(f"model.pretrained={chosen.pretrained}"):
+            find_checkpoint(chosen.pretrained)
+        return
+    with _named("model.config"):
+        UniSegmentConfig(**chosen.config)
+        if chosen.config.get("use_pretrained_backbone") and chosen.config.get("backbone") is not None:
+            require_backbone(chosen.config["backbone"])
+
+
+@contextmanager
+def _named(keys: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"{keys}: {error}") from error
+
+
 def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegmentImageProcessor]:
     """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
 
@@ -144,12 +157,10 @@ def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegme
     """
     model, processor, new = _open_model(recipe, samples)
     chosen = recipe.model
-    try:
+    with _named(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}"):
         if chosen.peer is not None:
             return TransformersPeer(model, chosen.frozen_stages, recipe.optim.accumulation), processor
         model.backbone.freeze(chosen.frozen_stages)
-    except ValueError as error:
-        raise RecipeError(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}: {error}") from error
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)
     if chosen.gradient_checkpointing:
@@ -171,13 +182,12 @@ def _open_model(
     source = recipe.model.pretrained
     if source is not None:
         options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, report = open_model(source, **classes, **options, **recipe.model.config)
-        processor = open_processor(source, model.config, size=size, **found)
+        with _named(f"model.pretrained={source}"):
+            model, report = open_model(source, **classes, **options, **recipe.model.config)
+            processor = open_processor(source, model.config, size=size, **found)
         return model, processor, new_weights(report["changes"])
-    try:
+    with _named("model.config"):
         model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, **classes))
-    except (ValueError, OSError) as error:
-        raise RecipeError(f"model.config: {error}") from error
     return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict())
 
 

@@ -1,51 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe, or a folder and its format, in; the data set that a finished model is judged on, and how, out."""
+"""A recipe, or a data set and its format, in; the images that a finished model is judged on, and how, out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
-from unisegment.data.formats import open_data_set
 from unisegment.inference.evaluation import TASKS
-from unisegment.training.recipe import load_recipe
-from unisegment.training.settings import RecipeError
+from unisegment.training.checkpointing import RunFolder
+from unisegment.training.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.training.recipe_data import data_named, open_split
+from unisegment.training.settings import RecipeError, check, construct
 
 
 def open_judged_data(
-    recipe: Path | None, root: Path | None, data_format: str, split: str
+    recipe: str | Path | None,
+    root: str | None,
+    data_format: str | None,
+    split: str,
+    on_error: str | None = None,
+    judges: bool = True,
 ) -> tuple[AnnotatedImages, dict[str, Any]]:
     """Return a data set and what else the recipe says, as keywords of `evaluate_checkpoint`.
 
     Args:
-        recipe: A recipe, whose data are taken where `root` does not say others.
-        root: Folder of the data set.
-        data_format: What `root` holds.
+        recipe: A recipe. Its data are opened as training opens them: with its columns, categories, splits and whatever
+            else the reader takes.
+        root: Another data set, a folder or what else its format takes; None takes that of the recipe.
+        data_format: What `root` holds; None takes that of the recipe, or else `coco_panoptic`, or `hugging_face` for
+            an address (`hf://…`). With another format than the recipe's, no option of its reader counts.
         split: Which part of the data set.
+        on_error: "raise" or "skip" images that cannot be read; None takes what the recipe says, or else "raise".
+        judges: Whether annotations are needed, and not only the images.
 
     Raises:
-        ValueError: When neither recipe nor folder is given, when there is nothing to judge by, and as `open_data_set`
-            and `load_recipe`.
+        RecipeError: When neither recipe nor data set is given, it cannot be opened, or there is nothing to judge by.
     """
-    settings: dict[str, Any] = {}
-    if recipe is not None:
-        read = load_recipe(recipe)
+    read = None if recipe is None else load_recipe(recipe)
+    data = _data(read, root, data_format)
+    if on_error is not None:
+        data = replace(data, on_error=on_error)  # type: ignore[arg-type]  # one of the two
+    settings: dict[str, Any] = {"tasks": tasks_of_format(data.format), "skip_unreadable": data.on_error == "skip"}
+    if read is not None:
         settings["size"] = {"shortest_edge": read.data.shortest_edge, "longest_edge": read.data.longest_edge}
         settings["panoptic_threshold"] = read.evaluation.panoptic_threshold
         settings["top_k"] = read.evaluation.top_k
         settings["batch_size"] = read.evaluation.batch_size
-        if root is None:
-            root, data_format = Path(read.data.root), read.data.format
+    with data_named(data):
+        samples = open_split(data, split)
+    if judges and is_empty(samples):
+        raise RecipeError(
+            f"{data.root}: there is nothing to judge by: none of the {len(samples)} images of {split!r} has a segment "
+            "that is no crowd. `unisegment check-data` counts what there is."
+        )
+    return samples, settings
+
+
+def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> DataRecipe:
+    if recipe is not None and data_format in (None, recipe.data.format):
+        return recipe.data if root is None else replace(recipe.data, root=root)
+    if recipe is not None and root is None:
+        root = recipe.data.root
     if root is None:
         raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
-    # Drawn scenes are written as COCO's panoptic data.
-    samples = open_data_set("coco_panoptic" if data_format == "synthetic" else data_format, root, split)
-    if is_empty(samples):
-        raise RecipeError(
-            f"{root}: there is nothing to judge by: none of the {len(samples)} images of {split!r} has a segment that "
-            "is no crowd. `unisegment check-data` counts what there is."
-        )
-    return samples, settings | {"tasks": tasks_of_format(data_format)}
+    values = {"root": root, "format": data_format or ("hugging_face" if "://" in root else "coco_panoptic")}
+    return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")
+
+
+def recipe_of_run(checkpoint: str) -> Path | None:
+    """Return the recipe of the run that a folder is, or is a checkpoint of; None when it is of none."""
+    path = Path(checkpoint)
+    runs = [RunFolder(path), RunFolder(path.parent)]
+    return next((run.recipe for run in runs if path in (run.root, run.model, run.best) and run.recipe.is_file()), None)
 
 
 def tasks_of_format(data_format: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
+from unisegment.training.assembly import build_model, check_model, data_notes, open_batches, open_samples, plan_batches
 from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
@@ -148,6 +148,7 @@ def _check_push(hub: HubRecipe) -> None:
 
 
 def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
+    check_model(recipe)
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
         for note in data_notes(held_out):

@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples
+from unisegment.training.assembly import build_model, check_model, data_notes, open_batches, open_samples
 from unisegment.training.checkpointing import categories_of_state, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
@@ -35,6 +35,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     recipe = load_recipe(recipe, overrides)
     check_trackers(recipe.run.trackers)
     start = plan_start(recipe)
+    check_model(recipe)
     with tempfile.TemporaryDirectory() as folder:
         data, found = recipe.data, "found"
         if data.format == "synthetic" and not Path(data.root).exists():

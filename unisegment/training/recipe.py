@@ -4,7 +4,8 @@
 A recipe names everything that decides the result of a training run. Every key has its type and its default here.
 """
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.training.lora import LoraRecipe
 from unisegment.training.recipe_files import find_recipe
-from unisegment.training.settings import RecipeError, check, construct, merge, parse_yaml, plain
+from unisegment.training.settings import RecipeError, check, construct, expand_home, merge, parse_yaml, plain
 
 DataFormat = Literal[
     "coco_panoptic",
@@ -45,8 +46,9 @@ class DataRecipe:
     """Which images are learned from and judged, and how they are changed on the way.
 
     Args:
-        root: Folder of the data set, relative to the folder the command runs in. For `hugging_face`, also the name of a
-            data set on the Hub (`user/name`, `user/name:config@revision`), or Parquet files (`hf://…/{split}-*.parquet`).
+        root: Folder of the data set, relative to the folder the command runs in; as in all paths, `~` is the user's
+            own. For `hugging_face`, also the name of a data set on the Hub (`user/name`, `user/name:config@revision`,
+            `hf://datasets/user/name`), or Parquet files (`hf://…/{split}-*.parquet`, `s3://…`).
         format: What the folder is: `coco`, `ade20k` or `cityscapes` with `_instance` or `_panoptic`, the last two also
             with `_semantic`; `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or
             `png_instance`; `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where
@@ -95,6 +97,7 @@ class DataRecipe:
     max_skipped: int = 100
 
     def __post_init__(self) -> None:
+        expand_home(self, "root", "categories")
         _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge", "max_skipped")
         _at_least(0, self, "workers")
         if self.format != "hugging_face" and (self.columns or self.categories or self.splits or self.streaming):
@@ -102,6 +105,8 @@ class DataRecipe:
                 f"columns, categories, splits and streaming are for format=hugging_face, but format={self.format}."
             )
         checked_range(self.range)
+        if self.format != "hugging_face" and "://" in self.root:
+            raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
         if self.splits and self.splits.keys() != {"train", "val"}:
             raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
 
@@ -143,6 +148,10 @@ class ModelRecipe:
     peer: Literal["transformers"] | None = None
 
     def __post_init__(self) -> None:
+        expand_home(self, "pretrained")
+        backbone = self.config.get("backbone")
+        if isinstance(backbone, str):
+            object.__setattr__(self, "config", {**self.config, "backbone": os.path.expanduser(backbone)})
         UniSegmentConfig.check_keys(self.config)
         if self.frozen_stages != "all":
             _at_least(0, self, "frozen_stages")
@@ -283,6 +292,7 @@ class RunRecipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        expand_home(self, "output_dir", "resume")
         _at_least(0, self, "seed", "checkpoint_every", "eval_every")
         _at_least(1, self, "keep_checkpoints")
         if not self.timeout > 0:
@@ -347,21 +357,6 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
     for key, value in (overrides or {}).items():
         _override(values, key, value)
     return construct(Recipe, check(Recipe, values, origin), origin)
-
-
-def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
-    """Turn `key.path=value` arguments into values by dotted key; values are read as YAML.
-
-    Raises:
-        RecipeError: For an argument without `=` or a value that is not YAML.
-    """
-    overrides = {}
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator:
-            raise RecipeError(f"{argument!r} is not an override. Write key.path=value, for example optim.lr=1e-4.")
-        overrides[key] = parse_yaml(value, argument)
-    return overrides
 
 
 def _override(values: dict[str, Any], key: str, value: Any) -> None:

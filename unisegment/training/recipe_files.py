@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The name of a recipe in, its file out: a user's own, or one of those that come with the library."""
 
-import difflib
 from pathlib import Path
 
+from unisegment.ops.near_names import did_you_mean
 from unisegment.training.settings import RecipeError
 
 
@@ -19,6 +19,11 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_folder().glob("*.yaml") if not path.name.startswith("_"))
 
 
+def is_recipe(name: str) -> bool:
+    """Tell whether a word means a recipe, where it may mean a folder as well."""
+    return name.endswith((".yaml", ".yml")) or (name in recipe_names() and not Path(name).exists())
+
+
 def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
     """Return the file of a recipe.
 
@@ -29,16 +34,16 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
     Raises:
         RecipeError: When there is neither, with the nearest name.
     """
-    path = Path(name) if extended_by is None else extended_by.parent / name
+    path = Path(name).expanduser()
+    path = path if extended_by is None else extended_by.parent / path
     if path.is_file():
         return path
     ours = recipe_folder() / f"{str(name).removesuffix('.yaml')}.yaml"
     if Path(name).name == str(name) and ours.is_file():
         return ours
-    nearest = difflib.get_close_matches(Path(name).stem, recipe_names(), n=1, cutoff=0.0)
     raise RecipeError(
         f"There is no recipe {path}"
         + (f" to extend in {extended_by}" if extended_by else "")
         + ", neither a file nor one that comes with unisegment."
-        + "".join(f" The nearest of those is {name}." for name in nearest)
+        + (did_you_mean(Path(name).stem, recipe_names()) or " `ls recipes` and recipes/README.md list those.")
     )

@@ -5,14 +5,16 @@ A dataclass is a section and its fields are the keys: names, types and defaults 
 free: what they hold is somebody else's to check. Every error names the key and where it was read.
 """
 
-import difflib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from unisegment.ops.near_names import near_name
 
 
 class RecipeError(ValueError):
@@ -45,6 +47,21 @@ def parse_yaml(text: str, origin: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"{origin}: this is not YAML: {error}") from error
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+    """Turn `key.path=value` arguments into values by dotted key; values are read as YAML.
+
+    Raises:
+        RecipeError: For an argument without `=` or a value that is not YAML.
+    """
+    overrides = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not separator:
+            raise RecipeError(f"{argument!r} is not an override. Write key.path=value, for example optim.lr=1e-4.")
+        overrides[key] = parse_yaml(value, argument)
+    return overrides
 
 
 def dotted_keys(section: Any, prefix: str = "") -> list[str]:
@@ -90,7 +107,7 @@ def check(section: Any, values: Any, origin: str, prefix: str = "", root: Any = 
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise RecipeError(f"{origin}: there is no key {key!r}. Did you mean {_nearest(key, root)!r}?")
+            raise RecipeError(f"{origin}: there is no key {key!r}. {_instead(key, section, root)}")
         if is_dataclass(hints[name]):
             checked[name] = check(hints[name], value, origin, f"{key}.", root)
         else:
@@ -120,6 +137,13 @@ def construct(section: Any, values: Mapping[str, Any], origin: str, prefix: str 
         raise RecipeError(f"{origin}: {prefix.rstrip('.')}: {error}") from error
 
 
+def expand_home(section: Any, *names: str) -> None:
+    """Let paths that begin with `~` begin with the user's own folder, which no shell does behind a `=`."""
+    for name in names:
+        if getattr(section, name) is not None:
+            object.__setattr__(section, name, os.path.expanduser(getattr(section, name)))
+
+
 def plain(value: Any) -> Any:
     """Return nested dicts and lists, without tuples, which YAML does not know."""
     if isinstance(value, Mapping):
@@ -127,11 +151,16 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _nearest(key: str, root: Any) -> str:
-    """Return the most similar key: one of the same name in another section, or else the most similar spelling."""
-    keys = dotted_keys(root)
-    same_name = [candidate for candidate in keys if candidate.split(".")[-1] == key.split(".")[-1]]
-    return same_name[0] if same_name else difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
+def _instead(key: str, section: Any, root: Any) -> str:
+    """Ask for the key that was meant: one of like name in its section or in another; or say what the section has."""
+    *parents, name = key.split(".")
+    own = [".".join([*parents, item.name]) for item in fields(section)]
+    for keys in (own, dotted_keys(root)):
+        key_of = {candidate.split(".")[-1]: candidate for candidate in reversed(keys)}
+        near = near_name(name, key_of)
+        if near is not None:
+            return f"Did you mean {key_of[near]!r}?"
+    return f"There are {', '.join(own)}."
 
 
 def _converted(annotation: Any, value: Any, key: str, origin: str) -> Any:

@@ -83,7 +83,6 @@ def test_keys_of_transformers_and_legacy_keys_pass():
         ({"pixel_decoder": "bifpn"}, "pixel_decoder"),
         ({"num_queries": "many"}, "num_queries"),
         ({"backbone_config": {"depths": [1]}}, "backbone_config needs a model_type"),
-        ({"backbone": "no/such/folder/at/all"}, "has no usable config"),
     ],
 )
 def test_impossible_values_are_named(keys, message):
@@ -145,3 +144,13 @@ def test_categories_that_cannot_be_those_of_the_classes_are_refused(categories, 
 def test_backbones_give_all_stages_unless_told_otherwise(config_class):
     config = UniSegmentConfig(backbone_config=config_class())
     assert list(config.backbone_config.out_features) == ["stage1", "stage2", "stage3", "stage4"]
+
+
+def test_a_backbone_that_is_not_there_is_one_line():
+    with pytest.raises(FileNotFoundError, match=r"^no/such/folder/at/all does not exist\.$"):
+        UniSegmentConfig(backbone="no/such/folder/at/all")
+
+
+def test_a_key_that_is_like_no_other_gets_no_advice():
+    with pytest.raises(ValueError, match=r"^'xyz' is not a key of UniSegmentConfig\.$"):
+        UniSegmentConfig(xyz=1)

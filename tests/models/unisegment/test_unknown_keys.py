@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
-
-
-def test_the_nearest_key_is_named():
-    assert (
-        nearest_valid("num_querys", {"size", "num_queries", "num_labels"}) == "The nearest valid one is 'num_queries'."
-    )
+from unisegment.models.unisegment.unknown_keys import warn_of_kept
 
 
 def test_a_file_is_spoken_of_once_for_the_same_keys(caplog):

@@ -17,7 +17,8 @@ from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
-from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
+from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.ops.near_names import nearest_valid
 from unisegment.postprocessing.resize import MASK_STRIDE
 
 # Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
@@ -92,7 +93,7 @@ class UniSegmentConfig(PreTrainedConfig):
             change on loading it follows by name, and is None where a name is new.
 
     Raises:
-        ValueError: For an unknown key, with the nearest valid one, and for sizes that do not fit together.
+        ValueError: For an unknown key, with a valid one that is like it, and for sizes that do not fit together.
     """
 
     model_type = "unisegment"
@@ -198,7 +199,7 @@ class UniSegmentConfig(PreTrainedConfig):
         """Raise a ValueError for a key that no config of this kind has, naming the nearest one that exists."""
         for key in keys:
             if key not in cls._known_keys():
-                raise ValueError(f"{key!r} is not a key of {cls.__name__}. {nearest_valid(key, cls._own_keys())}")
+                raise ValueError(f"{key!r} is not a key of {cls.__name__}.{nearest_valid(key, cls._own_keys())}")
 
     @classmethod
     def _own_keys(cls) -> set[str]:

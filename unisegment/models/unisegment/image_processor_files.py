@@ -14,7 +14,8 @@ from transformers.utils import cached_file
 
 from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
 from unisegment.models.unisegment.stuff_labels import find_stuff
-from unisegment.models.unisegment.unknown_keys import nearest_valid, warn_of_kept
+from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.ops.near_names import nearest_valid
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -42,7 +43,7 @@ class ImageProcessorFiles(BaseImageProcessor):
         """Raise a TypeError for a key that neither we nor stock files of MaskFormer and Mask2Former know."""
         for key in stock:
             if not cls._is_known(key):
-                raise TypeError(f"{key!r} is not a keyword of {cls.__name__}. {nearest_valid(key, cls.keywords())}")
+                raise TypeError(f"{key!r} is not a keyword of {cls.__name__}.{nearest_valid(key, cls.keywords())}")
 
     @classmethod
     def _is_known(cls, key: str) -> bool:

@@ -199,3 +199,5 @@ def _write_safetensors(path: Path, state_dict: Mapping[str, Tensor], records: li
 
 
 _WRITERS = {".pkl": _write_pickle, ".pth": _write_torch, ".safetensors": _write_safetensors}
+ORIGINAL_ENDINGS = tuple(_WRITERS)
+"""How files of the original code end."""

@@ -5,15 +5,8 @@ Other tools add keys to config.json and preprocessor_config.json, and so will la
 must not lose them when it is written again.
 """
 
-import difflib
 import logging
-from collections.abc import Collection
 from functools import cache
-
-
-def nearest_valid(key: str, valid: Collection[str]) -> str:
-    """Return a sentence that names the valid key that looks most like another one."""
-    return f"The nearest valid one is {difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.0)[0]!r}."
 
 
 @cache

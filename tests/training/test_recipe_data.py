@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One door to the data of a recipe; that every command takes it is tested with `judged_data`."""
+
+from dataclasses import replace
+
+import pytest
+
+from unisegment.training import recipe_data
+from unisegment.training.recipe import DataRecipe
+from unisegment.training.recipe_data import data_named, open_split
+from unisegment.training.settings import RecipeError
+
+
+def test_every_option_of_the_reader_reaches_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(recipe_data, "open_data_set", lambda *words, **options: seen.append((*words, options)))
+    options = {"columns": {"image": "photo"}, "categories": "names.json", "splits": {"train": "a", "val": "b"}}
+    data = DataRecipe(root="hf://datasets/user/cows", format="hugging_face", streaming=True, **options)
+    open_split(data, "val")
+    assert seen[0][:3] == ("hugging_face", "hf://datasets/user/cows", "val")
+    assert seen[0][3].items() >= {**options, "streaming": True}.items()
+    open_split(DataRecipe(root="scenes", format="synthetic"), "val")
+    assert seen[1][:2] == ("coco_panoptic", "scenes")
+
+
+def test_errors_name_the_keys():
+    data = DataRecipe(root="/nope", format="png_semantic")
+    for skips in ("raise", "skip"):
+        with pytest.raises(FileNotFoundError, match=r"^/nope does not exist\.$"):
+            open_split(replace(data, on_error=skips), "train")
+    said = r"^data\.root=/nope, data\.format=png_semantic: /nope does not exist\.$"
+    with pytest.raises(RecipeError, match=said), data_named(data):
+        open_split(data, "train")
