@@ -28,6 +28,8 @@ def working_folder(tmp_path, monkeypatch):
         Path(f"{name}.json").write_bytes((annotations / "panoptic_val.json").read_bytes())
         Path(folder).symlink_to(annotations / "panoptic_val", target_is_directory=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (53, 71, 3), dtype=np.uint8)).save("photo.jpg")
+    Path("runs").mkdir()
+    Path("runs/quickstart-scenes").symlink_to(tmp_path / "scenes", target_is_directory=True)
     labels = label_names("coco_panoptic")
     config = UniSegmentConfig(
         backbone_config=ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1]),

@@ -32,11 +32,6 @@ CLASS_HEAD = "transformer_decoder.predictor.class_head"
 STATES = {"schedule.max_steps": 4, "run.checkpoint_every": 2, "run.eval_every": 2, "optim.ema_decay": 0.5}
 
 
-@pytest.fixture
-def peft():
-    return pytest.importorskip("peft", reason="adapters are peft's: pip install 'unisegment[lora]'")
-
-
 def write_adapted(recipe, folder):
     """Let a recipe start from a checkpoint of its model, which knows other labels, and return its file."""
     values = parse_yaml(recipe.read_text(), str(recipe))
@@ -82,7 +77,7 @@ def assert_same_logits(found, expected):
     torch.testing.assert_close(found.masks_queries_logits, expected.masks_queries_logits, atol=1e-4, rtol=1e-4)
 
 
-def test_matrices_and_the_class_head_learn_and_nothing_else(peft, adapted, tmp_path):
+def test_matrices_and_the_class_head_learn_and_nothing_else(adapted, tmp_path):
     model = built(adapted)
     modules = built(adapted, **{"model.lora.rank": 0}).named_modules()
     linear = {name for name, module in modules if type(module) is nn.Linear}
@@ -98,7 +93,7 @@ def test_matrices_and_the_class_head_learn_and_nothing_else(peft, adapted, tmp_p
     assert same == before.keys() - {f"{name}.weight" for name in linear} - {f"{CLASS_HEAD}.bias"}
 
 
-def test_matrices_start_as_nothing_and_are_reached_by_every_recomputed_step(peft, adapted):
+def test_matrices_start_as_nothing_and_are_reached_by_every_recomputed_step(adapted):
     plain = UniSegmentForUniversalSegmentation.from_pretrained(
         load_recipe(adapted).model.pretrained, id2label=built(adapted).config.id2label, ignore_mismatched_sizes=True
     )
@@ -120,7 +115,7 @@ def test_matrices_start_as_nothing_and_are_reached_by_every_recomputed_step(peft
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
-def test_the_merged_model_is_plain_and_computes_the_same(peft, adapted, tmp_path):
+def test_the_merged_model_is_plain_and_computes_the_same(adapted, tmp_path):
     model = built(adapted)
     empty = without_adapters(without_weights(model))
     disturbed(model)
@@ -143,7 +138,7 @@ def test_the_merged_model_is_plain_and_computes_the_same(peft, adapted, tmp_path
             torch.testing.assert_close(merged.get_submodule(name).weight, module.base_layer.weight)
 
 
-def test_a_run_that_is_broken_off_ends_like_one_that_is_not(peft, adapted, tmp_path):
+def test_a_run_that_is_broken_off_ends_like_one_that_is_not(adapted, tmp_path):
     unbroken, broken = ({**STATES, "run.output_dir": str(tmp_path / name)} for name in ("unbroken", "broken"))
     fit(adapted, **unbroken)
     with breaking_off(4, KeyError("broken off")), pytest.raises(KeyError, match="broken off"):
@@ -166,7 +161,7 @@ def test_a_rank_of_zero_changes_nothing(adapted, monkeypatch):
     assert not any("lora" in name or "base_layer" in name for name in model.state_dict())
 
 
-def test_targets_and_frozen_stages_decide_what_gets_matrices(peft, adapted):
+def test_targets_and_frozen_stages_decide_what_gets_matrices(adapted):
     model = built(adapted, **{"model.lora.targets": r".*\.(q_proj|v_proj)", "model.frozen_stages": 3})
     names = {name.split(".lora_")[0] for name in learning(model) if ".lora_" in name}
     assert {name.rsplit(".", 1)[1] for name in names} == {"q_proj", "v_proj"}
@@ -174,13 +169,13 @@ def test_targets_and_frozen_stages_decide_what_gets_matrices(peft, adapted):
     assert model.backbone.train().body.swin.encoder.layers[3].training
 
 
-def test_a_backbone_without_matrices_stays_as_it_is(peft, adapted):
+def test_a_backbone_without_matrices_stays_as_it_is(adapted):
     model = built(adapted, **{"model.lora.targets": r"transformer_decoder\..*"}).train()
     assert not model.backbone.body.training
     assert model.pixel_decoder.training
 
 
-def test_what_the_checkpoint_does_not_have_learns_as_it_is(peft, adapted):
+def test_what_the_checkpoint_does_not_have_learns_as_it_is(adapted):
     model = built(adapted, **{"model.config": {"decoder_layers": 5, "num_queries": 13}})
     as_they_are = {name for name in learning(model) if ".lora_" not in name and not name.startswith(CLASS_HEAD)}
     queries = {f"transformer_decoder.{name}.weight" for name in ("query_features", "query_pos")}
@@ -189,7 +184,7 @@ def test_what_the_checkpoint_does_not_have_learns_as_it_is(peft, adapted):
     assert not any(name.startswith(layer) and "lora" in name for name in model.state_dict())
 
 
-def test_matrices_learn_at_the_rate_of_their_layer(peft, adapted):
+def test_matrices_learn_at_the_rate_of_their_layer(adapted):
     recipe = load_recipe(adapted)
     model = built(adapted)
     groups = make_optimizer(model, recipe.optim).param_groups
@@ -199,7 +194,7 @@ def test_matrices_learn_at_the_rate_of_their_layer(peft, adapted):
         assert rates.get(id(weight)) == (recipe.optim.lr * factor if weight.requires_grad else None)
 
 
-def test_a_dry_run_counts_what_learns(peft, adapted):
+def test_a_dry_run_counts_what_learns(adapted):
     text = dry_run(adapted, **{"model.gradient_checkpointing": True, "optim.ema_decay": 0.9, "run.precision": "bf16"})
     assert "# model   0.4 million weights, of which 0.0 million learn" in text
     assert re.search(r"# memory .*: weights 1, gradients 0, optimizer 0, average 0, activations \d", text)
@@ -221,7 +216,7 @@ def test_settings_that_make_no_sense_are_refused(adapted, settings, message):
         load_recipe(adapted, settings)
 
 
-def test_names_that_no_layer_has_are_refused_with_near_ones(peft, adapted):
+def test_names_that_no_layer_has_are_refused_with_near_ones(adapted):
     with pytest.raises(RecipeError, match=r"targets=q_projection: of the \d+ linear .* such as: .*q_proj"):
         built(adapted, **{"model.lora.targets": "q_projection"})
 
@@ -256,7 +251,7 @@ def train_in_two_processes(recipe, root):
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_the_same_model_also_with_weights_in_parts(peft, adapted, tmp_path, monkeypatch):
+def test_two_processes_come_to_the_same_model_also_with_weights_in_parts(adapted, tmp_path, monkeypatch):
     two = start_two(train_in_two_processes, adapted, tmp_path)
     _, errors = two.communicate(timeout=300)
     assert two.returncode == 0, errors

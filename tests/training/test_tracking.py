@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 from typing import ClassVar
 
 import accelerate.tracking
@@ -89,7 +88,6 @@ def test_a_tracker_that_cannot_be_used_is_an_error(recipe, tmp_path, recorded, n
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
 def test_tensorboard_writes_into_the_folder_of_the_run(recipe, tmp_path):
     fit(recipe, **{"run.trackers": ["tensorboard"], "schedule.max_steps": 1})
     assert list((tmp_path / "run" / "trackers" / "unisegment").glob("events.out.tfevents.*"))
