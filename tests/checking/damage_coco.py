@@ -8,6 +8,8 @@ from tests.checking.damage_kinds import INSTANCES, PANOPTIC, PANOPTIC_PNG, add_c
 from tests.checking.data_sets import SIZES, WRITERS, edit_json, id_map, write_json, write_map
 from unisegment.ops.masks import ids_to_rgb
 
+HELD_OUT = "annotations/instances_val.json"
+
 
 @damage("coco_instance", "broken-json", INSTANCES)
 def empty_json(root):
@@ -115,7 +117,22 @@ def true_for_an_id(root):
 
 @damage("coco_instance", "duplicate-category-name", INSTANCES)
 def two_categories_of_one_name(root):
-    edit_json(root / INSTANCES, lambda content: content["categories"][1].update(name="cow"))
+    for file in (INSTANCES, HELD_OUT):
+        edit_json(root / file, lambda content: content["categories"][1].update(name="cow"))
+
+
+@damage("coco_instance", "category-not-learned", HELD_OUT)
+def category_in_held_out_images_alone(root):
+    edit_json(root / HELD_OUT, lambda content: content["categories"][1].update(name="donkey"))
+
+
+@damage("coco_instance", "categories-differ", HELD_OUT)
+def categories_of_held_out_images_in_another_order(root):
+    def change(content):
+        for entry, name in zip(content["categories"], ("dog", "cow"), strict=False):
+            entry["name"] = name
+
+    edit_json(root / HELD_OUT, change)
 
 
 @damage("coco_instance", "duplicate-annotation-id", INSTANCES)

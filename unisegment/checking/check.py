@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from unisegment.checking.category_lists import note_category_lists
 from unisegment.checking.contact_sheet import draw_contact_sheet
 from unisegment.checking.figures import Figures
 from unisegment.checking.findings import Findings
@@ -88,6 +89,7 @@ def check_data(
         for index, result in bar:
             tiles += _take(checked[-1], index, result)
         _judge_whole(checked[-1])
+    note_category_lists([(item.opened, item.findings) for item in checked])
     note_repeats([(item.opened, item.figures, item.findings) for item in checked])
     report = Report(
         parts=[_describe(item) for item in checked],

@@ -37,6 +37,10 @@ KINDS: Mapping[str, Kind] = {
     "wrong-structure": Kind("error", "The file, or an entry in it, is not in the format."),
     "duplicate-category-id": Kind("error", "Several categories have one id."),
     "duplicate-category-name": Kind("warning", "Several categories have one name: results cannot tell them apart."),
+    "category-not-learned": Kind("error", "A part to judge by has a category that the part to learn from lacks."),
+    "categories-differ": Kind(
+        "warning", "Parts list a category with another name, id or kind, or one lacks it: names decide, as in training."
+    ),
     "unused-category": Kind("warning", "No image shows this category."),
     "duplicate-image-id": Kind("error", "Several images have one id: what belongs to which cannot be known."),
     "duplicate-image-name": Kind("warning", "Several entries name one image file."),
