@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import peft
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
