@@ -3,12 +3,13 @@
 
 import json
 import math
+import re
 
 import pytest
 
 from tests.models.unisegment.original_files import stock_model
 from tests.recipes import small_trees
-from unisegment.training import fit, load_recipe
+from unisegment.training import dry_run, fit, load_recipe
 
 FORMATS = {"panoptic": "coco_panoptic", "instance": "coco_instance", "semantic": "png_semantic"}
 
@@ -18,6 +19,43 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
     stock_model("swin").save_pretrained(folder)
     return folder
+
+
+SMALL = {
+    "data.workers": 0, "evaluation.pictures": 0, "run.threads": 1, "run.checkpoint_every": 0, "run.eval_every": 0,
+    "data.shortest_edge": 64, "data.longest_edge": 128, "schedule.max_steps": 2,
+}  # fmt: skip
+
+
+def test_a_small_data_set_is_learned_from_nothing(tmp_path, capsys):
+    recipe = load_recipe("own_data_scratch")
+    assert (recipe.model.pretrained, recipe.optim.backbone_lr_factor, recipe.optim.clip_norm) == (None, 1.0, 1.0)
+    assert recipe.model.config["freeze_backbone_norm"] is False
+    places = {"data.root": str(tmp_path / "data"), "run.output_dir": str(tmp_path / "run")}
+    small_trees.coco_panoptic(tmp_path / "data")
+    text = dry_run(recipe, **SMALL, **places, **{"data.transform.jitter_size": [64, 64]})
+    assert re.search(r"# start   resnet backbone, weights from nowhere; (\d\.\d) of \1 million start random\n", text)
+    assert "# note" not in text
+    fit(recipe, **SMALL, **places, **{"data.transform.jitter_size": [64, 64]})
+    assert "Note:" not in capsys.readouterr().err
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [math.isfinite(line["loss"]) for line in log] == [True, True]
+
+
+def test_a_recipe_for_fine_tuning_without_a_checkpoint_says_so(checkpoint, tmp_path):
+    small_trees.coco_panoptic(tmp_path / "data")
+    places = {"data.root": str(tmp_path / "data"), "run.output_dir": str(tmp_path / "run")}
+    settings = {**SMALL, **places, "data.transform.jitter_size": [64, 64]}
+    text = dry_run("own_data_panoptic", **settings, **{"model.pretrained": str(checkpoint)})
+    assert f"# start   swin backbone, weights from {checkpoint}; 0.0 of " in text
+    assert "# note" not in text
+    small = {
+        "backbone_config": {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
+    }
+    text = dry_run("own_data_panoptic", **settings, **{"model.pretrained": None, "model.config": small})
+    assert re.search(r"# start   swin backbone, weights from nowhere; (\d+\.\d) of \1 million start random\n", text)
+    assert "# note    model.pretrained=null: all weights start random, but optim.backbone_lr_factor=0.1" in text
+    assert "own_data_scratch" in text
 
 
 @pytest.mark.parametrize("task", FORMATS)

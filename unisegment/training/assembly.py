@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections of a recipe in, the data sets, model and processor that they describe out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from unisegment.training.recipe_data import data_named, open_split
 from unisegment.training.settings import RecipeError
 
 _OTHER_RUN = (
-    "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never; "
-    "model.pretrained starts it from the earlier model."
+    "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
+    "run.overwrite=true; model.pretrained starts it from the earlier model."
 )
 _ONE_LIST = "Give both splits one list of categories, or those that are the same one name."
 
@@ -147,16 +147,60 @@ def _named(keys: str) -> Iterator[None]:
         raise RecipeError(f"{keys}: {error}") from error
 
 
-def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegmentImageProcessor]:
+def model_notes(recipe: Recipe) -> list[str]:
+    """Return what a user should know of the model before training."""
+    chosen, factor = recipe.model, recipe.optim.backbone_lr_factor
+    if chosen.pretrained is not None or chosen.config.get("use_pretrained_backbone") or factor >= 1:
+        return []
+    return [
+        f"model.pretrained=null: all weights start random, but optim.backbone_lr_factor={factor} is for a backbone "
+        "that has learned before. Name a checkpoint, or start from the recipe own_data_scratch, whose network, norms, "
+        "rates and clipping are for random weights."
+    ]
+
+
+def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_classes: int) -> str:
+    """Say which backbone a model has, where its weights come from, and how many of them start random.
+
+    Args:
+        recipe: What describes the model.
+        model: As it was opened.
+        new: Names of the weights that nothing was loaded into.
+        new_classes: Rows of its class head that nothing was loaded into, unless they are among `new`.
+    """
+    config, chosen = model.config, recipe.model
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    has_backbone = chosen.pretrained is None and config.use_pretrained_backbone
+    random = sum(
+        size for name, size in sizes.items() if name in new and not (has_backbone and "backbone.body." in name)
+    )
+    random += new_classes * (config.hidden_dim + 1)
+    origin = chosen.pretrained or (f"{config.backbone} for the backbone" if has_backbone else "nowhere")
+    return (
+        f"{config.backbone_config.model_type} backbone, weights from {origin}; "
+        f"{random / 1e6:.1f} of {sum(sizes.values()) / 1e6:.1f} million start random"
+    )
+
+
+def build_model(
+    recipe: Recipe, samples: AnnotatedImages, say: Callable[[str], object] | None = None
+) -> tuple[Any, UniSegmentImageProcessor]:
     """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
 
     With `model.lora.rank` it has adapters, see `add_adapters`.
 
+    Args:
+        recipe: Describes the model.
+        samples: The data set, which says the classes.
+        say: Is told what `starting_weights` returns.
+
     Raises:
         RecipeError: When `model` does not describe a model.
     """
-    model, processor, new = _open_model(recipe, samples)
+    model, processor, new, new_classes = _open_model(recipe, samples)
     chosen = recipe.model
+    if say is not None:
+        say(starting_weights(recipe, model, new, new_classes))
     with _named(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}"):
         if chosen.peer is not None:
             return TransformersPeer(model, chosen.frozen_stages, recipe.optim.accumulation), processor
@@ -170,8 +214,8 @@ def build_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, UniSegme
 
 def _open_model(
     recipe: Recipe, samples: AnnotatedImages
-) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, set[str]]:
-    """Return our model as it was opened, its processor, and the names of weights that no checkpoint had."""
+) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, set[str], int]:
+    """Return our model as it was opened, its processor, and which weights and how many classes no checkpoint had."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
     found: dict[str, Any] = {
         "stuff_label_ids": samples.stuff_label_ids,
@@ -185,10 +229,11 @@ def _open_model(
         with _named(f"model.pretrained={source}"):
             model, report = open_model(source, **classes, **options, **recipe.model.config)
             processor = open_processor(source, model.config, size=size, **found)
-        return model, processor, new_weights(report["changes"])
+        changes = report["changes"]
+        return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
     with _named("model.config"):
         model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, **classes))
-    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict())
+    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict()), 0
 
 
 def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:

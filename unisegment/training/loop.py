@@ -27,7 +27,15 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.assembly import build_model, check_model, data_notes, open_batches, open_samples, plan_batches
+from unisegment.training.assembly import (
+    build_model,
+    check_model,
+    data_notes,
+    model_notes,
+    open_batches,
+    open_samples,
+    plan_batches,
+)
 from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
@@ -55,6 +63,7 @@ from unisegment.training.processes import (
 from unisegment.training.recipe import HubRecipe, Recipe, load_recipe
 from unisegment.training.settings import RecipeError, parse_yaml, plain
 from unisegment.training.sharding import settle_sharding, without_weights
+from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 from unisegment.training.tracking import check_trackers, start_trackers, track
 from unisegment.training.unreadable import UnreadableImages
@@ -151,11 +160,12 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
     check_model(recipe)
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
-        for note in data_notes(held_out):
+        for note in [*model_notes(recipe), *data_notes(held_out)]:
             accelerator.print(f"Note: {note}", file=sys.stderr)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
+    check_fit(start.state, recipe, model)
     with StopSignals() as stop:
         return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
 

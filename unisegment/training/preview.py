@@ -12,11 +12,12 @@ from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, check_model, data_notes, open_batches, open_samples
+from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
 from unisegment.training.checkpointing import categories_of_state, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import Recipe, load_recipe
+from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
 
 _LOOKED_AT = 4
@@ -43,7 +44,9 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             found = "to be drawn"
         samples, held_out = open_samples(data, categories_of_state(start.state))
         torch.manual_seed(recipe.run.seed)
-        model, processor = build_model(recipe, samples)
+        origin: list[str] = []
+        model, processor = build_model(recipe, samples, origin.append)
+        check_fit(start.state, recipe, model)
         numbers = (len(samples), len(held_out)) if found == "found" else (recipe.data.num_train, recipe.data.num_val)
         stuff = len(samples.stuff_label_ids)
         epochs = recipe.schedule.max_steps * recipe.optim.batch_size / numbers[0]
@@ -59,9 +62,10 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "run": f"{beginning}; {recipe.schedule.max_steps:,} steps of {recipe.optim.batch_size} images, "
             f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
+            "start": origin[0],
             "memory": _memory(recipe, model, processor, samples),
         }
-    described = [*lines.items(), *(("note", note) for note in data_notes(held_out))]
+    described = [*lines.items(), *(("note", note) for note in [*model_notes(recipe), *data_notes(held_out)])]
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A changed recipe in the folder of an earlier run is said by the run and by its dry run, first of all."""
+
+import pytest
+from typer.testing import CliRunner
+
+from unisegment.cli import app
+from unisegment.training import fit
+
+
+@pytest.fixture
+def begun(recipe, tmp_path):
+    fit(recipe, **{"schedule.max_steps": 1, "run.checkpoint_every": 1, "evaluation.pictures": 0})
+    (tmp_path / "run" / "metrics.json").unlink()
+    return recipe
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_another_model_is_one_line_that_names_what_to_do(begun, more, tmp_path):
+    words = [
+        "train",
+        str(begun),
+        "schedule.max_steps=2",
+        "run.checkpoint_every=1",
+        "model.config.num_queries=13",
+        *more,
+    ]
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1, result.output
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path}/run/checkpoints/step-000001 does not fit the model of this recipe (")
+    assert "(model.config.num_queries: 11 -> 13)" in line
+    assert "(11, 32) there and (13, 32) here" in line
+    assert all(key in line for key in ("run.output_dir", "run.resume=never", "run.overwrite=true"))
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
+def test_what_changes_no_weight_goes_on(begun):
+    words = ["train", str(begun), "schedule.max_steps=2", "model.config.class_weight=3.0", "--dry-run"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "# run     goes on from " in result.output
