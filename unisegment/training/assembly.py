@@ -55,9 +55,9 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
     with data_named(data):
         train, held_out = (open_split(data, split) for split in ("train", "val"))
         if categories is not None:
-            owners = "The state that training goes on from", _called(train, "train")
+            owners = "The state that training goes on from", "the " + _called(train, "train")
             train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
-        owners = _called(train, "train"), _called(held_out, "val")
+        owners = "The " + _called(train, "train"), "the " + _called(held_out, "val")
         held_out = in_label_space(held_out, train.categories, owners=owners, advice=_ONE_LIST)
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
     if data.format == "synthetic" and found != wanted:
@@ -76,7 +76,7 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
 
 def _called(samples: AnnotatedImages, split: str) -> str:
     file = getattr(samples, "annotation_file", None)
-    return f"the split {split!r}" + ("" if file is None else f" ({file})")
+    return f"split {split!r}" + ("" if file is None else f" ({file})")
 
 
 def data_notes(held_out: AnnotatedImages) -> list[str]:
