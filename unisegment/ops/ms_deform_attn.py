@@ -94,8 +94,13 @@ def ms_deform_attn_fused(
     if native is not None:
         return native.ms_deform_attn_fused(value, spatial_shapes, reference_points, sampling_offsets, attention_logits)
     compute_dtype = torch.promote_types(value.dtype, torch.float32)
-    sizes_xy = sampling_offsets.new_tensor([(width, height) for height, width in spatial_shapes], dtype=compute_dtype)
-    offsets = sampling_offsets.to(compute_dtype) / sizes_xy[:, None]
+    # Filled, not made of a list: that would be sent to an accelerator, which waits, and be a constant in an export.
+    lengths = [
+        torch.full((), length, dtype=compute_dtype, device=value.device)
+        for height, width in spatial_shapes
+        for length in (width, height)
+    ]
+    offsets = sampling_offsets.to(compute_dtype) / torch.stack(lengths).view(-1, 1, 2)
     locations = reference_points.to(compute_dtype)[:, :, None, :, None] + offsets  # b q m l p 2
     weights = attention_logits.to(compute_dtype).flatten(3).softmax(-1).view_as(attention_logits)
     return _reference(value, spatial_shapes, locations, weights)
