@@ -219,6 +219,15 @@ def labels_of_little(root):
     write_map(root / "labels/train/b.png", labels)
 
 
+@damage("png_semantic", "two-numbers", "train")
+def black_and_white_labels(root):
+    write_json(root / "categories.json", ["background", "lesion"])
+    for file in root.glob("labels/*/*.png"):
+        labels = np.zeros(np.asarray(Image.open(file)).shape, np.uint8)
+        labels[3:7, 2:9] = 255
+        write_map(file, labels)
+
+
 @damage("png_semantic", "not-opened", "")
 def broken_categories(root):
     (root / "categories.json").write_text('[{"id": 1, "na')

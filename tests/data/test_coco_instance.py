@@ -97,6 +97,14 @@ def test_a_second_layer_takes_what_overlaps(tmp_path):
         np.testing.assert_array_equal(target.binary_masks(), [shapes[entry["category_id"]] for entry in order])
 
 
+def test_objects_of_void_categories_are_left_out(tmp_path):
+    _open(tmp_path)
+    dataset = CocoInstance.from_folder(tmp_path, "train", void_ids=[18])
+    assert dataset.id2label == {0: "person", 1: "toothbrush"}
+    np.testing.assert_array_equal(dataset[1].target.binary_masks(), [MIDDLE, CROWD])
+    assert dataset[1].target.labels.tolist() == [1, 0]
+
+
 def test_objects_that_cover_nothing_are_left_out(tmp_path):
     content = copy.deepcopy(CONTENT)
     content["annotations"][0]["segmentation"] = []

@@ -89,11 +89,26 @@ def test_other_lists_of_categories_are_refused(tmp_path, categories, message):
         PngSemantic.from_folder(root, "train")
 
 
+def test_void_ids_and_names_from_elsewhere(tmp_path):
+    """As CamVid has it: ids from 0, void 11, and no file that names them."""
+    root = _write(tmp_path, "labels", [[0, 1, 11], [1, 1, 255]], None)
+    names = ["sky", "road"]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    for categories in (names, {0: "sky", 1: "road", 11: "void"}, str(tmp_path / "names.json")):
+        dataset = PngSemantic.from_folder(root, "train", categories=categories, void_ids=[11])
+        assert dataset.id2label == {0: "sky", 1: "road"}
+        assert segments(dataset[0].target) == [(0, False, [[1, 0, 0], [0, 0, 0]]), (1, False, [[0, 1, 0], [1, 1, 0]])]
+    with pytest.raises(ValueError, match=r"numbers \[11\], which belong to no category"):
+        PngSemantic.from_folder(root, "train", categories=names)[0]
+    with pytest.raises(ValueError, match=r"void_ids=\[0, 1\] are the ids of all categories"):
+        PngSemantic.from_folder(root, "train", categories=names, void_ids=[1, 0])
+
+
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"images/train does not exist\."):
         PngSemantic.from_folder(tmp_path, "train")
     _write(tmp_path, "labels", [[1] * 3] * 2, None)
-    with pytest.raises(FileNotFoundError, match=r"categories\.json: there is no such"):
+    with pytest.raises(FileNotFoundError, match=r"categories\.json: there is no such .* data\.categories=\["):
         PngSemantic.from_folder(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match=r"instances/train lacks the PNG files"):
         PngInstance.from_folder(tmp_path, "train")

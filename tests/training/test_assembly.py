@@ -63,9 +63,9 @@ def test_scenes_of_another_recipe_are_not_taken_for_ours(tmp_path):
 def test_crowds_alone_are_nothing_to_learn_and_nothing_to_judge(tmp_path, only_annotated):
     coco_instance(tmp_path)
     data = DataRecipe(root=str(tmp_path), format="coco_instance", only_annotated=only_annotated)
-    assert data_notes(open_samples(data)[1]) == []
+    assert data_notes(*open_samples(data)) == []
     only_crowds(tmp_path / "annotations/instances_val2017.json")
-    (note,) = data_notes(open_samples(data)[1])
+    (note,) = data_notes(*open_samples(data))
     assert "held-out images has a segment that is no crowd: there will be no scores" in note
     only_crowds(tmp_path / "annotations/instances_train2017.json")
     with pytest.raises(RecipeError, match=r"nothing to learn: none of the \d training images has a segment that is no"):

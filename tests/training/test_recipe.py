@@ -46,6 +46,16 @@ def test_options_of_the_reader(base):
             load_recipe(base, parse_overrides([wrong]))
 
 
+def test_void_ids_and_categories_reach_the_reader(base):
+    overrides = parse_overrides(["data.format=png_semantic", "data.void_ids=[11]", "data.categories=[sky, road]"])
+    options = load_recipe(base, overrides).data.reader_options
+    assert (options["void_ids"], options["categories"]) == ((11,), ("sky", "road"))
+    by_id = load_recipe(base, parse_overrides(["data.format=png_instance", "data.categories={7: sky, 255: road}"]))
+    assert by_id.data.reader_options["categories"] == {7: "sky", 255: "road"}
+    with pytest.raises(RecipeError, match="format=coco_panoptic names its own"):
+        load_recipe(base, {"data.categories": ["sky"]})
+
+
 def test_overrides_win(base):
     overrides = parse_overrides(
         ["optim.lr=3e-4", "run.precision=bf16", "run.resume=a=b", "model.config.backbone_config.depths=[1, 2]"]
@@ -116,7 +126,7 @@ def test_a_file_extends_a_recipe_of_the_library(tmp_path):
         ("schedule: {rise: 1.5}", "schedule: rise and milestones are shares from 0 to 1"),
         ("data: {transform: {flip_prob: 2}}", "data.transform: flip_prob must be in [0, 1], got 2.0."),
         ("run: {precision: fp8}", "run.precision must be one of no, bf16, fp16, got 'fp8'."),
-        ("data: {splits: {val: test}}", "data: columns, categories, splits and streaming are for format=hugging_face"),
+        ("data: {splits: {val: test}}", "data: columns, splits and streaming are for format=hugging_face"),
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
         ("run: {threads: 0}", "run: threads must be at least 1, got 0."),

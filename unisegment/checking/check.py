@@ -21,6 +21,7 @@ from unisegment.checking.parallel import Failure, run_parallel
 from unisegment.checking.repeats import note_repeats
 from unisegment.checking.report import Report, write_report
 from unisegment.checking.sample_check import CheckedSample, SampleCheck
+from unisegment.data.first_look import doubt_two_numbers
 
 _KIND_OF_FAILURE = {"slow": "too-slow", "died": "process-died", "raised": "unexpected-exception"}
 
@@ -144,6 +145,9 @@ def _judge_whole(part: _Checked) -> None:
             part.findings.add(kind, part.opened.part.name, f"{part.figures.opened} images were opened")
         for category in part.figures.unused():
             part.findings.add("unused-category", part.opened.part.name, f"{category.name} (id {category.id})")
+    doubt = doubt_two_numbers(samples)
+    if doubt is not None:
+        part.findings.add("two-numbers", part.opened.part.name, doubt)
     modes = part.figures.label_map_modes
     if data.format in LABEL_MAP_FORMATS and modes:
         largest = max(largest_number(mode) for mode in modes)

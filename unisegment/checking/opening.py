@@ -96,7 +96,7 @@ class OpenedPart:
 class InstanceParts(CocoInstance):
     """Where the files of a split are, as `CocoInstance.from_folder` finds them; nothing is read."""
 
-    def __init__(self, annotation_file: str | Path, image_dir: str | Path) -> None:
+    def __init__(self, annotation_file: str | Path, image_dir: str | Path, **settings: Any) -> None:
         self.annotation_file, self.image_dir = Path(annotation_file), Path(image_dir)
 
 
@@ -118,7 +118,11 @@ def open_part(part: Part, findings: Findings) -> OpenedPart:
             instance = InstanceParts(*part.paths) if part.paths else InstanceParts.from_folder(root, part.split)
             opened = _open_instance(part, instance, findings)
         elif data_format in PANOPTIC_FORMATS:
-            panoptic = PanopticParts(*part.paths) if part.paths else PanopticParts.from_folder(root, part.split)
+            panoptic = (
+                PanopticParts(*part.paths)
+                if part.paths
+                else PanopticParts.from_folder(root, part.split, part.data.void_ids)
+            )
             assert isinstance(panoptic, PanopticParts)
             opened = _open_panoptic(part, panoptic, findings)
         elif data_format in LABEL_MAP_FORMATS:
@@ -138,7 +142,8 @@ def open_part(part: Part, findings: Findings) -> OpenedPart:
 def _open_instance(part: Part, found: CocoInstance, findings: Findings) -> OpenedPart:
     entries = check_instance_file(found.annotation_file, found.image_dir, findings)
     _note_unlisted(entries, found.image_dir, entries.images, "unlisted-image", findings)
-    samples = _try(lambda: CocoInstance(found.annotation_file, found.image_dir), found.annotation_file, findings)
+    places, void_ids = (found.annotation_file, found.image_dir), part.data.void_ids
+    samples = _try(lambda: CocoInstance(*places, void_categories=void_ids), found.annotation_file, findings)
     return OpenedPart(part, samples, _fitting(entries, samples))
 
 

@@ -183,10 +183,10 @@ class SampleCheck:
             yield Finding("nothing-labelled", file, "all of its pixels are void")
         elif is_dense and share > _MOSTLY:
             yield Finding("mostly-unlabelled", file, f"{share:.0%} of its pixels are void")
-        if entry is not None and entry.num_annotations is not None and len(summary.labels) < entry.num_annotations:
-            hidden = entry.num_annotations - len(summary.labels)
-            yield Finding("invisible-annotation", file, f"{hidden} of its {entry.num_annotations} objects")
-        yield from self._compare_with_top_k(summary, file)
+        annotated = None if entry is None or self.opened.part.data.void_ids else entry.num_annotations
+        if annotated is not None and len(summary.labels) < annotated:
+            hidden = annotated - len(summary.labels)
+            yield Finding("invisible-annotation", file, f"{hidden} of its {annotated} objects")
         if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
             id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
             if is_blended(id_map):

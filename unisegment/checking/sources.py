@@ -106,8 +106,8 @@ def _data_of_folder(
 _SIGNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "coco_instance": (),
     "coco_panoptic": (),
-    "png_semantic": (("images/{split}", "labels/{split}", "categories.json"),),
-    "png_instance": (("images/{split}", "instances/{split}", "categories.json"),),
+    "png_semantic": (("images/{split}", "labels/{split}"),),
+    "png_instance": (("images/{split}", "instances/{split}"),),
     "ade20k_semantic": (("images/training", "annotations/training"), ("images/validation", "annotations/validation")),
     "cityscapes_semantic": (
         ("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_labelIds.png"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all readers of data sets share: labels and their names, and files that are found or missed with clear words."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,8 @@ class AnnotatedImages(Dataset[Sample]):
     """How image files are read."""
     left_out: Sequence[str] = ()
     """What is wrong with images that were left out at opening, where that was asked for."""
+    void_ids: frozenset[int] = frozenset()
+    """Ids in the files that are void because the user says so."""
     block_bounds: Int64[np.ndarray, " n"] | None = None
     """Where each block of images that are quickly read together begins, and the number of images. None means that
     images are read in any order equally fast."""
@@ -65,6 +67,10 @@ class AnnotatedImages(Dataset[Sample]):
 
     def stored_image(self, index: int) -> Any:
         """Return an image that is no file of its own as it is stored, Pillow's or an array; None for files."""
+        return None
+
+    def numbers(self, index: int) -> set[int] | None:
+        """Return the numbers in the map of an image, where numbers are ids of categories; None where they are not."""
         return None
 
     def has_objects(self, index: int) -> bool:
@@ -96,6 +102,22 @@ class OnlyAnnotated(AnnotatedImages):
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image, as the whole data set does."""
         return self._images[int(self._places[index])]
+
+
+def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> list[Category]:
+    """Return the categories that are labels.
+
+    Args:
+        categories: Those of the files.
+        void_ids: Ids of those that are void.
+
+    Raises:
+        ValueError: When none is left.
+    """
+    kept = [category for category in categories if category.id not in void_ids]
+    if not kept:
+        raise ValueError(f"void_ids={sorted(void_ids)} are the ids of all categories: leave at least one of them.")
+    return kept
 
 
 def may_have_objects(images: AnnotatedImages, place: int) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cityscapes (`leftImg8bit` and `gtFine`), semantic and instance. For panoptic see `CocoPanoptic.from_folder`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from unisegment.data.annotated_images import categories_from_table
@@ -20,34 +21,45 @@ class CityscapesSemantic(LabelMaps):
     """The 19 labels that are judged; all others are void."""
 
     @classmethod
-    def from_folder(cls, root: str | Path, split: str) -> "CityscapesSemantic":
+    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CityscapesSemantic":
         """Open `leftImg8bit/{split}/` and the PNG files in `gtFine/{split}/`, city by city.
 
         The PNG files are those that end in `_gtFine_labelIds.png`, which Cityscapes is handed out with, or, if there is
         none of them, those that end in `_gtFine_labelTrainIds.png`: both come to the same labels.
+
+        Args:
+            root: The folder of the data set.
+            split: Name of the part.
+            void_ids: See `LabelMaps`.
 
         Raises:
             FileNotFoundError: When images are missing, or PNG files of images.
         """
         if any((Path(root) / "gtFine" / split).rglob("*_gtFine_labelIds.png")):
             files = _files(root, split, "labelIds")
-            return cls(root, files, categories_from_table(_IDS, CITYSCAPES), void=_ALL_IDS)
+            return cls(root, files, categories_from_table(_IDS, CITYSCAPES), void=_ALL_IDS, void_ids=void_ids)
         files = _files(root, split, "labelTrainIds")
-        return cls(root, files, categories_from_table(range(19), CITYSCAPES), void={255})
+        return cls(root, files, categories_from_table(range(19), CITYSCAPES), void={255}, void_ids=void_ids)
 
 
 class CityscapesInstance(LabelMaps):
     """The eight labels that are things; all others are void. Groups of objects that nobody told apart are crowds."""
 
     @classmethod
-    def from_folder(cls, root: str | Path, split: str) -> "CityscapesInstance":
+    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CityscapesInstance":
         """Open `leftImg8bit/{split}/` and the files `…_gtFine_instanceIds.png` in `gtFine/{split}/`, city by city.
+
+        Args:
+            root: The folder of the data set.
+            split: Name of the part.
+            void_ids: See `LabelMaps`.
 
         Raises:
             FileNotFoundError: When images are missing, or PNG files of images.
         """
         things = [category for category in categories_from_table(_IDS, CITYSCAPES) if category.is_thing]
-        return cls(root, _files(root, split, "instanceIds"), things, void=_ALL_IDS, label_divisor=1000)
+        files = _files(root, split, "instanceIds")
+        return cls(root, files, things, void=_ALL_IDS, label_divisor=1000, void_ids=void_ids)
 
 
 def _files(root: str | Path, split: str, kind: str) -> list[tuple[str, str, str]]:

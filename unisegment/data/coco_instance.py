@@ -6,7 +6,7 @@ run lengths, and objects may overlap. ADE20K's instances come in it, too, as the
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from unisegment.data.annotated_images import (
     long_split_name,
     read_flag,
     read_listed_image,
+    without_void,
 )
 from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
 from unisegment.data.object_drawing import draw_objects
@@ -39,13 +40,16 @@ class CocoInstance(AnnotatedImages):
     Args:
         annotation_file: The JSON file.
         image_dir: Folder of the images.
+        void_categories: Ids of categories that are no label; their objects are left out.
 
     Raises:
         FileNotFoundError: When there is no such JSON file.
         ValueError: When it is not in COCO's instance format.
     """
 
-    def __init__(self, annotation_file: str | Path, image_dir: str | Path) -> None:
+    def __init__(
+        self, annotation_file: str | Path, image_dir: str | Path, *, void_categories: Collection[int] = ()
+    ) -> None:
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         objects = _Objects()
@@ -58,18 +62,21 @@ class CocoInstance(AnnotatedImages):
             optional=["annotations"],
             is_thing=True,
         )
-        super().__init__(listed.categories)
+        super().__init__(without_void(listed.categories, void_categories))
+        self.void_ids = frozenset(void_categories)
         self._image_ids, self._image_files, self._image_sizes = listed.ids, listed.files, listed.sizes
         self._shapes = objects.shapes
         self._is_crowd = np.array(objects.is_crowd, dtype=np.bool_)
         what = f"{self.annotation_file} has annotations of categories"
-        self._labels = look_up(objects.category_ids, self.label_of, what).astype(np.int32)
+        label_of = dict.fromkeys(void_categories, -1) | self.label_of
+        self._labels = look_up(objects.category_ids, label_of, what).astype(np.int32)
         places = listed.places_of(objects.image_ids)
         self._order = places.argsort(kind="stable")
+        self._order = self._order[self._labels[self._order] >= 0]
         self._bounds = np.searchsorted(places[self._order], np.arange(len(self) + 1))
 
     @classmethod
-    def from_folder(cls, root: str | Path, split: str) -> "CocoInstance":
+    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoInstance":
         """Find the parts of a split by their names.
 
         Known are COCO's own layout (`annotations/instances_train2017.json` and `train2017/`), the same without the
@@ -80,6 +87,7 @@ class CocoInstance(AnnotatedImages):
         Args:
             root: The folder of the data set.
             split: Name of the part, such as "train" or "val".
+            void_ids: See `void_categories`.
 
         Raises:
             FileNotFoundError: When none of the layouts is there; lists what was looked for.
@@ -92,7 +100,8 @@ class CocoInstance(AnnotatedImages):
             ("instances.json", "images"),
         ]
         wanted = f"COCO instance data for the split {split!r} (annotations, images)"
-        return cls(*(Path(root) / part for part in find_layout(root, layouts, wanted)))
+        parts = (Path(root) / part for part in find_layout(root, layouts, wanted))
+        return cls(*parts, void_categories=void_ids)
 
     def __len__(self) -> int:
         return len(self._image_ids)

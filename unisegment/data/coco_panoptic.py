@@ -24,6 +24,7 @@ from unisegment.data.annotated_images import (
     long_split_name,
     read_flag,
     read_listed_image,
+    without_void,
 )
 from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
 from unisegment.data.image_reading import ImageReading
@@ -73,7 +74,8 @@ class CocoPanoptic(AnnotatedImages):
             data_format="COCO's panoptic format",
             hint="A detection file will not do.",
         )
-        super().__init__([category for category in listed.categories if category.id not in void_categories])
+        super().__init__(without_void(listed.categories, void_categories))
+        self.void_ids = frozenset(void_categories)
         places = listed.places_of(segments.image_ids)
         self._image_ids, self._image_files, self._image_sizes = (
             column[places] for column in (listed.ids, listed.files, listed.sizes)
@@ -87,7 +89,7 @@ class CocoPanoptic(AnnotatedImages):
         self._labels = look_up(segments.category_ids, label_of, what).astype(np.int32)
 
     @classmethod
-    def from_folder(cls, root: str | Path, split: str) -> "CocoPanoptic":
+    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoPanoptic":
         """Find the parts of a split by their names.
 
         Known are COCO's own layout (`annotations/panoptic_train2017.json`, its PNG files in a folder of that name
@@ -99,6 +101,7 @@ class CocoPanoptic(AnnotatedImages):
         Args:
             root: The folder of the data set.
             split: Name of the part, such as "train" or "val".
+            void_ids: Ids of further `void_categories`.
 
         Raises:
             FileNotFoundError: When none of the layouts is there; lists what was looked for.
@@ -106,7 +109,9 @@ class CocoPanoptic(AnnotatedImages):
         layouts = _layouts(split)
         wanted = f"COCO panoptic data for the split {split!r} (annotations, images, segments)"
         parts = find_layout(root, layouts, wanted)
-        return cls(*(Path(root) / part for part in parts), **layouts[parts])
+        settings = {"void_categories": void_ids} | layouts[parts]
+        settings["void_categories"] = {*settings["void_categories"], *void_ids}
+        return cls(*(Path(root) / part for part in parts), **settings)
 
     def __len__(self) -> int:
         return len(self._image_ids)

@@ -59,7 +59,8 @@ def open_data_set(
             made on images as they are stored.
         range: Which numbers become black and white in images of more than 8 bits: "dtype", "percentile" or
             (low, high), see `unisegment.ops.value_range.to_uint8`.
-        **options: For `hugging_face`, see `HuggingFaceImages.open`.
+        **options: `void_ids`, ids in the files that are void beside those that the format says; for formats that are
+            named `png`, `categories`, see `PngSemantic.from_folder`; for `hugging_face`, see `HuggingFaceImages.open`.
 
     Raises:
         FileNotFoundError: When files are missing; says which.

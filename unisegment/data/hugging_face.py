@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set of Hugging Face's `datasets` in, annotated images out: from a folder, the Hub or Parquet files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from jaxtyping import Int32, Int64
 
-from unisegment.data.annotated_images import AnnotatedImages, distinct_ids, read_flag
+from unisegment.data.annotated_images import AnnotatedImages, distinct_ids, read_flag, without_void
 from unisegment.data.annotation_reading import check_target
 from unisegment.data.hugging_face_columns import (
     ANNOTATIONS,
@@ -26,6 +26,7 @@ from unisegment.data.image_reading import read_image
 from unisegment.data.label_maps import MapCoding, numbers_of
 from unisegment.data.object_drawing import draw_objects
 from unisegment.data.packed_shapes import PackedShapes
+from unisegment.data.png_folders import CategoryList
 from unisegment.ops.masks import pixels_of_rle
 from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.types import Size
@@ -41,13 +42,22 @@ class HuggingFaceImages(AnnotatedImages):
         columns: Column of each role, as in `open`; all that are needed.
         categories: The labels; ids are those in the data set.
         name: What messages call the data set.
+        void_ids: Ids that are void even if they are those of categories, which are then no labels.
 
     Raises:
         ValueError: When there are no rows, or ids that the annotation cannot tell apart.
     """
 
-    def __init__(self, rows: Rows, columns: Mapping[str, str], categories: list[Category], name: str) -> None:
-        super().__init__(categories)
+    def __init__(
+        self,
+        rows: Rows,
+        columns: Mapping[str, str],
+        categories: list[Category],
+        name: str,
+        void_ids: Collection[int] = (),
+    ) -> None:
+        super().__init__(without_void(categories, void_ids))
+        self.void_ids = frozenset(void_ids)
         if len(rows) == 0:
             raise ValueError(f"{name} has no rows.")
         self.name = name
@@ -57,7 +67,7 @@ class HuggingFaceImages(AnnotatedImages):
             self._rows = self._rows.with_format("arrow")
         self.block_bounds: Int64[np.ndarray, " n"] | None = getattr(rows, "block_bounds", None)
         self._annotation = next(role for role in ANNOTATIONS if role in columns)
-        self._coding = _coding(self._annotation, categories)
+        self._coding = _coding(self._annotation, self.categories, self.void_ids)
 
     @classmethod
     def open(
@@ -66,9 +76,10 @@ class HuggingFaceImages(AnnotatedImages):
         split: str,
         *,
         columns: Mapping[str, str] | None = None,
-        categories: str | None = None,
+        categories: CategoryList | None = None,
         splits: Mapping[str, str] | None = None,
         streaming: bool = False,
+        void_ids: Collection[int] = (),
     ) -> "HuggingFaceImages":
         """Open a split of a data set.
 
@@ -91,9 +102,10 @@ class HuggingFaceImages(AnnotatedImages):
             split: "train" or "val", which stands for `validation` or `test` where there is no `val`, or another one.
             columns: Column of each role. Those are guessed that have usual names, such as `image`, and `label` for
                 `semantic`.
-            categories: JSON file with the categories, see `find_categories` for what happens without.
+            categories: What names the categories, or the JSON file that does; see `find_categories`.
             splits: Which rows are meant by the name of a split, such as {"val": "train[90%:]"}.
             streaming: Read Parquet files where they lie, see `open_source`.
+            void_ids: Ids of categories that are no labels: their pixels are void, their objects are left out.
 
         Raises:
             FileNotFoundError: When there is no such data set.
@@ -105,7 +117,7 @@ class HuggingFaceImages(AnnotatedImages):
         try:
             rows = open_split(source, split, spec)
             chosen = choose_columns(rows.features, columns or {})
-            return cls(rows, chosen, find_categories(rows, chosen, source.find_file, categories), name)
+            return cls(rows, chosen, find_categories(rows, chosen, source.find_file, categories), name, void_ids)
         except ValueError as error:
             raise ValueError(f"{root}: {error}") from error
 
@@ -168,6 +180,7 @@ class HuggingFaceImages(AnnotatedImages):
                 f"listed: {sorted(unlisted)[:5]}; listed more than once: {repeated[:5]}."
             )
         seen = [segment for segment, number in zip(segments, listed, strict=True) if number in drawn]
+        seen = [segment for segment in seen if self._category_id(segment) not in self.void_ids]
         return SegmentationTarget(
             labels=torch.tensor([self._label(segment) for segment in seen], dtype=torch.int64),
             id_map=torch.from_numpy(id_map),
@@ -176,22 +189,33 @@ class HuggingFaceImages(AnnotatedImages):
         )
 
     def _draw(self, objects: Sequence[Mapping[str, Any]], size: Size) -> SegmentationTarget:
-        drawn = ((self._label(item), read_flag(item, "iscrowd"), _pixels(item, size)) for item in objects)
+        kept = (item for item in objects if self._category_id(item) not in self.void_ids)
+        drawn = ((self._label(item), read_flag(item, "iscrowd"), _pixels(item, size)) for item in kept)
         return draw_objects(drawn, size)
 
     def _label(self, segment: Mapping[str, Any]) -> int:
-        category = _number(segment, "category_id", "category")
+        category = self._category_id(segment)
         if category not in self.label_of:
             raise ValueError(f"the category {category} is not listed, only {list(self.label_of)[:20]}: list it.")
         return self.label_of[category]
 
+    def _category_id(self, segment: Mapping[str, Any]) -> int:
+        return _number(segment, "category_id", "category")
 
-def _coding(annotation: str, categories: list[Category]) -> MapCoding:
+    def numbers(self, index: int) -> set[int] | None:
+        """Return the numbers in the semantic map of a row."""
+        column = self._columns[self._annotation]
+        return (
+            distinct_ids(numbers_of(picture_in(self._rows[index], column))) if self._annotation == "semantic" else None
+        )
+
+
+def _coding(annotation: str, categories: list[Category], void_ids: Collection[int]) -> MapCoding:
     if annotation == "instance":
-        return MapCoding(categories, {0, 255}, 1000)
+        return MapCoding(categories, {0, 255, *void_ids}, 1000)
     if annotation == "class_and_instance":
-        return MapCoding(categories, {0, 255}, 256, objects_only=True)
-    return MapCoding(categories, {0, 255, 65535})
+        return MapCoding(categories, {0, 255, *void_ids}, 256, objects_only=True)
+    return MapCoding(categories, {0, 255, 65535, *void_ids})
 
 
 def _red_and_green(picture: Any) -> Int32[np.ndarray, "h w"]:

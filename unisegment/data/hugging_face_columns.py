@@ -17,7 +17,7 @@ from unisegment.data.categories import stuff_label_ids
 from unisegment.data.hugging_face_sources import Rows
 from unisegment.data.image_reading import open_image
 from unisegment.data.json_reading import read_json
-from unisegment.data.png_folders import categories_of
+from unisegment.data.png_folders import CategoryList, categories_of, given_categories
 from unisegment.ops.near_names import did_you_mean
 from unisegment.structures import Category
 
@@ -63,7 +63,7 @@ def choose_columns(features: Features, given: Mapping[str, str]) -> dict[str, st
 
 
 def find_categories(
-    rows: Rows, columns: Mapping[str, str], find_file: Callable[[str], Path | None], given: str | None
+    rows: Rows, columns: Mapping[str, str], find_file: Callable[[str], Path | None], given: CategoryList | None
 ) -> list[Category]:
     """Return the categories of a data set; without `isthing` they are things, or stuff in semantic maps.
 
@@ -71,15 +71,16 @@ def find_categories(
         rows: The data set, in its Arrow format.
         columns: Column of each role.
         find_file: Returns a file that lies beside the rows, by its name, if there is one.
-        given: JSON file that names the categories. None looks for class names in the column of the annotation, for
-            `categories.json` and `id2label.json` beside the rows, and for a column `semantic_class_to_id`.
+        given: What names the categories, or the JSON file that does. None looks for class names in the column of the
+            annotation, for `categories.json` and `id2label.json` beside the rows, and for a
+            column `semantic_class_to_id`.
 
     Raises:
         FileNotFoundError: When the given file is missing.
         ValueError: When nothing names the categories, or not as `PngSemantic.from_folder` says.
     """
     content, source = _category_names(rows, columns, find_file, given)
-    categories = categories_of(content, not {"semantic", "panoptic"} & columns.keys(), source)
+    categories = categories_of(content, source, not {"semantic", "panoptic"} & columns.keys())
     if "class_and_instance" in columns:
         return [category for category in categories if (category.id, category.name.lower()) != (0, "background")]
     if "panoptic" in columns and not any(category.is_thing for category in categories):
@@ -170,11 +171,11 @@ def _is_name(feature: Any) -> bool:
 
 
 def _category_names(
-    rows: Rows, columns: Mapping[str, str], find_file: Callable[[str], Path | None], given: str | None
+    rows: Rows, columns: Mapping[str, str], find_file: Callable[[str], Path | None], given: CategoryList | None
 ) -> tuple[Any, str]:
     """Return what names the categories, and what that is called in messages."""
     if given is not None:
-        return read_json(Path(given)), given
+        return given_categories(given)
     annotation = next(columns[role] for role in ("segments_info", *ANNOTATIONS) if role in columns)
     names = _class_names(rows.features[annotation])
     if names:

@@ -20,6 +20,7 @@ from unisegment.data.annotated_images import (
     distinct_ids,
     read_listed_image,
     require_folder,
+    without_void,
 )
 from unisegment.data.annotation_reading import read_segment_map
 from unisegment.data.image_reading import ImageReading, open_image
@@ -44,9 +45,10 @@ class LabelMaps(AnnotatedImages):
         categories: The labels; `id` is the number in the PNG files.
         void: Further ids, whose pixels are void.
         label_divisor: See above; None means that the PNG files are semantic.
+        void_ids: Ids that are void even if they are those of categories, which are then no labels.
 
     Raises:
-        ValueError: When there are no files.
+        ValueError: When there are no files, or no labels.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class LabelMaps(AnnotatedImages):
         *,
         void: Collection[int] = (),
         label_divisor: int | None = None,
+        void_ids: Collection[int] = (),
     ) -> None:
-        super().__init__(categories)
+        super().__init__(without_void(categories, void_ids))
         if not files:
             raise ValueError(f"{root}: there are no annotated images.")
         self.root = Path(root)
-        self._coding = MapCoding(categories, void, label_divisor)
+        self.void_ids = frozenset(void_ids)
+        self._coding = MapCoding(self.categories, {*void, *void_ids}, label_divisor)
         # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
         self._image_files, self._map_files, self._names = (
             np.array(column, dtype=np.str_) for column in zip(*files, strict=True)
@@ -84,6 +88,10 @@ class LabelMaps(AnnotatedImages):
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
         target = self._coding.target(id_map, map_file)
         return Sample(image, target, image_id=self._names[index].item(), file_name=str(image_file))
+
+    def numbers(self, index: int) -> set[int]:
+        """Return the numbers in the PNG file of an image."""
+        return distinct_ids(_read_map(self.root / self._map_files[index], self.reading))
 
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has a segment that is no crowd, from its PNG file alone."""

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from unisegment.backbones.pretrained import require_backbone
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
-from unisegment.data.first_look import is_empty
+from unisegment.data.first_look import doubt_two_numbers, is_empty
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
@@ -67,9 +67,10 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             f"then made anew."
         )
     if is_empty(train):
+        advice = doubt_two_numbers(train) or "`unisegment check-data` counts what there is."
         raise RecipeError(
             f"data.root={data.root}: there is nothing to learn: none of the {len(train)} training images has a segment "
-            "that is no crowd (`iscrowd`). `unisegment check-data` counts what there is."
+            f"that is no crowd (`iscrowd`). {advice}"
         )
     return OnlyAnnotated(train) if data.only_annotated else train, held_out
 
@@ -79,14 +80,16 @@ def _called(samples: AnnotatedImages, split: str) -> str:
     return f"split {split!r}" + ("" if file is None else f" ({file})")
 
 
-def data_notes(held_out: AnnotatedImages) -> list[str]:
+def data_notes(train: AnnotatedImages, held_out: AnnotatedImages) -> list[str]:
     """Return what a user should know of the data before training."""
-    if not is_empty(held_out):
-        return []
-    return [
-        f"none of the {len(held_out)} held-out images has a segment that is no crowd: there will be no scores, and no "
-        "best checkpoint."
-    ]
+    doubt = doubt_two_numbers(train)
+    notes = [] if doubt is None else [doubt]
+    if is_empty(held_out):
+        notes.append(
+            f"none of the {len(held_out)} held-out images has a segment that is no crowd: there will be no scores, and "
+            "no best checkpoint."
+        )
+    return notes
 
 
 def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:

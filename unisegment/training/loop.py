@@ -160,7 +160,7 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
     check_model(recipe)
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
-        for note in [*model_notes(recipe), *data_notes(held_out)]:
+        for note in [*model_notes(recipe), *data_notes(samples, held_out)]:
             accelerator.print(f"Note: {note}", file=sys.stderr)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)

@@ -65,7 +65,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "start": origin[0],
             "memory": _memory(recipe, model, processor, samples),
         }
-    described = [*lines.items(), *(("note", note) for note in [*model_notes(recipe), *data_notes(held_out)])]
+    described = [*lines.items(), *(("note", note) for note in [*model_notes(recipe), *data_notes(samples, held_out)])]
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 

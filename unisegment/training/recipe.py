@@ -23,22 +23,14 @@ from unisegment.training.recipe_files import find_recipe
 from unisegment.training.settings import RecipeError, check, construct, expand_home, merge, parse_yaml, plain
 
 DataFormat = Literal[
-    "coco_panoptic",
-    "coco_instance",
-    "ade20k_semantic",
-    "ade20k_instance",
-    "ade20k_panoptic",
-    "cityscapes_semantic",
-    "cityscapes_instance",
-    "cityscapes_panoptic",
-    "mapillary_vistas_semantic",
-    "mapillary_vistas_panoptic",
-    "png_semantic",
-    "png_instance",
-    "hugging_face",
-    "synthetic",
-]
+    "coco_panoptic", "coco_instance", "ade20k_semantic", "ade20k_instance", "ade20k_panoptic", "cityscapes_semantic",
+    "cityscapes_instance", "cityscapes_panoptic", "mapillary_vistas_semantic", "mapillary_vistas_panoptic",
+    "png_semantic", "png_instance", "hugging_face", "synthetic",
+]  # fmt: skip
 """The readers of `unisegment.data.formats`, and drawn scenes."""
+
+_NAMELESS = ("png_semantic", "png_instance", "hugging_face")
+"""Formats whose categories a recipe may name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +45,12 @@ class DataRecipe:
             with `_semantic`; `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or
             `png_instance`; `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where
             it does not exist.
-        columns: Column of each role, such as `{image: image, semantic: label}` (`hugging_face` only, as all up to
+        columns: Column of each role, such as `{image: image, semantic: label}` (`hugging_face` only, as `splits` and
             `streaming`): see `HuggingFaceImages.open`.
-        categories: JSON file with the categories, where the data set does not name them.
+        categories: Where the data set does not name them: names of the ids from 0 on, `[sky, road]`, or by id,
+            `{7: sky, 9: road}`, or a JSON file (`hugging_face`, `png_semantic` and `png_instance`).
+        void_ids: Ids in the files that are void, besides those that the format says; categories with such ids are no
+            labels.
         splits: Which rows to learn from (`train`) and which to hold out (`val`), such as
             `{train: "train[:90%]", val: "train[90%:]"}`. Otherwise those splits, or `validation` or `test` for `val`.
         streaming: Read Parquet files where they lie, as training goes on, instead of downloading them first.
@@ -81,7 +76,8 @@ class DataRecipe:
     root: str
     format: DataFormat = "coco_panoptic"
     columns: dict[str, str] = field(default_factory=dict)
-    categories: str | None = None
+    categories: str | tuple[str, ...] | dict[int, str] | None = None
+    void_ids: tuple[int, ...] = ()
     splits: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
     exif: Exif = "upright"
@@ -100,21 +96,24 @@ class DataRecipe:
         expand_home(self, "root", "categories")
         _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge", "max_skipped")
         _at_least(0, self, "workers")
-        if self.format != "hugging_face" and (self.columns or self.categories or self.splits or self.streaming):
-            raise ValueError(
-                f"columns, categories, splits and streaming are for format=hugging_face, but format={self.format}."
-            )
         checked_range(self.range)
         if self.format != "hugging_face" and "://" in self.root:
             raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
+        if self.format != "hugging_face" and (self.columns or self.splits or self.streaming):
+            raise ValueError(f"columns, splits and streaming are for format=hugging_face, but format={self.format}.")
+        if self.categories is not None and self.format not in _NAMELESS:
+            raise ValueError(f"categories is for format={', '.join(_NAMELESS)}; format={self.format} names its own.")
         if self.splits and self.splits.keys() != {"train", "val"}:
             raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
 
     @property
     def reader_options(self) -> dict[str, Any]:
         """What the reader of the format takes besides `root`."""
-        names = ("columns", "categories", "splits", "streaming") if self.format == "hugging_face" else ()
-        return {name: getattr(self, name) for name in ("exif", "range", *names)}
+        names = ("columns", "splits", "streaming") if self.format == "hugging_face" else ()
+        options = {name: getattr(self, name) for name in ("exif", "range", *names)}
+        if self.format in _NAMELESS:
+            options["categories"] = self.categories
+        return options | ({"void_ids": self.void_ids} if self.void_ids else {})
 
     @property
     def most_skipped(self) -> int:

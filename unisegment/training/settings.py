@@ -140,8 +140,9 @@ def construct(section: Any, values: Mapping[str, Any], origin: str, prefix: str 
 def expand_home(section: Any, *names: str) -> None:
     """Let paths that begin with `~` begin with the user's own folder, which no shell does behind a `=`."""
     for name in names:
-        if getattr(section, name) is not None:
-            object.__setattr__(section, name, os.path.expanduser(getattr(section, name)))
+        value = getattr(section, name)
+        if isinstance(value, str):
+            object.__setattr__(section, name, os.path.expanduser(value))
 
 
 def plain(value: Any) -> Any:
