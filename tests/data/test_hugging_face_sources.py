@@ -64,6 +64,10 @@ def test_parquet_files_elsewhere(folder):
     source = open_source(f"memory://{folder.name}/{{split}}-*.parquet")
     assert list(source.splits) == ["train", "validation"]
     assert names(open_split(source, "train")) == TRAIN
+    with pytest.raises(
+        ValueError, match=r"^s3://cows/mine names no Parquet files: write s3://cows/mine/\{split\}-\*\.par"
+    ):
+        open_source("s3://cows/mine")
     source = open_source(f"memory://{folder.name}/train-00001-of-00002.parquet")
     assert names(open_split(source, "train")) == TRAIN[4:]
 

@@ -49,6 +49,8 @@ def open_source(root: str, streaming: bool = False) -> Source:
     """
     if "*" in root or root.endswith(".parquet"):
         return Source(_splits_of_pattern(root), lambda name: None)
+    if "://" in root and not root.startswith("hf://datasets/"):
+        raise ValueError(f"{root} names no Parquet files: write {root.rstrip('/')}/{{split}}-*.parquet.")
     # A folder may have `:` and `@` in its name, too.
     found = None if Path(root).is_dir() else _HUB_NAME.fullmatch(root.removeprefix("hf://datasets/"))
     name, config, revision = found.groups() if found else (root, None, None)
