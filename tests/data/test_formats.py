@@ -12,8 +12,9 @@ from tests.checking.data_sets import WRITERS
 from tests.data.map_files import write_image, write_map
 from tests.data.rows import semantic_rows, write_names
 from unisegment.data import formats, image_reading
-from unisegment.data.annotated_images import AnnotatedImages, with_range
+from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, with_range
 from unisegment.data.formats import open_data_set
+from unisegment.data.label_spaces import MatchedSamples
 from unisegment.training.recipe import DataRecipe
 
 
@@ -88,6 +89,14 @@ def test_the_range_is_that_of_images_and_not_of_maps(tmp_path, data_format):
     assert torch.equal(samples[0].target.binary_masks(), expected.target.binary_masks())
     image_reading._warned.cache_clear()
     assert len(np.unique(with_range(samples, "dtype")[0].image)) == 5
+    # So are those of data sets that are made of it.
+    for made in (
+        OnlyAnnotated(samples),
+        MatchedSamples(samples, samples.categories, {label: label for label in samples.id2label}),
+    ):
+        assert made.reading.range == (100, 610)
+        assert len(np.unique(with_range(made, "dtype")[0].image)) == 5
+        assert np.array_equal(made[0].image, samples[0].image)
     assert samples.reading.range == (100, 610)
 
 

@@ -163,6 +163,14 @@ def test_errors_name_the_override(base, overrides, message):
         load_recipe(base, overrides)
 
 
+@pytest.mark.parametrize("key", ["id2label={0: cow}", "label2id={cow: 0}", "num_labels=1", "categories=[]"])
+@pytest.mark.parametrize("pretrained", ["null", "facebook/mask2former-swin-tiny-ade-semantic"])
+def test_classes_are_those_of_the_data(base, key, pretrained):
+    name = key.split("=")[0]
+    with pytest.raises(RecipeError, match=rf"model: config\.{name}: the classes are the categories of the data\. Name"):
+        load_recipe(base, parse_overrides([f"model.config.{key}", f"model.pretrained={pretrained}"]))
+
+
 def test_an_argument_that_is_no_override_is_refused():
     with pytest.raises(RecipeError, match=r"'--lr' is not an override. Write key.path=value"):
         parse_overrides(["--lr"])

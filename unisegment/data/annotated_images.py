@@ -78,7 +78,31 @@ class AnnotatedImages(Dataset[Sample]):
         return not bool(self[index].target.is_crowd.all())
 
 
-class OnlyAnnotated(AnnotatedImages):
+class ImagesOfAnother(AnnotatedImages):
+    """Images of another data set, which reads them.
+
+    Args:
+        images: The other data set.
+        categories: The labels, its own or others.
+    """
+
+    def __init__(self, images: AnnotatedImages, categories: list[Category]) -> None:
+        super().__init__(categories)
+        self.images = images
+        self.left_out = images.left_out
+
+    @property
+    def reading(self) -> ImageReading:  # an attribute of those that read
+        """How image files are read; to change it leaves the other data set as it is."""
+        return self.images.reading
+
+    @reading.setter
+    def reading(self, reading: ImageReading) -> None:
+        self.images = copy(self.images)
+        self.images.reading = reading
+
+
+class OnlyAnnotated(ImagesOfAnother):
     """The images of a data set that have objects, in its order; and those that cannot be read, for others to deal with.
 
     Args:
@@ -89,9 +113,7 @@ class OnlyAnnotated(AnnotatedImages):
     """
 
     def __init__(self, images: AnnotatedImages) -> None:
-        super().__init__(images.categories)
-        self._images = images
-        self.left_out = images.left_out
+        super().__init__(images, images.categories)
         self._places = np.array(
             [place for place in range(len(images)) if may_have_objects(images, place)], dtype=np.int64
         )
@@ -101,7 +123,7 @@ class OnlyAnnotated(AnnotatedImages):
 
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image, as the whole data set does."""
-        return self._images[int(self._places[index])]
+        return self.images[int(self._places[index])]
 
 
 def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> list[Category]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.annotated_images import AnnotatedImages, ImagesOfAnother
 from unisegment.data.categories import label_key, label_spelling
 from unisegment.structures import Category, Sample
 
@@ -95,7 +95,7 @@ def match_labels(
     return {label: place for label, place in enumerate(places) if place is not None}
 
 
-class MatchedSamples(AnnotatedImages):
+class MatchedSamples(ImagesOfAnother):
     """Annotated images with the labels of another list of categories.
 
     Args:
@@ -112,24 +112,22 @@ class MatchedSamples(AnnotatedImages):
         new_labels: Mapping[int, int],
         limit: float = math.inf,
     ) -> None:
-        super().__init__(categories)
-        self.samples = samples
-        self.left_out = samples.left_out
+        super().__init__(samples, categories)
         self.block_bounds = samples.block_bounds
         self._limit = limit
         self._new_labels = torch.tensor([new_labels[label] for label in range(len(new_labels))], dtype=torch.int64)
 
     def __len__(self) -> int:
-        return int(min(len(self.samples), self._limit))
+        return int(min(len(self.images), self._limit))
 
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image."""
-        sample = self.samples[index]
+        sample = self.images[index]
         return replace(sample, target=replace(sample.target, labels=self._new_labels[sample.target.labels]))
 
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has a segment that is no crowd."""
-        return self.samples.has_objects(index)
+        return self.images.has_objects(index)
 
 
 def in_label_space(

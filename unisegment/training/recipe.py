@@ -128,7 +128,7 @@ class ModelRecipe:
     Args:
         pretrained: Checkpoint of a whole model to start from: a folder or Hub name (ours or transformers' Mask2Former),
             or a file of the original code. Labels of equal name keep their weights. None starts from random weights.
-        config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own.
+        config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own; the classes are the data's.
         gradient_checkpointing: Forget what is inside the layers after the forward pass and compute it again for the
             backward pass: less memory, more time, the same result. The layers are those of both decoders and of
             backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
@@ -152,6 +152,11 @@ class ModelRecipe:
         if isinstance(backbone, str):
             object.__setattr__(self, "config", {**self.config, "backbone": os.path.expanduser(backbone)})
         UniSegmentConfig.check_keys(self.config)
+        for key in {"id2label", "label2id", "num_labels", "categories"} & self.config.keys():
+            raise ValueError(
+                f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
+                "in categories.json, or by data.categories."
+            )
         if self.frozen_stages != "all":
             _at_least(0, self, "frozen_stages")
         if self.peer is not None and self.gradient_checkpointing:

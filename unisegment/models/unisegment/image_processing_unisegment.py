@@ -165,9 +165,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         images = as_list(images, ndim=3)
         if not images:
             raise ValueError("images is empty; give at least one image.")
-        reading = ImageReading(
-            range=checked_range(self.range), channels=len(self.image_mean), keeps_floats=not self.do_rescale
-        )
+        reading = self.reading
         arrays = _each(images, lambda image: read_image(image, input_data_format, reading))
         targets = segmentation_targets
         if segmentation_maps is not None:
@@ -191,8 +189,9 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     @property
     def reading(self) -> ImageReading:
         """How images are read."""
-        channels = len(self.image_mean)
-        return ImageReading(range=checked_range(self.range), channels=channels, keeps_floats=not self.do_rescale)
+        return ImageReading(
+            range=checked_range(self.range), channels=len(self.image_mean), keeps_floats=not self.do_rescale
+        )
 
     def collate_settings(self) -> dict[str, Any]:
         """Return the keywords of `unisegment.data.collate.Collate` by which training prepares images as a call does."""
