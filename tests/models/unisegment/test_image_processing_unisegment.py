@@ -381,6 +381,7 @@ class TestKeywords:
             ("pad_size", {"shortest_edge": 5, "longest_edge": 7}),
             ("range", "all"),
             ("range", [9, 3]),
+            ("range", None),
         ],
     )
     def test_values_that_make_no_sense(self, keyword, value):

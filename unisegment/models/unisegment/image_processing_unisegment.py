@@ -103,7 +103,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
         self.num_labels = num_labels
         self.pad_size = None if pad_size is None else size_keys(pad_size, longest_edge=0)
-        self.range = range if isinstance(range, str) else [*range]
+        checked = checked_range(range)
+        self.range = checked if isinstance(checked, str) else [*checked]
         self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
         # In files the numbers are texts.
         self.id2label = None if id2label is None else {int(label): name for label, name in id2label.items()}
@@ -119,7 +120,6 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             )
         if self.pad_size is not None and "height" not in self.pad_size:
             raise ValueError(f"pad_size must be `height` and `width`, got {self.pad_size}.")
-        checked_range(self.range)
         if self.rescale_factor <= 0:
             raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}.")
 
