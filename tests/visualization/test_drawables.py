@@ -68,6 +68,7 @@ def test_images_come_in_many_forms(kind):
         (np.zeros((HEIGHT, WIDTH, 3), np.float32), "image must be"),
         (torch.zeros(HEIGHT, WIDTH, 3, dtype=torch.uint8), "image must be"),
         (torch.full((3, HEIGHT, WIDTH), -2.0), "before normalisation"),
+        (b"not a picture", "a file; got <class 'bytes'>"),
         (np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), "prediction is 61x97 .* image is 61x98"),
     ],
 )
@@ -143,6 +144,7 @@ def test_names_come_with_the_prediction_or_from_outside():
     infos = [{**info, "label": name} for info, name in zip(infos_of(4, 0, 7), ["sky", "cat", None], strict=True)]
     segments = segments_of({"segmentation": id_map_of(), "segments_info": infos})
     assert segments.labels_and_names(None) == [(4, "sky"), (0, "cat"), (7, "7")]
+    assert segments.labels_and_names({0: 5}) == [(4, "sky"), (0, "5"), (7, "7")]
     assert segments.labels_and_names({0: "dog"}) == [(4, "sky"), (0, "dog"), (7, "7")]
     assert segments.scores == [0.6, 0.7, 0.8]
     target = predictions_of_all_kinds()["masks"]

@@ -43,7 +43,7 @@ class Segments:
     def labels_and_names(self, id2label: Mapping[int, str] | None) -> list[tuple[int, str]]:
         """Return label and name of each segment: by `id2label`, else as it comes, else the number."""
         labels, known = self.target.labels.tolist(), id2label or {}
-        return [(label, known.get(label) or own or str(label)) for label, own in zip(labels, self.names, strict=True)]
+        return [(label, str(known.get(label) or own or label)) for label, own in zip(labels, self.names, strict=True)]
 
 
 def open_picture(image: Picture) -> Image.Image:
@@ -59,10 +59,12 @@ def open_picture(image: Picture) -> Image.Image:
         return _in_colors(upright(image))
     if isinstance(image, Tensor):
         image = _tensor_to_array(image)
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        got = f"shape {image.shape} of {image.dtype} (channels last)" if is_array else str(type(image))
         raise ValueError(
-            f"image must be (height, width, 3) of uint8 as an array, (3, height, width) as a tensor, or an image of "
-            f"Pillow; got shape {image.shape} of {image.dtype} (channels last)."
+            f"image must be (height, width, 3) of uint8 as an array, (3, height, width) as a tensor, an image of "
+            f"Pillow or a file; got {got}."
         )
     return Image.fromarray(np.ascontiguousarray(image))
 

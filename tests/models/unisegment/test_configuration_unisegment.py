@@ -83,12 +83,20 @@ def test_keys_of_transformers_and_legacy_keys_pass():
         ({"pixel_decoder": "bifpn"}, "pixel_decoder"),
         ({"num_queries": "many"}, "num_queries"),
         ({"backbone_config": {"depths": [1]}}, "backbone_config needs a model_type"),
+        ({"id2label": {1: "cow", 2: "dog"}}, r"id2label must number the labels from 0 without a gap.* got \[1, 2\]"),
+        ({"id2label": {0: "cow", 1: None}}, "the name of a category must be a text, got null"),
     ],
 )
 def test_impossible_values_are_named(keys, message):
     # Wrong types are found by huggingface_hub's own validation.
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         UniSegmentConfig(**keys)
+
+
+def test_names_of_labels_are_texts_in_the_order_of_the_labels():
+    config = UniSegmentConfig(id2label={1: "dog", 0: 7})
+    assert list(config.id2label.items()) == [(0, "7"), (1, "dog")]
+    assert config.label2id == {"7": 0, "dog": 1}
 
 
 ANIMALS = [{"id": 7, "name": "cow", "isthing": 1}, {"id": 0, "name": "grass-merged", "isthing": 0}]

@@ -38,6 +38,7 @@ class TestImages:
             {"do_rescale": False, "image_mean": [100.0, 110, 120], "image_std": [50.0, 60, 70]},
             {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
             {"do_rescale": False, "do_normalize": False},
+            {"image_mean": 0.5, "image_std": 0.25},
         ],
     )
     def test_the_same_pixels_as_transformers_where_it_does_not_stretch(self, keywords):

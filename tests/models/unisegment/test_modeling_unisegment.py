@@ -99,3 +99,11 @@ def test_overrides_are_checked_on_loading(tmp_path):
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, no_object_weight=0.3).criterion.no_object_weight
         == 0.3
     )
+
+
+def test_shapes_are_found_on_the_meta_device():
+    with torch.device("meta"):
+        model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=ResNetConfig(**RESNET), **SMALL))
+        outputs = model.eval()(torch.empty(2, 3, 64, 96))
+    assert outputs.masks_queries_logits.shape == (2, 3, 16, 24)
+    assert outputs.class_queries_logits.device.type == "meta"

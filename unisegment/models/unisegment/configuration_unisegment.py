@@ -14,6 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.data.annotated_images import category_entry, category_of_entry
+from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
@@ -151,6 +152,7 @@ class UniSegmentConfig(PreTrainedConfig):
                 self.id2label: Any = {label: entry["name"] for label, entry in enumerate(self.categories)}
         super().__post_init__(**kwargs)
         assert self.id2label is not None
+        self.id2label = _label_names(self.id2label)
         self.label2id = {name: label for label, name in self.id2label.items()}
         self.check_sizes()
         named = None if self.categories is None else dict(enumerate(entry["name"] for entry in self.categories))
@@ -258,6 +260,16 @@ class UniSegmentConfig(PreTrainedConfig):
                 f"num_feature_levels must be 1 to {len(self.feature_strides)}, the number of feature_strides, "
                 f"got {self.num_feature_levels}."
             )
+
+
+def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
+    """Return the names of the labels as texts, in the order of the labels, which go from 0 without a gap."""
+    if sorted(id2label) != list(range(len(id2label))):
+        raise ValueError(
+            f"id2label must number the labels from 0 without a gap, as the class logits are, got {sorted(id2label)[:5]}"
+            f"{', …' if len(id2label) > 5 else ''}. Ids of a data set go into categories."
+        )
+    return {label: category_name(id2label[label]) for label in sorted(id2label)}
 
 
 def _checked(categories: Any) -> list[dict[str, Any]]:

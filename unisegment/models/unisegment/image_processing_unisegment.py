@@ -45,8 +45,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             floats stay what they are: normalised elsewhere, with `do_normalize` off as well.
         rescale_factor: See `do_rescale`.
         do_normalize: Subtract `image_mean` and divide by `image_std`.
-        image_mean: Mean of red, green and blue after rescaling; None means ImageNet's. More numbers mean that images
-            have more channels.
+        image_mean: Mean of red, green and blue after rescaling; None means ImageNet's. One number stands for all three,
+            more than three mean that images have more channels.
         image_std: Standard deviation, as `image_mean`.
         ignore_index: Number in segmentation maps of pixels that belong to no segment.
         do_reduce_labels: Let 0 in segmentation maps mean no segment, and every other label be one less.
@@ -76,8 +76,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         do_rescale: bool = True,
         rescale_factor: float = 1 / 255,
         do_normalize: bool = True,
-        image_mean: Sequence[float] | None = None,
-        image_std: Sequence[float] | None = None,
+        image_mean: Sequence[float] | float | None = None,
+        image_std: Sequence[float] | float | None = None,
         ignore_index: int | None = None,
         do_reduce_labels: bool = False,
         num_labels: int | None = None,
@@ -97,8 +97,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         self.do_rescale = do_rescale
         self.rescale_factor = rescale_factor
         self.do_normalize = do_normalize
-        self.image_mean = list(IMAGENET_DEFAULT_MEAN if image_mean is None else image_mean)
-        self.image_std = list(IMAGENET_DEFAULT_STD if image_std is None else image_std)
+        self.image_mean = _of_channels(IMAGENET_DEFAULT_MEAN if image_mean is None else image_mean)
+        self.image_std = _of_channels(IMAGENET_DEFAULT_STD if image_std is None else image_std)
         self.ignore_index = ignore_index
         self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
         self.num_labels = num_labels
@@ -231,6 +231,10 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             lambda pair: check_target(pair[0], pair[1].shape[:2], self.num_labels),
         )
         return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
+
+
+def _of_channels(values: Sequence[float] | float) -> list[float]:
+    return [values] * 3 if isinstance(values, int | float) else list(values)
 
 
 def _each(items: list[Any], function: Callable[[Any], Any]) -> list[Any]:

@@ -187,9 +187,10 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         return bool(getattr(self.config, key) if given is None else given)
 
     def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
-        if self.config.pixel_decoder_dtype == "autocast":
+        device = features[0].device.type
+        if self.config.pixel_decoder_dtype == "autocast" or device == "meta":  # for which torch has no autocast
             return self.pixel_decoder(features)
-        with torch.autocast(features[0].device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             dtype = next(self.pixel_decoder.parameters()).dtype
             return self.pixel_decoder([feature.to(dtype) for feature in features])
 
