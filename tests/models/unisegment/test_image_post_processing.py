@@ -259,27 +259,50 @@ def test_stuff_was_fused_as_in_transformers(processor, outputs_alike):
 
 @pytest.mark.parametrize(
     "labels",
-    [{"stuff_label_ids": [0, 2]}, {"stuff_label_ids": [2, 149]}, {"id2label": {0: "wall", 1: "sky", 2: "tree"}}],
+    [
+        {"stuff_label_ids": [0, 2]},
+        {"stuff_label_ids": [2, 149]},
+        {"stuff_label_ids": [1], "id2label": {0: "wall", 1: "sky", 2: "tree"}},
+        {"stuff_label_ids": [0], "id2label": {0: "wall"}},
+    ],
 )
-def test_a_processor_of_a_model_with_other_labels_is_refused(labels):
-    outputs = SimpleNamespace(class_queries_logits=torch.zeros(1, 5, 3), masks_queries_logits=torch.zeros(1, 5, 8, 12))
+def test_stuff_of_a_model_with_other_labels_is_refused(labels):
+    outputs, processor = outputs_of_two_labels(), UniSegmentImageProcessor(**labels)
+    with pytest.raises(ValueError, match=r"of a model with 2 labels: .* id2label=model\.config"):
+        processor.post_process_panoptic_segmentation(outputs)
+    processor.post_process_panoptic_segmentation(outputs, label_ids_to_fuse=[])
+    processor.post_process_semantic_segmentation(outputs)
+    processor.post_process_instance_segmentation(outputs)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (None, ["0", "1"]),
+        ({0: "sky", 1: "cat"}, ["sky", "cat"]),
+        # A processor of the checkpoint that a model of other classes started from, as in notebooks on fine-tuning.
+        ({0: "sky", 1: "cat", 2: "sea"}, ["0", "1"]),
+        ({0: "sky"}, ["0", "1"]),
+    ],
+)
+def test_labels_without_a_name_are_numbers(names, expected, caplog):
+    image_post_processing._say_once.cache_clear()
+    processor = UniSegmentImageProcessor(id2label=names, stuff_label_ids=[])
     for task in ("semantic", "instance", "panoptic"):
-        post_process = getattr(UniSegmentImageProcessor(**labels), f"post_process_{task}_segmentation")
-        with pytest.raises(
-            ValueError, match=r"has labels up to (2|149), but the model 0 to 1: .* id2label=model\.config"
-        ):
-            post_process(outputs)
+        (prediction,) = getattr(processor, f"post_process_{task}_segmentation")(outputs_of_two_labels())
+        assert [info["label"] for info in prediction.segments_info] == expected
+        assert list(prediction.segments_info[0]) == ["id", "label_id", "label", "score", "was_fused"]
+    others = names is not None and len(names) != 2
+    assert [f"names of {len(names or ())} labels, but the model has 2" in line for line in caplog.messages] == (
+        [True] if others else []
+    )
 
 
-def test_labels_without_a_name_are_numbers():
-    outputs = SimpleNamespace(
+def outputs_of_two_labels():
+    return SimpleNamespace(
         class_queries_logits=torch.eye(3)[None, :2] * 9,
         masks_queries_logits=torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]]),
     )
-    for names, expected in (({0: "sky"}, ["sky", "1"]), (None, ["0", "1"])):
-        (semantic,) = UniSegmentImageProcessor(id2label=names).post_process_semantic_segmentation(outputs)
-        assert [info["label"] for info in semantic.segments_info] == expected
-        assert list(semantic.segments_info[0]) == ["id", "label_id", "label", "score", "was_fused"]
 
 
 class TestDifferencesFromTransformers:

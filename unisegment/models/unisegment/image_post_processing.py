@@ -21,6 +21,8 @@ from unisegment.structures import InstancePrediction, PanopticPrediction, Semant
 TargetSizes: TypeAlias = Int[Tensor, "b 2"] | Sequence[Any] | None
 """Height and width of each result, or the images themselves, in any form that a processor takes."""
 
+_OPEN_BESIDE = "Open the processor with id2label=model.config.id2label"
+
 _Prediction = TypeVar("_Prediction", SemanticPrediction, InstancePrediction, PanopticPrediction)
 
 
@@ -48,14 +50,11 @@ class ImagePostProcessing:
             target_sizes: Height and width of each result, usually of the original images: numbers, or the images
                 themselves as they were prepared, which are upright. None means the sizes that the model saw.
             return_segmentation_scores: Keep the scores of all classes.
-
-        Raises:
-            ValueError: When the processor is that of a model with other labels.
         """
         predictions = semantic_predictions(
             *self._logits_and_sizes(outputs, target_sizes), return_segmentation_scores=return_segmentation_scores
         )
-        return self._named(predictions)
+        return self._named(predictions, outputs)
 
     def post_process_instance_segmentation(
         self,
@@ -82,7 +81,7 @@ class ImagePostProcessing:
             top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
 
         Raises:
-            ValueError: When both forms are asked for, or the processor is that of a model with other labels.
+            ValueError: When both forms are asked for.
         """
         if return_coco_annotation and return_binary_maps:
             raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
@@ -93,7 +92,8 @@ class ImagePostProcessing:
                 mask_threshold=mask_threshold,
                 overlap_mask_area_threshold=overlap_mask_area_threshold,
                 top_k=top_k,
-            )
+            ),
+            outputs,
         )
         if not return_coco_annotation and not return_binary_maps:
             return predictions
@@ -125,22 +125,18 @@ class ImagePostProcessing:
             target_sizes: As for `post_process_semantic_segmentation`.
 
         Raises:
-            ValueError: When the processor is that of a model with other labels.
+            ValueError: When `stuff_label_ids` would be used and are those of a model with other labels.
         """
-        stuff = self.stuff_label_ids if label_ids_to_fuse is None else label_ids_to_fuse
-        if stuff is None:
-            _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
         predictions = panoptic_predictions(
             *self._logits_and_sizes(outputs, target_sizes),
             threshold=threshold,
             mask_threshold=mask_threshold,
             overlap_mask_area_threshold=overlap_mask_area_threshold,
-            label_ids_to_fuse=stuff or (),
+            label_ids_to_fuse=self._stuff_of(outputs) if label_ids_to_fuse is None else label_ids_to_fuse,
         )
-        return self._named(predictions)
+        return self._named(predictions, outputs)
 
     def _logits_and_sizes(self, outputs: Any, target_sizes: TargetSizes) -> tuple[Any, ...]:
-        self._check_labels(outputs)
         return (
             outputs.class_queries_logits,
             outputs.masks_queries_logits,
@@ -148,20 +144,30 @@ class ImagePostProcessing:
             sizes_of_results(target_sizes, len(self.image_mean)),
         )
 
-    def _check_labels(self, outputs: Any) -> None:
-        """Refuse the output of a model whose labels cannot be those that this processor knows."""
-        count = outputs.class_queries_logits.shape[-1] - 1
-        largest = max((*(self.stuff_label_ids or ()), *(self.id2label or ())), default=-1)
-        if largest >= count:
+    def _stuff_of(self, outputs: Any) -> Collection[int]:
+        """Return the labels that are stuff, none when that is unknown; refuse those of a model with other labels."""
+        if self.stuff_label_ids is None:
+            _say_once("It is not known which labels are stuff: set stuff_label_ids. All are taken for things.")
+        stuff, count = self.stuff_label_ids or (), _num_labels(outputs)
+        if stuff and (max(stuff) >= count or self._has_other_names(count)):
             raise ValueError(
-                f"The image processor has labels up to {largest}, but the model 0 to {count - 1}: they do not belong "
-                "together. Open the processor with id2label=model.config.id2label, and with "
-                "stuff_label_ids=[…] where names do not tell what is stuff."
+                f"stuff_label_ids of the image processor are not those of a model with {count} labels: they do not "
+                f"belong together. {_OPEN_BESIDE}, and with stuff_label_ids=[…] where names do not tell what is stuff."
             )
+        return stuff
 
-    def _named(self, predictions: list[_Prediction]) -> list[_Prediction]:
-        """Write the name of its label, or the number where it has none, into each segment."""
-        names = self.id2label or {}
+    def _has_other_names(self, num_labels: int) -> bool:
+        return self.id2label is not None and len(self.id2label) != num_labels
+
+    def _named(self, predictions: list[_Prediction], outputs: Any) -> list[_Prediction]:
+        """Write the name of its label, or the number where names are not known, into each segment."""
+        names, count = self.id2label or {}, _num_labels(outputs)
+        if self._has_other_names(count):
+            _say_once(
+                f"The image processor has names of {len(names)} labels, but the model has {count}: labels are given by "
+                f"their numbers. {_OPEN_BESIDE}."
+            )
+            names = {}
         for prediction in predictions:
             prediction.segments_info[:] = [
                 {
@@ -173,6 +179,10 @@ class ImagePostProcessing:
                 for info in prediction.segments_info
             ]
         return predictions
+
+
+def _num_labels(outputs: Any) -> int:
+    return outputs.class_queries_logits.shape[-1] - 1
 
 
 def _binary_maps(prediction: InstancePrediction) -> Tensor:
