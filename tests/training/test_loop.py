@@ -37,7 +37,8 @@ def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
         return evaluate(*arguments, **settings)
 
     monkeypatch.setattr(judging, "evaluate", judge)
-    metrics = fit(recipe, **{"data.root": str(tmp_path / "new"), "run.checkpoint_every": 2, "run.eval_every": 1})
+    every = {"run.checkpoint_every": 2, "run.eval_every": 1, "evaluation.pictures": 2}
+    metrics = fit(recipe, **every, **{"data.root": str(tmp_path / "new")})
     assert judged == [1, 2, 3]
     assert sorted(path.name for path in run.iterdir()) == [
         *("checkpoint", "checkpoint-best", "checkpoints", "evaluations.jsonl", "log.jsonl"),

@@ -29,7 +29,7 @@ model:
     train_num_points: 64
 optim: {{lr: 1e-3, batch_size: 4, clip_norm: 1.0}}
 schedule: {{max_steps: 3}}
-evaluation: {{pictures: 2}}
+evaluation: {{pictures: 0}}
 run: {{output_dir: {output}, threads: 1, checkpoint_every: 0}}
 """
 
