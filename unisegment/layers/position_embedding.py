@@ -28,12 +28,12 @@ def sine_position_embedding(
     half = dim // 2
     exponent = 2 * torch.div(torch.arange(half, device=device), 2, rounding_mode="floor") / half
     frequency = 10000**exponent
-
-    def encode(length: int) -> Float[Tensor, "_ c"]:
-        position = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + 1e-6) * (2 * math.pi)
-        angle = position[:, None] / frequency
-        return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)
-
-    rows = encode(height)[:, None].expand(height, width, half)
-    columns = encode(width)[None].expand(height, width, half)
+    rows = _encode(height, frequency)[:, None].expand(height, width, half)
+    columns = _encode(width, frequency)[None].expand(height, width, half)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)
+
+
+def _encode(length: int, frequency: Float[Tensor, " c"]) -> Float[Tensor, "_ c"]:
+    position = torch.arange(1, length + 1, dtype=torch.float32, device=frequency.device)
+    angle = (position / (length + 1e-6) * (2 * math.pi))[:, None] / frequency
+    return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)
