@@ -4,13 +4,14 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kernels.conftest import KERNEL
 from tests.kernels.test_cuda_build import CUOBJDUMP
+from tests.quick_compiler import write_quick_compiler
+from tests.warm_processes import run_code, run_warm
 from unisegment.ops import kernel_build
 from unisegment.ops.kernel_build import NAMESPACE, KernelUnavailableError, build, library_name
 
@@ -42,7 +43,9 @@ class Delivered:
         print(dict(kernel_backend.describe_backend())["kernel_on_gpus"])
 
 
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[2:]], plugins=[Delivered()]))
+# Without what pytest does to modules while they are imported: they are.
+words = ["-q", "--assert=plain", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", *sys.argv[2:]]
+sys.exit(pytest.main(words, plugins=[Delivered()]))
 """
 
 pytestmark = pytest.mark.slow
@@ -59,7 +62,9 @@ def folder(tmp_path_factory):
     copy = tmp_path_factory.mktemp("wheel") / "ms_deform_attn"
     for part in ("csrc", "torch-ext"):
         shutil.copytree(KERNEL / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    build(copy, copy / library_name(ARCHITECTURES), ARCHITECTURES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", write_quick_compiler(copy))
+        build(copy, copy / library_name(ARCHITECTURES), ARCHITECTURES)
     return copy
 
 
@@ -70,10 +75,10 @@ def library(folder):
 
 def test_operators_on_the_cpu_work_as_without(folder):
     words = [str(OPERATOR_TESTS), "-k", "equals_plain or bfloat16 or registered or gradcheck"]
-    result = subprocess.run([sys.executable, "-c", USE, str(folder), *words], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"built for {', '.join(ARCHITECTURES)}; " in result.stdout
-    assert re.search(r"\d+ passed", result.stdout)
+    status, output, errors = run_warm(run_code, USE, folder, *words)
+    assert status == 0, output + errors
+    assert f"built for {', '.join(ARCHITECTURES)}; " in output
+    assert re.search(r"\d+ passed", output)
 
 
 def test_needs_no_torch_for_cuda_and_no_cuda_library(library):
