@@ -45,7 +45,7 @@ def test_held_out_crowds_are_said_by_a_rehearsal_and_by_the_run(recipe, scenes, 
 
 
 def test_it_knows_what_is_there_already(recipe, tmp_path):
-    settings = {"schedule.max_steps": 1, "run.checkpoint_every": 1}
+    settings = {"schedule.max_steps": 1, "run.checkpoint_every": 1, "model.config.decoder_layers": 2}
     fit(recipe, **settings)
     assert "# run     nothing is left to do: the run is finished" in dry_run(recipe, **settings)
     (tmp_path / "run" / "metrics.json").unlink()
