@@ -55,7 +55,7 @@ def in_the_first_evaluation():
 
 
 def in_the_last_evaluation():
-    die_at(predictor, "_forward", 10)
+    die_at(predictor, "_forward", 8)
 
 
 def in_a_state():
