@@ -30,5 +30,5 @@ def test_parts_are_compared_with_what_is_learned():
         ("category-not-learned", "r: val", "pig (id 9): r: train has cow, dog, tree-merged"),
         ("categories-differ", "r: val", "dog (id 1, thing) is dog (id 2, thing) in r: train"),
         ("categories-differ", "r: val", "cow (id 2, stuff) is cow (id 1, thing) in r: train"),
-        ("categories-differ", "r: val", "nothing is tree-merged (id 7), a category in r: train"),
+        ("categories-differ", "r: val", "there is no tree-merged (id 7), which is a category in r: train"),
     ]

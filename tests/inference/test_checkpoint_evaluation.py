@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
 from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_matched
+from unisegment.structures import Category
 from unisegment.training.evaluation import evaluate
 
 NAMES = {label: category.name for label, category in enumerate(CATEGORIES)}
@@ -19,7 +21,7 @@ NAMES = {label: category.name for label, category in enumerate(CATEGORIES)}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return scenes, a checkpoint of ours and the same with its labels in reverse."""
+    """Return scenes and a checkpoint."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_synthetic(folder / "scenes", num_train=0, num_val=3, progress=False)
     model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=RESNET, id2label=NAMES, **SMALL))
@@ -52,6 +54,17 @@ def test_the_scores_are_those_of_the_training_loop(folder, tmp_path):
     assert len(list((tmp_path / "worst").glob("0[12]_*.png"))) == 2
     # What is stuff the data set says: the processor of this checkpoint does not know it.
     assert predictor.stuff_label_ids == {5, 6, 7}
+
+
+def test_categories_that_a_data_set_lacks_keep_their_ids_where_these_are_free(folder, tmp_path):
+    entries = [{"id": label + 3, "name": name, "isthing": 1} for label, name in NAMES.items()]
+    config = UniSegmentConfig.from_pretrained(folder / "ours", categories=entries)
+    UniSegmentForUniversalSegmentation(config).save_pretrained(tmp_path)
+    # The checkpoint knows squares as 4 and rings as 7; 5 are its diamonds.
+    samples = AnnotatedImages([Category(5, "square", True, (0, 0, 0)), Category(40, "ring", True, (0, 0, 0))])
+    _, matched = open_matched(tmp_path, samples)
+    assert [category.name for category in matched.categories] == [*NAMES.values()]
+    assert [category.id for category in matched.categories] == [3, 5, 43, 6, 40, 8, 9, 10]
 
 
 def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path, caplog):

@@ -38,4 +38,4 @@ def _differences(here: list[Category], there: list[Category | None], others: lis
             if found != expected:
                 yield f"{found} is {expected}"
     for other in others:
-        yield f"nothing is {other.name} (id {other.id}), a category"
+        yield f"there is no {other.name} (id {other.id}), which is a category"

@@ -121,15 +121,19 @@ def open_matched(
 ) -> tuple[Predictor, MatchedSamples]:
     """Open a checkpoint on this process's device, and a data set with the checkpoint's labels and range; see above.
 
-    Its categories are those of the data set, with its ids, and behind them those that the data set lacks.
+    Its categories are those of the data set, with its ids. Those that it lacks keep the checkpoint's where free.
     """
     predictor = open_predictor(checkpoint, size, panoptic_threshold)
     new_labels = match_labels(predictor.id2label, samples.id2label, matching)
     stuff = {label for label in predictor.stuff_label_ids if label not in new_labels.values()}
     predictor.processor.stuff_label_ids = sorted(stuff | {new_labels[label] for label in samples.stuff_label_ids})
     # Labels that the data set lacks must not be taken for its own.
-    behind = max(category.id for category in samples.categories) + 1
-    categories = [replace(category, id=behind + label) for label, category in enumerate(predictor.categories)]
+    categories, taken = predictor.categories, {category.id for category in samples.categories}
+    behind = max(taken | {category.id for category in categories}) + 1
+    categories = [
+        replace(category, id=behind + label) if category.id in taken else category
+        for label, category in enumerate(categories)
+    ]
     for label, new_label in new_labels.items():
         categories[new_label] = samples.categories[label]
     samples = with_range(samples, predictor.processor.reading.range)
