@@ -60,9 +60,12 @@ def test_convert_says_what_is_wrong(tmp_path):
         ((str(tmp_path / "model.pkl"), "out"), "cannot be read as a file of weights"),
         ((str(tmp_path / "model.pkl"), "out", "--labels", "imagenet"), "There are no label names for 'imagenet'"),
         ((str(tmp_path / "model.pkl"), "out", "--to", "onnx"), "'onnx' is not one of"),
+        ((str(tmp_path / "model.pkl"), "out.pth", "--to", "unisegment"), "out.pth is a file, but a checkpoint of"),
+        ((str(tmp_path / "model.pkl"), str(tmp_path / "model.txt")), "model.txt is a file, but a checkpoint of unise"),
     ):
+        (tmp_path / "model.txt").touch()
         result = run("convert", *arguments)
-        assert result.exit_code == (2 if "--to" in arguments else 1)
+        assert result.exit_code == (2 if "onnx" in arguments else 1)
         assert message in result.stderr
 
 
@@ -99,7 +102,7 @@ def test_check_data_takes_recipes(tmp_path):
 def test_check_data_says_how_it_is_used(tmp_path):
     for words, status, message in (
         ((str(tmp_path),), 1, "has the layout of no format"),
-        ((str(tmp_path), "--format", "voc"), 1, "data.format"),
+        ((str(tmp_path), "--format", "voc"), 2, "--format"),
         ((str(tmp_path / "a.yaml"),), 1, "There is no recipe"),
         ((str(tmp_path), "optim"), 1, "--format"),
         (("--workers", "0", str(tmp_path)), 2, "--workers"),
@@ -156,6 +159,7 @@ def test_a_recipe_or_folder_that_is_not_there_is_one_line_in_every_command(tmp_p
             "error: data.root=/nope, data.format=png_instan",
         ),
         (("check-data", "/nope"), "error: /nope does not exist."),
+        (("push", "/nope", "someone/cows"), "error: /nope does not exist."),
         (("evaluate", "/", "--data", "/nope"), "error: / holds no checkpoint: it must be a folder with config.json"),
     ):
         result = run(*words)

@@ -92,7 +92,9 @@ def check(
             "and overrides, such as data.root=FOLDER."
         ),
     ],
-    format: Annotated[str | None, typer.Option(help="What the folders are; otherwise seen by what is in them.")] = None,
+    format: Annotated[
+        DataFormat | None, typer.Option(help="What the folders are; otherwise seen by what is in them.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Again for each; by default train and val.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("data-check"),
     workers: Annotated[int | None, typer.Option(help="Processes; by default one for each processor.", min=1)] = None,
@@ -229,6 +231,8 @@ def predict(
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
+    if to not in EXPORT_FORMATS:
+        raise typer.BadParameter(f"{to!r} is not one of {', '.join(EXPORT_FORMATS)}.", param_hint="'--to'")
     _start_processes()
     checkpoint = find_checkpoint(checkpoint)
     samples: AnnotatedImages | ImageFolder

@@ -30,7 +30,7 @@ SMALL = {"README.md": b"---\nlicense: mit\n---\n# Cows\n", "model.safetensors": 
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, tmp_path):
     """Upload two files instead of a model, which takes time to make."""
 
     def stage_small(folder, destination, repo_id, **settings):
@@ -38,6 +38,9 @@ def small(monkeypatch):
             Path(destination, name).write_bytes(content)
 
     monkeypatch.setattr(pushing, "stage", stage_small)
+    monkeypatch.chdir(tmp_path)
+    Path("runs/cows").mkdir(parents=True)
+    Path("runs/cows/config.json").touch()
     return "runs/cows"
 
 
@@ -254,9 +257,9 @@ def test_a_full_disk(hub, run, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "so/many spaces", ""])
-def test_wrong_names_are_refused_first(hub, name):
+def test_wrong_names_are_refused_first(hub, small, name):
     with pytest.raises(ValueError, match=r"[Rr]epo id"):
-        push("runs/cows", name)
+        push(small, name)
     assert not hub.requests
 
 

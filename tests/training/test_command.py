@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words in, exit status and one line out; what the commands do is tested elsewhere."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -98,11 +101,13 @@ def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "error: No such command 'trian'"),
+        (["trian"], "error: No such command 'trian'. Did you mean 'train'? See"),
         (["train"], "error: Missing argument"),
         (["--bogus"], "error: No such option: --bogus"),
         (["convert", "a", "b", "--to", "onnx"], "error: Invalid value for '--to'"),
         (["evaluate", "a", "--data", "b", "--format", "voc"], "error: Invalid value for '--format'"),
+        (["check-data", "a", "--format", "voc"], "error: Invalid value for '--format'"),
+        (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of coco_"),
         (["evaluate", "a"], "error: Invalid value: Say where the data are"),
     ],
 )
@@ -111,8 +116,9 @@ def test_misuse_is_one_line_that_names_the_help(words, said):
     assert result.exit_code == 2
     assert result.stderr.startswith(said)
     (line,) = result.stderr.splitlines()
-    known = words[0] if words[0] in ("train", "convert", "evaluate") else ""
-    assert line.endswith(f". See `{f'unisegment {known}'.strip()} --help`.")
+    known = words[0] if words[0] in ("train", "convert", "evaluate", "check-data", "predict") else ""
+    assert ".." not in line
+    assert line.endswith(f" See `{f'unisegment {known}'.strip()} --help`.")
 
 
 def test_without_a_command_all_of_them_are_listed():
@@ -128,5 +134,26 @@ def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path)
     run("train", "~/mine.yaml", "run.output_dir=~/run")
     monkeypatch.setattr(cli, "find_parts", lambda *words: seen.append(words[0]) or [])
     monkeypatch.setattr(cli, "check_data", lambda *_, **words: seen.append(words))
-    run("check-data", "~/mine", "--format=~/voc")
+    run("check-data", "~/mine", "--output=~/report")
     assert seen == [f"{tmp_path}/mine.yaml", [f"{tmp_path}/mine"]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_interrupt_every_command(monkeypatch, number):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(cli, "find_parts", lambda *words: os.kill(os.getpid(), number) or time.sleep(60))
+    result = run("check-data", "mine")
+    assert (result.exit_code, result.stderr) == (75, "Interrupted.\n")
+    assert signal.getsignal(number) == before
+
+
+def test_what_a_command_has_forked_ends_by_sigterm_without_a_word(monkeypatch):
+    def fork(*words):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        os.kill(child, signal.SIGTERM)
+        raise ValueError(f"ended with {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+
+    monkeypatch.setattr(cli, "find_parts", fork)
+    assert run("check-data", "mine").stderr == "error: ended with 75\n"

@@ -117,6 +117,11 @@ def test_a_file_extends_a_recipe_of_the_library(tmp_path):
     assert expected.schedule.max_steps == 737500
 
 
+def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
+    assert load_recipe("quickstart").evaluation.expected
+    assert load_recipe("coco_sample").evaluation.expected is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A changed recipe in the folder of an earlier run is said by the run and by its dry run, first of all."""
 
+import json
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from unisegment.cli import app
 from unisegment.training import fit
+
+METRICS = {"step": 1, "task": "panoptic", "pq": 0.5, "pq_things": 0.5, "pq_stuff": 0.5, "mask_ap": 0.5, "miou": 0.5}
 
 
 @pytest.fixture
@@ -34,6 +39,31 @@ def test_another_model_is_one_line_that_names_what_to_do(begun, more, tmp_path):
     assert "(11, 32) there and (13, 32) here" in line
     assert all(key in line for key in ("run.output_dir", "run.resume=never", "run.overwrite=true"))
     assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("optim.weight_decay=0", "does not fit the optimiser of this recipe (optim.weight_decay: 0.05 -> 0.0)"),
+        ("model.frozen_stages=all", "does not fit the optimiser of this recipe (model.frozen_stages: 0 -> all)"),
+        ("optim.ema_decay=0.9", "was saved without a moving average"),
+    ],
+)
+def test_what_the_optimiser_cannot_take_over_is_said_by_both(begun, change, said, dry_run):
+    words = ["train", str(begun), "schedule.max_steps=2", change, *["--dry-run"] * dry_run]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_a_finished_run_says_what_its_recipe_was(begun, tmp_path):
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(METRICS | {"finished": True}))
+    words = ["train", str(begun), "schedule.max_steps=1", "model.config.num_queries=13"]
+    change = "model.config.num_queries: 11 -> 13"
+    assert f"\nChanged since that run: {change}\n" in CliRunner().invoke(app, words).output
+    dry = CliRunner().invoke(app, [*words, "--dry-run"]).output
+    assert re.search(rf"# run     nothing is left to do: the run is finished \(with another recipe: .*{change}", dry)
 
 
 def test_what_changes_no_weight_goes_on(begun):

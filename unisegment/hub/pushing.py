@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
+from unisegment.hub.run_files import read_run
 from unisegment.hub.staging import Layout, stage
 
 T = TypeVar("T")
@@ -78,6 +80,7 @@ def push(
         PushError: When it could not be uploaded.
         ValueError: When there is nothing to upload, or the arguments make no sense.
     """
+    read_run(Path(folder))  # what is missing here is found before the Hub is asked
     repo_id = check_push(repo_id, private)
     with TemporaryDirectory(prefix="unisegment-push-") as staged:
         try:

@@ -11,9 +11,8 @@ from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.models.unisegment.original_checkpoints import ORIGINAL_ENDINGS
 from unisegment.models.unisegment.stuff_labels import find_stuff
-from unisegment.ops.weight_sources import MissingSourceError, require_source
+from unisegment.ops.weight_sources import WEIGHT_ENDINGS, MissingSourceError, require_source
 
 Format = Literal["unisegment", "transformers", "original"]
 
@@ -90,7 +89,7 @@ def open_processor(
 
 def format_of(destination: str | os.PathLike[str]) -> Format:
     """Return the format that is written to a place when nothing else is asked for: "original" where a file is named."""
-    return "original" if Path(destination).suffix in ORIGINAL_ENDINGS else "unisegment"
+    return "original" if Path(destination).suffix in WEIGHT_ENDINGS else "unisegment"
 
 
 def convert(
@@ -114,9 +113,12 @@ def convert(
 
     Raises:
         MissingSourceError: As `find_checkpoint` does.
-        ValueError: When the source cannot be read, or the other code base has no such model.
+        ValueError: When the source cannot be read, the destination is no place for the format, or the other code base
+            has no such model.
     """
     to = to or format_of(destination)
+    if to != "original" and (os.path.isfile(destination) or format_of(destination) == "original"):
+        raise ValueError(f"{os.fspath(destination)} is a file, but a checkpoint of {to} is a folder.")
     keywords: dict[str, Any] = {} if id2label is None else {"id2label": dict(id2label)}
     if os.path.isfile(source):
         keywords["license"] = license

@@ -178,7 +178,7 @@ def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_class
         size for name, size in sizes.items() if name in new and not (has_backbone and "backbone.body." in name)
     )
     random += new_classes * (config.hidden_dim + 1)
-    origin = chosen.pretrained or (f"{config.backbone} for the backbone" if has_backbone else "nowhere")
+    origin = chosen.pretrained or (f"{config.backbone} for the backbone" if has_backbone else "no checkpoint")
     return (
         f"{config.backbone_config.model_type} backbone, weights from {origin}; "
         f"{random / 1e6:.1f} of {sum(sizes.values()) / 1e6:.1f} million start random"

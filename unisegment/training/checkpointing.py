@@ -19,7 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from unisegment.data.file_writing import partial_name
 from unisegment.data.json_reading import read_json
 from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
-from unisegment.training.settings import RecipeError
+from unisegment.training.settings import RecipeError, parse_yaml, plain
 from unisegment.training.sharding import plain_errors
 from unisegment.training.writing import put_in_place, restore, writing
 
@@ -261,6 +261,14 @@ def save_state(
         put_in_place(partial, state)
         folder.remove_states(folder.all_states()[:-keep])
     accelerator.wait_for_everyone()
+
+
+def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
+    """Describe what a recipe changes of the one that a folder was trained with, one line for each key."""
+    if not folder.recipe.is_file():
+        return []
+    before = parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
+    return changed_keys(before, plain(asdict(recipe)))
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

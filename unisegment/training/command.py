@@ -2,8 +2,12 @@
 """What all commands share: words in, an exit status out, and one line on standard error that says what went wrong."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -46,7 +50,8 @@ class Commands(TyperGroup):
                 error.show()  # all the help
             else:
                 place = error.ctx.command_path if error.ctx else "unisegment"
-                _say(f"error: {_one_line(error.format_message()).rstrip('.')}. See `{place} --help`.", error)
+                said = _one_line(error.format_message())
+                _say(f"error: {said}{'' if said.endswith(('.', '?')) else '.'} See `{place} --help`.", error)
             status = error.exit_code
         if not standalone_mode:
             return status
@@ -55,7 +60,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command and return its status."""
         try:
-            result = super().invoke(ctx)
+            with _interrupted_by_sigterm():
+                result = super().invoke(ctx)
         except TrainingInterruptedError as error:
             _say(_one_line(str(error)), error)
             raise typer.Exit(INTERRUPTED) from error
@@ -70,6 +76,26 @@ class Commands(TyperGroup):
         if PartialState._shared_state:
             PartialState().destroy_process_group()
         return result
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Within `with`, take SIGTERM, as schedulers and `kill` send it, for Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork, which nobody waits for to say something
+            os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _at_home(word: str) -> str:

@@ -41,8 +41,7 @@ from unisegment.training.checkpointing import (
     RunFolder,
     Start,
     categories_of_state,
-    changed_keys,
-    check_average,
+    changes_since,
     plan_start,
     save_state,
 )
@@ -61,7 +60,7 @@ from unisegment.training.processes import (
     seed_step,
 )
 from unisegment.training.recipe import HubRecipe, Recipe, load_recipe
-from unisegment.training.settings import RecipeError, parse_yaml, plain
+from unisegment.training.settings import RecipeError, plain
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
@@ -141,7 +140,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         decide_once(accelerator, lambda: _check_push(recipe.hub))
     if start.is_finished:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        accelerator.print(already_finished(folder, metrics))
+        accelerator.print(already_finished(folder, metrics, changes_since(folder, recipe)))
     else:
         metrics = _train_model(recipe, folder, accelerator, start)
     if recipe.hub.push and accelerator.is_main_process:
@@ -237,7 +236,6 @@ class Run:
             self.stop,
         )
         if start.state is not None:
-            check_average(start.state, self.average is not None)
             asked = [{**group, "params": ()} for group in self.optimizer.param_groups]
             self.accelerator.load_state(str(start.state))
             take_over(self.optimizer, self.schedule, asked, self.progress.step)
@@ -255,9 +253,8 @@ class Run:
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.restore()
         folder.remove_states(folder.states_after(self.progress.step))
-        if start.state is not None and folder.recipe.is_file():
-            before = parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
-            for change in changed_keys(before, plain(asdict(recipe))):
+        if start.state is not None:
+            for change in changes_since(folder, recipe):
                 self.accelerator.print(f"Changed since the run began: {change}")
         if folder.is_finished():
             folder.metrics.unlink()

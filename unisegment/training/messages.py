@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run and its scores in, what the user is told out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from unisegment.training.checkpointing import RunFolder
 
 
-def already_finished(folder: RunFolder, metrics: dict[str, Any]) -> str:
-    """Say what is there and what can be done with it."""
+def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequence[str] = ()) -> str:
+    """Say what is there, in what its recipe differs from the one that was asked for, and what can be done with it."""
     return (
         f"Nothing to do: {folder.root} holds a finished run of {metrics['step']} steps ({_scores(metrics)}).\n"
-        f"  another run beside it       run.output_dir=ANOTHER_FOLDER\n"
+        + "".join(f"Changed since that run: {change}\n" for change in changes)
+        + f"  another run beside it       run.output_dir=ANOTHER_FOLDER\n"
         f"  go on from its weights      run.output_dir=ANOTHER_FOLDER model.pretrained={folder.model}\n"
         f"  train it for longer         run.resume={folder.root} run.overwrite=true schedule.max_steps=MORE\n"
         f"  replace it                  run.resume=never run.overwrite=true"

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
-from unisegment.training.checkpointing import categories_of_state, plan_start
+from unisegment.training.checkpointing import RunFolder, categories_of_state, changes_since, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import Recipe, load_recipe
@@ -53,7 +53,9 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         weights = [weight.numel() for weight in model.parameters()]
         learning = [weight.numel() for weight in model.parameters() if weight.requires_grad]
         if start.is_finished:
-            beginning = "nothing is left to do: the run is finished"
+            changes = changes_since(RunFolder(Path(recipe.run.output_dir)), recipe)
+            but = f" (with another recipe: {', '.join(changes)})" if changes else ""
+            beginning = f"nothing is left to do: the run is finished{but}"
         else:
             beginning = "begins anew" if start.state is None else f"goes on from {start.state}"
         lines = {

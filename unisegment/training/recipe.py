@@ -243,7 +243,8 @@ class EvaluationRecipe:
         top_k: Most objects of an image, the best ones. COCO's rules judge 100 of each category; with more, as many.
         batch_size: Images of equal padded size that go through the model together, in each process.
         pictures: Held-out images that are drawn into `predictions/` at the end.
-        expected: Scores that the recipe as it stands has reached, in words. They are said beside the result.
+        expected: Scores that the recipe as it stands has reached, in words, which are said beside the result. Recipes
+            that extend this one do not inherit it.
     """
 
     panoptic_threshold: float = 0.8
@@ -386,6 +387,7 @@ def _read(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         merged = merge(Recipe, merged, _read(find_recipe(str(base), path), (*extended_by, path.resolve())))
+    merged.get("evaluation", {}).pop("expected", None)  # which is of another recipe
     return merge(Recipe, merged, values)
 
 
