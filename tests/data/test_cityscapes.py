@@ -80,5 +80,5 @@ def test_objects_are_told_apart_and_groups_are_crowds(root):
 def test_missing_files_are_named(root):
     with pytest.raises(FileNotFoundError, match=rf"aachen/{NAME}_gtFine_instanceIds\.png for leftImg8bit/train/aachen"):
         CityscapesInstance.from_folder(root, "train")
-    with pytest.raises(FileNotFoundError, match=r"leftImg8bit/val has no images"):
+    with pytest.raises(FileNotFoundError, match=r"leftImg8bit/val does not exist"):
         CityscapesSemantic.from_folder(root, "val")

@@ -268,9 +268,9 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(root):
     for part in (
         str(root),
         "'val'",
-        "annotations/panoptic_val2017.json, val2017, annotations/panoptic_val2017\n",
-        "annotations/panoptic_val2017.json, val2017, panoptic_val2017\n",
-        "annotations/panoptic_val.json, val, annotations/panoptic_val\n",
+        "annotations/panoptic_val2017.json, val2017, annotations/panoptic_val2017;",
+        "annotations/panoptic_val2017.json, val2017, panoptic_val2017;",
+        "annotations/panoptic_val.json, val, annotations/panoptic_val;",
         "panoptic.json, images, panoptic",
     ):
         assert part in str(error.value)

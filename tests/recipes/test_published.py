@@ -17,7 +17,7 @@ from unisegment.training import fit, load_recipe
 from unisegment.training.optimization import lr_factor
 from unisegment.training.recipe_files import find_recipe, recipe_names
 
-OWN = {"quickstart", "coco_sample", "own_data_panoptic", "own_data_instance", "own_data_semantic"}
+OWN = {"quickstart", "coco_sample", "own_data_panoptic", "own_data_instance", "own_data_semantic", "own_data_scratch"}
 BACKBONES = sorted(WEIGHTS, key=len, reverse=True)
 SWIN = {
     "swin_t": (96, (2, 2, 6, 2), (3, 6, 12, 24), 7),

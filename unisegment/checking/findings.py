@@ -97,7 +97,7 @@ KINDS: Mapping[str, Kind] = {
     "undrawn-segment": Kind("error", "A segment is listed, but has no pixel."),
     "id-too-large": Kind("error", "An id is listed that the PNG file cannot hold."),
     "category-too-large": Kind("warning", "A category has an id that the PNG files cannot hold: no pixel can show it."),
-    "two-numbers": Kind("warning", "The maps hold two numbers, of which one is void: is it a class?"),
+    "two-numbers": Kind("warning", "The maps hold two numbers, of which one is void; it may be a class."),
     "blended-labels": Kind("warning", "Borders hold numbers in between: the labels were resized or smoothed."),
     "nothing-labelled": Kind("warning", "No pixel is labelled."),
     "mostly-unlabelled": Kind("warning", "More than half of the pixels are unlabelled."),

@@ -187,6 +187,7 @@ class SampleCheck:
         if annotated is not None and len(summary.labels) < annotated:
             hidden = annotated - len(summary.labels)
             yield Finding("invisible-annotation", file, f"{hidden} of its {annotated} objects")
+        yield from self._compare_with_top_k(summary, file)
         if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
             id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
             if is_blended(id_map):
