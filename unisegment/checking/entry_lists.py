@@ -10,7 +10,7 @@ from unisegment.checking.findings import Findings
 from unisegment.data.annotated_images import read_flag
 from unisegment.data.categories import category_name
 from unisegment.data.coco_lists import hashable_id
-from unisegment.data.json_reading import iterate_json_lists
+from unisegment.ops.json_reading import iterate_json_lists
 
 _SHOWN = 5
 _LARGEST_SIDE = 2**31 - 1

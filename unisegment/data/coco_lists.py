@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from unisegment.data.annotated_images import category_of_entry
-from unisegment.data.json_reading import read_json_lists
+from unisegment.ops.json_reading import read_json_lists
 from unisegment.structures import Category
 
 

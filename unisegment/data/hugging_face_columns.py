@@ -15,9 +15,9 @@ from PIL import Image
 
 from unisegment.data.categories import stuff_label_ids
 from unisegment.data.hugging_face_sources import Rows
-from unisegment.data.image_reading import open_image
-from unisegment.data.json_reading import read_json
 from unisegment.data.png_folders import CategoryList, categories_of, given_categories
+from unisegment.ops.image_opening import open_image
+from unisegment.ops.json_reading import read_json
 from unisegment.ops.near_names import did_you_mean
 from unisegment.structures import Category
 

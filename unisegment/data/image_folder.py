@@ -8,8 +8,8 @@ import torch
 
 from unisegment.data.annotated_images import check_size, read_listed_image, require_folder
 from unisegment.data.image_reading import ImageReading
-from unisegment.data.json_reading import read_json
 from unisegment.data.label_maps import IMAGE_ENDINGS
+from unisegment.ops.json_reading import read_json
 from unisegment.structures import Sample, SegmentationTarget
 
 

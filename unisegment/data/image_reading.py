@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,14 +14,13 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 from transformers.image_utils import load_image
 
+from unisegment.ops.image_opening import is_cut, open_image
 from unisegment.ops.orientation import upright
 from unisegment.ops.value_range import ValueRange, checked_range, has_more_bits, narrow_range, to_uint8
 from unisegment.types import Size
 
 Exif: TypeAlias = Literal["upright", "stored"]
 """Whether images are turned as their EXIF data say."""
-
-_EIGHT_OF_16 = "unisegment: 8 of 16 bits"
 
 
 @dataclass(frozen=True)
@@ -105,28 +104,6 @@ def fetched(image: Any) -> Any:
     if not isinstance(image, str):
         return image
     return Path(image) if os.path.isfile(image) else load_image(image)
-
-
-def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
-    """Return the image in a file as it is stored, loaded whole.
-
-    Args:
-        file: The file, or its content.
-        name: What messages call it; by default, its path.
-
-    Raises:
-        ValueError: When it cannot be read.
-    """
-    try:
-        with Image.open(file) as image:
-            if is_cut(image):
-                image.info[_EIGHT_OF_16] = True
-            image.load()
-            return image
-    except Exception as error:
-        # Pillow raises OSError for most, SyntaxError for broken PNG files, DecompressionBombError for gigantic ones,
-        # and struct.error, IndexError and others where its plugins stumble over bytes that they do not expect.
-        raise ValueError(f"{name or file} cannot be read as an image: {error}") from error
 
 
 def lost_range(image: Any) -> str | None:
@@ -230,14 +207,6 @@ def _pillow_numbers(image: Image.Image, value_range: ValueRange) -> Shaped[np.nd
             "and white, range=[low, high] or 'percentile'."
         )
     return array.astype(np.uint16)
-
-
-def is_cut(image: Image.Image) -> bool:
-    """Tell whether an image has 16 bits in several channels, of which Pillow reads the upper 8."""
-    # Files that are not loaded yet say so; `BGR;16` are 16 bits of all channels together.
-    stored = [str(tile.args) for tile in getattr(image, "tile", [])]
-    is_reduced = len(image.getbands()) > 1 and any(";16" in mode and "BGR" not in mode for mode in stored)
-    return is_reduced or _EIGHT_OF_16 in image.info
 
 
 def channels_last(

@@ -23,7 +23,8 @@ from unisegment.data.annotated_images import (
     without_void,
 )
 from unisegment.data.annotation_reading import read_segment_map
-from unisegment.data.image_reading import ImageReading, open_image
+from unisegment.data.image_reading import ImageReading
+from unisegment.ops.image_opening import open_image
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category, Sample, SegmentationTarget
 

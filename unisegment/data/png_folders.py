@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unisegment.data.annotated_images import category_of_entry
-from unisegment.data.json_reading import read_json
 from unisegment.data.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
+from unisegment.ops.json_reading import read_json
 from unisegment.structures import Category
 
 CategoryList: TypeAlias = str | Sequence[str] | Mapping[int, str]

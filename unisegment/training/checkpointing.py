@@ -27,7 +27,7 @@ from accelerate import Accelerator
 
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.data.file_writing import partial_name
-from unisegment.data.json_reading import read_json
+from unisegment.ops.json_reading import read_json
 from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError, parse_yaml, plain

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from unisegment.data import json_reading
-from unisegment.data.json_reading import iterate_json_lists, read_json, read_json_lists
+from unisegment.ops import json_reading
+from unisegment.ops.json_reading import iterate_json_lists, read_json, read_json_lists
 
 CONTENT = {
     "info": {"year": [2017, {"a": "]"}]},

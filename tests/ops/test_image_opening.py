@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever the bytes are, they are an image or a ValueError that names them."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unisegment.ops.image_opening import is_cut, open_image
+
+
+def test_images_are_loaded_as_they_are_stored(tmp_path):
+    pixels = np.arange(35, dtype=np.uint16).reshape(5, 7) * 300
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = open_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert not is_cut(image)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a\0\0\0\0", b"II*\0\x08\0\0\0\xff\xff"])
+def test_other_bytes_are_refused_by_name(content):
+    with pytest.raises(ValueError, match="column 'x' cannot be read as an image: "):
+        open_image(BytesIO(content), "column 'x'")
+
+
+def test_an_image_that_claims_more_pixels_than_memory_is_refused(tmp_path, monkeypatch):
+    Image.new("L", (50, 50)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: .*decompression bomb"):
+        open_image(tmp_path / "a.png")
