@@ -99,7 +99,7 @@ def progress(run: Path) -> str:
     """Return how far a run is, in words."""
     log = run / "log.jsonl"
     steps = log.read_text().count("\n") if log.exists() else 0
-    rests = sorted(path.relative_to(run).as_posix() for path in [*run.rglob("partial-*"), *run.rglob("old-*")])
+    rests = sorted(path.relative_to(run).as_posix() for path in run.rglob("*~"))
     return f"step {steps}" + (f", while writing {', '.join(rests)}" if rests else "")
 
 

@@ -75,7 +75,7 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_files(folder, tmp_pat
     summary = run(folder, tmp_path / "broken", predictor=predictor)
     assert summary["images"] == 6
     assert summary["new"] == sum(predictor.model.batches) == 6 - finished
-    found = {name: content for name, content in contents(tmp_path / "broken").items() if "partial-" not in name.name}
+    found = {name: content for name, content in contents(tmp_path / "broken").items() if "partial~" not in name.name}
     assert found == contents(tmp_path / "unbroken")
 
 

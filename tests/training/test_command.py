@@ -47,7 +47,7 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
         (TrainingInterruptedError("Stopped after step 3."), 75, "Stopped after step 3."),
         (KeyboardInterrupt(), 75, "Interrupted."),
         (NonFiniteLossError(["a.jpg"]), 1, "error: The loss"),
-        (WriteError(Path("log.jsonl"), OSError("no room")), 1, "error: log.jsonl could not be written"),
+        (WriteError.of(Path("log.jsonl"), OSError("no room")), 1, "error: log.jsonl could not be written"),
         (RecipeError("there is\n  no key"), 1, "error: there is no key"),
         (PushError("not pushed"), 1, "error: not pushed"),
         (MissingSourceError("/nope does not exist."), 1, "error: /nope does not exist."),

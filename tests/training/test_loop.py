@@ -17,11 +17,11 @@ from unisegment.inference import predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training import TrainingInterruptedError, assembly, judging, loop
+from unisegment.training.log_file import read_lines
 from unisegment.training.loop import fit
 from unisegment.training.recipe import load_recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
-from unisegment.training.writing import read_lines
 
 
 def contents(folder):

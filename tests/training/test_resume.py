@@ -15,10 +15,11 @@ from accelerate import Accelerator
 
 from tests.training.tiny_run import RECIPE, log_of, scores_of
 from tests.warm_processes import WarmProcess, run_script, run_warm
+from unisegment import files
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import checkpointing, fit, writing
-from unisegment.training.writing import read_lines
+from unisegment.training import checkpointing, fit
+from unisegment.training.log_file import read_lines
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -63,7 +64,7 @@ def in_a_state():
 
 
 def before_a_state_has_its_name():
-    die_at(writing.Path, "replace", 4)
+    die_at(files.Path, "replace", 4)
 
 
 def in_the_best_model():
@@ -78,10 +79,10 @@ def with_a_full_disk():
     """Let every write beyond some kilobytes of a file fail, as soon as the first state is there."""
     import resource
 
-    put_in_place = writing.put_in_place
+    put_in_place = files.put_in_place
 
-    def limited(partial, path):
-        put_in_place(partial, path)
+    def limited(path):
+        put_in_place(path)
         if path.name == "step-000002":
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 

@@ -62,7 +62,7 @@ def predict_images(
     Raises:
         FileNotFoundError: When there is no such checkpoint.
         ValueError: When the checkpoint cannot be read, its labels do not fit, or the folder holds another run.
-        FileWriteError: When the disk is full; what is finished stays.
+        WriteError: When something cannot be written; what is finished stays.
     """
     checkpoint = find_checkpoint(checkpoint)
     predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
-from unisegment.data.file_writing import write_whole
+from unisegment.files import write_text
 from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
@@ -46,7 +46,7 @@ class PartFolder:
         """
         file = self.folder / "settings.json"
         if not file.exists():
-            write_whole(file, lambda partial: partial.write_text(json.dumps(settings, indent=2), encoding="utf-8"))
+            write_text(file, json.dumps(settings, indent=2))
             return
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
@@ -66,7 +66,7 @@ class PartFolder:
 
     def write(self, index: int, content: dict[str, Any]) -> None:
         """Say that an image is finished, and what it left behind."""
-        write_whole(self._file(index), lambda partial: partial.write_text(json.dumps(content), encoding="utf-8"))
+        write_text(self._file(index), json.dumps(content))
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Give what the finished images left behind, one after the other, in the order of the images."""
@@ -110,7 +110,7 @@ def predict(
     Raises:
         OtherRunError: See `settings`.
         ValueError: When two images have one name, so that one's results have replaced the other's.
-        FileWriteError: When the disk is full; what is finished stays.
+        WriteError: When something cannot be written; what is finished stays.
     """
     parts = PartFolder(export.output / "parts")
     todo = _agreed(parts, len(samples), settings)
@@ -158,10 +158,8 @@ def _agreed(parts: PartFolder, num_images: int, settings: Mapping[str, Any]) -> 
         try:
             parts.begin(settings)
             outcome = [[index for index in range(num_images) if not parts.is_finished(index)]]
-        except OtherRunError as error:
+        except (OtherRunError, OSError) as error:
             outcome = [error]
-        except OSError as error:
-            outcome = [OSError(str(error))]  # which, unlike ours, can be sent
     broadcast_object_list(outcome)
     if isinstance(outcome[0], Exception):
         raise outcome[0]

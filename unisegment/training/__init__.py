@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: a recipe in, a trained model with its scores, log and pictures out."""
 
+from unisegment.files import WriteError
 from unisegment.training.evaluation import evaluate
 from unisegment.training.loop import TrainingInterruptedError, fit
 from unisegment.training.preview import dry_run
 from unisegment.training.recipe import Recipe, load_recipe
 from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
-from unisegment.training.writing import WriteError
 
 __all__ = [
     "NonFiniteLossError",

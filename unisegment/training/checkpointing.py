@@ -26,13 +26,12 @@ from typing import Any
 from accelerate import Accelerator
 
 from unisegment.data.annotated_images import category_of_entry
-from unisegment.data.file_writing import partial_name
+from unisegment.files import PARTIAL, partial_name, put_in_place, restore, writing
 from unisegment.ops.json_reading import read_json
 from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
 from unisegment.training.settings import RecipeError, parse_yaml, plain
 from unisegment.training.sharding import plain_errors
-from unisegment.training.writing import put_in_place, restore, writing
 
 _FURTHER_PARTS = 3
 """Of a state without a moving average: schedule, progress and the images that cannot be read."""
@@ -118,8 +117,8 @@ class RunFolder:
         """Put everything right that a process was killed while writing."""
         for path in (self.model, self.best, self.predictions):
             restore(path)
-        for rest in self.states.glob("*-step-*"):
-            restore(self.states / rest.name[rest.name.index("step-") :])
+        for rest in self.states.glob("step-*~"):
+            restore(rest.with_name(rest.name.partition(".")[0]))
 
     def best_score(self, metric: str, step: int) -> float:
         """Return the score of the best model so far, up to a step; minus infinity when there is none."""
@@ -165,7 +164,7 @@ def plan_start(recipe: Recipe) -> Start:
     """
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
     # A run that was killed while it wrote its first file has left that.
-    is_empty = not folder.root.exists() or all(path.name.startswith("partial-") for path in folder.root.iterdir())
+    is_empty = not folder.root.exists() or all(path.name.endswith(PARTIAL) for path in folder.root.iterdir())
     if run.resume == "never":
         if not is_empty and not run.overwrite:
             raise RecipeError(
@@ -252,13 +251,13 @@ def save_state(
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    with writing(partial), plain_errors():
+    with writing(state), plain_errors():
         accelerator.save_state(str(partial))
         if accelerator.is_main_process and categories is not None:
             (partial / _CATEGORIES).write_text(json.dumps(categories), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        put_in_place(partial, state)
+        put_in_place(state)
         folder.remove_states(folder.all_states()[:-keep])
     accelerator.wait_for_everyone()
 

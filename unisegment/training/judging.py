@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from unisegment.files import whole_folder, write_text
 from unisegment.inference.evaluation import TASKS
 from unisegment.inference.images import Samples
 from unisegment.inference.predictor import Predictor
@@ -19,12 +20,12 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import draw_predictions, evaluate
+from unisegment.training.log_file import LogFile, read_lines
 from unisegment.training.processes import StopSignals
 from unisegment.training.recipe import Recipe
 from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages
-from unisegment.training.writing import LogFile, read_lines, replaced_folder, write_file
 
 _METRICS = {"panoptic": "pq", "instance": "mask_ap", "semantic": "miou"}
 
@@ -111,7 +112,7 @@ class Judge:
             if not self.is_judged(step):
                 with closing(LogFile(self.folder.evaluations)) as log:
                     log.write(metrics)
-            write_file(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
+            write_text(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
         return metrics
 
     def is_judged(self, step: int) -> bool:
@@ -134,7 +135,7 @@ class Judge:
         self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
     ) -> None:
         """Write a model and the processor, with some further files."""
-        with replaced_folder(path) as partial:
+        with whole_folder(path) as partial:
             model.save_pretrained(partial)
             self.processor.save_pretrained(partial)
             for name, text in (texts or {}).items():
@@ -152,7 +153,7 @@ class Judge:
             top_k=evaluation.top_k,
             on_unreadable=self.unreadable.listener,
         )
-        with replaced_folder(self.folder.predictions) as partial:
+        with whole_folder(self.folder.predictions) as partial:
             for name, picture in pictures.items():
                 picture.save(partial / name)
 

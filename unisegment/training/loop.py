@@ -24,6 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -48,6 +49,7 @@ from unisegment.training.checkpointing import (
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError
 from unisegment.training.judging import Judge
+from unisegment.training.log_file import LogFile, cut_log
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
@@ -66,7 +68,6 @@ from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 from unisegment.training.tracking import check_trackers, start_trackers, track
 from unisegment.training.unreadable import UnreadableImages
-from unisegment.training.writing import LogFile, cut_log, flush, write_file
 
 _MOST_OVERFLOWS = 50
 """In a row; fp16's scale, halved each time, is then as good as zero."""
@@ -115,7 +116,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     Raises:
         RecipeError: When the recipe is wrong, or running it would destroy results.
         NonFiniteLossError: When training diverges.
-        WriteError: When the disk is full or broken; nothing that was complete is lost.
+        WriteError: When something cannot be written; nothing that was complete is lost.
         TrainingInterruptedError: When SIGTERM or SIGINT came; what was learned is saved.
         PushError: When the finished run could not be uploaded; `metrics.json` and everything else is there.
     """
@@ -142,7 +143,13 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         accelerator.print(already_finished(folder, metrics, changes_since(folder, recipe)))
     else:
-        metrics = _train_model(recipe, folder, accelerator, start)
+        try:
+            metrics = _train_model(recipe, folder, accelerator, start)
+        except WriteError as error:
+            raise WriteError(
+                f"{error} With run.resume=auto training goes on from its last state, if there is one; a lower "
+                "run.keep_checkpoints needs less room."
+            ) from error
     if recipe.hub.push and accelerator.is_main_process:
         print(f"Pushed to {push(folder.root, str(recipe.hub.repo), private=recipe.hub.private)}")
     return metrics
@@ -260,7 +267,7 @@ class Run:
             folder.metrics.unlink()
         for log in (folder.log, folder.evaluations):
             cut_log(log, self.progress.step)
-        write_file(folder.recipe, recipe.to_yaml())
+        write_text(folder.recipe, recipe.to_yaml())
 
     def _train(self, samples: AnnotatedImages) -> None:
         """Take the steps that are left; log, save and judge as often as the recipe says."""

@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 
+from unisegment.files import write_text
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.settings import RecipeError
-from unisegment.training.writing import write_file
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def start_trackers(accelerator: Accelerator, project: str, folder: RunFolder, re
     folder.trackers.mkdir(exist_ok=True)
     id_file = folder.trackers / "run_id"
     if not id_file.exists():
-        write_file(id_file, uuid.uuid4().hex[:8])
+        write_text(id_file, uuid.uuid4().hex[:8])
     run_id = id_file.read_text(encoding="utf-8")
     name = f"{folder.root.name}-{run_id}"
     accelerator.init_trackers(

@@ -15,7 +15,7 @@ from unisegment.data.export.categories import known_ids
 from unisegment.data.export.coco import panoptic_annotation, panoptic_colors
 from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
 from unisegment.data.export.label_png import category_map
-from unisegment.data.file_writing import write_whole
+from unisegment.files import write_text
 from unisegment.structures import Category, InstancePrediction
 
 _IMAGE_ENDING = "_leftImg8bit"
@@ -70,4 +70,4 @@ class CityscapesServer(ExportFormat):
             file = f"masks/{name}_{info['id']:03d}.png"
             save_png(folder / file, np.where(mask, np.uint8(255), np.uint8(0)))
             lines.append(f"{file} {self.categories[info['label_id']].id} {info['score']:.9g}\n")
-        write_whole(folder / f"{name}_pred.txt", lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+        write_text(folder / f"{name}_pred.txt", "".join(lines))

@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 
 from unisegment.data.annotated_images import category_entry
 from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
-from unisegment.data.file_writing import write_whole
+from unisegment.files import whole_file
 from unisegment.ops.masks import encode_rle, ids_to_rgb
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction
 
@@ -92,13 +92,10 @@ class CocoTestDev(ExportFormat):
         self._pack(self._instance.name, iter(()))
 
     def _pack(self, name: str, pictures: Iterator[Path]) -> None:
-        def write(partial: Path) -> None:
-            with zipfile.ZipFile(partial, "w") as archive:
-                self._add(archive, Path(f"{name}.json"), zipfile.ZIP_DEFLATED)
-                for picture in pictures:
-                    self._add(archive, picture, zipfile.ZIP_STORED)  # compressed already
-
-        write_whole(self.output / f"{name}.zip", write)
+        with whole_file(self.output / f"{name}.zip") as partial, zipfile.ZipFile(partial, "w") as archive:
+            self._add(archive, Path(f"{name}.json"), zipfile.ZIP_DEFLATED)
+            for picture in pictures:
+                self._add(archive, picture, zipfile.ZIP_STORED)  # compressed already
 
     def _add(self, archive: zipfile.ZipFile, path: Path, compression: int) -> None:
         # Without the time of the file, so that the same predictions give the same archive.

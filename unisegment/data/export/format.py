@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from unisegment.data.file_writing import write_whole
+from unisegment.files import whole_file
 from unisegment.structures import Category
 from unisegment.types import Size
 
@@ -71,7 +71,7 @@ class ExportFormat:
             What `finish` needs of it, as JSON can hold it.
 
         Raises:
-            FileWriteError: When something cannot be written.
+            WriteError: When something cannot be written.
         """
         raise NotImplementedError
 
@@ -79,13 +79,14 @@ class ExportFormat:
         """Write the files of all images together, without holding what all of them left behind.
 
         Raises:
-            FileWriteError: When something cannot be written.
+            WriteError: When something cannot be written.
         """
 
 
 def save_png(path: Path, pixels: Shaped[np.ndarray, "h w *channels"]) -> None:
     """Write a PNG file, which is there completely or not at all."""
-    write_whole(path, lambda partial: Image.fromarray(pixels).save(partial, format="PNG"))
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG")
 
 
 def stream_json(path: Path, sections: Mapping[str, Iterable[Any]] | Iterable[Any]) -> None:
@@ -93,19 +94,15 @@ def stream_json(path: Path, sections: Mapping[str, Iterable[Any]] | Iterable[Any
 
     It is there completely or not at all.
     """
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8") as file:
-            if not isinstance(sections, Mapping):
-                file.writelines(_list_lines(sections))
-                file.write("\n")
-                return
-            for place, (name, entries) in enumerate(sections.items()):
-                file.write(f"{',' if place else '{'}\n{json.dumps(name)}: ")
-                file.writelines(_list_lines(entries))
-            file.write("\n}\n")
-
-    write_whole(path, write)
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        if not isinstance(sections, Mapping):
+            file.writelines(_list_lines(sections))
+            file.write("\n")
+            return
+        for place, (name, entries) in enumerate(sections.items()):
+            file.write(f"{',' if place else '{'}\n{json.dumps(name)}: ")
+            file.writelines(_list_lines(entries))
+        file.write("\n}\n")
 
 
 def _list_lines(entries: Iterable[Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unisegment.data.export.format import save_png
-from unisegment.data.file_writing import write_whole
+from unisegment.files import write_text
 from unisegment.ops.masks import encode_rle, ids_to_rgb
 from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
 
@@ -33,7 +33,7 @@ def save(
 
     Raises:
         ValueError: When the path does not end in `.png`, or the prediction is none.
-        FileWriteError: When a file cannot be written.
+        WriteError: When a file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -53,4 +53,4 @@ def save(
         for info, rle in zip(infos, encode_rle(prediction.masks), strict=True):
             info["segmentation"] = rle
     text = json.dumps({"segments_info": infos}, indent=2) + "\n"
-    write_whole(path.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path.with_suffix(".json"), text)
