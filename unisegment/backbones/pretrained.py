@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from unisegment.backbones import resnet_weights, swin_weights
+from unisegment.backbones.config_files import backbone_config
 from unisegment.backbones.weight_fit import require_fit
 from unisegment.ops.weight_files import read_weight_file, weights_in
-from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source
+from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source, require_whole
 
 # A name in the file that tells its kind, the names, those to pass over, and what infers the sizes.
 _KINDS = (
@@ -43,11 +44,15 @@ def pretrained_config(name_or_path: str) -> PreTrainedConfig:
     if _is_file(name_or_path):
         return _read_file(name_or_path)[0]
     require_source(name_or_path)
+    require_whole(name_or_path)
     try:
-        return AutoConfig.from_pretrained(name_or_path)
+        return backbone_config(PreTrainedConfig.get_config_dict(name_or_path)[0])
     except (OSError, ValueError) as error:
         where = "folder" if os.path.isdir(name_or_path) else "hub id, folder or file"
-        raise ValueError(f"backbone: the {where} {name_or_path!r} has no usable config of transformers.") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"backbone: the {where} {name_or_path!r} has no usable config of transformers: {reason}"
+        ) from error
 
 
 def require_backbone(name_or_path: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.data.annotated_images import category_entry, category_of_entry
@@ -166,19 +166,21 @@ class UniSegmentConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Make a config of what a config.json holds and of keywords, which go first; see transformers for the rest.
 
-        Keys that are unknown in a file are kept, with a warning, and written again.
+        Keys that are unknown in a file are kept, with a warning, and written again. Nothing is fetched or run because a
+        file names it: `use_pretrained_backbone` counts as a keyword alone, as a checkpoint has all weights.
 
         Raises:
             ValueError: As the constructor does, which sees the two together; for a keyword that is unknown and not
-                wanted back by `return_unused_kwargs`.
+                wanted back by `return_unused_kwargs`; for what `require_inert` refuses in a file.
         """
+        require_inert({key: value for key, value in config_dict.items() if key not in kwargs})
         if not kwargs.get("return_unused_kwargs"):
             cls.check_keys(kwargs.keys() - {"return_unused_kwargs", "_from_auto", "_from_pipeline"})
         own = {item.name for item in fields(cls)} - {"backbone_config"}  # that one is merged key by key
         overrides = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         if "id2label" in overrides or "num_labels" in kwargs:
             config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
-        keys = {**config_dict, **overrides}
+        keys = {**config_dict, "use_pretrained_backbone": False, **overrides}
         if "categories" not in overrides and keys.get("categories") is not None:
             names = keys.get("id2label")
             if names is not None or "num_labels" in {**config_dict, **kwargs}:
@@ -217,15 +219,9 @@ class UniSegmentConfig(PreTrainedConfig):
         if config is None and self.backbone is not None:
             config = pretrained_config(self.backbone)
         elif config is None:
-            config = CONFIG_MAPPING["swin"](depths=[2, 2, 18, 2], drop_path_rate=0.3)
-        elif isinstance(config, dict):
-            model_type = config.get("model_type")
-            if model_type not in CONFIG_MAPPING:
-                raise ValueError(
-                    f"backbone_config needs a model_type that transformers knows, such as 'swin' or 'resnet', "
-                    f"got {model_type!r}."
-                )
-            config = CONFIG_MAPPING[model_type](**{key: value for key, value in config.items() if key != "model_type"})
+            config = backbone_config({"model_type": "swin", "depths": [2, 2, 18, 2], "drop_path_rate": 0.3})
+        elif not isinstance(config, PreTrainedConfig):
+            config = backbone_config(config)
         stages = list(getattr(config, "stage_names", None) or [])
         if config.model_type not in PLAIN_VIT_TYPES and len(stages) > 1 and list(config.out_features) == stages[-1:]:
             # Backbones give only their last stage unless told otherwise; the first name is the stem.

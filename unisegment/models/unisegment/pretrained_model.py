@@ -26,6 +26,7 @@ from unisegment.models.unisegment.stock_checkpoints import (
     stock_twin,
 )
 from unisegment.ops.weight_files import damage_named
+from unisegment.ops.weight_sources import require_whole
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
@@ -256,6 +257,7 @@ def _read_source(name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
             f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of the "
             "original code is opened by `from_original`."
         )
+    require_whole(name_or_path, **chosen(kwargs, HUB_KEYS))
     config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **chosen(kwargs, HUB_KEYS))
     model_type = config_dict.get("model_type")
     if model_type == UniSegmentConfig.model_type:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
+from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_changes import require_complete
@@ -40,7 +41,6 @@ def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
         **stock,
         "model_type": UniSegmentConfig.model_type,
         "architectures": None,
-        "use_pretrained_backbone": False,  # the checkpoint has all weights
     }
 
 
@@ -81,6 +81,9 @@ def read_stock(
     Raises:
         ValueError: When the checkpoint does not hold what its config promises.
     """
+    require_inert(config_dict)
+    if config_dict.get("backbone_config"):  # of which transformers would take any kind
+        config_dict = {**config_dict, "backbone_config": backbone_config(config_dict["backbone_config"])}
     stock_config = Mask2FormerConfig.from_dict(config_dict)
     with damage_named(name_or_path):
         stock_model, report = Mask2FormerForUniversalSegmentation.from_pretrained(

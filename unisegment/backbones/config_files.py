@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody's config.json says in, configs of transformers out: nothing that stands there is fetched or run.
+
+transformers asks the Hub for a backbone that a file names, for the code of `auto_map`, for kernels that attention is
+named after, and imports the library of a quantisation.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import MODEL_FOR_BACKBONE_MAPPING, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+_ATTENTION = ("eager", "sdpa")
+_ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+
+
+def backbone_config(keys: Any) -> PreTrainedConfig:
+    """Return the config of a backbone of transformers.
+
+    Args:
+        keys: Its keys and `model_type`, a dict, perhaps as it stands in a file.
+
+    Raises:
+        ValueError: When `model_type` is none of a backbone, or for what `require_inert` refuses.
+    """
+    model_type = keys.get("model_type") if isinstance(keys, Mapping) else None
+    # timm would fetch what its config names.
+    is_known = isinstance(model_type, str) and model_type in CONFIG_MAPPING and model_type != "timm_backbone"
+    if not is_known or CONFIG_MAPPING[model_type] not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"backbone_config needs a model_type of which transformers has a backbone, such as 'swin' or 'resnet', got "
+            f"{str(keys if model_type is None else model_type)[:99]!r}."
+        )
+    require_inert(keys, "backbone_config: ")
+    return CONFIG_MAPPING[model_type](
+        **{key: value for key, value in keys.items() if key not in ("model_type", "auto_map")}
+    )
+
+
+def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
+    """Raise for what stands in a config.json and would be fetched or imported.
+
+    Args:
+        keys: What the file says.
+        where: What messages start with.
+
+    Raises:
+        ValueError: For a backbone that is only named, attention other than "eager" and "sdpa", quantised weights, and a
+            `dtype` that is none.
+    """
+    if keys.get("backbone") is not None and not keys.get("backbone_config"):
+        raise ValueError(
+            f"{where}backbone={keys['backbone']!r} stands in a file without backbone_config, which must say all its "
+            "sizes: nothing is fetched because a file names it. If you trust it, write what "
+            "UniSegmentConfig(backbone=…).backbone_config.to_dict() gives into the file."
+        )
+    for key in _ATTENTION_KEYS:
+        chosen = keys.get(key)
+        for value in chosen.values() if isinstance(chosen, dict) else [chosen]:
+            if value is not None and value not in _ATTENTION:
+                raise ValueError(
+                    f"{where}{key}={chosen!r}: a file may say {' or '.join(map(repr, _ATTENTION))}, others may be code "
+                    "that is fetched. Remove the key."
+                )
+    if keys.get("quantization_config") is not None:
+        raise ValueError(f"{where}quantization_config: quantised weights cannot be read. Save them without.")
+    for key in ("dtype", "torch_dtype"):
+        name = keys.get(key)
+        if isinstance(name, str) and not isinstance(getattr(torch, name, None), torch.dtype):
+            raise ValueError(f"{where}{key}={name!r} is no type of torch, such as 'float32' or 'bfloat16'.")
