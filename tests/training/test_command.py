@@ -61,11 +61,47 @@ def test_errors_become_one_line_and_a_status(monkeypatch, error, status, said):
     assert (len(result.stderr.splitlines()), result.stderr[: len(said)]) == (1, said)
 
 
-def test_faults_of_the_library_keep_their_traceback(monkeypatch):
+def test_faults_of_the_library_are_one_line_that_asks_for_a_report(monkeypatch):
     fail_with(monkeypatch, KeyError("what"))
     result = run("train", "quickstart")
-    assert isinstance(result.exception, KeyError)
-    assert result.stderr == ""
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: KeyError: 'what'. This is a fault of unisegment")
+    assert len(result.stderr.splitlines()) == 1
+    assert "--debug" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--debug", "train", "quickstart"), ("train", "quickstart", "--debug")])
+@pytest.mark.parametrize("error", [KeyError("what"), ValueError("what")])
+def test_debug_shows_the_traceback_before_the_line(monkeypatch, error, words):
+    fail_with(monkeypatch, error)
+    lines = run(*words).stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert any("raise error" in line for line in lines)
+    assert lines[-1].startswith("error: ")
+    assert "--debug" in run("train", "--help").output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_too_little_memory_is_no_fault_of_the_library(monkeypatch, error):
+    fail_with(monkeypatch, error)
+    stderr = run("train", "quickstart").stderr
+    assert stderr.startswith("error: there is not enough memory: ")
+    assert "report it" not in stderr
+
+
+def test_a_line_holds_no_control_characters_and_no_megabytes(monkeypatch):
+    fail_with(monkeypatch, ValueError("a\x1b[2J\udcff\nb " + "x" * 10**6 + "end"))
+    (line,) = run("train", "quickstart").stderr.splitlines()
+    assert line.startswith(r"error: a\x1b[2J\udcff b xxx")
+    assert line.endswith("xend")
+    assert len(line) < 2100
 
 
 class Unreadable(torch.utils.data.Dataset):
@@ -75,14 +111,14 @@ class Unreadable(torch.utils.data.Dataset):
         return 1
 
     def __getitem__(self, index):
-        raise ValueError("b.jpg: 0 bytes")
+        raise ValueError("b.jpg: 0\nbytes: none")
 
 
 def test_what_a_worker_found_is_said_without_its_traceback(monkeypatch):
     with pytest.raises(ValueError, match="Original Traceback") as caught:
         list(DataLoader(Unreadable(), num_workers=1))
     fail_with(monkeypatch, caught.value)
-    assert run("train", "quickstart").stderr == "error: b.jpg: 0 bytes\n"
+    assert run("train", "quickstart").stderr == "error: b.jpg: 0 bytes: none\n"
 
 
 def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):

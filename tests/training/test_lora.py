@@ -204,9 +204,11 @@ def test_a_dry_run_counts_what_learns(adapted):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model.lora.rank": -1}, r"rank must be at least 0, got -1"),
+        ({"model.lora.rank": -1}, r"rank must be a whole number from 0 to 65,536, got -1"),
         ({"model.lora.alpha": 0}, r"alpha must be more than 0, got 0"),
-        ({"model.lora.dropout": 1}, r"dropout is a share from 0 to below 1, got 1"),
+        ({"model.lora.dropout": 1}, r"dropout must be below 1, got 1"),
+        ({"model.lora.targets": r"(\w+)+!"}, r"repetitions .* can take years to match"),
+        ({"model.lora.targets": ".*" * 30 + "!"}, r"repetitions .* can take years to match"),
         ({"model.lora.targets": "(q"}, r"targets='\(q' is not a regular expression"),
         ({"model.peer": "transformers"}, r"lora\.rank=2 .* peer=transformers"),
         ({"model.pretrained": None}, r"lora\.rank=2 .* pretrained=None"),

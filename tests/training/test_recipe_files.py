@@ -4,7 +4,8 @@
 import pytest
 
 from unisegment.training import recipe_files
-from unisegment.training.recipe_files import find_recipe, recipe_folder, recipe_names
+from unisegment.training.recipe import Recipe
+from unisegment.training.recipe_files import find_recipe, read_keys, recipe_folder, recipe_names
 from unisegment.training.settings import RecipeError
 
 
@@ -48,3 +49,34 @@ def test_what_is_missing_is_named_with_the_nearest(tmp_path):
         find_recipe("mine.yaml")
     with pytest.raises(RecipeError, match=r"x\.yaml to extend in .*mine\.yaml, neither"):
         find_recipe("x.yaml", extended_by=tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody_of_this_name/x", "a\0b", "/dev/zero", "caf\udce9"])
+def test_names_that_are_no_files_are_refused(name):
+    with pytest.raises(RecipeError, match="There is no recipe"):
+        find_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"M\xff", r"a\.yaml, line 1: the byte 0xff is not UTF-8"),
+        (b"[1, 2]", r"a\.yaml must hold the keys of a recipe, such as `optim:`, but holds \[1, 2\]"),
+        (b"", r"a\.yaml must hold the keys of a recipe"),
+        (b"extends: [{}]", r"a\.yaml: extends must be the name of a recipe or a list of names, got \[\{\}\]"),
+        (b"extends: [[", r"a\.yaml, line 1: this is not YAML"),
+        (b"1: 2", r"a\.yaml: there is no key '1'"),
+    ],
+)
+def test_files_that_are_no_recipes_are_refused_by_name(tmp_path, content, message):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(RecipeError, match=message):
+        read_keys(Recipe, tmp_path / "a.yaml")
+
+
+def test_files_that_are_extended_again_and_again_are_counted(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: [{', '.join(9 * [f'{number + 1}.yaml'])}]")
+    (tmp_path / "9.yaml").write_text("{}")
+    with pytest.raises(RecipeError, match=r"0\.yaml extends more than 100 files, counting those that files share"):
+        read_keys(Recipe, tmp_path / "0.yaml")

@@ -26,6 +26,10 @@ from unisegment.types import Size
 _IMAGE_PADDING = 128
 """Mid-grey, before normalisation. Source: detectron2, FixedSizeCrop; Mask2Former, the data set mappers."""
 
+_LONGEST_SIDE = 2**14
+"""Pixels of images that are trained on."""
+_LARGEST_SCALE = 10
+
 Window: TypeAlias = tuple[slice, slice]
 """Rows and columns of an image."""
 _EVERYTHING: Window = (slice(None), slice(None))
@@ -290,9 +294,10 @@ class TrainTransform:
             raise ValueError(f"flip_prob must be in [0, 1], got {self.flip_prob}.")
         if not 0 < self.crop_category_max_area <= 1:
             raise ValueError(f"crop_category_max_area must be in (0, 1], got {self.crop_category_max_area}.")
-        if not 0 < self.jitter_scale[0] <= self.jitter_scale[1]:
+        if not 0 < self.jitter_scale[0] <= self.jitter_scale[1] <= _LARGEST_SCALE:
             raise ValueError(
-                f"jitter_scale must be two factors above 0, the smaller one first, got {self.jitter_scale}."
+                f"jitter_scale must be two factors above 0 and up to {_LARGEST_SCALE}, the smaller one first, got "
+                f"{self.jitter_scale}."
             )
         self._check_lengths()
         self._check_combination()
@@ -301,8 +306,9 @@ class TrainTransform:
         for name in ("shortest_edge", "longest_edge", "crop_size", "jitter_size"):
             value = getattr(self, name)
             lengths = (value,) if isinstance(value, int) else value
-            if lengths is not None and not (lengths and min(lengths) >= 1):
-                raise ValueError(f"{name} must be 1 pixel or more, got {value}; null switches it off.")
+            longest = 2**31 - 1 if name == "longest_edge" else _LONGEST_SIDE  # a large one is no limit
+            if lengths is not None and not (lengths and min(lengths) >= 1 and max(lengths) <= longest):
+                raise ValueError(f"{name} must be 1 to {longest:,} pixels, got {value}; null switches it off.")
 
     def _check_combination(self) -> None:
         if self.longest_edge is not None and self.shortest_edge is None:

@@ -30,7 +30,8 @@ from unisegment.files import PARTIAL, partial_name, put_in_place, restore, writi
 from unisegment.ops.json_reading import read_json
 from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
-from unisegment.training.settings import RecipeError, parse_yaml, plain
+from unisegment.training.recipe_files import read_mapping
+from unisegment.training.settings import RecipeError, plain
 from unisegment.training.sharding import plain_errors
 
 _FURTHER_PARTS = 3
@@ -266,8 +267,7 @@ def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Describe what a recipe changes of the one that a folder was trained with, one line for each key."""
     if not folder.recipe.is_file():
         return []
-    before = parse_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
-    return changed_keys(before, plain(asdict(recipe)))
+    return changed_keys(read_mapping(folder.recipe), plain(asdict(recipe)))
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all commands share: words in, an exit status out, and one line on standard error that says what went wrong."""
 
+import io
 import os
+import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
+import torch
 import typer
 from accelerate import PartialState
 from typer.core import TyperGroup
@@ -27,22 +31,56 @@ INTERRUPTED = 75
 
 # typer's own copy of click, or click, from release to release.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
+_ClickError: type[Any] = typer.BadParameter.__mro__[2]
+_FORESEEN = (ValueError, OSError, PushError, NonFiniteLossError)
+"""Of which messages say what to do."""
 _OF_ALL = (MissingSourceError, RecipeError, NonFiniteLossError, TrainingInterruptedError, KeyboardInterrupt)
 """What every process of a machine finds."""
+_OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^\n]*\n([\w.]+):? ?(.*)", re.DOTALL)
+"""The end of what torch adds to errors of processes that load images."""
+_DEBUG = "unisegment.debug"
+_LONGEST_LINE = 2000
+
+
+def _note_debug(context: typer.Context, value: bool) -> None:
+    if value:
+        context.meta[_DEBUG] = True  # of all commands of a line
+
+
+def _debug(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error, too.", callback=_note_debug, expose_value=False),
+    ] = False,
+) -> None: ...
+
+
+_template = typer.Typer(add_completion=False)
+_template.command()(_debug)
+(_DEBUG_OPTION,) = typer.main.get_command(_template).params
 
 
 class Commands(TyperGroup):
     """Commands that end with 0 when they are done, 1 when they failed, 2 when misused, and 75 when interrupted.
 
-    What goes wrong is one line, `error: …`. A traceback is a fault of this library. In words that begin with `~`, and
-    in values of options that do, that is the user's own folder: shells leave it in `--data=~/mine`, and in quotes.
+    What goes wrong is one line, `error: …`; `--debug` shows where it was found before that. An exception that nobody
+    foresaw is a fault of this library, and the line says so. In words that begin with `~`, and in values of options
+    that do, that is the user's own folder: shells leave it in `--data=~/mine`, and in quotes.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in (self, *self.commands.values()):
+            command.params.append(_DEBUG_OPTION)
 
     def main(  # type: ignore[override]  # the others are typer's, and are handed on
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **settings: Any
     ) -> Any:
         """Run the command that words name, and exit; with `standalone_mode=False` return its status."""
         words = [_at_home(word) for word in (sys.argv[1:] if args is None else args)]
+        for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             status = super().main(words, standalone_mode=False, **settings)
         except _UsageError as error:
@@ -68,10 +106,12 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             _say("Interrupted.", error)
             raise typer.Exit(INTERRUPTED) from error
-        except BrokenPipeError:  # of `| head`, say
+        except (_ClickError, typer.Exit, typer.Abort, BrokenPipeError):  # misuse, an end, and `| head`, say
             raise
-        except (ValueError, OSError, PushError, NonFiniteLossError) as error:
-            _say(f"error: {_one_line(_message(error))}", error)
+        except Exception as error:
+            if ctx.meta.get(_DEBUG):
+                traceback.print_exception(error)
+            _say(f"error: {_message(error)}", error)
             raise typer.Exit(FAILED) from error
         if PartialState._shared_state:
             PartialState().destroy_process_group()
@@ -106,14 +146,27 @@ def _at_home(word: str) -> str:
 
 
 def _message(error: Exception) -> str:
-    text = str(error)
-    if "Original Traceback (most recent call last)" in text:  # of a process that loads images
-        text = text.rstrip().splitlines()[-1].partition(": ")[2]
-    return text or type(error).__name__
+    """Return what went wrong, and, where nobody foresaw it, that it should be reported."""
+    kind, text = type(error).__name__, str(error)
+    of_worker = _OF_WORKER.search(text)
+    if of_worker is not None:  # a process that loads images
+        kind, text = of_worker.groups()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        text = f"there is not enough memory: {text.rstrip('.') or kind}. Take smaller batches, images or models."
+    elif not isinstance(error, _FORESEEN):
+        text = (
+            f"{kind}: {text.rstrip('.')}. This is a fault of unisegment, which should have said what is wrong: please "
+            "report it, with what the same command shows with --debug."
+        )
+    return _one_line(text) or kind
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Return a text without line breaks and control characters, and without the middle of a long one."""
+    line = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(text.split())
+    )
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
 
 
 def _say(text: str, error: BaseException) -> None:

@@ -7,13 +7,13 @@ Training steps see the matrices, by peft's layers; evaluation and files get a mo
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.settings import RecipeError
+from unisegment.training.settings import Bounds, NotBelowZero, RecipeError, Share
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -39,18 +39,21 @@ class LoraRecipe:
         LoRA (arXiv:2106.09685); section 4.1 for `rank` and `alpha`.
     """
 
-    rank: int = 0
-    alpha: float | None = None
-    dropout: float = 0.0
+    rank: Annotated[int, Bounds(0, 2**16)] = 0
+    alpha: NotBelowZero | None = None
+    dropout: Share = 0.0
     targets: str | None = None
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"rank must be at least 0, got {self.rank}.")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha must be more than 0, got {self.alpha}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share from 0 to below 1, got {self.dropout}.")
+        if self.alpha == 0:
+            raise ValueError("alpha must be more than 0, got 0.")
+        if self.dropout == 1:
+            raise ValueError("dropout must be below 1, got 1.")
+        if len(re.findall(r"[*+{]", self.targets or "")) > 4 or re.search(r"\)[*+{]", self.targets or ""):
+            raise ValueError(
+                f"targets={self.targets!r}: more than 4 repetitions (* + {{}}), or one of a group, can take years to "
+                "match. Name the layers with fewer."
+            )
         try:
             re.compile(self.targets or "")
         except re.error as error:

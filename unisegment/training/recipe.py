@@ -8,19 +8,31 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from huggingface_hub.utils import validate_repo_id
 
-from unisegment.backbones.freezing import FrozenStages
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.training.lora import LoraRecipe
-from unisegment.training.recipe_files import find_recipe
-from unisegment.training.settings import RecipeError, check, construct, expand_home, merge, parse_yaml, plain
+from unisegment.training.recipe_files import find_recipe, read_keys
+from unisegment.training.settings import (
+    AtLeastOne,
+    Bounds,
+    NotBelowZero,
+    NotNegative,
+    RecipeError,
+    Share,
+    check,
+    construct,
+    cut,
+    expand_home,
+    plain,
+    shown,
+)
 
 DataFormat = Literal[
     "coco_panoptic", "coco_instance", "ade20k_semantic", "ade20k_instance", "ade20k_panoptic", "cityscapes_semantic",
@@ -28,6 +40,11 @@ DataFormat = Literal[
     "png_semantic", "png_instance", "hugging_face", "synthetic",
 ]  # fmt: skip
 """The readers of `unisegment.data.formats`, and drawn scenes."""
+
+_Images = Annotated[int, Bounds(1, 2**16)]
+_Pixels = Annotated[int, Bounds(1, 2**14)]
+_Processes = Annotated[int, Bounds(0, 2**10)]
+_Id = Annotated[int, Bounds(-(2**31), 2**31 - 1)]
 
 _NAMELESS = ("png_semantic", "png_instance", "hugging_face")
 """Formats whose categories a recipe may name."""
@@ -76,26 +93,24 @@ class DataRecipe:
     root: str
     format: DataFormat = "coco_panoptic"
     columns: dict[str, str] = field(default_factory=dict)
-    categories: str | tuple[str, ...] | dict[int, str] | None = None
-    void_ids: tuple[int, ...] = ()
+    categories: str | tuple[str, ...] | dict[_Id, str] | None = None
+    void_ids: tuple[_Id, ...] = ()
     splits: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
     exif: Exif = "upright"
     range: ValueRange = "dtype"
-    num_train: int = 600
-    num_val: int = 100
-    workers: int = 4
-    shortest_edge: int = 800
-    longest_edge: int = 1333
+    num_train: AtLeastOne = 600
+    num_val: AtLeastOne = 100
+    workers: _Processes = 4
+    shortest_edge: _Pixels = 800
+    longest_edge: AtLeastOne = 1333
     transform: TrainTransform = field(default_factory=TrainTransform)
     only_annotated: bool = False
     on_error: Literal["raise", "skip"] = "raise"
-    max_skipped: int = 100
+    max_skipped: AtLeastOne = 100
 
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories")
-        _at_least(1, self, "num_train", "num_val", "shortest_edge", "longest_edge", "max_skipped")
-        _at_least(0, self, "workers")
         checked_range(self.range)
         if self.format != "hugging_face" and "://" in self.root:
             raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
@@ -142,7 +157,7 @@ class ModelRecipe:
     pretrained: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
-    frozen_stages: FrozenStages = 0
+    frozen_stages: Annotated[int, Bounds(0, 1000)] | Literal["all"] = 0
     lora: LoraRecipe = field(default_factory=LoraRecipe)
     peer: Literal["transformers"] | None = None
 
@@ -157,8 +172,6 @@ class ModelRecipe:
                 f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
                 "in categories.json, or by data.categories."
             )
-        if self.frozen_stages != "all":
-            _at_least(0, self, "frozen_stages")
         if self.peer is not None and self.gradient_checkpointing:
             raise ValueError(
                 f"gradient_checkpointing=true: the Mask2Former of peer={self.peer} has none. Set it to false."
@@ -188,20 +201,18 @@ class OptimRecipe:
             out, and their images named in the log.
     """
 
-    lr: float = 1e-4
-    batch_size: int = 16
-    accumulation: int = 1
-    weight_decay: float = 0.05
-    backbone_lr_factor: float = 0.1
-    clip_norm: float = 0.01
-    ema_decay: float = 0.0
-    max_non_finite_steps: int = 5
+    lr: NotBelowZero = 1e-4
+    batch_size: _Images = 16
+    accumulation: _Images = 1
+    weight_decay: NotBelowZero = 0.05
+    backbone_lr_factor: NotBelowZero = 0.1
+    clip_norm: NotBelowZero = 0.01
+    ema_decay: Share = 0.0
+    max_non_finite_steps: AtLeastOne = 5
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch_size", "accumulation", "max_non_finite_steps")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is a share from 0 to below 1, got {self.ema_decay}.")
-        _at_least(0, self, "lr", "weight_decay", "backbone_lr_factor", "clip_norm")
+        if self.ema_decay == 1:
+            raise ValueError("ema_decay=1 keeps the first weights for ever: give less, such as 0.9999.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,19 +230,13 @@ class ScheduleRecipe:
         rise: Share of `max_steps` in which `one_cycle` rises.
     """
 
-    max_steps: int
+    max_steps: AtLeastOne
     name: Literal["poly", "step", "one_cycle", "constant"] = "poly"
-    warmup_steps: int = 0
-    power: float = 0.9
-    milestones: tuple[float, ...] = (8 / 9, 26 / 27)
-    gamma: float = 0.1
-    rise: float = 0.3
-
-    def __post_init__(self) -> None:
-        _at_least(1, self, "max_steps")
-        _at_least(0, self, "warmup_steps", "power", "gamma")
-        if not all(0 <= share <= 1 for share in (self.rise, *self.milestones)):
-            raise ValueError(f"rise and milestones are shares from 0 to 1, got {self.rise} and {self.milestones}.")
+    warmup_steps: NotNegative = 0
+    power: NotBelowZero = 0.9
+    milestones: tuple[Share, ...] = (8 / 9, 26 / 27)
+    gamma: Share = 0.1
+    rise: Share = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,15 +252,11 @@ class EvaluationRecipe:
             that extend this one do not inherit it.
     """
 
-    panoptic_threshold: float = 0.8
-    top_k: int = 100
-    batch_size: int = 4
-    pictures: int = 6
+    panoptic_threshold: Share = 0.8
+    top_k: AtLeastOne = 100
+    batch_size: _Images = 4
+    pictures: NotNegative = 6
     expected: str | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(1, self, "top_k", "batch_size")
-        _at_least(0, self, "panoptic_threshold", "pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,27 +284,23 @@ class RunRecipe:
     """
 
     output_dir: str
-    seed: int = 0
+    seed: Annotated[int, Bounds(0, 2**63 - 1)] = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    eval_every: int = 0
+    checkpoint_every: NotNegative = 1000
+    keep_checkpoints: AtLeastOne = 2
+    eval_every: NotNegative = 0
     best_metric: Literal["pq", "mask_ap", "miou"] | None = None
     trackers: tuple[str, ...] = ()
     project: str = "unisegment"
     resume: str = "auto"
     overwrite: bool = False
-    timeout: float = 10
-    threads: int | None = None
+    timeout: Annotated[float, Bounds(0, 60 * 24 * 365)] = 10
+    threads: Annotated[int, Bounds(1, 2**10)] | None = None
 
     def __post_init__(self) -> None:
         expand_home(self, "output_dir", "resume")
-        _at_least(0, self, "seed", "checkpoint_every", "eval_every")
-        _at_least(1, self, "keep_checkpoints")
-        if not self.timeout > 0:
-            raise ValueError(f"timeout must be more than 0 minutes, got {self.timeout}.")
-        if self.threads is not None:
-            _at_least(1, self, "threads")
+        if self.timeout == 0:
+            raise ValueError("timeout must be more than 0 minutes, got 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,7 +355,7 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
         RecipeError: For an unknown key, a value of a wrong type or out of range, or a key that is not set.
     """
     origin = "the recipe" if isinstance(source, Recipe) else str(source)
-    values = plain(asdict(source)) if isinstance(source, Recipe) else _read(find_recipe(source), ())
+    values = plain(asdict(source)) if isinstance(source, Recipe) else read_keys(Recipe, find_recipe(source))
     for key, value in (overrides or {}).items():
         _override(values, key, value)
     return construct(Recipe, check(Recipe, values, origin), origin)
@@ -369,30 +366,9 @@ def _override(values: dict[str, Any], key: str, value: Any) -> None:
     nested: dict[str, Any] = {name: value}
     for parent in reversed(parents):
         nested = {parent: nested}
-    check(Recipe, nested, f"{key}={value}")
+    check(Recipe, nested, cut(f"{key}={value}"))
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise RecipeError(f"{key}={value}: {parent} is {values!r}, which has no keys.")
+            raise RecipeError(f"{key}={shown(value)}: {parent} is {shown(values)}, which has no keys.")
     values[name] = value
-
-
-def _read(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
-    """Return the keys of a file over those of the files that it extends."""
-    if path.resolve() in extended_by:
-        raise RecipeError(f"{path} extends itself. Remove one `extends`.")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    bases = values.pop("extends", []) if isinstance(values, dict) else []
-    check(Recipe, values, str(path))
-    merged: dict[str, Any] = {}
-    for base in bases if isinstance(bases, list) else [bases]:
-        merged = merge(Recipe, merged, _read(find_recipe(str(base), path), (*extended_by, path.resolve())))
-    merged.get("evaluation", {}).pop("expected", None)  # which is of another recipe
-    return merge(Recipe, merged, values)
-
-
-def _at_least(smallest: int, section: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(section, name)
-        if not value >= smallest:
-            raise ValueError(f"{name} must be at least {smallest}, got {value}.")

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name of a recipe in, its file out: a user's own, or one of those that come with the library."""
+"""The name of a recipe in, its file and its keys out: a user's own, or one of those that come with the library."""
 
+import os
 from pathlib import Path
+from typing import Any
 
+from unisegment.data.yaml_reading import read_yaml
 from unisegment.ops.near_names import did_you_mean
-from unisegment.training.settings import RecipeError
+from unisegment.training.settings import RecipeError, check, merge, shown
+
+_MOST_FILES = 100
+"""That one recipe may be made of."""
 
 
 def recipe_folder() -> Path:
@@ -34,12 +40,12 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
     Raises:
         RecipeError: When there is neither, with the nearest name.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     path = path if extended_by is None else extended_by.parent / path
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises errors for names that are too long
         return path
     ours = recipe_folder() / f"{str(name).removesuffix('.yaml')}.yaml"
-    if Path(name).name == str(name) and ours.is_file():
+    if Path(name).name == str(name) and os.path.isfile(ours):
         return ours
     raise RecipeError(
         f"There is no recipe {path}"
@@ -47,3 +53,51 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
         + ", neither a file nor one that comes with unisegment."
         + (did_you_mean(Path(name).stem, recipe_names()) or " `ls recipes` and recipes/README.md list those.")
     )
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """Return the keys and values in a YAML file.
+
+    Raises:
+        RecipeError: When it cannot be read, or holds anything else.
+    """
+    try:
+        values = read_yaml(file)
+    except (ValueError, OSError) as error:
+        raise RecipeError(str(error)) from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file} must hold the keys of a recipe, such as `optim:`, but holds {shown(values)}.")
+    return values
+
+
+def read_keys(section: Any, file: Path) -> dict[str, Any]:
+    """Return the keys of a recipe, checked, over those of the recipes that it extends.
+
+    Args:
+        section: The dataclass of recipes.
+        file: The recipe.
+
+    Raises:
+        RecipeError: For a key or a value that no recipe has, and when files extend themselves or a hundred others.
+    """
+    return _read(section, file, (), [])
+
+
+def _read(section: Any, file: Path, extended_by: tuple[Path, ...], seen: list[Path]) -> dict[str, Any]:
+    seen.append(file.resolve())
+    if seen[-1] in extended_by:
+        raise RecipeError(f"{file} extends itself. Remove one `extends`.")
+    if len(seen) > _MOST_FILES:
+        raise RecipeError(f"{seen[0]} extends more than {_MOST_FILES} files, counting those that files share.")
+    chain = (*extended_by, seen[-1])
+    values = read_mapping(file)
+    bases = values.pop("extends", [])
+    bases = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(base, str) for base in bases):
+        raise RecipeError(f"{file}: extends must be the name of a recipe or a list of names, got {shown(bases)}.")
+    check(section, values, str(file))
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged = merge(section, merged, _read(section, find_recipe(base, file), chain, seen))
+    merged.get("evaluation", {}).pop("expected", None)  # which is of another recipe
+    return merge(section, merged, values)

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML text and nested mappings in, checked nested dataclasses out.
+"""Overrides and nested mappings in, checked nested dataclasses out.
 
 A dataclass is a section and its fields are the keys: names, types and defaults are read from it. `dict` fields are
 free: what they hold is somebody else's to check. Every error names the key and where it was read.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from math import inf, isfinite
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
+from unisegment.data.yaml_reading import parse_yaml
 from unisegment.ops.near_names import near_name
 
 
@@ -21,53 +20,56 @@ class RecipeError(ValueError):
     """A recipe that cannot be run: the message names the key, the file and what was expected."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans and numbers: in the older YAML of the base class `no` is False and `1e-4` is a text."""
+class Bounds(NamedTuple):
+    """The numbers that a key takes, in `Annotated[int, Bounds(1, 7)]`: both ends, and what is between them."""
+
+    low: float
+    high: float
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(((\d+\.\d*|\.\d+)([eE][-+]?\d+)?)|\d+[eE][-+]?\d+|\.inf|\.nan)$"),
-    [*"-+.0123456789"],
-)
+AtLeastOne = Annotated[int, Bounds(1, 2**31 - 1)]
+NotNegative = Annotated[int, Bounds(0, 2**31 - 1)]
+NotBelowZero = Annotated[float, Bounds(0, inf)]
+Share = Annotated[float, Bounds(0, 1)]
+
+_OTHER = object()
+"""Instead of a value that is of another type."""
+_DEEPEST_KEY = 50
+_SHOWN = 200
 
 
-def parse_yaml(text: str, origin: str) -> Any:
-    """Return the value that a YAML text stands for.
+def shown(value: Any) -> str:
+    """Return a value as messages show it."""
+    return cut(repr(value))
 
-    Raises:
-        RecipeError: When it is not YAML; `origin` says where it was read.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{origin}: this is not YAML: {error}") from error
+
+def cut(text: str) -> str:
+    """Return the beginning of a text, as much as a line of a message should hold."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
     """Turn `key.path=value` arguments into values by dotted key; values are read as YAML.
 
     Raises:
-        RecipeError: For an argument without `=` or a value that is not YAML.
+        RecipeError: For an argument without `=`, a key of more than 50 parts, or a value that is not YAML.
     """
     overrides = {}
     for argument in arguments:
         key, separator, value = argument.partition("=")
-        if not separator:
-            raise RecipeError(f"{argument!r} is not an override. Write key.path=value, for example optim.lr=1e-4.")
-        overrides[key] = parse_yaml(value, argument)
+        if not separator or key.count(".") >= _DEEPEST_KEY:
+            raise RecipeError(f"{shown(argument)} is not an override. Write key.path=value, for example optim.lr=1e-4.")
+        try:
+            overrides[key] = parse_yaml(value, cut(argument))
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
     return overrides
 
 
 def dotted_keys(section: Any, prefix: str = "") -> list[str]:
     """Return every key of a section and of those inside it, such as `optim.lr`."""
     keys = []
-    for name, annotation in get_type_hints(section).items():
+    for name, annotation in _hints(section).items():
         keys += dotted_keys(annotation, f"{prefix}{name}.") if is_dataclass(annotation) else [f"{prefix}{name}"]
     return keys
 
@@ -76,7 +78,7 @@ def merge(section: Any, base: Mapping[str, Any], new: Mapping[str, Any]) -> dict
     """Set the keys of `new` over `base`: key by key in sections and in free dicts, whole values below."""
     merged = dict(base)
     for name, value in new.items():
-        annotation = get_type_hints(section)[name]
+        annotation = _hints(section)[name]
         if is_dataclass(annotation):
             merged[name] = merge(annotation, base.get(name, {}), value)
         elif get_origin(annotation) is dict:
@@ -100,9 +102,9 @@ def check(section: Any, values: Any, origin: str, prefix: str = "", root: Any = 
         RecipeError: For an unknown key or a value of another type.
     """
     if not isinstance(values, Mapping):
-        raise RecipeError(f"{origin}: {prefix.rstrip('.') or 'a recipe'} is a section with keys, got {values!r}.")
+        raise RecipeError(f"{origin}: {prefix.rstrip('.') or 'a recipe'} is a section with keys, got {shown(values)}.")
     root = root or section
-    hints = get_type_hints(section)
+    hints = _hints(section)
     checked = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -121,7 +123,7 @@ def construct(section: Any, values: Mapping[str, Any], origin: str, prefix: str 
     Raises:
         RecipeError: When a key without a default is missing, or when the dataclass refuses a value.
     """
-    hints = get_type_hints(section)
+    hints = _hints(section)
     arguments = {}
     for item in fields(section):
         key = f"{prefix}{item.name}"
@@ -152,6 +154,10 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _hints(section: Any) -> dict[str, Any]:
+    return get_type_hints(section, include_extras=True)
+
+
 def _instead(key: str, section: Any, root: Any) -> str:
     """Ask for the key that was meant: one of like name in its section or in another; or say what the section has."""
     *parents, name = key.split(".")
@@ -167,20 +173,58 @@ def _instead(key: str, section: Any, root: Any) -> str:
 def _converted(annotation: Any, value: Any, key: str, origin: str) -> Any:
     """Return the value as the annotated type, where nothing is lost by it."""
     for kind in _kinds(annotation):
-        if get_origin(kind) is Literal:
-            if value in get_args(kind):
-                return value
-        elif get_origin(kind) is tuple and isinstance(value, list | tuple):
-            items = _item_kinds(kind, len(value))
-            if len(items) == len(value):
-                return tuple(_converted(item, part, key, origin) for item, part in zip(items, value, strict=True))
-        elif kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-            # 1e5 is a fine number of steps, 1.5 is not.
-            if kind is float or float(value).is_integer():
-                return kind(value)
-        elif isinstance(value, get_origin(kind) or kind) and kind not in (int, float):
-            return value
-    raise RecipeError(f"{origin}: {key} must be {_described(annotation)}, got {value!r}.")
+        converted = _as_kind(kind, value, key, origin)
+        if converted is not _OTHER:
+            return converted
+    raise RecipeError(f"{origin}: {key} must be {_described(annotation)}, got {shown(value)}.")
+
+
+def _as_kind(kind: Any, value: Any, key: str, origin: str) -> Any:
+    """Return the value as one type of several, or `_OTHER`."""
+    form = get_origin(kind)
+    if form is Annotated:
+        number = _as_number(kind.__origin__, value)
+        return number if number is not _OTHER and _bounds(kind).low <= number <= _bounds(kind).high else _OTHER
+    if kind in (int, float):
+        return _as_number(kind, value)
+    if form is Literal:
+        return value if value in get_args(kind) else _OTHER
+    if form is tuple:
+        return _as_tuple(kind, value, key, origin)
+    if form is dict and isinstance(value, Mapping):
+        of_key, of_value = get_args(kind)
+        return {
+            _converted(of_key, name, f"a key of {key}", origin): _converted(of_value, item, f"{key}.{name}", origin)
+            for name, item in value.items()
+        }
+    return value if kind is Any or (form is None and isinstance(value, kind)) else _OTHER
+
+
+def _as_number(kind: type[int] | type[float], value: Any) -> Any:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _OTHER
+    try:
+        # 1e5 is a fine number of steps, 1.5 is not.
+        return kind(value) if isfinite(value) and (kind is float or int(value) == value) else _OTHER
+    except OverflowError:  # whole numbers have no end, others have
+        return _OTHER
+
+
+def _as_tuple(kind: Any, value: Any, key: str, origin: str) -> Any:
+    if not isinstance(value, list | tuple):
+        return _OTHER
+    kinds = get_args(kind)
+    kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
+    if len(kinds) != len(value):
+        return _OTHER
+    return tuple(
+        _converted(item, part, f"{key}[{place}]", origin)
+        for place, (item, part) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _bounds(kind: Any) -> Bounds:
+    return kind.__metadata__[0]
 
 
 def _is_union(annotation: Any) -> bool:
@@ -192,14 +236,14 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if _is_union(annotation) else (annotation,)
 
 
-def _item_kinds(kind: Any, length: int) -> tuple[Any, ...]:
-    kinds = get_args(kind)
-    return (kinds[0],) * length if kinds[-1] is Ellipsis else kinds
-
-
 def _described(annotation: Any) -> str:
     """Return a type in words, for errors."""
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
+    if get_origin(annotation) is Annotated:
+        low, high = _bounds(annotation)
+        return f"{_described(annotation.__origin__)} " + (
+            f"of at least {low:,}" if high == inf else f"from {low:,} to {high:,}"
+        )
+    words = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", NoneType: "null"}
     if _is_union(annotation):
         return " or ".join(_described(kind) for kind in get_args(annotation))
     if get_origin(annotation) is Literal:
