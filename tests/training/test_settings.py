@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from unisegment.data.yaml_reading import parse_yaml
+from unisegment.ops.yaml_reading import parse_yaml
 from unisegment.training.settings import (
     Bounds,
     RecipeError,

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unisegment.data.yaml_reading import read_yaml
 from unisegment.ops.near_names import did_you_mean
+from unisegment.ops.yaml_reading import read_yaml
 from unisegment.training.settings import RecipeError, check, merge, shown
 
 _MOST_FILES = 100

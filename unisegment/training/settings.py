@@ -12,8 +12,8 @@ from math import inf, isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from unisegment.data.yaml_reading import parse_yaml
 from unisegment.ops.near_names import near_name
+from unisegment.ops.yaml_reading import parse_yaml
 
 
 class RecipeError(ValueError):

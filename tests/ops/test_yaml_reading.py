@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from unisegment.data.yaml_reading import parse_yaml, read_yaml
+from unisegment.ops.yaml_reading import parse_yaml, read_yaml
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcdefghijklmnopq", "bcdefghijklmnopqr", strict=True)
