@@ -4,16 +4,15 @@ import math
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import nn
 
+from tests.training.tiny_state import tiny_training
 from unisegment.files import WriteError
 from unisegment.training import checkpointing
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
     changed_keys,
-    check_average,
     plan_start,
     save_state,
 )
@@ -116,16 +115,6 @@ def test_a_run_that_was_killed_with_its_first_file_half_written_begins(folder):
     assert plan_start(recipe(folder, resume="never")) == Start(clears=True)
 
 
-@pytest.mark.parametrize(("had", "has"), [(True, False), (False, True)])
-def test_a_state_must_have_an_average_if_the_recipe_has_one(unfinished, had, has):
-    state = unfinished.states / "step-000002"
-    for number in range(4 if had else 3):
-        (state / f"custom_checkpoint_{number}.pkl").write_text("")
-    check_average(state, had)
-    with pytest.raises(RecipeError, match=rf"optim\.ema_decay: .* was saved {'with' if had else 'without'} a moving"):
-        check_average(state, has)
-
-
 def test_a_path_does_not_overwrite_a_finished_run_unasked(finished):
     state = finished.states / "step-000002"
     with pytest.raises(RecipeError, match=r"holds a finished run.*run.overwrite=true"):
@@ -145,35 +134,34 @@ def test_clearing_removes_what_a_run_writes_and_nothing_else(finished):
 
 
 def test_states_are_complete_and_the_last_ones_are_kept(folder):
-    accelerator = Accelerator(cpu=True)
-    model = accelerator.prepare(nn.Linear(3, 5))
+    training = tiny_training()
     for step in (1, 2, 3):
-        nn.init.constant_(model.weight, step)
-        save_state(accelerator, folder, step, keep=2)
+        nn.init.constant_(training.losses.model.weight, step)
+        training.progress.step = step
+        save_state(training, folder, keep=2)
     assert sorted(path.name for path in folder.states.iterdir()) == ["step-000002", "step-000003"]
-    nn.init.zeros_(model.weight)
-    accelerator.load_state(str(folder.latest_state()))
-    assert torch.equal(model.weight, torch.full((5, 3), 3.0))
+    nn.init.zeros_(training.losses.model.weight)
+    training.load(folder.latest_state())
+    assert torch.equal(training.losses.model.weight, torch.full((5, 3), 3.0))
 
 
 def test_a_state_that_breaks_off_is_not_taken_for_one(folder, monkeypatch):
-    accelerator = Accelerator(cpu=True)
-    accelerator.prepare(nn.Linear(3, 5))
-    save_state(accelerator, folder, 1, keep=2)
+    training = tiny_training(step=1)
+    save_state(training, folder, keep=2)
 
     def broken(path):
         raise OSError("disk full")
 
-    monkeypatch.setattr(accelerator, "save_state", broken)
+    monkeypatch.setattr(training, "save", broken)
+    training.progress.step = 2
     with pytest.raises(WriteError, match=r"step-000002 could not be written: disk full\. "):
-        save_state(accelerator, folder, 2, keep=2)
+        save_state(training, folder, keep=2)
     assert [path.name for path in folder.states.iterdir()] == ["step-000001"]
 
 
 def test_an_older_state_is_never_half_removed(folder, monkeypatch):
-    accelerator = Accelerator(cpu=True)
-    accelerator.prepare(nn.Linear(3, 5))
-    save_state(accelerator, folder, 1, keep=1)
+    training = tiny_training(step=1)
+    save_state(training, folder, keep=1)
     complete = {path.name for path in (folder.states / "step-000001").iterdir()}
 
     def broken(path, ignore_errors=False):
@@ -181,8 +169,9 @@ def test_an_older_state_is_never_half_removed(folder, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpointing.shutil, "rmtree", broken)
+    training.progress.step = 2
     with pytest.raises(KeyboardInterrupt):
-        save_state(accelerator, folder, 2, keep=1)
+        save_state(training, folder, keep=1)
     monkeypatch.undo()
     assert [path.name for path in folder.all_states()] == ["step-000002"]
     assert {path.name for path in folder.latest_state().iterdir()} == complete

@@ -9,9 +9,9 @@ from tests.checking.data_sets import coco_instance, edit_json
 from unisegment.structures import Category
 from unisegment.training import dry_run, fit
 from unisegment.training.assembly import open_samples
-from unisegment.training.checkpointing import categories_of_state
 from unisegment.training.recipe import DataRecipe
 from unisegment.training.settings import RecipeError
+from unisegment.training.state_files import read_categories
 
 VAL = "annotations/instances_val.json"
 
@@ -69,11 +69,11 @@ def test_a_category_that_was_not_learned_is_an_error_with_both_lists(data, tmp_p
 def test_a_run_that_goes_on_keeps_its_labels(data, tmp_path):
     names = ("grass", "cow", "sheep", "dog")
     file = tmp_path / "state" / "categories.json"
-    assert categories_of_state(file.parent) is categories_of_state(None) is None
+    assert read_categories(file.parent) is read_categories(None) is None
     file.parent.mkdir()
     entries = [{"id": number, "name": name, "isthing": 1} for number, name in enumerate(names)]
     file.write_text(json.dumps(entries))
-    categories = categories_of_state(file.parent)
+    categories = read_categories(file.parent)
     assert categories[2] == Category(2, "sheep", True, (128, 128, 128))
     train, held_out = open_samples(data, categories)
     assert (labels_of(train), labels_of(held_out)) == ([[1, 3, 0]] * 4, [[1, 3, 0]] * 2)

@@ -117,7 +117,7 @@ def test_the_optimiser_is_adamw():
     assert math.isclose(parameter.weight.item(), 2.0 * (1 - 0.05) - 0.1, rel_tol=1e-6)
 
 
-def test_rates_of_the_recipe_go_before_those_of_a_state():
+def test_rates_of_the_recipe_go_before_those_of_a_state_and_their_schedule_goes_on():
     schedule = ScheduleRecipe(max_steps=10)
 
     def make(lr, weight_decay, factor, steps):
@@ -131,11 +131,10 @@ def test_rates_of_the_recipe_go_before_those_of_a_state():
     def settings(optimizer):
         return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
 
-    old, old_rates = make(1e-3, 0.05, 0.1, steps=4)
+    old, _ = make(1e-3, 0.05, 0.1, steps=4)
     new, new_rates = make(3e-4, 0.2, 0.5, steps=0)
     asked = settings(new)
     new.load_state_dict(old.state_dict())
-    new_rates.load_state_dict(old_rates.state_dict())
     take_over(new, new_rates, asked, step=4)
     expected, expected_rates = make(3e-4, 0.2, 0.5, steps=4)
     for _ in range(2):

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import accelerate.checkpointing
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,7 +17,7 @@ from tests.warm_processes import WarmProcess, run_script, run_warm
 from unisegment import files
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training import checkpointing, fit
+from unisegment.training import checkpointing, fit, training_state
 from unisegment.training.log_file import read_lines
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +59,7 @@ def in_the_last_evaluation():
 
 
 def in_a_state():
-    die_at(accelerate.checkpointing, "save", 7)
+    die_at(training_state, "save_file", 4)
 
 
 def before_a_state_has_its_name():

@@ -30,17 +30,6 @@ def test_the_limit_ends_the_run():
         images.note(["c.png is torn"])
 
 
-def test_a_saved_state_remembers_what_was_named(capsys):
-    images, later = UnreadableImages(limit=2), UnreadableImages(limit=2)
-    images.note(["a.png is torn"])
-    later.load_state_dict(images.state_dict())
-    images.note(["b.png is gone"])
-    capsys.readouterr()
-    later.note(["a.png is torn"])
-    assert later.problems == ["a.png is torn"]
-    assert capsys.readouterr().err == ""
-
-
 @pytest.fixture
 def damaged(scenes, tmp_path):
     """A copy of the scenes with a torn image and a lost label map to learn from, and a torn image to judge by."""

@@ -23,21 +23,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
-from unisegment.data.annotated_images import category_of_entry
 from unisegment.files import PARTIAL, partial_name, put_in_place, restore, writing
-from unisegment.ops.json_reading import read_json
-from unisegment.structures import Category
 from unisegment.training.recipe import Recipe
 from unisegment.training.recipe_files import read_mapping
 from unisegment.training.settings import RecipeError, plain
 from unisegment.training.sharding import plain_errors
+from unisegment.training.state_files import CATEGORIES
+from unisegment.training.training_state import TrainingState
 
-_FURTHER_PARTS = 3
-"""Of a state without a moving average: schedule, progress and the images that cannot be read."""
-_CATEGORIES = "categories.json"
-"""In the folder of a state."""
 _STATE_NAME = re.compile(r"step-\d+")
 
 
@@ -204,58 +197,38 @@ def _state_at(path: Path) -> Path:
     return state
 
 
-def check_average(state: Path, has_average: bool) -> None:
-    """Refuse a state that was saved with a moving average where there is none now, or the other way round.
-
-    Raises:
-        RecipeError: Says so.
-    """
-    had_average = len(list(state.glob("custom_checkpoint_*"))) > _FURTHER_PARTS
-    if had_average != has_average:
-        raise RecipeError(
-            f"optim.ema_decay: {state} was saved {'with' if had_average else 'without'} a moving average of the "
-            f"weights. Set {'what it was then' if had_average else '0'}, or start another run from its model."
-        )
-
-
 def state_step(state: Path) -> int:
     """Return the number of steps that were taken when a state was saved."""
     return int(state.name.removeprefix("step-"))
 
 
-def categories_of_state(state: Path | None) -> list[Category] | None:
-    """Return the categories whose labels a state's weights know; None where it does not say."""
-    if state is None or not (state / _CATEGORIES).is_file():
-        return None
-    return [category_of_entry(entry) for entry in read_json(state / _CATEGORIES)]
-
-
 def save_state(
-    accelerator: Accelerator, folder: RunFolder, step: int, keep: int, categories: list[dict[str, Any]] | None = None
+    training: TrainingState, folder: RunFolder, keep: int, categories: list[dict[str, Any]] | None = None
 ) -> None:
     """Save everything that training goes on from, then remove older states but `keep`.
 
     All processes call this. The state has its name only once it is complete and on disk.
 
     Args:
-        accelerator: Holds what is trained.
+        training: What to save.
         folder: Where to write.
-        step: Steps taken.
         keep: How many states stay.
         categories: Those of the model's config.
 
     Raises:
         WriteError: When it cannot be written.
     """
-    state = folder.states / f"step-{step:06d}"
+    accelerator = training.accelerator
+    state = folder.states / f"step-{training.progress.step:06d}"
     partial = partial_name(state)
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
     with writing(state), plain_errors():
-        accelerator.save_state(str(partial))
+        partial.mkdir(parents=True, exist_ok=True)
+        training.save(partial)
         if accelerator.is_main_process and categories is not None:
-            (partial / _CATEGORIES).write_text(json.dumps(categories), encoding="utf-8")
+            (partial / CATEGORIES).write_text(json.dumps(categories), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         put_in_place(state)

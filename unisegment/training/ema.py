@@ -26,9 +26,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        statistics = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-        self._current: dict[str, Tensor] = weights | statistics
+        self._current = averaged_tensors(model)
         self._average = {name: tensor.detach().clone() for name, tensor in self._current.items()}
 
     @torch.no_grad()
@@ -65,6 +63,13 @@ class WeightAverage:
         self.steps = state["steps"]
         for name, average in self._average.items():
             own_part(average).copy_(part_like(state["average"][name], average))
+
+
+def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what learns in a model, by name."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    statistics = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return weights | statistics
 
 
 def _own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:

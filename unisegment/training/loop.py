@@ -41,7 +41,6 @@ from unisegment.training.batches import MicroBatch
 from unisegment.training.checkpointing import (
     RunFolder,
     Start,
-    categories_of_state,
     changes_since,
     plan_start,
     save_state,
@@ -64,9 +63,11 @@ from unisegment.training.processes import (
 from unisegment.training.recipe import HubRecipe, Recipe, load_recipe
 from unisegment.training.settings import RecipeError, plain
 from unisegment.training.sharding import settle_sharding, without_weights
+from unisegment.training.state_files import Progress, read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 from unisegment.training.tracking import check_trackers, start_trackers, track
+from unisegment.training.training_state import TrainingState
 from unisegment.training.unreadable import UnreadableImages
 
 _MOST_OVERFLOWS = 50
@@ -75,32 +76,6 @@ _MOST_OVERFLOWS = 50
 
 class TrainingInterruptedError(Exception):
     """A signal asked for the end. What was learned is saved, and the same command goes on from there."""
-
-
-@dataclass
-class Progress:
-    """How far a run is; part of every saved state.
-
-    Args:
-        step: Steps taken.
-        seconds: Time that they took, without evaluation and saving.
-        non_finite: How many of the last ones were left out because of their loss, in a row.
-        overflows: How many of the last ones were left out because fp16's scaled gradients overflowed, in a row.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    non_finite: int = 0
-    overflows: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is saved."""
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what was saved."""
-        for name, value in state.items():
-            setattr(self, name, value)
 
 
 def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
@@ -165,7 +140,7 @@ def _check_push(hub: HubRecipe) -> None:
 def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
     check_model(recipe)
     with accelerator.main_process_first():
-        samples, held_out = open_samples(recipe.data, categories_of_state(start.state))
+        samples, held_out = open_samples(recipe.data, read_categories(start.state))
         for note in [*model_notes(recipe), *data_notes(samples, held_out)]:
             accelerator.print(f"Note: {note}", file=sys.stderr)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
@@ -225,11 +200,11 @@ class Run:
         self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model), optimizer)
         # accelerate would advance a schedule that it prepared once for each process.
         self.unreadable = UnreadableImages(self.recipe.data.most_skipped)
-        self.accelerator.register_for_checkpointing(self.schedule, self.progress, self.unreadable)
-        self.average = None
-        if self.recipe.optim.ema_decay:
-            self.average = WeightAverage(self.model, self.recipe.optim.ema_decay)
-            self.accelerator.register_for_checkpointing(self.average)
+        decay = self.recipe.optim.ema_decay
+        self.average = WeightAverage(self.model, decay) if decay else None
+        self.training = TrainingState(
+            self.accelerator, self.losses, self.optimizer, self.progress, self.unreadable, self.average
+        )
         self.judge = Judge(
             self.recipe,
             self.folder,
@@ -244,7 +219,7 @@ class Run:
         )
         if start.state is not None:
             asked = [{**group, "params": ()} for group in self.optimizer.param_groups]
-            self.accelerator.load_state(str(start.state))
+            self.training.load(start.state)
             take_over(self.optimizer, self.schedule, asked, self.progress.step)
             self.accelerator.print(f"Continuing from {start.state}.")
         self.saved_step = 0 if start.state is None else self.progress.step
@@ -341,7 +316,7 @@ class Run:
             if self.accelerator.is_main_process:
                 flush(self.folder.log)
             run, categories = self.recipe.run, self.model.config.categories
-            save_state(self.accelerator, self.folder, self.progress.step, run.keep_checkpoints, categories)
+            save_state(self.training, self.folder, run.keep_checkpoints, categories)
             self.saved_step = self.progress.step
 
     def _interrupt(self) -> NoReturn:

@@ -62,19 +62,19 @@ def make_schedule(optimizer: Optimizer, schedule: ScheduleRecipe) -> LambdaLR:
 
 
 def take_over(optimizer: Optimizer, schedule: LambdaLR, recipe: list[dict[str, Any]], step: int) -> None:
-    """Let a recipe's learning rates and weight decays be used where a state has brought back those of its time.
+    """Let a recipe's settings be used where a state has brought back those of its time, and its schedule go on.
 
     Args:
         optimizer: Has been loaded from a state.
-        schedule: Likewise.
+        schedule: New.
         recipe: The groups of the optimiser as they were before that.
         step: Steps taken.
     """
     factors = [function(step) for function in schedule.lr_lambdas]
     for group, asked, factor in zip(optimizer.param_groups, recipe, factors, strict=True):
-        lr = asked["initial_lr"]
-        group |= {"initial_lr": lr, "lr": lr * factor, "weight_decay": asked["weight_decay"]}
-    schedule.base_lrs = [asked["initial_lr"] for asked in recipe]
+        group |= {name: value for name, value in asked.items() if name != "params"}
+        group["lr"] = asked["initial_lr"] * factor
+    schedule.last_epoch, schedule._step_count = step, step + 1
     schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 

@@ -13,10 +13,11 @@ from accelerate import PartialState
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
-from unisegment.training.checkpointing import RunFolder, categories_of_state, changes_since, plan_start
+from unisegment.training.checkpointing import RunFolder, changes_since, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.recipe import Recipe, load_recipe
+from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
 
@@ -42,7 +43,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         if data.format == "synthetic" and not Path(data.root).exists():
             data = replace(data, root=f"{folder}/scenes", num_train=_LOOKED_AT * recipe.optim.batch_size, num_val=1)
             found = "to be drawn"
-        samples, held_out = open_samples(data, categories_of_state(start.state))
+        samples, held_out = open_samples(data, read_categories(start.state))
         torch.manual_seed(recipe.run.seed)
         origin: list[str] = []
         model, processor = build_model(recipe, samples, origin.append)

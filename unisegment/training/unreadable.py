@@ -3,7 +3,6 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -56,11 +55,3 @@ class UnreadableImages:
         if accelerator.num_processes > 1:
             self.problems = sorted({*gather_object(self.problems)})
             self.note(())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is saved."""
-        return {"problems": list(self.problems)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what was saved."""
-        self.problems = list(state["problems"])

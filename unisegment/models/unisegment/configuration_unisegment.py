@@ -19,7 +19,6 @@ from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
-from unisegment.ops.downloads import public_address
 from unisegment.ops.near_names import nearest_valid
 from unisegment.postprocessing.resize import MASK_STRIDE
 
@@ -193,11 +192,6 @@ class UniSegmentConfig(PreTrainedConfig):
         for key, value in unknown.items():
             setattr(made[0] if isinstance(made, tuple) else made, key, value)
         return made
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all keys as a file holds them: without what may be a password in the address of a backbone."""
-        keys = super().to_dict()
-        return keys if self.backbone is None else {**keys, "backbone": public_address(self.backbone)}
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
