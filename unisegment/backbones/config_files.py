@@ -5,6 +5,7 @@ transformers asks the Hub for a backbone that a file names, for the code of `aut
 named after, and imports the library of a quantisation.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,15 @@ import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from unisegment.ops.limits import MAX_DEPTH, MAX_LAYERS, MAX_NUMBER
+from unisegment.ops.value_kinds import entries_of, number, require, require_free, shown, whole
+
 _ATTENTION = ("eager", "sdpa")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+
+_LAYER_COUNT = re.compile(r"[._](depths?|layers|blocks|stages)(\[\d+\])*$")
+"""Keys under which numbers of layers stand, in a list one for each stage."""
+_NUMBER = whole(-MAX_NUMBER, MAX_NUMBER) | number(-1e30, 1e30)
 
 
 def backbone_config(keys: Any) -> PreTrainedConfig:
@@ -23,7 +31,8 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
         keys: Its keys and `model_type`, a dict, perhaps as it stands in a file.
 
     Raises:
-        ValueError: When `model_type` is none of a backbone, or for what `require_inert` refuses.
+        ValueError: When `model_type` is none of a backbone, for what `require_inert` refuses, for numbers beyond the
+            limits of `unisegment.ops.limits`, and for values that transformers refuses.
     """
     model_type = keys.get("model_type") if isinstance(keys, Mapping) else None
     # timm would fetch what its config names.
@@ -34,9 +43,29 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
             f"{str(keys if model_type is None else model_type)[:99]!r}."
         )
     require_inert(keys, "backbone_config: ")
-    return CONFIG_MAPPING[model_type](
-        **{key: value for key, value in keys.items() if key not in ("model_type", "auto_map")}
-    )
+    _require_bounded(keys)
+    own = {key: value for key, value in keys.items() if key not in ("model_type", "auto_map")}
+    require_free(own, CONFIG_MAPPING[model_type])
+    try:
+        return CONFIG_MAPPING[model_type](**own)
+    except Exception as error:  # each of transformers' configs looks at its keys in its own way
+        raise ValueError(f"backbone_config: {' '.join(str(error).split())[:300]}") from error
+
+
+def _require_bounded(keys: Mapping[str, Any]) -> None:
+    """Check the numbers of a backbone's config, whose keys are transformers' own."""
+    layers = 0
+    for place, value in entries_of(keys, "backbone_config", MAX_DEPTH):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if _LAYER_COUNT.search(place) and isinstance(value, int):
+            require(place, value, whole(0, MAX_LAYERS))
+            layers += value
+        else:
+            require(place, value, _NUMBER)
+    if layers > MAX_LAYERS:
+        depths = shown(keys.get("depths"))
+        raise ValueError(f"backbone_config: {layers} layers in all ({depths}), expected at most {MAX_LAYERS}.")
 
 
 def require_inert(keys: Mapping[str, Any], where: str = "") -> None:

@@ -93,7 +93,7 @@ def test_overrides_are_checked_on_loading(tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"'num_querys' is not a key .* 'num_queries'"):
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_querys=4)
-    with pytest.raises(ValueError, match="num_queries must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_queries: 0, expected a whole number from 1"):
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, num_queries=0)
     assert (
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, no_object_weight=0.3).criterion.no_object_weight

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
-from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 
 from unisegment.backbones.config_files import backbone_config, require_inert
@@ -17,9 +16,11 @@ from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
+from unisegment.models.unisegment.config_values import require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
 from unisegment.ops.near_names import nearest_valid
+from unisegment.ops.value_kinds import require_free
 from unisegment.postprocessing.resize import MASK_STRIDE
 
 # Keys that configs of PreTrainedConfig carry, or carried in older releases, without being fields of it.
@@ -37,7 +38,6 @@ _INHERITED_KEYS = frozenset(
 _LEGACY_KEYS = frozenset(("backbone_kwargs", "use_timm_backbone", "num_classes"))
 
 
-@strict
 class UniSegmentConfig(PreTrainedConfig):
     """Configuration of `UniSegmentForUniversalSegmentation`.
 
@@ -94,7 +94,9 @@ class UniSegmentConfig(PreTrainedConfig):
             change on loading it follows by name, and is None where a name is new.
 
     Raises:
-        ValueError: For an unknown key, with a valid one that is like it, and for sizes that do not fit together.
+        ValueError: For an unknown key, with a valid one that is like it; for a value of another kind than its key
+            allows, or beyond the limits of `unisegment.ops.limits`; and for sizes that do not fit together. A key that
+            is set later is checked as well.
     """
 
     model_type = "unisegment"
@@ -141,8 +143,13 @@ class UniSegmentConfig(PreTrainedConfig):
     base_weights: list[dict[str, str]] | None = None
     categories: list[dict[str, Any]] | None = None
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        require_value(self.attribute_map.get(key, key), value)
+        super().__setattr__(key, value)
+
     def __post_init__(self, **kwargs: Any) -> None:
         self.check_keys(kwargs)
+        require_values(kwargs, self.attribute_map)
         for key in _LEGACY_KEYS:
             kwargs.pop(key, None)
         self.backbone_config = self._resolve_backbone()
@@ -151,6 +158,7 @@ class UniSegmentConfig(PreTrainedConfig):
             if self.id2label is None and "num_labels" not in kwargs:
                 self.id2label: Any = {label: entry["name"] for label, entry in enumerate(self.categories)}
         super().__post_init__(**kwargs)
+        self.validate_output_attentions()
         assert self.id2label is not None
         self.id2label = _label_names(self.id2label)
         self.label2id = {name: label for label, name in self.id2label.items()}
@@ -173,6 +181,7 @@ class UniSegmentConfig(PreTrainedConfig):
             ValueError: As the constructor does, which sees the two together; for a keyword that is unknown and not
                 wanted back by `return_unused_kwargs`; for what `require_inert` refuses in a file.
         """
+        require_values(config_dict, cls.attribute_map)
         require_inert({key: value for key, value in config_dict.items() if key not in kwargs})
         if not kwargs.get("return_unused_kwargs"):
             cls.check_keys(kwargs.keys() - {"return_unused_kwargs", "_from_auto", "_from_pipeline"})
@@ -187,6 +196,7 @@ class UniSegmentConfig(PreTrainedConfig):
                 keys["categories"] = _follow(_checked(keys["categories"]), names or {})
         known = cls._known_keys()
         unknown = {key: value for key, value in config_dict.items() if key not in known}
+        require_free(unknown, cls)
         warn_of_kept("config.json", tuple(sorted(unknown)))
         made = super().from_dict({key: value for key, value in keys.items() if key in known}, **kwargs)
         for key, value in unknown.items():
@@ -230,14 +240,6 @@ class UniSegmentConfig(PreTrainedConfig):
 
     def check_sizes(self) -> None:
         """Raise a ValueError when sizes do not fit together, as they may after keys were overridden."""
-        for key, least in (
-            ("decoder_layers", 1), ("encoder_layers", 0), ("num_queries", 1), ("train_num_points", 1),
-            ("num_labels", 1), ("encoder_n_points", 1), ("mask_feature_size", 1), ("oversample_ratio", 1),
-        ):  # fmt: skip
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}.")
-        if not 0 <= self.importance_sample_ratio <= 1:
-            raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio}.")
         if self.feature_size % NUM_GROUPS:
             raise ValueError(f"feature_size must be a multiple of {NUM_GROUPS} (group norm), got {self.feature_size}.")
         for key in ("feature_size", "hidden_dim"):

@@ -57,13 +57,15 @@ def read_original(
         weights = from_original(state_dict)
         sizes = infer_config(weights, num_attention_heads, encoder_n_points)
         _check_windows(state_dict, sizes["backbone_config"])
+        losses = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
+        if losses is not None:
+            if losses.ndim != 1 or not len(losses):
+                raise ValueError(f"criterion.empty_weight has shape {tuple(losses.shape)}, expected one of each class.")
+            sizes["no_object_weight"] = round(float(losses[-1]), 6)
+        records = content.get(_RECORD) or [base_weights.record(path, {}, license)]
+        return UniSegmentConfig(**sizes, base_weights=records), weights
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r}: {error}") from error
-    class_weights = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
-    if class_weights is not None:
-        sizes["no_object_weight"] = round(float(class_weights[-1]), 6)
-    records = content.get(_RECORD) or [base_weights.record(path, {}, license)]
-    return UniSegmentConfig(**sizes, base_weights=records), weights
 
 
 def infer_config(
@@ -125,9 +127,17 @@ def _check_windows(state_dict: Mapping[str, Tensor], backbone_config: Any) -> No
 
 
 def _count(weights: Mapping[str, Any], prefix: str) -> int:
-    """Return how many layers there are, the last one's number plus 1."""
-    numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in weights)
-    return max((int(number[1]) + 1 for number in numbers if number), default=0)
+    """Return how many layers there are, numbered from 0 without a gap.
+
+    Raises:
+        ValueError: When one is missing below another.
+    """
+    found = {match[1] for name in weights if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", name))}
+    missing = next((number for number in range(len(found)) if str(number) not in found), None)
+    if missing is not None:
+        strange = min(found - {str(number) for number in range(len(found))})
+        raise ValueError(f"There are weights of {prefix}{strange[:20]}, but none of {prefix}{missing}.")
+    return len(found)
 
 
 def write_original(path: str | os.PathLike[str], config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each key of a config may be, whether it comes from a file, from the constructor or from an override."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from unisegment.ops.limits import MAX_DEPTH, MAX_LABELS, MAX_LAYERS, MAX_NUMBER, MAX_POINTS, MAX_QUERIES, MAX_WIDTH
+from unisegment.ops.value_kinds import (
+    FLAG,
+    NOTHING,
+    TEXT,
+    Kind,
+    entries_of,
+    list_of,
+    mapping_of,
+    number,
+    one_of,
+    require,
+    whole,
+)
+
+_WIDTH = whole(1, MAX_WIDTH)
+_WEIGHT = number(0, 1e6)
+_ANY_NUMBER = number(-1e9, 1e9)
+_LABEL = whole(0, MAX_LABELS) | Kind(
+    "the same as text", lambda label: isinstance(label, str) and re.fullmatch("[0-9]{1,6}", label) is not None
+)
+_NAME = Kind("a name", lambda name: isinstance(name, str | int | float) and not isinstance(name, bool))
+_DTYPE = (
+    Kind("the name of a dtype, such as float32", lambda name: isinstance(getattr(torch, str(name), None), torch.dtype))
+    | Kind("a dtype", lambda value: isinstance(value, torch.dtype))
+    | NOTHING
+)
+# Names of code in transformers; those with a slash would fetch code from the Hub.
+_IMPLEMENTATION = Kind("a name", lambda name: isinstance(name, str) and re.fullmatch(r"[\w|]{1,99}", name) is not None)
+_IMPLEMENTATIONS = _IMPLEMENTATION | mapping_of(_IMPLEMENTATION | NOTHING, 9) | NOTHING
+_OPTIONS = Kind("a mapping or null", lambda value: not isinstance(value, str | int | float | list | tuple))
+_BACKBONE = Kind("a mapping with a model_type", lambda value: isinstance(value, Mapping | PreTrainedConfig))
+
+KINDS: Mapping[str, Kind] = {
+    "backbone_config": _BACKBONE | NOTHING,
+    "backbone": TEXT | NOTHING,
+    "use_pretrained_backbone": FLAG,
+    "feature_size": _WIDTH,
+    "mask_feature_size": _WIDTH,
+    "hidden_dim": _WIDTH,
+    "encoder_feedforward_dim": _WIDTH,
+    "activation_function": Kind(
+        "an activation of transformers, such as relu", lambda name: isinstance(name, str) and name in ACT2FN
+    ),
+    "encoder_layers": whole(0, MAX_LAYERS),
+    "decoder_layers": whole(1, MAX_LAYERS),
+    "num_attention_heads": whole(1, 1024),
+    "dropout": number(0, 1),
+    "dim_feedforward": _WIDTH,
+    "pre_norm": FLAG,
+    "enforce_input_projection": FLAG,
+    "common_stride": whole(1, 1024),
+    "ignore_value": whole(-(2**31), 2**31),
+    "num_queries": whole(1, MAX_QUERIES),
+    "no_object_weight": _WEIGHT,
+    "class_weight": _WEIGHT,
+    "mask_weight": _WEIGHT,
+    "dice_weight": _WEIGHT,
+    "train_num_points": whole(1, MAX_POINTS),
+    "oversample_ratio": number(1, 1000),
+    "importance_sample_ratio": number(0, 1),
+    "init_std": _ANY_NUMBER,
+    "init_xavier_std": _ANY_NUMBER,
+    "use_auxiliary_loss": FLAG,
+    "feature_strides": list_of(whole(1, 4096), 1, 32),
+    "output_auxiliary_logits": FLAG | NOTHING,
+    "num_feature_levels": whole(1, 32),
+    "encoder_n_points": whole(1, 1024),
+    "pixel_decoder": one_of("ms_deform_attn", "fpn", "transformer_fpn"),
+    "pixel_decoder_dtype": one_of("float32", "autocast"),
+    "freeze_backbone_norm": FLAG,
+    "loss_normalization": one_of("global", "rank"),
+    "base_weights": list_of(mapping_of(TEXT, 99), 0, 999) | NOTHING,
+    "categories": Kind("a list of categories", lambda value: isinstance(value, list | tuple)) | NOTHING,
+    # Those of transformers that it, or we, act on.
+    "architectures": list_of(TEXT, 0, 99) | NOTHING,
+    "attn_implementation": _IMPLEMENTATIONS,
+    "_attn_implementation": _IMPLEMENTATIONS,
+    "chunk_size_feed_forward": whole(0, MAX_NUMBER),
+    "dtype": _DTYPE,
+    "experts_implementation": _IMPLEMENTATIONS,
+    "_experts_implementation": _IMPLEMENTATIONS,
+    "fusion_config": _OPTIONS,
+    "id2label": Kind("a mapping of labels to names", mapping_of(_NAME, MAX_LABELS, keys=_LABEL).fits) | NOTHING,
+    "is_encoder_decoder": FLAG,
+    "label2id": Kind("a mapping of names to labels", mapping_of(_LABEL, MAX_LABELS, keys=_NAME).fits) | NOTHING,
+    "num_labels": whole(1, MAX_LABELS),
+    "output_attentions": FLAG | NOTHING,
+    "output_hidden_states": FLAG | NOTHING,
+    "per_layer_config": NOTHING,
+    "problem_type": TEXT | NOTHING,
+    "quantization_config": _OPTIONS,
+    "return_dict": FLAG | NOTHING,
+    "tie_word_embeddings": FLAG | NOTHING,
+    "torch_dtype": _DTYPE,
+    "transformers_version": TEXT | NOTHING,
+    "transformers_weights": TEXT | NOTHING,
+}
+"""By key; keys that are not here have no effect."""
+
+
+def require_values(config: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
+    """Check what a file says, before anything is made of it.
+
+    Args:
+        config: Its keys and values.
+        renamed: Further names of keys.
+
+    Raises:
+        ValueError: When a value is of another kind than its key allows, or too large.
+    """
+    for key, value in config.items():
+        require_value(renamed.get(key, key), value)
+
+
+def require_value(key: str, value: Any) -> None:
+    """Check the value of one key; see `require_values`."""
+    if key in KINDS:
+        require(key, value, KINDS[key])
+    if isinstance(value, Mapping | list | tuple):
+        for _ in entries_of(value, key, MAX_DEPTH):
+            pass
