@@ -181,8 +181,8 @@ class UniSegmentConfig(PreTrainedConfig):
             ValueError: As the constructor does, which sees the two together; for a keyword that is unknown and not
                 wanted back by `return_unused_kwargs`; for what `require_inert` refuses in a file.
         """
-        require_values(config_dict, cls.attribute_map)
         require_inert({key: value for key, value in config_dict.items() if key not in kwargs})
+        require_values(config_dict, cls.attribute_map)
         if not kwargs.get("return_unused_kwargs"):
             cls.check_keys(kwargs.keys() - {"return_unused_kwargs", "_from_auto", "_from_pipeline"})
         own = {item.name for item in fields(cls)} - {"backbone_config"}  # that one is merged key by key
