@@ -15,11 +15,12 @@ from pickletools import (
     TAKEN_FROM_ARGUMENT8U,
     UP_TO_NEWLINE,
     OpcodeInfo,
-    code2op,
     markobject,
+    opcodes,
 )
 from typing import Any, BinaryIO
 
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in opcodes}
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _FILLS = frozenset(("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"))
@@ -90,7 +91,7 @@ def _instructions(file: BinaryIO | mmap, length: int) -> Iterator[tuple[OpcodeIn
         code = file.read(1)
         if not code:
             raise EOFError("its pickle has no end.")
-        opcode = code2op[code.decode("latin-1")]
+        opcode = _OPCODES[code]
         name, argument = opcode.name, None
         if opcode.arg is None:
             pass
