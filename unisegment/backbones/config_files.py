@@ -40,7 +40,7 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
     if not is_known or CONFIG_MAPPING[model_type] not in MODEL_FOR_BACKBONE_MAPPING:
         raise ValueError(
             f"backbone_config needs a model_type of which transformers has a backbone, such as 'swin' or 'resnet', got "
-            f"{str(keys if model_type is None else model_type)[:99]!r}."
+            f"{shown(keys if model_type is None else model_type)}."
         )
     require_inert(keys, "backbone_config: ")
     _require_bounded(keys)
@@ -81,7 +81,7 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
     """
     if keys.get("backbone") is not None and not keys.get("backbone_config"):
         raise ValueError(
-            f"{where}backbone={keys['backbone']!r} stands in a file without backbone_config, which must say all its "
+            f"{where}backbone={shown(keys['backbone'])} stands in a file without backbone_config, which must say all its "
             "sizes: nothing is fetched because a file names it. If you trust it, write what "
             "UniSegmentConfig(backbone=…).backbone_config.to_dict() gives into the file."
         )
@@ -90,7 +90,7 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
         for value in chosen.values() if isinstance(chosen, dict) else [chosen]:
             if value is not None and value not in _ATTENTION:
                 raise ValueError(
-                    f"{where}{key}={chosen!r}: a file may say {' or '.join(map(repr, _ATTENTION))}, others may be code "
+                    f"{where}{key}={shown(chosen)}: a file may say {' or '.join(map(repr, _ATTENTION))}, others may be code "
                     "that is fetched. Remove the key."
                 )
     if keys.get("quantization_config") is not None:
@@ -98,4 +98,4 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
     for key in ("dtype", "torch_dtype"):
         name = keys.get(key)
         if isinstance(name, str) and not isinstance(getattr(torch, name, None), torch.dtype):
-            raise ValueError(f"{where}{key}={name!r} is no type of torch, such as 'float32' or 'bfloat16'.")
+            raise ValueError(f"{where}{key}={shown(name)} is no type of torch, such as 'float32' or 'bfloat16'.")

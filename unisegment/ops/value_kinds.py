@@ -10,6 +10,7 @@ from typing import Any
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
+_LONGEST = 150
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ def require_all(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
 def shown(value: Any) -> str:
     """Return a value as errors show it: as it is written in Python, and never more than a line."""
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except ValueError:  # a whole number of thousands of digits
         return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def require_free(keys: Iterable[str], owner: type) -> None:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key of a config with values of every wrong kind: a ValueError that names the key, or a config."""
+
+from dataclasses import fields
+
+import pytest
+from transformers import Mask2FormerConfig, ResNetConfig
+
+from unisegment import UniSegmentConfig
+from unisegment.models.unisegment.config_values import KINDS
+
+DEEP: list = []
+for _ in range(50):
+    DEEP = [DEEP]
+HOSTILE = [
+    None, True, -1, 0, 2**31, 10**400, 1.5, -1e300, float("nan"), float("inf"), "", "text", "x" * 20_000, "\0",
+    [], [1], [None], ["text"], {}, {"a": 1}, {"a": {"b": []}}, {1: 2}, DEEP,
+]  # fmt: skip
+CONFIG = UniSegmentConfig(backbone_config=ResNetConfig(depths=[1, 1, 1, 1]), categories=None).to_dict()
+
+
+@pytest.mark.parametrize("key", sorted({*KINDS, *CONFIG, "hidden_size", "no_key", "to_dict", "__class__"}))
+def test_a_value_of_any_kind_is_taken_or_refused(key):
+    for value in HOSTILE:
+        try:
+            config = UniSegmentConfig.from_dict({**CONFIG, key: value})
+            config.to_dict()
+        except ValueError as error:  # nothing else
+            assert len(str(error)) < 700 and "\n" not in str(error), error
+
+
+def test_there_is_a_kind_for_every_field():
+    assert {item.name for item in fields(UniSegmentConfig)} <= KINDS.keys()
+    assert {item.name for item in fields(Mask2FormerConfig)} <= KINDS.keys()
