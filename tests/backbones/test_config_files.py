@@ -67,7 +67,7 @@ REFUSED = [
     ({"backbone_config": {"model_type": "unisegment", "backbone": ADDRESS}}, "needs a model_type .* got 'unisegment'"),
     ({"backbone_config": {"model_type": "maskformer", "backbone": "a/b"}}, "needs a model_type .* got 'maskformer'"),
     ({"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet18"}}, "got 'timm_backbone'"),
-    ({"backbone_config": {"model_type": ["swin"]}}, r"needs a model_type .* got \"\['swin'\]\""),
+    ({"backbone_config": {"model_type": ["swin"]}}, r"needs a model_type .* got \['swin'\]"),
     ({"attn_implementation": ATTENTION}, "attn_implementation='somebody/attention-kernels': a file may say 'eager' or"),
     ({"_attn_implementation_internal": {"": ATTENTION}}, "a file may say 'eager' or 'sdpa'"),
     ({"into_backbone": {"_attn_implementation": ATTENTION}}, "backbone_config: _attn_implementation='somebody"),

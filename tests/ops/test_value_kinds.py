@@ -42,7 +42,7 @@ def test_kinds(kind, fitting, others):
             require("key", value, kind)
         assert kind.expected in str(caught.value)
         assert len(str(caught.value)) < 300
-    with pytest.raises(ValueError, match="^b: "):
+    with pytest.raises(ValueError, match=r"^b: "):
         require_all({"a": fitting[0], "b": others[0], "c": others[0]}, {"a": kind, "b": kind})
 
 

@@ -81,8 +81,8 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
     """
     if keys.get("backbone") is not None and not keys.get("backbone_config"):
         raise ValueError(
-            f"{where}backbone={shown(keys['backbone'])} stands in a file without backbone_config, which must say all its "
-            "sizes: nothing is fetched because a file names it. If you trust it, write what "
+            f"{where}backbone={shown(keys['backbone'])} stands in a file without backbone_config, which must say all "
+            "its sizes: nothing is fetched because a file names it. If you trust it, write what "
             "UniSegmentConfig(backbone=…).backbone_config.to_dict() gives into the file."
         )
     for key in _ATTENTION_KEYS:
@@ -90,8 +90,8 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
         for value in chosen.values() if isinstance(chosen, dict) else [chosen]:
             if value is not None and value not in _ATTENTION:
                 raise ValueError(
-                    f"{where}{key}={shown(chosen)}: a file may say {' or '.join(map(repr, _ATTENTION))}, others may be code "
-                    "that is fetched. Remove the key."
+                    f"{where}{key}={shown(chosen)}: a file may say {' or '.join(map(repr, _ATTENTION))}, others may be "
+                    "code that is fetched. Remove the key."
                 )
     if keys.get("quantization_config") is not None:
         raise ValueError(f"{where}quantization_config: quantised weights cannot be read. Save them without.")
