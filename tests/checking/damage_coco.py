@@ -61,7 +61,7 @@ def text_for_a_number(root):
     change_annotation(root, 3, segmentation=[[2, 3, "x", 3, 13, 14, 2, 14]])
 
 
-@damage("coco_instance", "missing-image", "train/None", 1)
+@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-image",))
 def null_for_a_name(root):
     edit_json(root / INSTANCES, lambda content: content["images"][1].update(file_name=None))
 
@@ -214,7 +214,17 @@ def object_without_polygons(root):
 
 @damage("coco_instance", "outside-image", INSTANCES)
 def polygon_outside(root):
-    change_annotation(root, 3, segmentation=[[102, 3, 113, 3, 113, 14, 102, 14]])
+    change_annotation(root, 3, segmentation=[[25, 3, 36, 3, 36, 14, 25, 14]])
+
+
+@damage("coco_instance", "bad-polygon", INSTANCES, 1)
+def polygon_far_outside(root):
+    change_annotation(root, 3, segmentation=[[2, 3, 2**32, 3, 13, 14, 2, 14]])
+
+
+@damage("coco_instance", "bad-polygon", INSTANCES, 1)
+def polygon_beyond_all_numbers(root):
+    change_annotation(root, 3, segmentation=[[2, 3, -1e300, 3, 13, 14, 2, 14]])
 
 
 @damage("coco_instance", "outside-image", INSTANCES)

@@ -3,8 +3,9 @@
 
 import pytest
 
-from unisegment.checking.entry_lists import CategoryList, ImageList, hashable_id, read_lists, repeated
+from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
 from unisegment.checking.findings import Findings
+from unisegment.ops.json_values import read_whole_number
 
 
 def read(tmp_path, text, needed=("images",)):
@@ -13,7 +14,7 @@ def read(tmp_path, text, needed=("images",)):
     findings, entries = Findings(), []
 
     def take(place, entry):
-        entries.append((place, 1 // entry["x"]))
+        entries.append((place, read_whole_number(entry, "x")))
 
     read_lists(file, {"images": take}, needed, findings)
     return entries, [(found["kind"], item["detail"]) for found in findings.as_dicts() for item in found["listed"]]
@@ -44,14 +45,6 @@ def test_a_missing_file_is_named(tmp_path):
     findings = Findings()
     read_lists(tmp_path / "a.json", {}, (), findings)
     assert [found["kind"] for found in findings.as_dicts()] == ["no-data"]
-
-
-@pytest.mark.parametrize("number", [[1], {}, None, True])
-def test_ids_are_numbers_or_texts(number):
-    assert hashable_id({"id": 3}) == 3
-    assert hashable_id({"image_id": "x"}, "image_id") == "x"
-    with pytest.raises(TypeError, match="id must be a number or a text"):
-        hashable_id({"id": number})
 
 
 def test_repeated_items_have_their_places():

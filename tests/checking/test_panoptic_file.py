@@ -46,7 +46,7 @@ def test_all_of_it_is_said_at_once(tmp_path):
     entries, found = check(tmp_path, damage)
     assert [entries[place].image.name for place in range(len(entries))] == ["b.jpg", "c.jpg", "d.jpg"]
     assert found == {
-        "wrong-structure": ["annotations[4]: KeyError: 'file_name'"],
+        "wrong-structure": ["annotations[4]: file_name is missing"],
         "unknown-category": ["2 segments are of a category 5, first in annotations[1] (b.png)"],
         "unknown-image": ["annotations[0] (a.png): there is no image 70"],
         "unannotated-image": ["a.jpg is left out"],

@@ -16,10 +16,10 @@ from unisegment.data.annotated_images import (
     distinct_ids,
     find_layout,
     long_split_name,
-    read_flag,
     read_listed_image,
 )
 from unisegment.data.image_reading import ImageReading
+from unisegment.ops.json_values import read_flag
 from unisegment.structures import Category, Sample, SegmentationTarget
 
 GREY = (128, 128, 128)
@@ -62,12 +62,12 @@ def test_flags_may_be_numbers_or_truths_or_missing():
         assert read_flag({"iscrowd": value}, "iscrowd") is expected
     assert not read_flag({}, "iscrowd")
     assert read_flag({"isthing": None}, "isthing", default=True)
-    with pytest.raises(KeyError, match="isthing"):
+    with pytest.raises(ValueError, match="isthing is missing"):
         read_flag({}, "isthing", default=None)
 
 
 def test_the_kind_of_a_category_may_be_required():
-    with pytest.raises(KeyError, match="isthing"):
+    with pytest.raises(ValueError, match="isthing is missing"):
         category_of_entry({"id": 5, "name": "x"})
 
 

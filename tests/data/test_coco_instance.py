@@ -163,12 +163,27 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("annotations", 2, "segmentation"), [1, 2, 3], r"annotations\[2\] .*list of polygons"),
-        (("annotations", 2, "segmentation"), None, r"annotations\[2\] "),
-        (("annotations", 1), {"image_id": 20}, r"annotations\[1\] \(KeyError\('segmentation'\)\)"),
-        (("images", 1), {"id": 30}, r"images\[1\] \(KeyError\('height'\)\)"),
-        (("categories", 0), {"name": "cat"}, r"categories\[0\] \(KeyError\('id'\)\)"),
+        (("annotations", 2, "segmentation"), [1, 2, 3], r"annotations\[2\]: .*list of polygons"),
+        (("annotations", 2, "segmentation"), None, r"annotations\[2\]: segmentation must be a list of polygons"),
+        (("annotations", 1), {"image_id": 20}, r"annotations\[1\]: segmentation is missing"),
+        (("images", 1), {"id": 30}, r"images\[1\]: height is missing"),
+        (("categories", 0), {"name": "cat"}, r"categories\[0\]: id is missing"),
         (("categories",), [], r"it lists no categories\."),
+        (("annotations", 1, "segmentation"), {"size": [2**40, 3], "counts": [9]}, r"annotations\[1\]: size must be a"),
+        (("annotations", 1, "segmentation"), {"size": [3], "counts": [9]}, r"annotations\[1\]: size must be \[height"),
+        (("annotations", 1, "segmentation"), [[1, 2, [3]]], r"annotations\[1\]: a polygon must be a list of numbers"),
+        (("annotations", 1, "category_id"), 2**64, r"annotations\[1\]: category_id must be a whole number of 64 bits"),
+        (("annotations", 1, "image_id"), [[]], r"annotations\[1\]: image_id must be a whole number of 64 bits or a te"),
+        (("annotations", 1, "iscrowd"), {}, r"annotations\[1\]: iscrowd must be 0 or 1"),
+        (("images", 1, "file_name"), "a\0b.jpg", r"images\[1\]: file_name must be a text .* without NUL"),
+        (("images", 1, "file_name"), "a" * 10**6, r"images\[1\]: file_name must be a text of 1 to 1024 characters"),
+        (("images", 1, "id"), 2**64, r"images\[1\]: id must be a whole number of 64 bits or a text"),
+        (("images", 1, "id"), "twenty", r"images whose id is a number, and others whose id is a text"),
+        (("images", 1, "height"), "3", r"images\[1\]: height must be a whole number of 32 bits"),
+        (("images", 1, "width"), float("nan"), r"images\[1\]: width must be a whole number of 32 bits"),
+        (("images", 1), [], r"images\[1\]: it must be an object with height"),
+        (("categories", 1, "name"), ["cow"], r"categories\[1\]: the name of a category must be a text"),
+        (("categories", 1, "color"), [1, 2, "3"], r"categories\[1\]: color must be a whole number from 0 to 255"),
         (("annotations", 0, "category_id"), 44, r"annotations of categories that it does not list: \[44\]"),
         (("annotations", 0, "image_id"), 44, r"annotations of images that it does not list: \[44\]"),
     ],
@@ -184,6 +199,16 @@ def test_another_format_is_refused(tmp_path, path, value, message):
 
 
 @pytest.mark.parametrize(
+    "content", [b"[" * 10**5, b'{"images": ' + b"[" * 10**5, b'{"images": ["\xff"]}', b"\xff\xfe{}"]
+)
+def test_what_is_no_json_is_refused(tmp_path, content):
+    _write(tmp_path)
+    (tmp_path / "instances.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"instances\.json (is not valid JSON|must hold one JSON object)"):
+        CocoInstance.from_folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
     ("segmentation", "message"),
     [
         ([[0, 0, 2, 0, 2, 2, 1]], "even number of finite coordinates"),
@@ -191,6 +216,10 @@ def test_another_format_is_refused(tmp_path, path, value, message):
         ({"size": [5, 3], "counts": [15]}, r"of size \[5, 3\], but the image is \[3, 5\]"),
         ({"size": [3, 5], "counts": [9, 1, 2, 4]}, "RLE"),
         ({"size": [3, 5], "counts": "zzzz"}, "RLE"),
+        ({"size": [3, 5], "counts": [16, -1]}, "RLE"),
+        ({"size": [3, 5], "counts": [2**32 + 15]}, "RLE"),
+        ([[0, 0, 2, 2**32, 2, 2]], r"a polygon has y = 4.29497e\+09, too far outside .* y must be from -3 to 6"),
+        ([[0, 0, -1e300, 0, 2, 2]], "a polygon has x = -1e\\+300, too far outside"),
     ],
 )
 def test_what_cannot_be_drawn_is_named_and_harms_no_other_image(tmp_path, segmentation, message):

@@ -241,13 +241,13 @@ def test_rows_are_read_as_the_data_set_is_told_to():
             "objects",
             List({"id": Value("int32")}),
             [{"id": 1}],
-            r"category_id or category must be a whole number, got None",
+            r"category is missing",
         ),
         (
             "objects",
             List({"category": Value("int32")}),
             [{"category": 3}],
-            r"KeyError\('segmentation'\).*boxes will not",
+            "an object cannot be drawn, .*: segmentation is missing",
         ),
         ("objects", List({"category": Value("int32")}), [{"category": 7}], r"category 7 is not listed, only \[0, 3\]"),
         (
@@ -268,7 +268,7 @@ def test_rows_that_cannot_be_read_are_named(role, feature, annotation, message):
     [
         ([1, 2], r"Not listed: \[3\]; listed more than once: \[\]"),
         ([1, 2, 3, 2], r"Not listed: \[\]; listed more than once: \[2\]"),
-        ([1, None], r"id must be a whole number, got None"),
+        ([1, None], r"id must be a whole number of 64 bits, got None"),
     ],
 )
 def test_segments_that_do_not_agree_with_their_map_are_refused(ids, message):

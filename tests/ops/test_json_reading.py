@@ -103,16 +103,15 @@ def test_every_entry_goes_to_the_reader_of_its_list(tmp_path):
     assert found == {"b": [1, 2], "c": [[3]], "e": []}
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), OverflowError("x")])
-def test_a_refused_entry_is_named(tmp_path, error):
+def test_a_refused_entry_is_named(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"b": [1, 2], "c": [1, 7, 2, 5], "other": [3]}))
 
     def refuse(entry):
         if entry == 2:
-            raise error
+            raise ValueError("x must be 3")
 
     readers = {"b": lambda _: None, "c": refuse}
-    message = rf"a\.json is not in my format: c\[2\] \({type(error).__name__}\('x'\)\)\. Look again\."
+    message = r"a\.json is not in my format: c\[2\]: x must be 3\. Look again\.$"
     with pytest.raises(ValueError, match=message):
         read_json_lists(tmp_path / "a.json", readers, data_format="my format", hint="Look again.")
 

@@ -141,7 +141,10 @@ def test_pixels_of_masks_are_those_that_pycocotools_draws(share):
 
 @pytest.mark.parametrize("counts", [b"", b"0", b"zzzz", b"5", b"o", b"_5", b"F6", b"j5o", b"oooooooooooooooooo5"])
 def test_run_lengths_that_do_not_fill_the_image_are_refused(counts):
-    with pytest.raises(ValueError, match=r"run lengths \(RLE\) do not add up to 11x17 pixels"):
+    with pytest.raises(
+        ValueError,
+        match=r"run lengths \(RLE\) (do not add up to 11x17 pixels|are not in COCO|hold numbers of more than 35 bits)",
+    ):
         pixels_of_rle({"size": [HEIGHT, WIDTH], "counts": counts})
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.findings import Findings
-from unisegment.data.annotated_images import read_flag
+from unisegment.data.annotated_images import read_category_id
 from unisegment.data.categories import category_name
-from unisegment.data.coco_lists import hashable_id
+from unisegment.data.coco_lists import read_size
 from unisegment.ops.json_reading import iterate_json_lists
+from unisegment.ops.json_values import read_flag, read_id, read_text, value_of
 
 _SHOWN = 5
-_LARGEST_SIDE = 2**31 - 1
 
 
 def read_lists(
@@ -36,8 +36,8 @@ def read_lists(
                 continue
             try:
                 readers[key](place, entry)
-            except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-                findings.add("wrong-structure", file, f"{key}[{place}]: {type(error).__name__}: {error}")
+            except ValueError as error:
+                findings.add("wrong-structure", file, f"{key}[{place}]: {error}")
     except FileNotFoundError as error:
         findings.add("no-data", file, str(error))
     except (ValueError, OSError) as error:
@@ -67,12 +67,12 @@ class CategoryList:
 
     def __init__(self, file: Path, findings: Findings) -> None:
         self.file = file
-        self.names: dict[int | float | str, str] = {}
+        self.names: dict[int, str] = {}
         self._findings = findings
 
     def add(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take one entry of `categories`."""
-        number, name = int(hashable_id(entry)), category_name(entry["name"])
+        number, name = read_category_id(entry), category_name(value_of(entry, "name"))
         if number in self.names:
             detail = f"categories[{place}] {name!r} has the id {number} of {self.names[number]!r}"
             self._findings.add("duplicate-category-id", self.file, detail)
@@ -92,23 +92,19 @@ class ImageList:
 
     def __init__(self, file: Path, findings: Findings) -> None:
         self.file = file
-        self.ids: list[int | float | str] = []
+        self.ids: list[int | str] = []
         self.files: list[str] = []
         self.sizes: list[tuple[int, int]] = []
         self._findings = findings
 
     def add(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take one entry of `images`."""
-        number, file = hashable_id(entry), entry["file_name"]
-        size = (entry["height"], entry["width"])
-        # What the reader takes is taken here, too: no file will have such a name or size.
-        if not all(isinstance(length, int) and abs(length) <= _LARGEST_SIDE for length in size):
-            raise TypeError(f"height and width must be whole numbers, got {size[0]!r} and {size[1]!r}")
+        number, file, size = read_id(entry), read_text(entry, "file_name"), read_size(entry)
         self.ids.append(number)
-        self.files.append(str(file))
+        self.files.append(file)
         self.sizes.append(size)
 
-    def finish(self) -> dict[int | float | str, int]:
+    def finish(self) -> dict[int | str, int]:
         """Note ids and files that repeat, and return the place of each id."""
         for number, places in repeated(self.ids).items():
             files = ", ".join(self.files[place] for place in places[:_SHOWN])

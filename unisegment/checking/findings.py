@@ -51,7 +51,11 @@ KINDS: Mapping[str, Kind] = {
     "duplicate-annotation": Kind("warning", "An object, or an image, is annotated twice in the same way."),
     "empty-annotation": Kind("warning", "An annotation has no shape; it is left out."),
     "degenerate-polygon": Kind("warning", "A polygon has fewer than three points or no area; it is left out."),
-    "bad-polygon": Kind("error", "A polygon has an odd number of coordinates, or some that are no finite number."),
+    "bad-polygon": Kind(
+        "error",
+        "A polygon has an odd number of coordinates, or some that are not finite or further outside than the image is "
+        "large.",
+    ),
     "outside-image": Kind("warning", "A polygon reaches out of its image; what is outside is cut off."),
     "bad-run-lengths": Kind("error", "Run lengths are broken, or do not add up to the pixels of their size."),
     "wrong-run-length-size": Kind("error", "Run lengths are of another size than the image."),

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from unisegment.checking.entries import Entries
 from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
 from unisegment.checking.findings import Findings
 from unisegment.checking.shapes import Box, inspect_shape
-from unisegment.data.coco_lists import hashable_id
+from unisegment.data.packed_shapes import check_polygon
+from unisegment.ops.json_values import is_number, read_id, read_whole_number, shown, value_of
+from unisegment.types import Size
 
 _EDGE = 1.0
 """Pixels that a polygon may reach out of its image: annotators click on its border."""
@@ -53,17 +55,17 @@ class _Scan:
 
     def add_annotation(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take one entry of `annotations`."""
-        image_id, category_id = hashable_id(entry, "image_id"), hashable_id(entry, "category_id")
-        shape = inspect_shape(entry["segmentation"])
+        image_id, category_id = read_id(entry, "image_id"), read_whole_number(entry, "category_id")
+        shape = inspect_shape(value_of(entry, "segmentation"))
         self._places.append(place)
         number = entry.get("id")
-        self._ids.append(number if number is None or isinstance(number, int | float | str) else repr(number))
+        self._ids.append(number if number is None or isinstance(number, int | float | str) else shown(number))
         self._image_ids.append(image_id)
         self._category_ids.append(category_id)
         self._boxes.extend(shape.box or _NO_BOX)
         self._run_sizes.extend(shape.size or (0, 0))
         self._hashes.append(hash((image_id, category_id, repr(entry["segmentation"]))))
-        name = f"annotations[{place}] (id {entry.get('id')}, image {image_id})"
+        name = f"annotations[{place}] (id {shown(number)}, image {image_id})"
         if shape.problem is not None:
             kind, detail = shape.problem
             self.findings.add(kind, self.file, f"{name}: {detail}")
@@ -96,7 +98,7 @@ class _Scan:
         )
 
     def _compare_box(self, name: str, given: Any, box: Box) -> None:
-        if not _is_numbers(given, 4):
+        if not isinstance(given, list) or len(given) != 4 or not all(map(is_number, given)):
             return
         left, top, width, height = given
         tolerance = max(_BOX_TOLERANCE, _BOX_SHARE * max(box[2] - box[0], box[3] - box[1]))
@@ -106,11 +108,11 @@ class _Scan:
             self.findings.add("box-disagrees", self.file, f"{name}: bbox is {given}, its shape's {found}")
 
     def _compare_area(self, name: str, given: Any, area: float) -> None:
-        if not _is_numbers([given], 1):
+        if not is_number(given):
             return
         low, high = sorted((given, area))
         if not (high - low <= _AREA_TOLERANCE or high <= _AREA_FACTOR * low):
-            self.findings.add("area-disagrees", self.file, f"{name}: area is {given}, its shape's {area:.1f}")
+            self.findings.add("area-disagrees", self.file, f"{name}: area is {given}, its shape's {area:.6g}")
 
     def _check_unknown(self, images: Int64[np.ndarray, " n"]) -> None:
         for place in np.flatnonzero(images < 0).tolist():
@@ -132,6 +134,10 @@ class _Scan:
         for place in np.flatnonzero((images >= 0) & (beyond > _EDGE).any(axis=1)).tolist():
             x0, y0, x1, y1 = boxes[place].round(1).tolist()
             height, width = sizes[place].tolist()
+            too_far = _too_far(boxes[place], (height, width))
+            if too_far:
+                self.findings.add("bad-polygon", self.file, f"{self._name(place, images)}: {too_far}")
+                continue
             part = "wholly" if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height else "partly"
             detail = f"{part} outside: x {x0} to {x1} of {width}, y {y0} to {y1} of {height}"
             self.findings.add("outside-image", self.file, f"{self._name(place, images)}: {detail}")
@@ -148,9 +154,10 @@ class _Scan:
         return f"annotations[{self._places[place]}] (id {self._ids[place]}, {image})"
 
 
-def _is_numbers(items: Any, count: int) -> bool:
-    return (
-        isinstance(items, list)
-        and len(items) == count
-        and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
-    )
+def _too_far(box: Float64[np.ndarray, "4"], size: Size) -> str | None:
+    """Say why a polygon with this box cannot be drawn, if so; that no image has such a size is found elsewhere."""
+    try:
+        check_polygon(box, size)
+    except ValueError as error:
+        return str(error) if min(size) > 0 else None
+    return None

@@ -11,7 +11,7 @@ import numpy as np
 from unisegment.checking.entries import Entries
 from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
 from unisegment.checking.findings import Findings
-from unisegment.data.coco_lists import hashable_id
+from unisegment.ops.json_values import read_each, read_id, read_text, read_whole_number, value_of
 from unisegment.ops.masks import NUM_COLORS
 
 
@@ -41,19 +41,18 @@ class _Scan:
         self._map_files: list[str] = []
         self._segment_ids = array("q")
         self._bounds = array("q", [0])
-        self._used: dict[int | float | str, tuple[int, str]] = {}
+        self._used: dict[int, tuple[int, str]] = {}
         """Number of segments of each category, and where the first is."""
 
     def add_annotation(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take one entry of `annotations`."""
-        image_id, map_file, segments = hashable_id(entry, "image_id"), entry["file_name"], entry["segments_info"]
-        if not isinstance(map_file, str):
-            raise TypeError(f"file_name must be a text, got {map_file!r}")
-        ids = [int(segment["id"]) for segment in segments]
-        for segment in segments:
-            self._add_segment(f"annotations[{place}] ({map_file})", segment)
+        image_id, map_file = read_id(entry, "image_id"), read_text(entry, "file_name")
+        name = f"annotations[{place}] ({map_file})"
+        ids: list[int] = []
+        segments = value_of(entry, "segments_info")
+        read_each(segments, "segments_info", lambda segment: ids.append(self._add_segment(name, segment)))
         for number in repeated(ids):
-            self.findings.add("duplicate-segment-id", self.file, f"annotations[{place}] ({map_file}): id {number}")
+            self.findings.add("duplicate-segment-id", self.file, f"{name}: id {number}")
         self._image_ids.append(image_id)
         self._map_files.append(map_file)
         self._segment_ids.extend(number if 0 <= number < NUM_COLORS else -1 for number in ids)
@@ -75,25 +74,22 @@ class _Scan:
                 detail = f"annotations[{place}] ({self._map_files[place]}): there is no image {number}"
                 self.findings.add("unknown-image", self.file, detail)
         annotated = set(self._image_ids)
-        for number, name in zip(self.images.ids, self.images.files, strict=True):
-            if number not in annotated:
+        for image_id, name in zip(self.images.ids, self.images.files, strict=True):
+            if image_id not in annotated:
                 self.findings.add("unannotated-image", self.file, f"{name} is left out")
         return self._entries(image_dir, map_dir, by_city, place_of)
 
-    def _add_segment(self, name: str, segment: Mapping[str, Any]) -> None:
-        category_id = hashable_id(segment, "category_id")
+    def _add_segment(self, name: str, segment: Mapping[str, Any]) -> int:
+        number, category_id = read_whole_number(segment, "id"), read_whole_number(segment, "category_id")
         count, first = self._used.get(category_id, (0, name))
         self._used[category_id] = (count + 1, first)
-        if not 0 < segment["id"] < NUM_COLORS:
-            detail = (
-                f"{name}: id {segment['id']}; a PNG file of three channels holds 1 to {NUM_COLORS - 1}, and 0 is void"
-            )
+        if not 0 < number < NUM_COLORS:
+            detail = f"{name}: id {number}; a PNG file of three channels holds 1 to {NUM_COLORS - 1}, and 0 is void"
             self.findings.add("id-too-large", self.file, detail)
         check_flag(segment, "iscrowd", name, self.file, self.findings)
+        return number
 
-    def _entries(
-        self, image_dir: Path, map_dir: Path, by_city: bool, place_of: dict[int | float | str, int]
-    ) -> Entries:
+    def _entries(self, image_dir: Path, map_dir: Path, by_city: bool, place_of: dict[int | str, int]) -> Entries:
         known = [place for place, number in enumerate(self._image_ids) if number in place_of]
         images = [place_of[self._image_ids[place]] for place in known]
         names = [self.images.files[place] for place in images]

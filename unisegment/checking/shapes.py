@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """One `segmentation` of a COCO annotation in, what is wrong with it and what it measures out; no mask is drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
+from unisegment.data.packed_shapes import SHAPE, polygon_numbers, run_lengths_in
+from unisegment.ops.json_values import shown
+from unisegment.ops.masks import run_lengths
 from unisegment.types import Size
 
 Box = tuple[float, float, float, float]
@@ -35,15 +38,16 @@ def inspect_shape(segmentation: Any) -> Shape:
     """Return what a shape measures and what is wrong with it.
 
     Raises:
-        KeyError, TypeError, ValueError: When it is neither a list of polygons nor run lengths.
+        ValueError: When it is neither a list of polygons nor run lengths.
     """
-    return _run_lengths(segmentation) if isinstance(segmentation, Mapping) else _polygons(segmentation)
+    if isinstance(segmentation, dict):
+        return _run_lengths(segmentation)
+    if not isinstance(segmentation, list):
+        raise ValueError(f"segmentation must be {SHAPE}, got {shown(segmentation)}")
+    return _polygons([polygon_numbers(polygon) for polygon in segmentation])
 
 
-def _polygons(polygons: Sequence[Sequence[float]]) -> Shape:
-    arrays = [np.array(polygon, dtype=np.float64) for polygon in polygons]
-    if any(array.ndim != 1 for array in arrays):
-        raise TypeError("a polygon must be a list of numbers")
+def _polygons(arrays: Sequence[Float64[np.ndarray, " n"]]) -> Shape:
     if not any(array.size for array in arrays):
         return Shape(problem=("empty-annotation", "its segmentation has no points"))
     for array in arrays:
@@ -68,36 +72,10 @@ def _polygon_area(points: Float64[np.ndarray, "n 2"]) -> float:
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
-def _run_lengths(segmentation: Mapping[str, Any]) -> Shape:
-    height, width = (int(length) for length in segmentation["size"])
-    counts = segmentation["counts"]
-    runs = _uncompress(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64).reshape(-1)
-    if runs is None or (runs < 0).any() or runs.sum() != height * width:
-        found = "are no run lengths of COCO's" if runs is None else f"are {len(runs)} runs of {runs.sum()} pixels"
-        detail = f"its counts {found}; expected {height}x{width} = {height * width} pixels"
-        return Shape(size=(height, width), problem=("bad-run-lengths", detail))
-    area = int(runs[1::2].sum())
-    problem = None if area else ("empty-annotation", "its run lengths cover no pixel")
-    return Shape(area=area, size=(height, width), problem=problem)
-
-
-def _uncompress(text: str) -> Int64[np.ndarray, " n"] | None:
-    """Return run lengths, or None where a text is none.
-
-    Source: the format of pycocotools (BSD-2-Clause): five bits a character, the lowest first, a sixth that says that
-    the number goes on, and from the fourth number on the difference to the second last.
-    """
-    characters = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
-    if len(characters) == 0 or characters.min() < 0 or characters.max() > 63 or characters[-1] & 32:
-        return None
-    is_last = characters & 32 == 0
-    starts = np.concatenate([[0], np.flatnonzero(is_last)[:-1] + 1])
-    place = np.arange(len(characters)) - np.repeat(starts, np.diff(np.append(starts, len(characters))))
-    if place.max() > 6:  # more than 32 bits
-        return None
-    numbers = np.add.reduceat((characters & 31) << 5 * place, starts)
-    last = np.flatnonzero(is_last)
-    numbers -= np.where(characters[last] & 16 != 0, np.int64(1) << 5 * (place[last] + 1), 0)
-    numbers[1::2] = numbers[1::2].cumsum()
-    numbers[2::2] = numbers[2::2].cumsum()
-    return numbers
+def _run_lengths(segmentation: dict[str, Any]) -> Shape:
+    size, counts = run_lengths_in(segmentation)
+    try:
+        area = int(run_lengths(counts, size)[1::2].sum())
+    except ValueError as error:
+        return Shape(size=size, problem=("bad-run-lengths", str(error)))
+    return Shape(area=area, size=size, problem=None if area else ("empty-annotation", "its run lengths cover no pixel"))

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
 from unisegment.data.image_reading import ImageReading, exif_hint, read_image
+from unisegment.ops.json_values import read_flag, value_of, whole_number
 from unisegment.ops.value_range import ValueRange
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
@@ -170,36 +171,29 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
     """Return the category that an entry of a JSON file describes.
 
     Args:
-        entry: `id` and `name`, and perhaps `isthing` and `color`.
+        entry: `id` and `name`, and perhaps `isthing` and `color`, which is grey unless it has three numbers.
         is_thing: What it is where the entry does not say; None means that it must.
 
     Raises:
-        KeyError: When something is missing.
-        ValueError: When the name is neither a text nor a number, or `isthing` neither 0 nor 1.
+        ValueError: When something is missing or of another kind, such as a name that is neither a text nor a number.
     """
     is_known_thing = read_flag(entry, "isthing", is_thing)
-    color = tuple(entry.get("color") or _GREY)
-    return Category(int(entry["id"]), category_name(entry["name"]), is_known_thing, color)
+    color = entry.get("color")
+    if not isinstance(color, list | tuple) or len(color) != 3:
+        color = _GREY
+    color = tuple(whole_number(level, "color", 0, 255) for level in color)
+    return Category(read_category_id(entry), category_name(value_of(entry, "name")), is_known_thing, color)
 
 
-def read_flag(entry: Mapping[str, Any], key: str, default: bool | None = False) -> bool:
-    """Return what an entry of a JSON file says by 0 or 1, or by false or true.
-
-    Args:
-        entry: The entry.
-        key: `iscrowd` or `isthing`.
-        default: What it is where the entry does not say, or says null; None means that it must.
+def read_category_id(entry: Any) -> int:
+    """Return the id of a category: a whole number, or the text of one.
 
     Raises:
-        KeyError: When it is missing.
-        ValueError: When it is anything else, such as the text "0".
+        ValueError: When it is neither.
     """
-    value = entry.get(key)
-    if value is None:
-        return entry[key] if default is None else default
-    if not isinstance(value, int | float) or value not in (0, 1):
-        raise ValueError(f"{key} must be 0 or 1, or false or true, got {value!r}")
-    return bool(value)
+    value = value_of(entry, "id")
+    is_digits = isinstance(value, str) and value.isdecimal() and len(value) < 20
+    return whole_number(int(value) if is_digits else value, "id")
 
 
 def category_entry(category: Category) -> dict[str, Any]:

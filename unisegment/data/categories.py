@@ -4,12 +4,14 @@
 Each table maps the name of a label to True for a thing and to False for stuff, in the order of the labels.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from unisegment.ops.json_reading import read_json
+from unisegment.ops.json_values import shown, text
 
 # Labels whose first name in Mask2Former's own table is another one than in SceneParse150.
 _ADE20K_ALIASES = {
@@ -92,15 +94,21 @@ def category_name(name: Any) -> str:
     Raises:
         ValueError: When it is neither a text nor a number.
     """
-    if isinstance(name, bool) or not isinstance(name, str | int | float):
-        raise ValueError(f"the name of a category must be a text, got {json.dumps(name, default=repr)}")
-    return str(name)
+    is_number = isinstance(name, int | float) and not isinstance(name, bool)
+    return text(shown(name) if is_number else name, "the name of a category", shortest=0)
 
 
 def _names_in_file(path: Path) -> dict[int, str]:
-    content = json.loads(path.read_bytes())
-    content = content.get("id2label", content) if isinstance(content, dict) else dict(enumerate(content))
-    names = {int(label): category_name(name) for label, name in content.items()}
+    content = read_json(path)
+    content = content.get("id2label", content) if isinstance(content, dict) else content
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a list of names, or a dict from number to name, got {shown(content)}.")
+    try:
+        names = {int(label): category_name(name) for label, name in content.items()}
+    except ValueError as error:
+        raise ValueError(f"{path} must name the labels 0, 1, 2, …: {error}.") from error
     if not names or sorted(names) != list(range(len(names))):
         raise ValueError(f"{path} must name the labels 0, 1, 2, … without a gap, got {sorted(names)[:5]}.")
     return dict(sorted(names.items()))

@@ -18,14 +18,13 @@ from unisegment.data.annotated_images import (
     check_size,
     find_layout,
     long_split_name,
-    read_flag,
     read_listed_image,
     without_void,
 )
-from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
+from unisegment.data.coco_lists import ListedImages, look_up
 from unisegment.data.object_drawing import draw_objects
 from unisegment.data.packed_shapes import PackedShapes
-from unisegment.ops.masks import pixels_of_rle
+from unisegment.ops.json_values import read_flag, read_id, read_whole_number, value_of
 from unisegment.structures import Sample
 from unisegment.types import Size
 
@@ -57,8 +56,7 @@ class CocoInstance(AnnotatedImages):
             self.annotation_file,
             objects.add,
             data_format="COCO's instance format",
-            hint="A segmentation is a list of polygons [[x, y, x, y, …], …] or {size, counts}; a panoptic file will "
-            "not do.",
+            hint="A panoptic file will not do.",
             optional=["annotations"],
             is_thing=True,
         )
@@ -135,7 +133,7 @@ class CocoInstance(AnnotatedImages):
 
     def _pixels(self, annotation: int, size: Size) -> Int64[np.ndarray, " p"]:
         try:
-            return pixels_of_rle(self._shapes.run_lengths(annotation, size))
+            return self._shapes.pixels(annotation, size)
         except ValueError as error:
             raise ValueError(
                 f"{self.annotation_file}: annotations[{annotation}] cannot be drawn: {error} Correct or remove it."
@@ -154,9 +152,9 @@ class _Objects:
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of `annotations`."""
-        self.shapes.append(entry["segmentation"])
-        self.category_ids.append(hashable_id(entry, "category_id"))
-        image_id = hashable_id(entry, "image_id")
+        self.shapes.append(value_of(entry, "segmentation"))
+        self.category_ids.append(read_whole_number(entry, "category_id"))
+        image_id = read_id(entry, "image_id")
         # One object for all annotations of an image: the reader makes a new one each time.
         self.image_ids.append(self._kept_ids.setdefault(image_id, image_id))
         self.is_crowd.append(read_flag(entry, "iscrowd"))

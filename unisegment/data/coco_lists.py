@@ -12,7 +12,9 @@ from jaxtyping import Int32, Int64, Shaped
 
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.ops.json_reading import read_json_lists
+from unisegment.ops.json_values import INT32, read_id, read_text, read_whole_number
 from unisegment.structures import Category
+from unisegment.types import Size
 
 
 class ListedImages:
@@ -61,17 +63,17 @@ class ListedImages:
             categories.append(category_of_entry(entry, is_thing))
 
         def add_image(entry: Mapping[str, Any]) -> None:
-            sizes.extend((entry["height"], entry["width"]))
-            files.append(entry["file_name"])
-            if isinstance(hashable_id(entry), float):
-                raise ValueError(f"id must be a whole number or a text, got {entry['id']!r}")
-            ids.append(entry["id"])
+            sizes.extend(read_size(entry))
+            files.append(read_text(entry, "file_name"))
+            ids.append(read_id(entry))
 
         readers = {"categories": add_category, "images": add_image, "annotations": add_annotation}
         read_json_lists(file, readers, data_format=data_format, hint=hint, optional=optional)
         category_ids, names = [category.id for category in categories], [category.name for category in categories]
         _refuse_repeated(f"{file} lists several categories", category_ids, names)
         _refuse_repeated(f"{file} lists several images", ids, files)
+        if len({*map(type, ids)}) > 1:
+            raise ValueError(f"{file} has images whose id is a number, and others whose id is a text: use one of them.")
         self.categories = sorted(categories, key=lambda category: category.id)
         self.ids = np.array(ids)
         self.files = np.array(files, dtype=np.str_)
@@ -86,6 +88,15 @@ class ListedImages:
         """
         place_of = {image_id: place for place, image_id in enumerate(self.ids.tolist())}
         return look_up(ids, place_of, f"{self._file} has annotations of images")
+
+
+def read_size(entry: Any) -> Size:
+    """Return the height and width that an entry of `images` has; that no image is so large shows when it is read.
+
+    Raises:
+        ValueError: When they are no whole numbers of 32 bits.
+    """
+    return read_whole_number(entry, "height", *INT32), read_whole_number(entry, "width", *INT32)
 
 
 def look_up(ids: Iterable[Any], place_of: Mapping[Any, int], what: str) -> Int64[np.ndarray, " n"]:
@@ -104,18 +115,6 @@ def look_up(ids: Iterable[Any], place_of: Mapping[Any, int], what: str) -> Int64
     if unknown:
         raise ValueError(f"{what} that it does not list: {sorted(unknown, key=str)[:5]}.")
     return np.array([place_of[item] for item in ids], dtype=np.int64)
-
-
-def hashable_id(entry: Mapping[str, Any], key: str = "id") -> Any:
-    """Return the id in an entry.
-
-    Raises:
-        KeyError, TypeError: When it is missing, or neither a number nor a text.
-    """
-    number = entry[key]
-    if isinstance(number, bool) or not isinstance(number, int | float | str):
-        raise TypeError(f"{key} must be a number or a text, got {number!r}")
-    return number
 
 
 def _refuse_repeated(what: str, ids: Sequence[Any], names: Sequence[str]) -> None:

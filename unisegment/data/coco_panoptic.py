@@ -22,12 +22,12 @@ from unisegment.data.annotated_images import (
     distinct_ids,
     find_layout,
     long_split_name,
-    read_flag,
     read_listed_image,
     without_void,
 )
-from unisegment.data.coco_lists import ListedImages, hashable_id, look_up
+from unisegment.data.coco_lists import ListedImages, look_up
 from unisegment.data.image_reading import ImageReading
+from unisegment.ops.json_values import INT32, read_each, read_flag, read_id, read_text, read_whole_number, value_of
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
 
@@ -177,13 +177,15 @@ class _Segments:
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of `annotations`."""
-        for segment in entry["segments_info"]:
-            self.ids.append(segment["id"])
-            self.category_ids.append(hashable_id(segment, "category_id"))
-            self.is_crowd.append(read_flag(segment, "iscrowd"))
+        read_each(value_of(entry, "segments_info"), "segments_info", self._add_segment)
         self.bounds.append(len(self.ids))
-        self.image_ids.append(hashable_id(entry, "image_id"))
-        self.files.append(entry["file_name"])
+        self.image_ids.append(read_id(entry, "image_id"))
+        self.files.append(read_text(entry, "file_name"))
+
+    def _add_segment(self, segment: Mapping[str, Any]) -> None:
+        self.ids.append(read_whole_number(segment, "id", *INT32))
+        self.category_ids.append(read_whole_number(segment, "category_id"))
+        self.is_crowd.append(read_flag(segment, "iscrowd"))
 
 
 def _layouts(split: str) -> dict[tuple[str, ...], dict[str, Any]]:

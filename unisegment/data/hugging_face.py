@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from jaxtyping import Int32, Int64
 
-from unisegment.data.annotated_images import AnnotatedImages, distinct_ids, read_flag, without_void
+from unisegment.data.annotated_images import AnnotatedImages, distinct_ids, without_void
 from unisegment.data.annotation_reading import check_target
 from unisegment.data.hugging_face_columns import (
     ANNOTATIONS,
@@ -25,9 +25,9 @@ from unisegment.data.hugging_face_sources import Rows, open_source, open_split
 from unisegment.data.image_reading import read_image
 from unisegment.data.label_maps import MapCoding, numbers_of
 from unisegment.data.object_drawing import draw_objects
-from unisegment.data.packed_shapes import PackedShapes
+from unisegment.data.packed_shapes import SHAPE, PackedShapes
 from unisegment.data.png_folders import CategoryList
-from unisegment.ops.masks import pixels_of_rle
+from unisegment.ops.json_values import read_flag, read_whole_number, value_of
 from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.types import Size
 
@@ -171,7 +171,7 @@ class HuggingFaceImages(AnnotatedImages):
     def _select(self, segments: Sequence[Mapping[str, Any]], id_map: Any) -> SegmentationTarget:
         """Return the segments of a map that are listed."""
         drawn = distinct_ids(id_map)
-        listed = [_number(segment, "id") for segment in segments]
+        listed = [read_whole_number(segment, "id") for segment in segments]
         unlisted = drawn - {*listed, 0}
         if unlisted or len(set(listed)) < len(listed):
             repeated = sorted(number for number in set(listed) if listed.count(number) > 1)
@@ -179,13 +179,16 @@ class HuggingFaceImages(AnnotatedImages):
                 f"column {self._columns['segments_info']!r} must list each segment of the map once, by its id. Not "
                 f"listed: {sorted(unlisted)[:5]}; listed more than once: {repeated[:5]}."
             )
-        seen = [segment for segment, number in zip(segments, listed, strict=True) if number in drawn]
-        seen = [segment for segment in seen if self._category_id(segment) not in self.void_ids]
+        seen = [
+            (segment, number)
+            for segment, number in zip(segments, listed, strict=True)
+            if number in drawn and self._category_id(segment) not in self.void_ids
+        ]
         return SegmentationTarget(
-            labels=torch.tensor([self._label(segment) for segment in seen], dtype=torch.int64),
+            labels=torch.tensor([self._label(segment) for segment, _ in seen], dtype=torch.int64),
             id_map=torch.from_numpy(id_map),
-            segment_ids=torch.tensor([segment["id"] for segment in seen], dtype=torch.int64),
-            is_crowd=torch.tensor([read_flag(segment, "iscrowd") for segment in seen], dtype=torch.bool),
+            segment_ids=torch.tensor([number for _, number in seen], dtype=torch.int64),
+            is_crowd=torch.tensor([read_flag(segment, "iscrowd") for segment, _ in seen], dtype=torch.bool),
         )
 
     def _draw(self, objects: Sequence[Mapping[str, Any]], size: Size) -> SegmentationTarget:
@@ -200,7 +203,7 @@ class HuggingFaceImages(AnnotatedImages):
         return self.label_of[category]
 
     def _category_id(self, segment: Mapping[str, Any]) -> int:
-        return _number(segment, "category_id", "category")
+        return read_whole_number(segment, "category_id" if segment.get("category_id") is not None else "category")
 
     def numbers(self, index: int) -> set[int] | None:
         """Return the numbers in the semantic map of a row."""
@@ -226,22 +229,11 @@ def _red_and_green(picture: Any) -> Int32[np.ndarray, "h w"]:
     return colors[..., 0].astype(np.int32) * 256 + colors[..., 1]
 
 
-def _number(segment: Mapping[str, Any], *keys: str) -> int:
-    """Return the whole number that one of the keys has."""
-    value = next((segment[key] for key in keys if segment.get(key) is not None), None)
-    if not isinstance(value, int):
-        raise ValueError(f"{' or '.join(keys)} must be a whole number, got {value!r} among {', '.join(segment)}.")
-    return value
-
-
 def _pixels(item: Mapping[str, Any], size: Size) -> Int64[np.ndarray, " p"]:
     """Return the pixels of an object, as places in the image read row by row."""
     shape = PackedShapes()
     try:
-        shape.append(item["segmentation"])
-        return pixels_of_rle(shape.run_lengths(0, size))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"an object cannot be drawn ({error!r}): `segmentation` must be a list of polygons [[x, y, x, y, …], …] or "
-            "{size, counts}; boxes will not do."
-        ) from error
+        shape.append(value_of(item, "segmentation"))
+        return shape.pixels(0, size)
+    except ValueError as error:
+        raise ValueError(f"an object cannot be drawn, `segmentation` must be {SHAPE}: {error}") from error

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the columns of a Hugging Face data set hold: which is the image and which the annotation, and their content."""
 
-import json
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +16,8 @@ from unisegment.data.categories import stuff_label_ids
 from unisegment.data.hugging_face_sources import Rows
 from unisegment.data.png_folders import CategoryList, categories_of, given_categories
 from unisegment.ops.image_opening import open_image
-from unisegment.ops.json_reading import read_json
+from unisegment.ops.json_reading import parse_json, read_json
+from unisegment.ops.json_values import shown, text
 from unisegment.ops.near_names import did_you_mean
 from unisegment.structures import Category
 
@@ -110,20 +110,25 @@ def picture_in(row: pa.Table, column: str) -> Image.Image | Shaped[np.ndarray, "
     cell = _cell(row, column)
     if _is_list(cell.type):
         return _array(cell, column)
-    stored = _stored_image(cell)
-    if stored.get("bytes") is not None:
-        return open_image(BytesIO(stored["bytes"]), f"column {column!r}")
-    if stored.get("path") is None:
+    stored = _stored_image(cell, column)
+    content, path = stored.get("bytes"), stored.get("path")
+    if isinstance(content, bytes):
+        return open_image(BytesIO(content), f"column {column!r}")
+    if content is not None:
+        raise ValueError(f"column {column!r} must hold the bytes of an image, got {shown(content)}.")
+    if path is None:
         raise ValueError(f"column {column!r} is empty, but must hold an image.")
-    if not Path(stored["path"]).is_file():
-        raise FileNotFoundError(f"column {column!r} names {stored['path']}, but there is no such file.")
-    return open_image(Path(stored["path"]))
+    file = Path(text(path, f"column {column!r}"))
+    if not file.is_file():
+        raise FileNotFoundError(f"column {column!r} names {file}, but there is no such file.")
+    return open_image(file)
 
 
 def path_in(row: pa.Table, column: str) -> str | None:
     """Return the name or path of the image in a column, if it is stored."""
     cell = _cell(row, column)
-    return None if _is_list(cell.type) else _stored_image(cell).get("path")
+    path = None if _is_list(cell.type) else _stored_image(cell, column).get("path")
+    return path if isinstance(path, str) else None
 
 
 def value_in(row: pa.Table, column: str) -> Any:
@@ -139,11 +144,13 @@ def entries_in(row: pa.Table, column: str) -> list[dict[str, Any]]:
     """
     value = value_in(row, column)
     if isinstance(value, str):
-        value = json.loads(value)
-    if isinstance(value, Mapping) and all(isinstance(items, list) for items in value.values()):
+        value = parse_json(value, f"column {column!r}")
+    if isinstance(value, dict) and all(isinstance(items, list) for items in value.values()):
+        if len({*map(len, value.values())}) > 1:
+            raise ValueError(f"column {column!r} must hold lists of equal length, got {shown(value)}.")
         value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ValueError(f"column {column!r} must hold a list of dicts, got {str(value)[:80]}.")
+        raise ValueError(f"column {column!r} must hold a list of dicts, got {shown(value)}.")
     return value
 
 
@@ -212,10 +219,12 @@ def _cell(row: pa.Table, column: str) -> pa.Array:
     return cell.storage if isinstance(cell, pa.ExtensionArray) else cell
 
 
-def _stored_image(cell: pa.Array) -> dict[str, Any]:
+def _stored_image(cell: pa.Array, column: str) -> dict[str, Any]:
     stored = cell[0].as_py()
     if isinstance(stored, dict | None):
         return stored or {}
+    if not isinstance(stored, str | bytes):
+        raise ValueError(f"column {column!r} must hold an image, its bytes or its path, got {shown(stored)}.")
     return {"path" if isinstance(stored, str) else "bytes": stored}
 
 

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of images without annotation in, samples with nothing annotated out."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from unisegment.data.annotated_images import check_size, read_listed_image, require_folder
+from unisegment.data.coco_lists import read_size
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS
-from unisegment.ops.json_reading import read_json
+from unisegment.ops.json_reading import read_json_lists
+from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import Sample, SegmentationTarget
 
 
@@ -65,17 +69,18 @@ class ImageFolder:
         return Sample(image, target, image_id=self._ids[index], file_name=str(self.root / name))
 
     def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
-        content = read_json(file)
-        try:
-            images = [(image["file_name"], int(image["id"])) for image in content["images"]]
-            self._sizes = {
-                image["file_name"]: (image["height"], image["width"])
-                for image in content["images"]
-                if "height" in image
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} must have `images`, each with `id` and `file_name` ({error!r}).") from error
-        return [name for name, _ in images], [number for _, number in images]
+        names: list[str] = []
+        ids: list[int] = []
+
+        def add(entry: Mapping[str, Any]) -> None:
+            names.append(read_text(entry, "file_name"))
+            ids.append(read_whole_number(entry, "id"))
+            if "height" in entry:
+                self._sizes[names[-1]] = read_size(entry)
+
+        hint = "It must have `images`, each with `id` and `file_name`."
+        read_json_lists(file, {"images": add}, data_format="COCO's form of a list of images", hint=hint)
+        return names, ids
 
 
 def _names_in(root: Path) -> list[str]:

@@ -7,16 +7,25 @@ exactly; where a block of numbers has more decimals, it is kept as it is.
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from pycocotools import mask as coco_mask
 
+from unisegment.ops.json_values import INT32, shown, value_of, whole_number
+from unisegment.ops.masks import pixels_of_rle
 from unisegment.types import Size
 
+LONGEST_OUTLINE = 2**22
+"""Pixels along the polygons of an object: about a second's work, and 300 MB."""
+
+SHAPE = "a list of polygons [[x, y, x, y, …], …] or {size, counts}"
+"""What `segmentation` must be, in words."""
+
 _BLOCK = 2**20
+_COMPRESSED, _NUMBERS = 0, 1
+_MERGED_AT_ONCE = 16
 
 
 class PackedShapes:
@@ -43,58 +52,67 @@ class PackedShapes:
                 `counts`, run lengths column by column as a list or compressed.
 
         Raises:
-            KeyError, TypeError, ValueError: When it is neither.
+            ValueError: When it is neither; what the numbers are is looked at when it is drawn.
         """
-        if isinstance(segmentation, Mapping):
+        if isinstance(segmentation, dict):
             self._append_runs(segmentation)
-        else:
+        elif isinstance(segmentation, list):
             for polygon in segmentation:
-                self._last_block.extend(polygon)
+                self._last_block.frombytes(polygon_numbers(polygon).tobytes())
                 self._polygon_bounds.append(self._block_starts[-1] + len(self._last_block))
+        else:
+            raise ValueError(f"segmentation must be {SHAPE}, got {shown(segmentation)}")
         self._first_polygon.append(len(self._polygon_bounds) - 1)
         self._run_bounds.append(len(self._runs))
         if len(self._last_block) >= _BLOCK:
             self._close_block()
 
-    def run_lengths(self, index: int, size: Size) -> dict[str, Any]:
-        """Return a shape as compressed run lengths.
+    def pixels(self, index: int, size: Size) -> Int64[np.ndarray, " p"]:
+        """Return the pixels inside a shape, each once, as places in the image read row by row.
 
-        Polygons of fewer than three points cover nothing.
+        Polygons of fewer than three points cover nothing. What of them is outside of the image is cut off.
 
         Args:
             index: Place of the shape.
             size: Height and width of the image.
 
         Raises:
-            ValueError: When a polygon has no even number of finite coordinates, or run lengths are those of another
-                size.
+            ValueError: When a polygon has no even number of coordinates, or some that are not finite or further outside
+                than the image is wide or high; when outlines are too long; when run lengths are broken, or those of
+                another size.
         """
         runs = bytes(self._runs[self._run_bounds[index] : self._run_bounds[index + 1]])
         if runs:
-            return _unpack_runs(runs, size)
+            return pixels_of_rle(_unpack_runs(runs, size))
         polygons = [self._polygon(place) for place in range(*self._first_polygon[index : index + 2])]
         for polygon in polygons:
-            if len(polygon) % 2 or not np.isfinite(polygon).all():
-                raise ValueError(
-                    f"a polygon must be an even number of finite coordinates [x, y, x, y, …], got {len(polygon)} "
-                    f"numbers, {polygon[:6].tolist()}…"
-                )
-        drawn = [polygon.tolist() for polygon in polygons if len(polygon) >= 6]
+            check_polygon(polygon, size)
+        drawn = [polygon for polygon in polygons if len(polygon) >= 6]
+        if sum(map(_outline, drawn)) > LONGEST_OUTLINE:
+            raise ValueError(
+                f"the outlines of its polygons are {sum(map(_outline, drawn))} pixels long, but may be "
+                f"{LONGEST_OUTLINE}: give fewer points, or run lengths {{size, counts}}."
+            )
         if not drawn:
-            return coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F"))
-        return coco_mask.merge(coco_mask.frPyObjects(drawn, *size))
+            return np.zeros(0, dtype=np.int64)
+        rles = coco_mask.frPyObjects([polygon.tolist() for polygon in drawn], *size)
+        # To merge them one by one would take a time that grows with the square of their number.
+        while len(rles) > 1:
+            rles = [
+                coco_mask.merge(rles[start : start + _MERGED_AT_ONCE]) for start in range(0, len(rles), _MERGED_AT_ONCE)
+            ]
+        return pixels_of_rle(rles[0])
 
-    def _append_runs(self, segmentation: Mapping[str, Any]) -> None:
-        size = array("i", segmentation["size"])
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            counts = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
-        self._runs += size.tobytes() + (counts.encode("ascii") if isinstance(counts, str) else counts)
+    def _append_runs(self, segmentation: dict[str, Any]) -> None:
+        size, counts = run_lengths_in(segmentation)
+        kind = _NUMBERS if isinstance(counts, np.ndarray) else _COMPRESSED
+        self._runs += array("i", [*size, kind]).tobytes() + (counts if isinstance(counts, bytes) else counts.tobytes())
 
     def _close_block(self) -> None:
         block = np.array(self._last_block)
-        hundredths = np.rint(block * 100)
-        is_exact = (np.abs(hundredths) < 2**31) & (hundredths / 100 == block)
+        with np.errstate(all="ignore"):  # they may be anything
+            hundredths = np.rint(block * 100)
+            is_exact = (np.abs(hundredths) < 2**31) & (hundredths / 100 == block)
         self._blocks.append(hundredths.astype(np.int32) if is_exact.all() else block)
         self._block_starts.append(self._block_starts[-1] + len(block))
         self._last_block = array("d")
@@ -107,10 +125,72 @@ class PackedShapes:
         return numbers / 100 if numbers.dtype == np.int32 else numbers
 
 
+def polygon_numbers(polygon: Any) -> Float64[np.ndarray, " n"]:
+    """Return the numbers of a polygon.
+
+    Raises:
+        ValueError: When it is no list of numbers; what they are is looked at when it is drawn.
+    """
+    if not isinstance(polygon, list):
+        raise ValueError(f"segmentation must be {SHAPE}, got a polygon {shown(polygon)}")
+    try:
+        return np.array(array("d", polygon))
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"a polygon must be a list of numbers [x, y, x, y, …], got {shown(polygon)}") from error
+
+
+def check_polygon(polygon: Float64[np.ndarray, " n"], size: Size) -> None:
+    """Raise a ValueError unless pycocotools can draw a polygon: for what lies far outside, its numbers are too small.
+
+    Args:
+        polygon: x, y, x, y, …
+        size: Height and width of the image.
+    """
+    if len(polygon) % 2 or not np.isfinite(polygon).all():
+        raise ValueError(
+            f"a polygon must be an even number of finite coordinates [x, y, x, y, …], got {len(polygon)} "
+            f"numbers, {shown(polygon[:6].tolist())}"
+        )
+    for axis, numbers, length in (("x", polygon[::2], size[1]), ("y", polygon[1::2], size[0])):
+        low, high = numbers.min(initial=0), numbers.max(initial=0)
+        if low < -length or high > 2 * length:
+            raise ValueError(
+                f"a polygon has {axis} = {low if low < -length else high:g}, too far outside of the image of "
+                f"{size[0]}x{size[1]} (height x width): {axis} must be from {-length} to {2 * length}, in pixels."
+            )
+
+
+def run_lengths_in(segmentation: Any) -> tuple[Size, bytes | Int64[np.ndarray, " r"]]:
+    """Return the height and width that run lengths say they have, and their counts: compressed, or numbers.
+
+    Raises:
+        ValueError: When one of them is missing or of another kind.
+    """
+    size, counts = value_of(segmentation, "size"), value_of(segmentation, "counts")
+    if not isinstance(size, list) or len(size) != 2:
+        raise ValueError(f"size must be [height, width], got {shown(size)}")
+    height, width = (whole_number(length, "size", *INT32) for length in size)
+    if isinstance(counts, str | bytes):
+        return (height, width), counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
+    if not isinstance(counts, list):
+        raise ValueError(f"counts must be a text or a list of whole numbers, got {shown(counts)}")
+    try:
+        return (height, width), np.array(array("q", counts), dtype=np.int64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"counts must be whole numbers of 64 bits, got {shown(counts)}") from error
+
+
+def _outline(polygon: Float64[np.ndarray, " n"]) -> int:
+    """Return how many pixels there are along a polygon."""
+    points = polygon.reshape(-1, 2)
+    return int(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()) + len(points)
+
+
 def _unpack_runs(runs: bytes, size: Size) -> dict[str, Any]:
     header = array("i")
-    length = 2 * header.itemsize
+    length = 3 * header.itemsize
     header.frombytes(runs[:length])
-    if tuple(header) != tuple(size):
-        raise ValueError(f"run lengths are of size {list(header)}, but the image is {list(size)} (height, width).")
-    return {"size": list(size), "counts": runs[length:]}
+    if tuple(header[:2]) != tuple(size):
+        raise ValueError(f"run lengths are of size {list(header[:2])}, but the image is {list(size)} (height, width).")
+    counts = runs[length:]
+    return {"size": list(size), "counts": np.frombuffer(counts, np.int64) if header[2] == _NUMBERS else counts}

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's own folders of images and PNG files, semantic or with instances."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.data.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
 from unisegment.ops.json_reading import read_json
+from unisegment.ops.json_values import shown
 from unisegment.structures import Category
 
 CategoryList: TypeAlias = str | Sequence[str] | Mapping[int, str]
@@ -120,10 +120,10 @@ def categories_of(content: Any, source: str, is_thing: bool) -> list[Category]:
     """
     try:
         categories = [category_of_entry(entry, is_thing) for entry in _entries(content)]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(
-            f'{source} must be a list of {{"id": 1, "name": "road"}}, a list of names, or a dict from id to name '
-            f"({error!r})."
+            f'{source} must be a list of {{"id": 1, "name": "road"}}, a list of names, or a dict from id to name: '
+            f"{error}."
         ) from error
     ids = [category.id for category in categories]
     if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
@@ -132,17 +132,26 @@ def categories_of(content: Any, source: str, is_thing: bool) -> list[Category]:
 
 
 def _entries(content: Any) -> list[dict[str, Any]]:
-    if isinstance(content, dict):
+    if isinstance(content, Mapping):
         content = content.get("categories", content.get("id2label", content))
-    if isinstance(content, dict):
-        return [{"id": int(number), "name": name} for number, name in content.items()]
+    if isinstance(content, Mapping):
+        return [{"id": _id_of_key(key), "name": name} for key, name in content.items()]
+    if isinstance(content, str) or not isinstance(content, Sequence):
+        raise ValueError(f"got {shown(content)}")
     return [
         item if isinstance(item, dict) else {"id": place, "name": _text(item)} for place, item in enumerate(content)
     ]
 
 
+def _id_of_key(key: Any) -> int:
+    try:
+        return int(key)  # keys of JSON are texts
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the key {shown(key)} is no whole number") from error
+
+
 def _text(name: Any) -> str:
     # A number in the list may as well be meant as an id.
     if not isinstance(name, str):
-        raise TypeError(f"an entry must be a name or a dict, got {json.dumps(name)}")
+        raise ValueError(f"an entry must be a name or a dict, got {shown(name)}")
     return name

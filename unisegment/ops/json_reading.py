@@ -27,6 +27,18 @@ def read_json(file: Path) -> Any:
             raise _broken(file, error) from error
 
 
+def parse_json(content: str | bytes, name: str) -> Any:
+    """Return what a text holds; bytes are UTF-8.
+
+    Raises:
+        ValueError: When it is not valid JSON; calls it by its name.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not valid JSON ({error}).") from error
+
+
 def read_json_lists(
     file: Path,
     readers: Mapping[str, Callable[[Any], None]],
@@ -46,8 +58,8 @@ def read_json_lists(
 
     Raises:
         FileNotFoundError: When there is no such file.
-        ValueError: When it is not valid JSON, lacks a list, or has an entry for which a reader raises a KeyError,
-            TypeError, ValueError or OverflowError; says which.
+        ValueError: When it is not valid JSON, lacks a list, or has an entry for which a reader raises a ValueError;
+            says which.
     """
     counts = dict.fromkeys(readers, 0)
     for key, entry in iterate_json_lists(file):
@@ -55,8 +67,10 @@ def read_json_lists(
             continue
         try:
             readers[key](entry)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{file} is not in {data_format}: {key}[{counts[key]}] ({error!r}). {hint}") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{file} is not in {data_format}: {key}[{counts[key]}]: {error}. {hint}".rstrip()
+            ) from error
         counts[key] += 1
     missing = [key for key, count in counts.items() if count == 0 and key not in optional]
     if missing:
