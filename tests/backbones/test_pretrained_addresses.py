@@ -1,83 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
 """Official weights that lie elsewhere, fetched from a server of our own."""
 
-import hashlib
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
-from threading import Thread
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from tests.backbones.small_configs import RESNET
-from unisegment.backbones.pretrained import pretrained_config
+from tests.https_server import https_server
+from unisegment.backbones.pretrained import OFFICIAL_DIGESTS, pretrained_config, require_backbone
 from unisegment.backbones.resnet_weights import TORCHVISION_NAMES
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
-
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        self.server.asked.append(self.path)
+SIZES = {
+    **{"num_labels": 3, "feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_layers": 1},
+    **{"decoder_layers": 2, "num_attention_heads": 2, "dim_feedforward": 16, "encoder_feedforward_dim": 16},
+}
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server of a folder, and where what is fetched from it is kept."""
+def served(tmp_path):
+    """Give a folder with a small ResNet under torchvision's names in it."""
     (tmp_path / "served").mkdir()
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    server = HTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served")))
-    server.asked = []
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return tmp_path / "served"
 
 
-def put(tmp_path, name):
-    """Serve a small ResNet under torchvision's names; return its weights under ours."""
-    model = ResNetForImageClassification(ResNetConfig(**RESNET))
-    own = model.resnet.state_dict()
-    torch.save(TORCHVISION_NAMES.to_theirs(own), tmp_path / "served" / "weights.pth")
-    digest = hashlib.sha256((tmp_path / "served" / "weights.pth").read_bytes()).hexdigest()
-    name = name.format(digest=digest[:8])
-    (tmp_path / "served" / "weights.pth").rename(tmp_path / "served" / name)
-    return own, name
+@pytest.fixture
+def server(served, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(served.parent / "hub"))
+    with https_server(served, monkeypatch) as server:
+        yield server
 
 
-def address(server, name):
-    return f"http://127.0.0.1:{server.server_port}/{name}"
+@pytest.fixture
+def own(served):
+    """Give the weights of the small ResNet under our names."""
+    weights = ResNetForImageClassification(ResNetConfig(**RESNET)).resnet.state_dict()
+    torch.save(TORCHVISION_NAMES.to_theirs(weights), served / "resnet.pth")
+    return weights
 
 
-def test_a_file_is_fetched_once_and_loaded(server, tmp_path):
-    own, name = put(tmp_path, "resnet-{digest}.pth")
-    source = address(server, name)
-    config = UniSegmentConfig(
-        **{"backbone": source, "use_pretrained_backbone": True, "num_labels": 3, "feature_size": 32},
-        **{"mask_feature_size": 32, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 2},
-        **{"num_attention_heads": 2, "dim_feedforward": 16, "encoder_feedforward_dim": 16},
-    )
-    model = UniSegmentForUniversalSegmentation(config)
+def test_a_file_is_fetched_once_and_loaded(server, own):
+    source = server.address("resnet.pth?token=secret")
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone=source, use_pretrained_backbone=True, **SIZES))
     weights = model.backbone.state_dict()
     key = "embedder.embedder.convolution.weight"
     assert torch.equal(next(value for name, value in weights.items() if name.endswith(key)), own[key])
-    assert server.asked == [f"/{name}"]
-    assert [record["name"] for record in model.config.base_weights] == [source]
-    assert [path.name for path in (tmp_path / "hub" / "checkpoints").iterdir()] == [name]
+    assert server.asked == ["/resnet.pth?token=secret"]
+    assert [record["name"] for record in model.config.base_weights] == [server.address("resnet.pth")]
 
 
-def test_another_content_than_the_name_says_is_refused(server, tmp_path):
-    _, name = put(tmp_path, "resnet-0123abcd.pth")
-    with pytest.raises(FileNotFoundError, match=r"cannot be fetched: invalid hash value .* name your own file"):
-        pretrained_config(address(server, name))
-    assert list((tmp_path / "hub" / "checkpoints").iterdir()) == []
+def test_a_password_in_an_address_is_not_written(server, own, tmp_path):
+    source = server.address("resnet.pth?token=secret")
+    UniSegmentConfig(backbone=source, **SIZES).save_pretrained(tmp_path)
+    assert UniSegmentConfig.from_pretrained(tmp_path).backbone == server.address("resnet.pth")
+    assert "secret" not in (tmp_path / "config.json").read_text()
 
 
-def test_a_missing_file_says_where_to_put_it(server, tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"gone\.pth cannot be fetched: .*404.*put it at .*checkpoints/gone\.pth"
-    ):
-        pretrained_config(address(server, "gone.pth"))
+def test_a_file_of_another_address_is_no_answer(server, own, served, tmp_path):
+    """What an earlier release kept of any address under the last part of its name is not used."""
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet.pth").write_bytes(b"planted")
+    require_backbone(server.address("resnet.pth"))
+    assert pretrained_config(server.address("resnet.pth")).depths == [1, 1, 2, 1]
+    assert server.asked == ["/resnet.pth"]
+
+
+@pytest.mark.parametrize("of", [pretrained_config, require_backbone, lambda name: UniSegmentConfig(backbone=name)])
+def test_other_ways_than_https_are_refused(server, of):
+    address = server.address("resnet.pth").replace("https", "http")
+    with pytest.raises(ValueError, match=r"/resnet\.pth: only an https:// address"):
+        of(address)
+    assert server.asked == []
+
+
+def test_digests_are_of_addresses_in_recipes():
+    recipes = [yaml.safe_load(path.read_text()) for path in Path("recipes").glob("*.yaml")]
+    named = {recipe.get("model", {}).get("config", {}).get("backbone") for recipe in recipes} - {None}
+    assert set(OFFICIAL_DIGESTS) <= named
+    for address, digest in OFFICIAL_DIGESTS.items():
+        assert len(digest) == 64
+        assert f"-{digest[:8]}.pth" in address

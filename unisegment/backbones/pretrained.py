@@ -6,12 +6,10 @@ official Swin Transformer.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -20,6 +18,7 @@ from transformers.utils import logging
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.config_files import backbone_config
 from unisegment.backbones.weight_fit import require_fit
+from unisegment.ops.downloads import fetch, is_address
 from unisegment.ops.weight_files import read_weight_file, weights_in
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source, require_whole
 
@@ -30,16 +29,27 @@ _KINDS = (
     ("patch_embed.proj.weight", swin_weights.OFFICIAL_NAMES, swin_weights.OFFICIAL_ONLY, swin_weights.infer_config),
 )
 
+OFFICIAL_DIGESTS = {
+    "https://download.pytorch.org/models/resnet50-19c8e357.pth": (
+        "19c8e3572231adff6824a2da93fd67b5986919a2e65f8b6007eab4edee220097"
+    ),
+    "https://download.pytorch.org/models/resnet101-63fe2227.pth": (
+        "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"
+    ),
+}
+"""SHA-256 of the files that recipes name, where it has been published: of Microsoft's Swin Transformers it has not."""
+
 
 def pretrained_config(name_or_path: str) -> PreTrainedConfig:
     """Return the config of the backbone that a starting point has the weights of.
 
     Args:
-        name_or_path: Hub id, local folder or file; or the https:// address of a file, which is fetched once.
+        name_or_path: Hub id, local folder or file; or the https:// address of a file, see `fetch`.
 
     Raises:
         FileNotFoundError: When there is nothing of that name, or it cannot be fetched.
-        ValueError: When there is no config of transformers, or the file holds no known backbone.
+        ValueError: When there is no config of transformers, or the file holds no known backbone; when an address is not
+            of https, or a file that was fetched has changed.
     """
     if _is_file(name_or_path):
         return _read_file(name_or_path)[0]
@@ -63,6 +73,7 @@ def require_backbone(name_or_path: str) -> None:
 
     Raises:
         FileNotFoundError: When there is nothing of that name, or it cannot be fetched.
+        ValueError: When an address is not of https, or a file that was fetched has changed.
     """
     require_source(_fetched(name_or_path))
 
@@ -96,26 +107,13 @@ def load_pretrained_weights(body: PreTrainedModel, name_or_path: str) -> None:
 
 
 def _is_file(name_or_path: str) -> bool:
-    return os.path.isfile(name_or_path) or Path(name_or_path).suffix in WEIGHT_ENDINGS
+    is_file = os.path.isfile(name_or_path) or Path(name_or_path).suffix in WEIGHT_ENDINGS
+    return is_file or is_address(name_or_path)
 
 
 def _fetched(path: str) -> str:
-    """Return the path of a file that lies here; one that lies elsewhere is kept where torch.hub keeps its files."""
-    if not path.startswith(("https://", "http://")):
-        return path
-    file = Path(torch.hub.get_dir()) / "checkpoints" / path.rpartition("/")[2]
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Names such as those of torchvision hold the beginning of the content's SHA-256.
-        digest = re.search(r"-([0-9a-f]{8,})\.", file.name)
-        try:
-            torch.hub.download_url_to_file(path, str(file), digest and digest[1], progress=False)
-        except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(
-                f"{path} cannot be fetched: {error}. Fetch it elsewhere and put it at {file}, or name your own file as "
-                "`backbone`."
-            ) from error
-    return str(file)
+    """Return the path of a file that lies here, for an address as for a path."""
+    return str(fetch(path, OFFICIAL_DIGESTS.get(path))) if is_address(path) else path
 
 
 def _read_file(path: str) -> tuple[PreTrainedConfig, dict[str, Tensor]]:

@@ -10,6 +10,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 
 from unisegment.files import write_text
+from unisegment.ops.downloads import public_address
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.settings import RecipeError
 
@@ -57,13 +58,14 @@ def start_trackers(accelerator: Accelerator, project: str, folder: RunFolder, re
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return dotted keys with values that every tracker takes."""
+    """Return dotted keys with values that every tracker takes, and nothing of an address that may be a password."""
     pairs: list[tuple[str, Any]] = []
     for key, value in section.items():
         if isinstance(value, Mapping) and value:
             pairs += _flat(value, f"{prefix}{key}.")
         else:
-            pairs.append((f"{prefix}{key}", value if isinstance(value, bool | int | float | str) else str(value)))
+            is_number = isinstance(value, bool | int | float)
+            pairs.append((f"{prefix}{key}", value if is_number else public_address(str(value))))
     return pairs
 
 

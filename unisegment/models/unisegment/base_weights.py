@@ -11,6 +11,8 @@ import yaml
 from huggingface_hub import ModelCard
 from transformers.utils import cached_file
 
+from unisegment.ops.downloads import is_address, public_address
+
 ORIGINAL_ZOO = "cc-by-nc-4.0"
 """Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
 
@@ -26,7 +28,7 @@ def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: s
 
     Args:
         name_or_path: Hub id, folder, file or address of one. Of folders and files only the last part of the path is
-            kept.
+            kept, of addresses nothing that may be a password.
         hub: How to reach the Hub.
         license: The licence where it is known; otherwise it is taken from the model card.
     """
@@ -34,13 +36,13 @@ def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: s
     is_local = os.path.exists(name)
     known = next((license for start, license in _KNOWN.items() if not is_local and name.startswith(start)), None)
     return {
-        "name": os.path.basename(os.path.abspath(name)) if is_local else name,
+        "name": os.path.basename(os.path.abspath(name)) if is_local else public_address(name),
         "license": license or known or _licence_on_card(name, hub) or "unknown",
     }
 
 
 def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
-    if os.path.isfile(name_or_path) or "://" in name_or_path:
+    if os.path.isfile(name_or_path) or is_address(name_or_path):
         return None
     file = cached_file(
         name_or_path,

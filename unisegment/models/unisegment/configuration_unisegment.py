@@ -19,6 +19,7 @@ from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.config_values import require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.ops.downloads import public_address
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import require_free
 from unisegment.postprocessing.resize import MASK_STRIDE
@@ -202,6 +203,11 @@ class UniSegmentConfig(PreTrainedConfig):
         for key, value in unknown.items():
             setattr(made[0] if isinstance(made, tuple) else made, key, value)
         return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all keys as a file holds them: without what may be a password in the address of a backbone."""
+        keys = super().to_dict()
+        return keys if self.backbone is None else {**keys, "backbone": public_address(self.backbone)}
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The https:// address of a file in, the file here out: fetched once, and of the same content ever after."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    UnknownHandler,
+    getproxies,
+)
+
+import torch
+
+from unisegment.files import WriteError, filled_folder, inside, make_folder, write_text
+
+_TIMEOUT = 30
+"""Seconds that a server may be silent."""
+_CHUNK = 2**20
+"""Bytes read at a time."""
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is the address of something elsewhere."""
+    return "://" in name
+
+
+def public_address(name: str) -> str:
+    """Return an address without what may be a password: user, query and fragment; any other name as it is."""
+    if not is_address(name):
+        return name
+    scheme, _, rest = re.split(r"[?#]", name, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def fetch(address: str, known: str | None = None) -> Path:
+    """Return the file of an address. Its content is verified by SHA-256 each time, not only when it was fetched.
+
+    It is kept in a folder of torch.hub's that is named after the whole address, so that no other address is answered by
+    it. A file that torch.hub has already serves as well where its content is the known one.
+
+    Args:
+        address: Begins with https://, and so does whatever it leads to.
+        known: SHA-256 of the content. None takes that of the first time, which is kept beside the file, and must begin
+            as a name in the manner of torchvision says (`resnet50-19c8e357.pth`).
+
+    Raises:
+        FileNotFoundError: When it cannot be fetched, or has another content than it should.
+        ValueError: When it is no https:// address of a file, or the content of the file here has changed.
+        WriteError: When it cannot be written.
+    """
+    file = _place(address)
+    shared = Path(torch.hub.get_dir()) / "checkpoints" / file.name
+    if known is not None and not file.is_file() and shared.is_file() and _digest_of(shared) == known:
+        return shared
+    record = file.with_name(f"{file.name}.sha256")
+    expected = known
+    if known is None and record.is_file():
+        expected = record.read_text(encoding="utf-8", errors="replace").partition(" ")[0] or None
+    if not file.is_file():
+        _download(address, file, expected)
+    digest = _digest_of(file)
+    if not _agrees(digest, file.name, expected):
+        raise ValueError(
+            f"{file} is not what {public_address(address)} should give: its SHA-256 is {digest}, expected "
+            f"{_expectation(file.name, expected)}. Remove the folder {file.parent} to fetch it anew."
+        )
+    if expected is None:
+        write_text(record, f"{digest}  {file.name}\n")
+    return file
+
+
+def _place(address: str) -> Path:
+    """Return where the file of an address is kept."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" or "@" in parts.netloc or not parts.hostname:
+        raise ValueError(
+            f"{public_address(address)}: only an https:// address without a user name is fetched. Fetch it yourself, "
+            "and name your file."
+        )
+    key = hashlib.sha256(address.encode()).hexdigest()
+    return inside(Path(torch.hub.get_dir()) / "unisegment" / key, parts.path.rpartition("/")[2])
+
+
+def _download(address: str, file: Path, expected: str | None) -> None:
+    make_folder(file.parent)
+    try:
+        request = Request(urlunsplit(urlsplit(address)._replace(fragment="")), headers={"User-Agent": "unisegment"})
+        with _https_alone().open(request, timeout=_TIMEOUT) as response, filled_folder(file.parent) as folder:
+            with (folder / file.name).open("wb") as stream:
+                for chunk in _chunks(response):
+                    stream.write(chunk)
+            digest = _digest_of(folder / file.name)
+            if not _agrees(digest, file.name, expected):
+                raise _BrokenError(f"its SHA-256 is {digest}, expected {_expectation(file.name, expected)}")
+    except WriteError:
+        raise
+    except (OSError, HTTPException, _BrokenError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        reason = error.reason if type(error) is URLError else error
+        raise FileNotFoundError(
+            f"{public_address(address)} cannot be fetched: {reason}. Fetch it elsewhere and put it at {file}, or name "
+            "your own file."
+        ) from error
+
+
+class _BrokenError(Exception):
+    """What came is not what was to come."""
+
+
+def _https_alone() -> OpenerDirector:
+    """Return an opener that nothing leads away from https: a redirection to http, ftp or file is an error."""
+    opener = OpenerDirector()
+    proxies = {kind: proxy for kind, proxy in getproxies().items() if kind == "https"}
+    for handler in (
+        *(ProxyHandler(proxies), HTTPSHandler(), UnknownHandler()),
+        *(HTTPErrorProcessor(), HTTPDefaultErrorHandler(), HTTPRedirectHandler()),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Yield the content of an answer, which must be as long as it says."""
+    promised, received = response.length, 0
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except (OSError, HTTPException) as error:  # which is not of the disk that is written to
+            raise _BrokenError(f"after {received} bytes: {error}") from error
+        if not chunk:
+            break
+        received += len(chunk)
+        yield chunk
+    if promised is not None and promised != received:
+        raise _BrokenError(f"{received} of {promised} bytes came")
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _agrees(digest: str, name: str, expected: str | None) -> bool:
+    return digest == expected if expected is not None else digest.startswith(_beginning(name))
+
+
+def _expectation(name: str, expected: str | None) -> str:
+    return expected or f"one that begins with {_beginning(name)}, as the name says"
+
+
+def _beginning(name: str) -> str:
+    """Return what names such as those of torchvision hold: the beginning of the SHA-256."""
+    found = re.search(r"-([0-9a-f]{8,})\.", name)
+    return found[1] if found else ""
