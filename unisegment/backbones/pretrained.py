@@ -37,7 +37,8 @@ OFFICIAL_DIGESTS = {
         "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"
     ),
 }
-"""SHA-256 of the files that recipes name, where it has been published: of Microsoft's Swin Transformers it has not."""
+"""SHA-256 of the files that recipes name. torchvision says their beginning; of Microsoft's Swin Transformers none is
+published."""
 
 
 def pretrained_config(name_or_path: str) -> PreTrainedConfig:
