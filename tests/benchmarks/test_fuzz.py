@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pickle
+import signal
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.warm_processes import run_warm
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+class Mark:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch RAN_CODE",)
+
+
+class Trial:
+    """Does something instead of opening files."""
+
+    may_connect = False
+
+    def __init__(self, name, action):
+        self.name, self.action = name, action
+
+    def write(self, folder):
+        (folder / "file").write_text(self.name)
+
+    def open(self):
+        assert Path("file").read_text() == self.name
+        try:
+            self.action()
+        except ValueError as error:
+            return "refused", str(error)
+        return "read", ""
+
+
+TRIALS = {
+    "read": [Path.cwd, lambda: Path("mine").write_text("")],
+    "refused": [lambda: int("a")],
+    "crash": [lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda: os._exit(0)],
+    "hang": [lambda: time.sleep(60)],
+    "traceback": [lambda: {}["a"], lambda: bytearray(6 * 2**30)],
+    "ran code": [
+        lambda: os.system("true"),
+        lambda: pickle.loads(pickle.dumps(Mark())),
+        lambda: Path("../../others").write_text(""),
+        lambda: Path(f"/tmp/{os.getpid()}").mkdir(),
+        lambda: __import__("socket").create_connection(("127.0.0.1", 9)),
+        lambda: __import__("urllib.request").request.urlopen("http://127.0.0.1:9"),
+        lambda: exec("RAN_CODE = 1"),
+    ],
+}
+
+
+def try_all_in_one_fork(folder):
+    sys.path.insert(0, str(BENCHMARKS))
+    from fuzzing import children
+
+    children.SECONDS = 1
+    trials = [Trial(what, action) for what, actions in TRIALS.items() for action in actions]
+    trials += [Trial("read", Path.cwd)]
+    found = list(children.try_all([trials, trials[:2]], 2, Path(folder)))
+    for trial, outcome in found:
+        assert outcome.what == trial.name, outcome
+    assert sorted(id(trial) for trial, _ in found) == sorted(map(id, [*trials, *trials[:2]]))
+
+
+def test_what_an_input_does_is_seen_and_harms_no_other(tmp_path):
+    status, _, errors = run_warm(try_all_in_one_fork, tmp_path)
+    assert status == 0, errors
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml", "a.pkl", "a.pth", "a.safetensors", "a.png", "a.jpg"])
+def test_the_same_number_makes_the_same_input_of_anything(name, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from fuzzing.mutations import mutate
+
+    whole = {"json": b'{"a": [1, {"b": 2.5}], "c": "d"}', "yaml": b"a: {b: [1, 2]}\nc: d\n", "jsonl": b'{"a": 1}\n' * 3}
+    content = whole.get(name.partition(".")[2], pickle.dumps({"a": [1, (2, "b")]}))
+    found = [content]
+    for number in range(300):
+        found.append(mutate(name, found[-1] if number % 5 else content, Random(number)))
+        assert mutate(name, found[-2] if number % 5 else content, Random(number)) == found[-1]
+    assert len(set(found)) > 200
