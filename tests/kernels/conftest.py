@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulator of the CUDA kernels, built once for all tests of a process."""
 
+import ctypes
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.kernels.emulation import Arguments
 
 KERNEL = Path(__file__).parents[2] / "kernels" / "ms_deform_attn"
 NAMESPACE = "ms_deform_attn_emulated"
@@ -36,3 +39,11 @@ def emulator_library(tmp_path_factory):
     assert result.returncode == 0, result.stderr
     torch.ops.load_library(library)
     return library
+
+
+@pytest.fixture(scope="session")
+def emulate(emulator_library):
+    """Return that function, see emulation.py."""
+    function = ctypes.CDLL(str(emulator_library)).emulate
+    function.argtypes, function.restype = [ctypes.POINTER(Arguments)], ctypes.c_char_p
+    return function

@@ -1,91 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA kernels of ms_deform_attn, run on the CPU by the emulator, against the reference in float64."""
 
-import ctypes
-
 import pytest
 import torch
 
 from tests.kernels.cases import NUM_PIXELS, TYPES, assert_close, expected, inputs, name_of, random_grad_output
+from tests.kernels.emulation import run
 from unisegment.ops.ms_deform_attn import ms_deform_attn
-
-NUMBERS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]  # in the order of `Number` in launch.cuh
-GUARD = 64  # numbers before and after every tensor that is written to, which must stay as they are
-
-
-class Arguments(ctypes.Structure):
-    """`Arguments` of emulator.cpp."""
-
-    _fields_ = [
-        *[(name, ctypes.c_int64) for name in ("batch_size", "num_queries")],
-        *[(name, ctypes.c_int32) for name in ("num_levels", "num_points", "num_heads", "head_dim")],
-        *[(name, ctypes.c_int32) for name in ("value_type", "parameter_type", "fused", "queries_are_pixels")],
-        *[(name, ctypes.c_int32) for name in ("backward", "last_lane_first")],
-        ("spatial_shapes", ctypes.c_void_p),
-        *[(name, ctypes.c_void_p) for name in ("value", "points", "weights", "reference_points")],
-        *[(name, ctypes.c_void_p) for name in ("output", "grad_output", "grad_value", "grad_points", "grad_weights")],
-    ]
-
-
-@pytest.fixture(scope="module")
-def emulate(emulator_library):
-    function = ctypes.CDLL(str(emulator_library)).emulate
-    function.argtypes, function.restype = [ctypes.POINTER(Arguments)], ctypes.c_char_p
-    return function
-
-
-def guarded(shape, dtype, fill):
-    """Return a tensor with guards around it, and a check that they are untouched."""
-    size = torch.Size(shape).numel()
-    memory = torch.full((size + 2 * GUARD,), 7, dtype=dtype)
-    memory[GUARD : GUARD + size] = fill
-
-    def check():
-        assert (memory[:GUARD] == 7).all()
-        assert (memory[GUARD + size :] == 7).all()
-
-    return memory[GUARD : GUARD + size].view(shape), check
-
-
-def run(emulate, arguments, grad_output=None, queries_are_pixels=False, last_lane_first=False):
-    """Return the output, or with grad_output the gradients of value, points and weights."""
-    value, shapes, *reference, points, weights = arguments
-    flat_shapes = torch.tensor(shapes, dtype=torch.int64)
-    batch_size, num_queries, num_heads, num_levels, num_points = weights.shape
-    head_dim = value.shape[3]
-    backward = grad_output is not None
-    if backward:
-        results = {
-            "grad_value": guarded(value.shape, torch.promote_types(value.dtype, torch.float32), 0),
-            "grad_points": guarded(points.shape, points.dtype, torch.nan),
-            "grad_weights": guarded(weights.shape, weights.dtype, torch.nan),
-        }
-    else:
-        results = {"output": guarded((batch_size, num_queries, num_heads * head_dim), value.dtype, torch.nan)}
-    tensors = {"value": value, "points": points, "weights": weights, "grad_output": grad_output}
-    tensors |= {"reference_points": reference[0] if reference else None, "spatial_shapes": flat_shapes}
-    tensors |= {name: tensor for name, (tensor, _) in results.items()}
-    failure = emulate(
-        Arguments(
-            batch_size=batch_size,
-            num_queries=num_queries,
-            num_levels=num_levels,
-            num_points=num_points,
-            num_heads=num_heads,
-            head_dim=head_dim,
-            value_type=NUMBERS.index(value.dtype),
-            parameter_type=NUMBERS.index(points.dtype),
-            fused=bool(reference),
-            queries_are_pixels=queries_are_pixels,
-            backward=backward,
-            last_lane_first=last_lane_first,
-            **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
-        )
-    )
-    assert failure is None, failure.decode()
-    for _, check in results.values():
-        check()
-    return [tensor for tensor, _ in results.values()]
 
 
 def check(emulate, arguments, **options):
