@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiler of these tests is a shell script that logs what it is asked and pretends; no real one is needed."""
+"""What is compiled, and how. The compiler only pretends, see conftest.py."""
 
 import os
 import re
@@ -11,18 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ops.conftest import COMPILER, SOURCES, commands, write_program
 from unisegment.ops import kernel_build
 from unisegment.ops.kernel_build import LIBRARY, KernelUnavailableError, cached_library
 
-SOURCES = ("csrc/cpu/host.cpp", "csrc/cpu/loops_avx2.cpp", "csrc/cpu/loops_default.cpp", "torch-ext/binding.cpp")
-CUDA_SOURCES = ("csrc/cuda/device.cpp", "csrc/cuda/launch.cu", "csrc/cuda/kernels.cuh")
 ARCHITECTURES = ("sm_80", "sm_90", "compute_90")
-COMPILER = """#!/bin/sh
-case "$1" in --version) echo "compiler 1.2.3"; exit;; esac
-echo "$@" >> {folder}/log
-while [ -e {folder}/slow ]; do sleep 0.05; done
-while [ $# -gt 1 ]; do if [ "$1" = -o ]; then echo made > "$2"; fi; shift; done
-"""
 # As setup.py does it: the file alone, without the package around it.
 CHILD = """
 import importlib.util, pathlib, platform, sys
@@ -39,21 +32,6 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return a folder of sources, in an environment with an empty cache and a compiler that only pretends."""
-    for name in (*SOURCES, *CUDA_SOURCES):
-        (tmp_path / "kernel" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "kernel" / name).write_text(f"// {name}")
-    write_program(tmp_path / "compiler", COMPILER.format(folder=tmp_path))
-    monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    for variable in ("CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path / "kernel"
-
-
-@pytest.fixture
 def nvcc(folder, monkeypatch):
     """Return another compiler that only pretends, whose commands begin with its name in the log."""
     path = folder.parent / "toolkit" / "bin" / "nvcc"
@@ -61,16 +39,6 @@ def nvcc(folder, monkeypatch):
     write_program(path, COMPILER.replace('echo "$@"', 'echo "nvcc $@"').format(folder=folder.parent))
     monkeypatch.setenv("CUDA_HOME", str(path.parents[1]))
     return path
-
-
-def write_program(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
-
-
-def commands(folder):
-    log = folder.parent / "log"
-    return log.read_text().splitlines() if log.exists() else []
 
 
 def test_builds_once_into_the_cache(folder):
@@ -276,6 +244,11 @@ def test_no_compiler(folder, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O1")
     with pytest.raises(KernelUnavailableError, match="CXX is 'no-such-compiler -O1', and there is no such program"):
         cached_library(folder)
+    monkeypatch.setenv("CXX", "g++ '")
+    with pytest.raises(
+        KernelUnavailableError, match=r"CXX is .g\+\+ '., which is no command line .No closing quotation"
+    ):
+        cached_library(folder)
 
 
 def test_the_compiler_may_stand_behind_another_program(folder, monkeypatch):
@@ -300,36 +273,6 @@ def test_a_broken_compiler(folder, program, message):
         cached_library(folder)
     assert not list((folder.parent / "cache").rglob(LIBRARY))
     assert not list((folder.parent / "cache").rglob("building-*"))
-
-
-def test_a_cache_that_cannot_be_used(folder, monkeypatch):
-    cache = folder.parent / "file"
-    cache.touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    with pytest.raises(KernelUnavailableError, match=r"cannot be used .*file.*XDG_CACHE_HOME"):
-        cached_library(folder)
-    assert not commands(folder)
-
-    def full(self, target):
-        raise OSError(28, "No space left on device", str(target))
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent))
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(KernelUnavailableError, match="No space left on device"):
-        cached_library(folder)
-
-
-def test_the_cache_is_in_the_home_folder_if_there_is_one(folder, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", str(folder.parent / "home"))
-    assert cached_library(folder).is_relative_to(folder.parent / "home" / ".cache" / "unisegment")
-
-    def nobody():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", nobody)
-    with pytest.raises(KernelUnavailableError, match=r"Could not determine home directory.*XDG_CACHE_HOME"):
-        cached_library(folder)
 
 
 @pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("win32", "AMD64"), ("linux", "riscv64")])

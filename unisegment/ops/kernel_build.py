@@ -17,6 +17,7 @@ import platform
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -107,10 +108,11 @@ def has_code_for(architectures: Sequence[str], gpu: Capability) -> bool:
 def cached_library(folder: Path, architectures: Sequence[str] = ()) -> Path:
     """Return the library that this machine's compilers make of the sources, building it when the cache has none.
 
-    However many processes ask at once, one of them builds and the others wait for it.
+    However many processes ask at once, one of them builds and the others wait for it. What somebody else may have put
+    into the cache is not taken: it would run as this user.
 
     Raises:
-        KernelUnavailableError: When it can be neither found nor built.
+        KernelUnavailableError: When it can be neither found nor built, or others can write to the cache.
     """
     _check_machine()
     cache, sources, name = _cache_folder(), _hash_of_sources(folder), library_name(architectures)
@@ -121,15 +123,19 @@ def cached_library(folder: Path, architectures: Sequence[str] = ()) -> Path:
         libraries = sorted(cache.glob(f"{sources}-*/{name}"))
         if not libraries:
             raise
-        return libraries[-1]
-    versions = _hash_of([(compiler, _run([*compiler, "--version"])) for compiler in compilers])
-    library = cache / f"{sources}-{versions}" / name
+        library = libraries[-1]
+    else:
+        versions = _hash_of([(compiler, _run([*compiler, "--version"])) for compiler in compilers])
+        library = cache / f"{sources}-{versions}" / name
     try:
         if not library.is_file():
-            library.parent.mkdir(parents=True, exist_ok=True)
+            for place in (*reversed(library.parents), library.parent):
+                place.mkdir(0o755, exist_ok=True)  # whatever else others may do with new files of this user
+            _check_owners(library.parent, cache)
             with _locked(library.parent / "lock"):
                 if not library.is_file():
                     build(folder, library, architectures)
+        _check_owners(library, cache)
     except OSError as error:
         raise KernelUnavailableError(
             f"the folder for compiled kernels cannot be used ({error}). Let XDG_CACHE_HOME name one that can."
@@ -168,6 +174,7 @@ def build(folder: Path, library: Path, architectures: Sequence[str] = ()) -> Non
             list(pool.map(_run, commands))
         linked = scratch / library.name
         _run([*linker, *objects, *(f"-L{path}" for path in library_folders), *_LINK_FLAGS, "-o", str(linked)])
+        linked.chmod(0o755)  # also where files are made for a group to write to
         linked.replace(library)
 
 
@@ -220,7 +227,12 @@ def _find_compilers(architectures: Sequence[str]) -> list[list[str]]:
 
 def _find_compiler() -> list[str]:
     """Take $CXX, which may hold flags, or a cache before the compiler, or what the system has."""
-    wish = shlex.split(os.environ.get("CXX", ""))
+    try:
+        wish = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise KernelUnavailableError(
+            f"CXX is {os.environ['CXX']!r}, which is no command line ({error}). Correct or unset it."
+        ) from error
     if wish and shutil.which(wish[0]) is None:
         raise KernelUnavailableError(
             f"CXX is {os.environ['CXX']!r}, and there is no such program. Correct or unset it."
@@ -245,11 +257,37 @@ def _find_nvcc() -> list[str]:
 
 
 def _cache_folder() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError as error:  # a user without a home
+        # A relative one is to be ignored, says the standard: each working directory would bring its own library.
+        base = base if base.is_absolute() else Path.home() / ".cache"
+        return (base / "unisegment" / "kernels").resolve()
+    except RuntimeError as error:  # a user without a home, a link to itself
         raise KernelUnavailableError(f"there is no folder for it ({error}). Let XDG_CACHE_HOME name one.") from error
-    return Path(base) / "unisegment" / "kernels"
+
+
+def _check_owners(path: Path, cache: Path) -> None:
+    """Refuse a library, or the folder of one, that another user can have put there: it would run as this one.
+
+    The cache and all in it must belong to this user or root, with nobody else writing to it. No folder above it may let
+    everybody replace what is in it, as /tmp does not.
+
+    Raises:
+        KernelUnavailableError: When another user can.
+        OSError: When it cannot be known.
+    """
+    for place in (path, *path.parents):
+        status = place.stat()
+        if place.is_relative_to(cache.parent):
+            fault = status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        else:
+            fault = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if fault:
+            raise KernelUnavailableError(
+                f"another user can have put a library there: {place} belongs to user {status.st_uid} and has mode "
+                f"{stat.S_IMODE(status.st_mode):o}. Only you, or root, may own it and write to it: see to that, or let "
+                "XDG_CACHE_HOME name another folder."
+            )
 
 
 @contextmanager
@@ -257,7 +295,8 @@ def _locked(path: Path) -> Iterator[None]:
     """Keep other processes out. The system lets go of the lock when its holder ends, however it ends."""
     import fcntl  # Linux and macOS have it, and only Linux comes here
 
-    with path.open("w") as file:
+    # What is there is neither emptied nor, if it is a link, followed.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
