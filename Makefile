@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test test-oldest test-newest test-gpu lint format bench ALWAYS
+.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan lint format bench ALWAYS
 
 # One environment for each set of releases: those that were tested last, the oldest supported, the newest there are.
 setup: .venv/.installed
@@ -44,6 +44,16 @@ test-newest: .venv-newest/.installed
 # What needs an NVIDIA GPU, and the CUDA sources on the CPU.
 test-gpu: setup
 	$(BIN)/pytest tests/gpu tests/kernels
+
+# The kernel, and its CUDA code in the emulator, with every access to memory checked. The checker must be there before
+# Python is. The library is one of its own, in a cache of its own. Memory that is never given back is not looked for.
+ASAN = CXX='g++ -fsanitize=address -fno-omit-frame-pointer -g' XDG_CACHE_HOME=$(CURDIR)/build/asan \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)"
+
+test-asan: setup
+	$(ASAN) $(BIN)/python -c 'from unisegment.ops.kernel_backend import resolve_backend; resolve_backend("native")'
+	$(ASAN) $(BIN)/pytest --capture=sys tests/kernels/test_borders.py tests/kernels/test_emulator.py tests/kernels/test_cuda_operators.py \
+		tests/ops/test_ms_deform_attn_native.py
 
 lint: setup
 	$(BIN)/ruff check .

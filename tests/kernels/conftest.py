@@ -2,7 +2,6 @@
 """The emulator of the CUDA kernels, built once for all tests of a process."""
 
 import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from tests.kernels.emulation import Arguments
+from unisegment.ops.kernel_build import KernelUnavailableError, _find_compiler
 
 KERNEL = Path(__file__).parents[2] / "kernels" / "ms_deform_attn"
 NAMESPACE = "ms_deform_attn_emulated"
@@ -19,9 +19,10 @@ SOURCES = ["emulator/emulator.cpp", "csrc/cuda/ms_deform_attn_cuda.cpp", "torch-
 @pytest.fixture(scope="session")
 def emulator_library(tmp_path_factory):
     """Return a library with the C function `emulate`; its operators are in torch.ops.ms_deform_attn_emulated."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("the emulator is built with g++, which was not found")
+    try:
+        compiler = _find_compiler()  # $CXX, too, which asks for an AddressSanitizer in `make test-asan`
+    except KernelUnavailableError as error:
+        pytest.skip(str(error))
     torch_folder = Path(torch.__file__).parent
     library = tmp_path_factory.mktemp("emulator") / "emulator.so"
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall"]
@@ -34,7 +35,7 @@ def emulator_library(tmp_path_factory):
     # Symbolic: the stand-ins for CUDA's streams and devices are for this library alone.
     links = [f"-L{torch_folder / 'lib'}", "-Wl,-Bsymbolic,--no-as-needed", "-ltorch_cpu", "-ltorch"]
     sources = [str(KERNEL / source) for source in SOURCES]
-    command = [compiler, *flags, *includes, *sources, *links, "-o", str(library)]
+    command = [*compiler, *flags, *includes, *sources, *links, "-o", str(library)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     torch.ops.load_library(library)

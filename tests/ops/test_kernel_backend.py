@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,6 +236,75 @@ print(kernel.library, kernel.origin, sep=", ")
     assert built.endswith(f"{LIBRARY}, built on this machine\n")
     # The next process needs no compiler any more.
     assert run(code, tmp_path, PATH="", CXX="")[1] == built
+
+
+def test_threads_that_begin_at_once_load_one_library(monkeypatch):
+    loaded = []
+
+    def load(folder):
+        loaded.append(folder)
+        time.sleep(0.1)
+        return SOME_KERNEL
+
+    monkeypatch.setattr(kernel_backend, "_load", load)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: find_kernel(), range(4)))
+    assert found == [SOME_KERNEL] * 4
+    assert len(loaded) == 1
+
+
+# Large enough for two threads, in the kernel and in torch itself.
+FORK = """
+import os, signal
+from unisegment.ops.ms_deform_attn import ms_deform_attn
+
+torch.set_num_threads(2)
+
+
+def use():
+    value = torch.rand(1, 6, 2, 8, requires_grad=True)
+    output = ms_deform_attn(value, [(2, 3)], torch.rand(1, 999, 2, 1, 1, 2), torch.rand(1, 999, 2, 1, 1), "native")
+    (output.sum() + torch.rand(1 << 20).exp().sum()).backward()
+
+
+use()
+process = os.fork()
+if process == 0:
+    signal.alarm(30)
+    use()
+    os._exit(0)
+assert os.waitpid(process, 0)[1] == 0, "the forked process hangs"
+assert torch.get_num_threads() == 2
+"""
+
+
+def test_a_process_forked_after_the_kernel_was_used_can_use_it():
+    if isinstance(find_kernel(), str):
+        pytest.skip(find_kernel())
+    status, _, errors = run_warm(run_code, f"import torch\n{FORK}")
+    assert status == 0, errors
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_until_a_library_is_loaded(monkeypatch):
+    """Its process would find the lock taken, by a thread that it does not have."""
+    begun = threading.Event()
+
+    def load(folder):
+        begun.set()
+        time.sleep(0.2)
+        return SOME_KERNEL
+
+    monkeypatch.setattr(kernel_backend, "_load", load)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(find_kernel)
+        begun.wait()
+        process = os.fork()
+        if process == 0:
+            signal.alarm(60)
+            os._exit(0 if kernel_backend._found is find_kernel() else 1)
+        assert os.waitpid(process, 0)[1] == 0
+        assert loading.result() is SOME_KERNEL
 
 
 def test_without_a_compiler_all_works_and_it_is_said_once(tmp_path):

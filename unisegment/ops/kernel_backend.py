@@ -14,6 +14,7 @@ import functools
 import importlib.util
 import os
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class Kernel:
 
 
 _found: Kernel | str | None = None
+_finding = threading.RLock()
+# A fork waits while another thread loads: its process would have half a library, and a lock that nobody opens.
+os.register_at_fork(before=_finding.acquire, after_in_parent=_finding.release, after_in_child=_finding.release)
 
 
 def wished_backend(backend: Backend = "auto") -> Backend:
@@ -100,6 +104,8 @@ def resolve_backend(backend: Backend = "auto", device: torch.device | None = Non
     kernel = find_kernel()
     reason = kernel.gap(device) if isinstance(kernel, Kernel) else kernel
     if reason is None:
+        if device is not None and device.type == "cpu" and torch.get_num_threads() > 1:
+            _leave_one_thread_to_forked_processes()
         return "native"
     if wish == "native":
         raise RuntimeError(f"{DEMANDED}, and cannot be had: {reason}")
@@ -144,10 +150,12 @@ def find_kernel() -> Kernel | str:
     """Return the kernel, or the reason why there is none; found, built and loaded by the first call of a process."""
     global _found
     if _found is None:
-        try:
-            _found = _load(kernel_folder())
-        except KernelUnavailableError as error:
-            _found = str(error)
+        with _finding:
+            if _found is None:  # and no other thread has been quicker
+                try:
+                    _found = _load(kernel_folder())
+                except KernelUnavailableError as error:
+                    _found = str(error)
     return _found
 
 
@@ -211,6 +219,16 @@ def _import_wrapper(path: Path) -> ModuleType:
     sys.modules.update({NAMESPACE: module, operators.__name__: operators})
     spec.loader.exec_module(module)
     return module
+
+
+@functools.cache
+def _leave_one_thread_to_forked_processes() -> None:
+    """Let processes that will be forked from this one run torch in one thread, as workers of a DataLoader do.
+
+    The kernel's threads are torch's own, which a forked process remembers and does not have: the first loop in several
+    threads, of the kernel or of torch itself, would wait for them for ever.
+    """
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 @functools.cache

@@ -6,6 +6,8 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 
+#include <sanitizer/asan_interface.h>
+
 #include "cuda_on_cpu.h"
 // After it, because it takes the place of CUDA's own headers.
 #include "../csrc/cuda/launch.cuh"
@@ -23,11 +25,18 @@ struct Emulator {
 
   template <typename Kernel, typename... Arguments>
   void start(const Kernel& kernel, const Grid& grid, const Arguments&... arguments) const {
-    if (grid.shared_bytes > int(sizeof shared_memory)) failure = "a block needs more shared memory than there is";
+    if (grid.shared_bytes > int(sizeof shared_memory)) {
+      failure = "a block needs more shared memory than there is";
+      return;
+    }
+    // What a block did not ask for is not its own. AddressSanitizer sees to that, without it these lines do nothing.
+    ASAN_UNPOISON_MEMORY_REGION(shared_memory, grid.shared_bytes);
+    ASAN_POISON_MEMORY_REGION(reinterpret_cast<char*>(shared_memory) + grid.shared_bytes,
+                              sizeof shared_memory - grid.shared_bytes);
     blockDim = {unsigned(grid.lanes), unsigned(grid.tile)};
     for (unsigned block = 0; block < grid.blocks && !failure; ++block) {
       blockIdx = {block, 0};
-      memset(shared_memory, 0xff, sizeof shared_memory);  // not a number
+      memset(shared_memory, 0xff, grid.shared_bytes);  // not a number
       for (unsigned thread = 0; thread < blockDim.x * blockDim.y; thread += Warp::kLanes) {
         warp.run(thread, last_lane_first, [&] { kernel(arguments...); });
       }
