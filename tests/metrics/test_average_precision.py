@@ -356,3 +356,23 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="same thing_label_ids"):
         metric.merge(MeanAveragePrecision(thing_label_ids=[CAT]))
     assert metric.state == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segmentation": [[0, 0, 2**32, 0, 1, 1]]}, "it must be an object with size"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "o"}}, r"run lengths \(RLE\)"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [1, 2]}}, "must be compressed run lengths"),
+        ({"segmentation": {"size": [2, 2], "counts": "4"}}, "must be compressed run lengths"),
+        ({"image_id": 6}, "there is no image 6"),
+        ({"category_id": "x"}, "category_id must be a whole number"),
+    ],
+)
+def test_dicts_that_would_end_the_process_are_refused(change, message):
+    """pycocotools reads run lengths to an end that is not there, and draws polygons whatever their numbers."""
+    item = {"image_id": 5, "category_id": 3, "segmentation": encode_rle(FIRST[None])[0], "area": 143, "score": 0.5}
+    images = [{"id": 5, "height": HEIGHT, "width": WIDTH}]
+    for annotation, detection, name in ((item | change, item, "annotations"), (item, item | change, "detections")):
+        with pytest.raises(ValueError, match=rf"{name}\[0\]: .*{message}"):
+            mask_average_precision(images, [annotation], [detection], category_ids=[3])

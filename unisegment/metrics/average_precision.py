@@ -23,8 +23,19 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from unisegment.metrics.boundary import boundaries, boundary_width
-from unisegment.ops.masks import encode_rle
+from unisegment.ops.json_values import (
+    INT32,
+    read_each,
+    read_flag,
+    read_id,
+    read_number,
+    read_whole_number,
+    shown,
+    value_of,
+)
+from unisegment.ops.masks import encode_rle, run_lengths
 from unisegment.structures import InstancePrediction, SegmentationTarget
+from unisegment.types import Size
 
 _STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10")
 """The first of COCOeval's scores, in its order."""
@@ -45,7 +56,8 @@ def mask_average_precision(
 
     Args:
         images: COCO dicts: `id`, `height`, `width`.
-        annotations: COCO dicts: `image_id`, `category_id`, `segmentation`, `area` in pixels, `iscrowd`.
+        annotations: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `area` in pixels,
+            `iscrowd`.
         detections: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `score`.
         category_ids: Categories to judge.
         by_boundary: Let two masks overlap no more than their boundaries do, which annotations and detections then have
@@ -60,9 +72,27 @@ def mask_average_precision(
         from category id to its `ap`. All in [0, 1], or NaN where there is no annotation.
 
     Raises:
-        ValueError: When `max_detections` is below 100.
+        ValueError: When `max_detections` is below 100, or when a dict lacks something or has it of another kind, such
+            as run lengths that do not add up to the size of their image; says which.
     """
     _check_max_detections(max_detections)
+    sizes: dict[int | str, Size] = {}
+    read_each(list(images), "images", lambda image: sizes.update({read_id(image): _size_of(image)}))
+    shapes = ["segmentation", "boundary"] if by_boundary else ["segmentation"]
+    read_each(list(annotations), "annotations", lambda item: _check_annotation(item, sizes, shapes))
+    read_each(list(detections), "detections", lambda item: _check_detection(item, sizes, shapes))
+    return _average_precision(images, annotations, detections, category_ids, by_boundary, max_detections)
+
+
+def _average_precision(
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    category_ids: Collection[int],
+    by_boundary: bool,
+    max_detections: int,
+) -> dict[str, Any]:
+    """Do it with what is known to be sound: pycocotools reads and writes outside of its memory otherwise."""
     detections = [{**detection, "area": _area(detection["segmentation"])} for detection in detections]
     judge = _BoundaryEvaluation if by_boundary else COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
@@ -175,9 +205,9 @@ class MeanAveragePrecision:
         if labels is None:
             labels = frozenset(item["category_id"] for item in annotations + detections)
         judged = (images, annotations, detections, labels)
-        scores = mask_average_precision(*judged, max_detections=self.max_detections)
+        scores = _average_precision(*judged, by_boundary=False, max_detections=self.max_detections)
         if self.by_boundary:
-            scores["boundary"] = mask_average_precision(*judged, by_boundary=True, max_detections=self.max_detections)
+            scores["boundary"] = _average_precision(*judged, by_boundary=True, max_detections=self.max_detections)
         return scores
 
     def _arguments(self) -> tuple[frozenset[int] | None, bool, int]:
@@ -213,6 +243,34 @@ class MeanAveragePrecision:
 
     def _is_judged(self, label: int) -> bool:
         return self.thing_label_ids is None or label in self.thing_label_ids
+
+
+def _size_of(image: Any) -> Size:
+    return read_whole_number(image, "height", 1, INT32[1]), read_whole_number(image, "width", 1, INT32[1])
+
+
+def _check_detection(item: Any, sizes: Mapping[int | str, Size], shapes: Sequence[str]) -> None:
+    read_number(item, "score")
+    _check_shapes(item, sizes, shapes)
+
+
+def _check_annotation(item: Any, sizes: Mapping[int | str, Size], shapes: Sequence[str]) -> None:
+    read_number(item, "area")
+    read_flag(item, "iscrowd")
+    _check_shapes(item, sizes, shapes)
+
+
+def _check_shapes(item: Any, sizes: Mapping[int | str, Size], shapes: Sequence[str]) -> None:
+    read_whole_number(item, "category_id")
+    size = sizes.get(read_id(item, "image_id"))
+    if size is None:
+        raise ValueError(f"there is no image {shown(item['image_id'])}")
+    for key in shapes:
+        rle = value_of(item, key)
+        found, counts = value_of(rle, "size"), value_of(rle, "counts")
+        if not isinstance(found, list | tuple) or tuple(found) != size or not isinstance(counts, str | bytes):
+            raise ValueError(f"{key} must be compressed run lengths {{size, counts}} of {size}, got {shown(rle)}")
+        run_lengths(counts, size)
 
 
 def _check_max_detections(max_detections: int) -> None:

@@ -9,7 +9,6 @@ Source: Panoptic Segmentation (arXiv:1801.00868), section 4; what the paper leav
 (evaluation.py of github.com/cocodataset/panopticapi, BSD-2-Clause).
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int, Int32
-from PIL import Image
 from torch import Tensor
 
+from unisegment.metrics.panoptic_files import Annotation, AnnotationFile
+from unisegment.ops.image_opening import open_image
 from unisegment.ops.masks import rgb_to_ids, segment_index_map
 from unisegment.structures import PanopticPrediction, SegmentationTarget
 
@@ -125,29 +125,30 @@ def panoptic_quality_from_files(
         `sq` and `rq`, 0 where there is nothing to judge.
 
     Raises:
-        ValueError: When an image has no prediction, when a category is unknown, and as `panoptic_counts`; the message
-            names the file.
+        FileNotFoundError: When a file is missing.
+        ValueError: When a file is not in that form or cannot be read, when an image has no prediction, when a category
+            is unknown, and as `panoptic_counts`; the message names the file.
     """
-    truth = json.loads(Path(gt_json).read_text(encoding="utf-8"))
-    prediction = json.loads(Path(pred_json).read_text(encoding="utf-8"))
-    categories = {category["id"]: category for category in truth["categories"]}
-    label_of_category = {category_id: label for label, category_id in enumerate(categories)}
-    prediction_of_image = {annotation["image_id"]: annotation for annotation in prediction["annotations"]}
-    missing = [item["image_id"] for item in truth["annotations"] if item["image_id"] not in prediction_of_image]
+    truth, prediction = AnnotationFile(Path(gt_json), Path(gt_dir)), AnnotationFile(Path(pred_json), Path(pred_dir))
+    truth.read(with_categories=True)
+    prediction.read()
+    label_of_category = {category_id: label for label, category_id in enumerate(truth.is_thing)}
+    prediction_of_image = {annotation.image_id: annotation for annotation in prediction.annotations}
+    missing = [item.image_id for item in truth.annotations if item.image_id not in prediction_of_image]
     if missing:
         raise ValueError(f"{pred_json} lacks {len(missing)} images of {gt_json}, such as image_id {missing[:3]}.")
 
-    def count(annotation: dict[str, Any]) -> Float64[np.ndarray, "4 k"]:
-        predicted_annotation = prediction_of_image[annotation["image_id"]]
-        target_map, true = _read(annotation, Path(gt_dir), label_of_category)
-        prediction_map, predicted = _read(predicted_annotation, Path(pred_dir), label_of_category)
-        with _naming(Path(pred_dir) / predicted_annotation["file_name"]):
-            return panoptic_counts(prediction_map, predicted, target_map, true, len(categories))
+    def count(annotation: Annotation) -> Float64[np.ndarray, "4 k"]:
+        predicted_annotation = prediction_of_image[annotation.image_id]
+        target_map, true = _read(annotation, label_of_category)
+        prediction_map, predicted = _read(predicted_annotation, label_of_category)
+        with _naming(predicted_annotation.file):
+            return panoptic_counts(prediction_map, predicted, target_map, true, len(label_of_category))
 
     with ThreadPoolExecutor() as pool:
-        counts = sum(pool.map(count, truth["annotations"]), start=np.zeros((4, len(categories))))
-    is_stuff = np.array([category["isthing"] != 1 for category in categories.values()], dtype=np.bool_)
-    return _scores(counts, list(categories), is_stuff)
+        counts = sum(pool.map(count, truth.annotations), start=np.zeros((4, len(label_of_category))))
+    is_stuff = np.array([not is_thing for is_thing in truth.is_thing.values()], dtype=np.bool_)
+    return _scores(counts, list(label_of_category), is_stuff)
 
 
 class PanopticQuality:
@@ -311,16 +312,15 @@ def _segments(infos: Sequence[Mapping[str, Any]], label_key: str, label_of: Mapp
     )
 
 
-def _read(
-    annotation: Mapping[str, Any], folder: Path, label_of_category: Mapping[int, int]
-) -> tuple[Int32[np.ndarray, "h w"], Segments]:
-    path = folder / annotation["file_name"]
-    with _naming(path):
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "RGBA"):
-                raise ValueError(f"The image has mode {image.mode}, but segment ids are colours (RGB).")
-            ids = rgb_to_ids(np.asarray(image)[..., :3])
-        return ids, _segments(annotation["segments_info"], "category_id", label_of_category)
+def _read(annotation: Annotation, label_of_category: Mapping[int, int]) -> tuple[Int32[np.ndarray, "h w"], Segments]:
+    if not annotation.file.is_file():
+        raise FileNotFoundError(f"{annotation.file}: there is no such file, but the annotations name it.")
+    image = open_image(annotation.file)
+    with _naming(annotation.file):
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"The image has mode {image.mode}, but segment ids are colours (RGB).")
+        ids = rgb_to_ids(np.asarray(image)[..., :3])
+        return ids, _segments(annotation.infos, "category_id", label_of_category)
 
 
 @contextmanager
