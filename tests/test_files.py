@@ -284,7 +284,9 @@ def test_names_that_lead_elsewhere(tmp_path, name, problem):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "link").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match=rf"is no name of a file in {folder}: it .*{problem}") as error:
+    with pytest.raises(
+        ValueError, match=rf"is no name of a file in a folder: it .*{problem}|leads out of {folder} through a {problem}"
+    ) as error:
         inside(folder, name)
     assert str(error.value).isprintable()
 

@@ -47,6 +47,13 @@ Peer = Literal["transformers"]
 OnError = Literal["raise", "skip"]
 _CHECKPOINT = "Folder of a checkpoint or of a run, Hub id, or a file of the original."
 
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value} is not from 0 to 1.")
+    return value
+
+
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
 
@@ -218,9 +225,10 @@ def predict(
     images: Annotated[Path | None, typer.Option(help="JSON list of the images, as COCO has for tests.")] = None,
     match_labels: Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")] = "name",
     panoptic_threshold: Annotated[
-        float | None, typer.Option(help="Smallest score of a panoptic segment; else the recipe's, or 0.8.")
+        float | None,
+        typer.Option(callback=_share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Score that an object must exceed.")] = 0.0,
+    threshold: Annotated[float, typer.Option(callback=_share, help="Score that an object must exceed.")] = 0.0,
     top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
     name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",

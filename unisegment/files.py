@@ -6,11 +6,12 @@ and a power cut leave what was there before.
 """
 
 import errno
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -32,6 +33,7 @@ _WHAT_HELPS = {
     errno.EROFS: "Choose a folder on a disk that is not read-only.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
+    errno.ENOTEMPTY: "Another process has made it meanwhile: give the same command again.",
     errno.EISDIR: "A folder has that name: choose another name, or remove that folder.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the limit of file sizes (ulimit -f), or choose a disk that holds files of this size.",
@@ -200,17 +202,53 @@ def inside(folder: Path, name: str) -> Path:
             backslash, a drive or a NUL, is empty or no text in UTF-8, or leads through a symbolic link to a folder
             elsewhere. The last part may be a link: `whole_file` replaces it.
     """
+    check_name(name)
+    if not is_within((folder / name).parent, folder):
+        raise ValueError(f"{name!r:.200} leads out of {folder} through a symbolic link: remove that.")
+    return folder / name
+
+
+def check_name(name: str) -> None:
+    """Raise a ValueError unless a name stands for a path below whatever folder, as for `inside`, on every system."""
     problem = _problem_of(name)
-    if problem is None:
-        root, parent = os.path.realpath(folder), os.path.realpath((folder / name).parent)
-        if parent == root or Path(root) in Path(parent).parents:
-            return folder / name
-        problem = "leads out of it through a symbolic link"
-    raise ValueError(f"{name!r:.200} is no name of a file in {folder}: it {problem}.")
+    if problem is not None:
+        raise ValueError(
+            f"{name!r:.200} is no name of a file in a folder: it {problem}. Expected is one relative to it, such as "
+            "'a/b.png'."
+        )
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Tell whether a path is a folder or anything below it, links followed."""
+    root, place = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    return root == place or root in place.parents
+
+
+def require_own(folder: Path, names: Collection[str], marker: str, key: str) -> None:
+    """Check that what would be replaced in a folder is of an earlier run of the same command.
+
+    Args:
+        folder: The folder; it need not exist.
+        names: What would be replaced there.
+        marker: The JSON file among them that tells whose they are.
+        key: What its object has if they are.
+
+    Raises:
+        ValueError: When one of them is there, and the marker is not, or is another file.
+    """
+    found = [name for name in names if os.path.lexists(folder / name)]
+    try:
+        content = json.loads((folder / marker).read_bytes()) if found else {key: None}
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or key not in content:
+        raise ValueError(
+            f"{folder / found[0]} would be replaced, but is not known to be of an earlier run of this command: choose "
+            "another folder, or remove it."
+        )
 
 
 def _problem_of(name: str) -> str | None:
-    """Return what is wrong with a name on some system; None if nothing is."""
     if not isinstance(name, str):
         return "is no text"
     try:
@@ -222,7 +260,7 @@ def _problem_of(name: str) -> str | None:
         "is empty": not parts,
         "holds a NUL": "\0" in name,
         "is absolute": PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor),
-        "holds a backslash, where / must stand between folders": "\\" in name,
+        "holds a backslash": "\\" in name,
         "holds ..": ".." in parts,
     }
     return next((problem for problem, is_so in problems.items() if is_so), None)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports are written whole, whatever the names in them."""
 
+import errno
 import json
+from pathlib import Path
+
+import pytest
 
 from unisegment.checking.figures import Figures
-from unisegment.checking.report import Report, write_report
+from unisegment.checking.report import Report, prepare_folder, write_report
+from unisegment.files import WriteError
 
 
 def part_with(file):
@@ -34,3 +39,35 @@ def test_names_that_are_no_text_are_written(tmp_path):
     assert (content["errors"], content["warnings"], content["seconds"]) == (1207, 3, 1.5)
     assert "caf\\udce9.jpg" in (tmp_path / "a/b/report.html").read_text(encoding="utf-8")
     assert (tmp_path / "a/b/samples.jpg").read_bytes() == b"not really a JPEG"
+
+
+def test_an_earlier_report_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    write_report(Report([part_with("a.jpg")], 1.5, b"first"), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = Path.write_bytes
+
+    def full(self, content):
+        write(self, content[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(WriteError, match=r"No space left on device.* Make room there"):
+            write_report(Report([part_with("b.jpg")], 2.5, None), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "notes").write_text("mine")
+    prepare_folder(tmp_path)
+    write_report(Report([part_with("b.jpg")], 2.5, None), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "report.html", "report.json"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"errors": 3}', "[" * 100_000], ids=range(5))
+def test_reports_of_something_else_are_left_alone(tmp_path, content):
+    prepare_folder(tmp_path / "new")
+    (tmp_path / "samples.jpg").write_text("mine")
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=r"(report\.json|samples\.jpg) would be replaced, but is not known"):
+        prepare_folder(tmp_path)
+    with pytest.raises(WriteError, match="A file is in the way"):
+        prepare_folder(tmp_path / "samples.jpg" / "sub")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -61,3 +62,39 @@ def test_what_cannot_be_used_is_named(tmp_path):
     write_images(tmp_path, "a.png", "a.webp")
     with pytest.raises(ValueError, match=r"two images of one name, a\.png and a\.webp"):
         ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["{root}/a.png", "../images/a.png", "C:\\a.png", "a\0.png", "\udcff.png", "", 3, None, ["a"]]
+)
+def test_names_in_a_list_are_below_the_folder(tmp_path, name):
+    write_images(tmp_path / "images", "a.png")
+    name = name.format(root=tmp_path / "images") if isinstance(name, str) else name
+    entries = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": name}]
+    (tmp_path / "list.json").write_text(json.dumps({"images": entries}))
+    with pytest.raises(
+        ValueError, match=r"list\.json.*images\[1\]: (.* is no name of a file in a folder: it|file_name must be a text)"
+    ):
+        ImageFolder(tmp_path / "images", tmp_path / "list.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+@pytest.mark.parametrize("name", ["\udcff.png", "a\\b.png"])
+def test_names_that_no_other_system_has(tmp_path, name):
+    write_images(tmp_path, name)
+    with pytest.raises(
+        ValueError, match=r"is no name of a file in a folder: it (is not in UTF-8|holds a back).* Rename it"
+    ):
+        ImageFolder(tmp_path)
+
+
+def test_results_go_elsewhere(tmp_path):
+    write_images(tmp_path / "images", "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    images = ImageFolder(tmp_path / "images")
+    images.check_apart(tmp_path / "results")
+    for output in (tmp_path / "images", tmp_path / "images" / "results", tmp_path / "link" / "results"):
+        with pytest.raises(ValueError, match="where its files would be taken for images"):
+            images.check_apart(output)
+    (tmp_path / "list.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}]}')
+    ImageFolder(tmp_path / "images", tmp_path / "list.json").check_apart(tmp_path / "images" / "results")

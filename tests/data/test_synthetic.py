@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes are as described, the same for the same seed, and written whole or not at all."""
 
+import errno
 import json
 from collections import Counter
 
@@ -11,6 +12,7 @@ from PIL import Image
 from unisegment.data import synthetic
 from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.synthetic import CATEGORIES, synthetic_scene, write_synthetic
+from unisegment.files import WriteError
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,31 @@ def test_progress_is_shown_on_request(tmp_path, capfd):
     assert "draw train scenes" in capfd.readouterr().err
     write_synthetic(tmp_path / "hidden", num_train=1, num_val=0, progress=False)
     assert capfd.readouterr().err == ""
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(WriteError, match="A file is in the way"):
+        write_synthetic(tmp_path / "file" / "scenes", num_train=1, num_val=1, progress=False)
+
+    def full(self, file, **settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(synthetic.Image.Image, "save", full)
+    with pytest.raises(WriteError, match=r"No space left on device.* Make room there"):
+        write_synthetic(tmp_path / "scenes", num_train=1, num_val=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_process_may_be_first(tmp_path, monkeypatch):
+    annotation = synthetic._annotation
+
+    def second(scene):
+        (tmp_path / "scenes").mkdir(exist_ok=True)
+        (tmp_path / "scenes" / "first").write_text("there")
+        return annotation(scene)
+
+    monkeypatch.setattr(synthetic, "_annotation", second)
+    with pytest.raises(WriteError, match="Another process has made it meanwhile"):
+        write_synthetic(tmp_path / "scenes", num_train=1, num_val=0, progress=False)
+    assert _bytes(tmp_path) == {"scenes/first": b"there"}

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole evaluations of a tiny model with random weights."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +14,7 @@ from unisegment.cli import app
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.files import WriteError
 from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_matched
 from unisegment.structures import Category
 from unisegment.training.evaluation import evaluate
@@ -88,3 +91,41 @@ def test_errors_are_one_line(folder):
     assert wrong_format.exit_code == 2
     assert "error: Invalid value for '--format': " in wrong_format.output
     assert "'nonsense' is not one of 'coco_panoptic', " in wrong_format.output
+
+
+@pytest.mark.parametrize("output", ["file", "file/sub", "run"])
+def test_a_folder_that_takes_no_report_is_found_before_the_work(folder, tmp_path, output):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text('{"pq": 0.5, "finished": true}')
+    result = command(folder / "ours", "--data", folder / "scenes", "--output", tmp_path / output, "--limit", 1)
+    assert result.exit_code == 1
+    said = "metrics.json would be replaced, but is not known" if output == "run" else "A file is in the way"
+    assert said in result.output
+    assert len(result.output.splitlines()) == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == {"pq": 0.5, "finished": True}
+
+
+def test_an_earlier_report_stays_until_the_new_one_is_whole(folder, tmp_path, monkeypatch):
+    def judge():
+        return evaluate_checkpoint(
+            folder / "ours", scenes(folder), tasks=("semantic",), boundaries=False, output=tmp_path, worst=1, limit=1
+        )
+
+    judge()
+    (tmp_path / "worst" / "notes.txt").write_text("mine")
+    (tmp_path / "worst" / "09_00007_x.png").write_text("of an earlier one")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    write = Path.write_text
+
+    def full(self, text, **settings):
+        write(self, text[:9], **settings)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(WriteError, match=r"metrics\.json could not be written: No space left .* Make room there"):
+            judge()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    judge()
+    assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["01_00000_000000000001.png", "notes.txt"]

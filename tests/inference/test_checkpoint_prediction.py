@@ -88,3 +88,55 @@ def test_an_unknown_format_is_one_line(folder, tmp_path):
     result = command(folder / "ours", folder / "scenes" / "val", tmp_path, "--to", "nonsense")
     assert result.exit_code == 2
     assert "error: Invalid value for '--to': 'nonsense' is not one of coco_panoptic" in result.output
+
+
+@pytest.mark.parametrize("to", ["coco_panoptic", "label_png", "coco_instance"])
+def test_a_photograph_that_a_list_names_is_left_alone(folder, tmp_path, to):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (160, 128)).save(photo)
+    before = photo.read_bytes()
+    for name in (str(photo), "../../photo.png"):
+        (tmp_path / "list.json").write_text(json.dumps({"images": [{"id": 1, "file_name": name}]}))
+        (tmp_path / "images" / "sub").mkdir(parents=True, exist_ok=True)
+        result = command(
+            folder / "ours",
+            tmp_path / "images" / "sub",
+            tmp_path / "out",
+            "--images",
+            tmp_path / "list.json",
+            "--to",
+            to,
+        )
+        assert result.exit_code == 1
+        assert "list.json is not in COCO's form of a list of images: images[0]: " in result.output
+        assert len(result.output.splitlines()) == 1
+        assert photo.read_bytes() == before
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--threshold", "nan"), 2, "error: Invalid value for '--threshold': nan is not from 0 to 1."),
+        (("--threshold", "-1"), 2, "error: Invalid value for '--threshold': -1.0 is not from 0 to 1."),
+        (("--threshold", "inf"), 2, "error: Invalid value for '--threshold': inf is not from 0 to 1."),
+        (
+            ("--panoptic-threshold", "nan"),
+            2,
+            "error: Invalid value for '--panoptic-threshold': nan is not from 0 to 1.",
+        ),
+        (
+            ("--panoptic-threshold", "1.5"),
+            2,
+            "error: Invalid value for '--panoptic-threshold': 1.5 is not from 0 to 1.",
+        ),
+        (("--name", "../x"), 1, "error: The name of the algorithm is part of names of files"),
+        (("--to", "label_png"), 1, "where its files would be taken for images the next time"),
+    ],
+)
+def test_options_that_cannot_be(folder, tmp_path, words, status, said):
+    output = tmp_path / "out" if words[0] != "--to" else folder / "scenes" / "val" / "out"
+    result = command(folder / "ours", folder / "scenes" / "val", output, *words)
+    assert (result.exit_code, said in result.output) == (status, True), result.output
+    assert result.output.count("\n") <= 2  # one line, and a bar of transformers while it loads
+    assert not output.exists()

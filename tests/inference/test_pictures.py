@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
@@ -37,3 +39,18 @@ def test_images_that_cannot_be_read_are_left_out_or_raise():
     assert problems == ["1.png is gone"]
     with pytest.raises(FileNotFoundError):
         list(draw_images(make_predictor(), Torn(SAMPLES), [1]))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("a/" + "é" * 126 + ".png", "00000_" + "é" * 75 + ".png"),
+        ("caf\udce9.png", "00000_caf.png"),
+        ("..", "00000_...png"),
+    ],
+)
+def test_every_image_has_a_picture(monkeypatch, file_name, name):
+    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: Image.fromarray(image))
+    samples = [replace(SAMPLES[0], file_name=file_name)]
+    ((found, _),) = draw_images(make_predictor(), samples, [0], tasks=("semantic",))
+    assert found == name

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -56,13 +57,13 @@ def test_all_images_are_written(folder, tmp_path):
 @pytest.mark.parametrize("call", [1, 2, 5, 9, 17, 24, 25, 27])
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_files(folder, tmp_path, monkeypatch, call):
     run(folder, tmp_path / "unbroken")
-    replace, calls = os.replace, []
+    rename, calls = os.replace, []
 
     def dying(source, target):
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-        return replace(source, target)
+        return rename(source, target)
 
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.os.replace", dying)
@@ -139,7 +140,7 @@ def test_parts_are_read_one_after_the_other(tmp_path):
     parts.begin({"a": 1})
     for number in (11, 2):
         parts.write(number, {"number": number})
-    assert [part["number"] for part in parts.read()] == [2, 11]
+    assert [part["number"] for part in parts.read({"number": int})] == [2, 11]
     assert [parts.is_finished(number) for number in (2, 3, 11)] == [True, False, True]
 
 
@@ -149,3 +150,57 @@ def test_only_what_the_format_needs_is_predicted(folder, tmp_path, monkeypatch):
     run(folder, tmp_path / "out", "label_png")
     assert not asked
     assert np.asarray(Image.open(tmp_path / "out" / "labels" / "0.png")).max() == 30
+
+
+def test_a_folder_with_other_files_is_left_alone(folder, tmp_path):
+    """A folder of labels has the name of that which results go to."""
+    (tmp_path / "data" / "labels").mkdir(parents=True)
+    (tmp_path / "data" / "labels" / "0.png").write_bytes(b"mine")
+    for output in (tmp_path / "data", folder):
+        before = contents(output)
+        with pytest.raises(OtherRunError, match=r"holds other files, such as .*\.png: choose a new or an empty folder"):
+            run(folder, output, "label_png")
+        assert contents(output) == before
+    # What a run leaves that is killed at once is not other files.
+    (tmp_path / "new" / "parts").mkdir(parents=True)
+    (tmp_path / "new" / "parts" / "settings.json.partial~").write_text("{")
+    assert run(folder, tmp_path / "new", "label_png")["new"] == 6
+
+
+def test_a_link_in_the_folder_is_not_followed(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "parts").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"leads out of .*out through a symbolic link"):
+        run(folder, tmp_path / "out", "label_png")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff", b"[" * 100_000], ids=range(6))
+def test_damaged_files_of_an_earlier_run_are_named(folder, tmp_path, content):
+    output = tmp_path / "out"
+    run(folder, output, "coco_panoptic")
+    part = output / "parts" / "000000002.json"
+    for damaged in (content, b'{"name": 3, "image": {}, "panoptic": {}}', b'{"name": "a", "image": {}}'):
+        part.write_bytes(damaged)
+        with pytest.raises(OtherRunError, match=r"000000002\.json is damaged .*: remove it, and give the same command"):
+            run(folder, output, "coco_panoptic")
+    part.unlink()
+    assert run(folder, output, "coco_panoptic")["new"] == 1
+    (output / "parts" / "settings.json").write_bytes(content)
+    with pytest.raises(OtherRunError, match=r"settings\.json is damaged .*: choose another folder, or remove"):
+        run(folder, output, "coco_panoptic")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, 1.1])
+def test_thresholds_are_scores(folder, tmp_path, threshold):
+    with pytest.raises(ValueError, match="threshold must be from 0 to 1"):
+        run(folder, tmp_path / "out", threshold=threshold)
+    with pytest.raises(ValueError, match="panoptic_threshold must be from 0 to 1"):
+        replace(make_predictor(), panoptic_threshold=threshold)
+    assert not (tmp_path / "out").exists()
+
+
+def test_top_k_is_a_number():
+    with pytest.raises(ValueError, match="top_k must be 1 or more, got 0"):
+        replace(make_predictor(), top_k=0)

@@ -63,7 +63,7 @@ def in_a_state():
 
 
 def before_a_state_has_its_name():
-    die_at(files.Path, "replace", 4)
+    die_at(files.Path, "replace", 8)
 
 
 def in_the_best_model():

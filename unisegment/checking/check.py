@@ -19,10 +19,12 @@ from unisegment.checking.label_map_files import largest_number
 from unisegment.checking.opening import LABEL_MAP_FORMATS, OpenedPart, Part, open_part
 from unisegment.checking.parallel import Failure, run_parallel
 from unisegment.checking.repeats import note_repeats
-from unisegment.checking.report import Report, write_report
+from unisegment.checking.report import Report, prepare_folder, write_report
 from unisegment.checking.sample_check import CheckedSample, SampleCheck
 from unisegment.data.first_look import doubt_two_numbers
 
+_LONGEST = 7 * 24 * 3600
+"""Seconds; systems wait no longer than some weeks."""
 _KIND_OF_FAILURE = {"slow": "too-slow", "died": "process-died", "raised": "unexpected-exception"}
 
 
@@ -52,7 +54,7 @@ def check_data(
         parts: What to check; `unisegment.checking.sources.find_parts` makes them.
         output_dir: Folder for `report.html`, `report.json` and `samples.jpg`, which replace those of an earlier check.
         workers: Processes that open images; None takes one for each processor.
-        timeout: Seconds that an image may take.
+        timeout: Seconds that an image may take, a week at most.
         limit: Most images to open of each part, spread evenly over it; None opens all. Annotation files are always
             checked whole.
         pictures: Samples of each part that are drawn.
@@ -62,14 +64,21 @@ def check_data(
         What the reports say.
 
     Raises:
-        ValueError: When there is nothing to check, or a number is out of range.
-        OSError: When the reports cannot be written.
+        ValueError: When there is nothing to check, a number is out of range, or the folder has files of these names
+            that are of something else.
+        WriteError: When the reports cannot be written, which is tried first; earlier ones stay.
     """
-    if not parts or (workers is not None and workers < 1) or (limit is not None and limit < 1) or timeout <= 0:
+    if (
+        not parts
+        or (workers is not None and workers < 1)
+        or (limit is not None and limit < 1)
+        or not 0 < timeout <= _LONGEST
+    ):
         raise ValueError(
             f"There must be parts to check, with at least 1 worker, 1 image and some time for each; got {len(parts)} "
             f"parts, workers={workers}, limit={limit}, timeout={timeout}."
         )
+    prepare_folder(Path(output_dir))
     start = time.monotonic()
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     checked, tiles = [], []

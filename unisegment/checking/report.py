@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.page import counted, make_page
+from unisegment.files import filled_folder, make_folder, require_own
 
 _FILE_WIDTH = 72
 
@@ -76,17 +77,32 @@ class Report:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write a report into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a report into a folder, which is made if need be.
+
+    Raises:
+        WriteError: When it cannot be written; an earlier one stays.
+    """
     content = report.as_dict()
-    (folder / "report.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     # Names of files need not be text; what is none is written as an escape.
     page = make_page(content, report.contact_sheet).encode("utf-8", "backslashreplace")
-    (folder / "report.html").write_bytes(page)
+    with filled_folder(folder) as partial:
+        (partial / "report.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (partial / "report.html").write_bytes(page)
+        if report.contact_sheet is not None:
+            (partial / "samples.jpg").write_bytes(report.contact_sheet)
     if report.contact_sheet is None:
         (folder / "samples.jpg").unlink(missing_ok=True)
-    else:
-        (folder / "samples.jpg").write_bytes(report.contact_sheet)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder for a report, and find out whether one can be written there.
+
+    Raises:
+        ValueError: When it has files of the same names that are of something else.
+        WriteError: When nothing can be written there.
+    """
+    require_own(folder, ("report.json", "report.html", "samples.jpg"), "report.json", "unisegment")
+    make_folder(folder)
 
 
 def _shortened(file: str) -> str:

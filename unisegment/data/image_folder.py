@@ -12,6 +12,7 @@ from unisegment.data.annotated_images import check_size, read_listed_image, requ
 from unisegment.data.coco_lists import read_size
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS
+from unisegment.files import check_name, is_within
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import Sample, SegmentationTarget
@@ -33,7 +34,8 @@ class ImageFolder:
 
     Raises:
         FileNotFoundError: When there is no image, or no such list.
-        ValueError: When two images differ in the ending of their name alone, or the list is none.
+        ValueError: When two images differ in the ending of their name alone, a name is none in UTF-8 below the folder,
+            or the list is none.
     """
 
     def __init__(self, root: str | Path, image_list: str | Path | None = None) -> None:
@@ -68,12 +70,21 @@ class ImageFolder:
         )
         return Sample(image, target, image_id=self._ids[index], file_name=str(self.root / name))
 
+    def check_apart(self, output: Path) -> None:
+        """Raise a ValueError if files in a folder of results would be taken for images the next time."""
+        if self._list is None and is_within(output, self.root):
+            raise ValueError(
+                f"{output} lies in {self.root}, where its files would be taken for images the next time: choose a "
+                "folder elsewhere."
+            )
+
     def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
         names: list[str] = []
         ids: list[int] = []
 
         def add(entry: Mapping[str, Any]) -> None:
             names.append(read_text(entry, "file_name"))
+            check_name(names[-1])
             ids.append(read_whole_number(entry, "id"))
             if "height" in entry:
                 self._sizes[names[-1]] = read_size(entry)
@@ -91,6 +102,10 @@ def _names_in(root: Path) -> list[str]:
         raise FileNotFoundError(f"{root} has no images; their names must end in {', '.join(IMAGE_ENDINGS)}.")
     seen: dict[str, str] = {}
     for name in names:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise ValueError(f"{root}: {error} Rename it.") from error
         stem = str(Path(name).with_suffix(""))
         if stem in seen:
             raise ValueError(

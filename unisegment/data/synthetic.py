@@ -7,8 +7,6 @@ network learns them in minutes.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from tqdm import tqdm
 
+from unisegment.files import filled_folder
 from unisegment.ops.masks import boxes_from_masks, ids_to_rgb
 from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.types import Size
@@ -140,6 +139,7 @@ def write_synthetic(root: str | Path, num_train: int, num_val: int, seed: int = 
     Raises:
         FileExistsError: When `root` exists.
         ValueError: When a number is negative.
+        WriteError: When it cannot be written.
     """
     root = Path(root)
     counts = {"train": num_train, "val": num_val}
@@ -147,13 +147,9 @@ def write_synthetic(root: str | Path, num_train: int, num_val: int, seed: int = 
         raise ValueError(f"num_train, num_val and seed must be 0 or more, got {num_train}, {num_val} and {seed}.")
     if root.exists():
         raise FileExistsError(f"{root} exists; remove it, or choose another folder.")
-    unfinished = root.with_name(f"{root.name}.unfinished-{os.getpid()}")
-    try:
+    with filled_folder(root.parent) as partial:
         for split_number, (split, count) in enumerate(counts.items()):
-            _write_split(unfinished, split, count, [seed, split_number], progress)
-        unfinished.rename(root)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            _write_split(partial / root.name, split, count, [seed, split_number], progress)
 
 
 def _write_split(root: Path, split: str, count: int, seed: list[int], progress: bool) -> None:

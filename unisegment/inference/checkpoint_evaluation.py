@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
+from unisegment.files import filled_folder, make_folder, require_own, write_text
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
 from unisegment.inference.images import Samples
@@ -57,7 +58,8 @@ def evaluate_checkpoint(
         boundaries: Also judge boundaries.
         augment: Make semantic results from several sizes of each image, mirrored and not.
         peer: "transformers" also judges its own model, preparation and post-processing on the same weights.
-        output: Folder for `metrics.json` and the pictures; None writes nothing.
+        output: Folder for `metrics.json` and the pictures, which replace those of an earlier evaluation; None writes
+            nothing.
         worst: How many of the worst images are drawn, into `worst/`.
         limit: Most images that are judged, the first ones; None judges all.
         batch_size: Most images that go through the model together.
@@ -71,8 +73,13 @@ def evaluate_checkpoint(
 
     Raises:
         FileNotFoundError: When there is no such checkpoint.
-        ValueError: When the checkpoint cannot be read, or its labels are not those of the data set.
+        ValueError: When the checkpoint cannot be read, its labels are not those of the data set, a threshold is not
+            from 0 to 1, or a file of `output` would be replaced that is of something else.
+        WriteError: When something cannot be written; whether anything can be in `output` is tried first.
     """
+    if output is not None:
+        require_own(output, ("metrics.json", "worst"), "metrics.json", "checkpoint")
+        make_folder(output)
     checkpoint = find_checkpoint(checkpoint)
     predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit)
     kind = AugmentedPredictor if augment else Predictor
@@ -105,8 +112,7 @@ def evaluate_checkpoint(
         report["transformers"] = make_report(theirs, predictor.id2label)
         report["gain"] = gain(report, report["transformers"])
     if output is not None and PartialState().is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_text(output / "metrics.json", json.dumps(report, indent=2) + "\n")
         _draw(predictor, matched, ranking, tasks, output / "worst")
     return report
 
@@ -158,10 +164,13 @@ def gain(report: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float 
 def _draw(
     predictor: Predictor, samples: Samples, ranking: list[JudgedImage], tasks: Collection[str], folder: Path
 ) -> None:
-    for old in folder.glob("*.png"):  # of an earlier evaluation
-        old.unlink()
+    written = set()
     if ranking:
-        folder.mkdir(parents=True, exist_ok=True)
-    places = [image.number for image in ranking]
-    for rank, (name, picture) in enumerate(draw_images(predictor, samples, places, tasks=tasks), start=1):
-        picture.save(folder / f"{rank:02d}_{name}")
+        with filled_folder(folder) as partial:
+            places = [image.number for image in ranking]
+            for rank, (name, picture) in enumerate(draw_images(predictor, samples, places, tasks=tasks), start=1):
+                picture.save(partial / f"{rank:02d}_{name}")
+                written.add(f"{rank:02d}_{name}")
+    for old in folder.glob("*.png"):  # of an earlier evaluation
+        if old.name not in written:
+            old.unlink()

@@ -61,9 +61,12 @@ def predict_images(
 
     Raises:
         FileNotFoundError: When there is no such checkpoint.
-        ValueError: When the checkpoint cannot be read, its labels do not fit, or the folder holds another run.
+        ValueError: When the checkpoint cannot be read, its labels do not fit, a threshold is not from 0 to 1, the
+            folder holds other files or another run, or names of images lead out of it.
         WriteError: When something cannot be written; what is finished stays.
     """
+    if isinstance(images, ImageFolder):
+        images.check_apart(output)
     checkpoint = find_checkpoint(checkpoint)
     predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
     kind = AugmentedPredictor if augment else Predictor

@@ -11,6 +11,8 @@ from unisegment.inference.images import Report, Samples, load_batches
 from unisegment.inference.predictor import Predictor
 from unisegment.visualization import Drawable, draw_sheet
 
+_NAME_BYTES = 150
+
 
 def draw_images(
     predictor: Predictor,
@@ -40,4 +42,9 @@ def draw_images(
             found["panoptic"] = predictor.panoptic(batch, outputs)[0]
         sample = batch[0].sample
         sheet = draw_sheet(sample.image, {**found, "annotation": sample.target}, predictor.id2label)
-        yield f"{batch[0].number:05d}_{Path(sample.file_name).stem}.png", sheet
+        yield f"{batch[0].number:05d}_{_short(Path(sample.file_name).stem)}.png", sheet
+
+
+def _short(stem: str) -> str:
+    """Return the end of a name, without what is no text in UTF-8, so that every file may be named after it."""
+    return stem.encode("utf-8", "ignore")[-_NAME_BYTES:].decode("utf-8", "ignore").replace("\0", "")

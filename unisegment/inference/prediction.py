@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
-from unisegment.files import write_text
+from unisegment.files import PARTIAL, inside, write_text
 from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
+from unisegment.ops.json_reading import read_json
+from unisegment.postprocessing.resize import check_share
 
 
 class OtherRunError(ValueError):
@@ -42,13 +44,19 @@ class PartFolder:
         """Make the folder for a run, or find that it is that of the same run.
 
         Raises:
-            OtherRunError: When it was made with other settings.
+            OtherRunError: When it was made with other settings, or there are other files beside it.
+            ValueError: When it is a link to a folder elsewhere.
+            WriteError: When it cannot be made.
         """
-        file = self.folder / "settings.json"
+        output = self.folder.parent
+        file = inside(output, f"{self.folder.name}/settings.json")
         if not file.exists():
+            others = (path for path in output.rglob("*") if not path.is_dir() and path.suffix != PARTIAL)
+            if other := next(others, None):
+                raise OtherRunError(f"{output} holds other files, such as {other}: choose a new or an empty folder.")
             write_text(file, json.dumps(settings, indent=2))
             return
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _read_own(file, {}, f"choose another folder, or remove {output}")
         changed = [
             f"{key}={settings.get(key)!r} (before: {before.get(key)!r})"
             for key in sorted({*settings, *before})
@@ -68,10 +76,17 @@ class PartFolder:
         """Say that an image is finished, and what it left behind."""
         write_text(self._file(index), json.dumps(content))
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """Give what the finished images left behind, one after the other, in the order of the images."""
+    def read(self, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
+        """Give what the finished images left behind, one after the other, in the order of the images.
+
+        Args:
+            kinds: The keys that each has, and what is under them.
+
+        Raises:
+            OtherRunError: When a file is damaged.
+        """
         for file in sorted(self.folder.glob("[0-9]*.json")):
-            yield json.loads(file.read_bytes())
+            yield _read_own(file, kinds, "remove it, and give the same command again")
 
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:09d}.json"
@@ -109,9 +124,13 @@ def predict(
 
     Raises:
         OtherRunError: See `settings`.
-        ValueError: When two images have one name, so that one's results have replaced the other's.
+        ValueError: When two images have one name, so that one's results replace the other's; a name leads out of the
+            folder; or `threshold` is not from 0 to 1.
         WriteError: When something cannot be written; what is finished stays.
     """
+    check_share("threshold", threshold)
+    if names is not None:
+        export.check_names(names.values())
     parts = PartFolder(export.output / "parts")
     todo = _agreed(parts, len(samples), settings)
     mine = share_of_process(todo)
@@ -136,8 +155,9 @@ def predict(
     if PartialState().is_main_process:
         if "instance" in export.tasks:
             max(of_processes).note(predictor)
-        _check_names(parts)
-        export.finish(parts.read)
+        kinds = {"name": str, **export.part_kinds}
+        export.check_names(part["name"] for part in parts.read(kinds))
+        export.finish(lambda: parts.read(kinds))
     PartialState().wait_for_everyone()
     return {
         "images": len(samples) - len(todo) + sum(numbers),
@@ -166,16 +186,18 @@ def _agreed(parts: PartFolder, num_images: int, settings: Mapping[str, Any]) -> 
     return outcome[0]
 
 
-def _check_names(parts: PartFolder) -> None:
-    seen: set[str] = set()
-    for part in parts.read():
-        stem = str(Path(part["name"]).with_suffix(""))
-        if stem in seen:
-            raise ValueError(
-                f"Two images are named {stem}, and one's results have replaced the other's: rename one, and "
-                "begin anew in another folder."
-            )
-        seen.add(stem)
+def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, Any]:
+    """Return what a file holds that an earlier run has written."""
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise OtherRunError(f"{file} is damaged ({error}): {remedy}.") from error
+    if not isinstance(content, dict):
+        raise OtherRunError(f"{file} is damaged (it holds {content!r:.50} and no object): {remedy}.")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise OtherRunError(f"{file} is damaged ({key} is {content.get(key)!r:.50}): {remedy}.")
+    return content
 
 
 def _write_batch(

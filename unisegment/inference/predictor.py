@@ -10,6 +10,7 @@ import torch
 from unisegment.data.export.categories import categories_of_labels
 from unisegment.inference.images import Batch
 from unisegment.postprocessing import instance_predictions
+from unisegment.postprocessing.resize import check_share
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction
 from unisegment.types import Size
 
@@ -23,12 +24,20 @@ class Predictor:
         processor: Prepares images and reads the model's output; it knows which labels are stuff.
         panoptic_threshold: Smallest score of a panoptic segment.
         top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
+
+    Raises:
+        ValueError: When the threshold is not from 0 to 1, or `top_k` less than 1.
     """
 
     model: Any
     processor: Any
     panoptic_threshold: float = 0.8
     top_k: int = 100
+
+    def __post_init__(self) -> None:
+        check_share("panoptic_threshold", self.panoptic_threshold)
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be 1 or more, got {self.top_k}.")
 
     @property
     def id2label(self) -> Mapping[int, str]:

@@ -115,6 +115,7 @@ def convert(
         MissingSourceError: As `find_checkpoint` does.
         ValueError: When the source cannot be read, the destination is no place for the format, or the other code base
             has no such model.
+        WriteError: When it cannot be written; what was there is still there.
     """
     to = to or format_of(destination)
     if to != "original" and (os.path.isfile(destination) or format_of(destination) == "original"):

@@ -40,6 +40,6 @@ def export_all(export, images, things):
     for seed, image in enumerate(images):
         predictions[image.image_id] = random_predictions(seed, image.size, things, len(export.categories))
         chosen = {task: predictions[image.image_id][task] for task in export.tasks}
-        parts.append(export.write(image, chosen))
+        parts.append({"name": image.file_name, **export.write(image, chosen)})
     export.finish(lambda: iter(parts))
     return predictions

@@ -7,7 +7,7 @@ Source: the submission page of cityscapes-dataset.com and cityscapesScripts' eva
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from unisegment.data.export.categories import known_ids
 from unisegment.data.export.coco import panoptic_annotation, panoptic_colors
 from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
 from unisegment.data.export.label_png import category_map
-from unisegment.files import write_text
+from unisegment.files import check_name, write_text
 from unisegment.structures import Category, InstancePrediction
 
 _IMAGE_ENDING = "_leftImg8bit"
@@ -36,6 +36,7 @@ class CityscapesServer(ExportFormat):
     """
 
     tasks = ("semantic", "instance", "panoptic")
+    part_kinds: ClassVar[Mapping[str, type]] = {"panoptic": dict}
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
         names = [category.name for category in categories]
@@ -47,27 +48,29 @@ class CityscapesServer(ExportFormat):
         numbered = [replace(category, id=number) for category, number in zip(categories, ids, strict=True)]
         super().__init__(output, numbered, run_name)
 
+    def stem(self, file_name: str) -> str:
+        """Return the name of an image without folders, `_leftImg8bit` and the ending; see `ExportFormat`."""
+        check_name(file_name)
+        return Path(file_name).stem.removesuffix(_IMAGE_ENDING)
+
     def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """See `ExportFormat`."""
-        name = Path(image.stem).name.removesuffix(_IMAGE_ENDING)
+        name = self.stem(image.file_name)
         ids = [category.id for category in self.categories]
-        save_png(self.output / "semantic" / f"{name}.png", category_map(predictions["semantic"], ids))
+        save_png(self.place(f"semantic/{name}.png"), category_map(predictions["semantic"], ids))
         self._write_instances(name, predictions["instance"])
-        named = ExportedImage(name, f"{name}_panoptic.png", image.size)
-        annotation = panoptic_annotation(named, predictions["panoptic"], self.categories)
-        save_png(
-            self.output / "cityscapes_panoptic" / annotation["file_name"], panoptic_colors(predictions["panoptic"])
-        )
-        return {"panoptic": annotation}
+        file_name, found = f"{name}_panoptic.png", predictions["panoptic"]
+        save_png(self.place(f"cityscapes_panoptic/{file_name}"), panoptic_colors(found))
+        return {"panoptic": panoptic_annotation(name, file_name, found, self.categories)}
 
     def finish(self, parts: Parts) -> None:
         """See `ExportFormat`."""
         stream_json(self.output / "cityscapes_panoptic.json", {"annotations": (part["panoptic"] for part in parts())})
 
     def _write_instances(self, name: str, prediction: InstancePrediction) -> None:
-        folder, lines = self.output / "instance", []
+        lines = []
         for info, mask in zip(prediction.segments_info, prediction.masks.cpu().numpy(), strict=True):
             file = f"masks/{name}_{info['id']:03d}.png"
-            save_png(folder / file, np.where(mask, np.uint8(255), np.uint8(0)))
+            save_png(self.place(f"instance/{file}"), np.where(mask, np.uint8(255), np.uint8(0)))
             lines.append(f"{file} {self.categories[info['label_id']].id} {info['score']:.9g}\n")
-        write_text(folder / f"{name}_pred.txt", "".join(lines))
+        write_text(self.place(f"instance/{name}_pred.txt"), "".join(lines))

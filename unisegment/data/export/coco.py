@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.ndimage import find_objects
@@ -27,6 +27,7 @@ class CocoPanopticResults(ExportFormat):
     """
 
     tasks = ("panoptic",)
+    part_kinds: ClassVar[Mapping[str, type]] = {"image": dict, "panoptic": dict}
 
     @property
     def name(self) -> str:
@@ -35,8 +36,9 @@ class CocoPanopticResults(ExportFormat):
 
     def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """See `ExportFormat`."""
-        annotation = panoptic_annotation(image, predictions["panoptic"], self.categories)
-        save_png(self.output / self.name / annotation["file_name"], panoptic_colors(predictions["panoptic"]))
+        file_name, found = f"{self.stem(image.file_name)}.png", predictions["panoptic"]
+        save_png(self.place(f"{self.name}/{file_name}"), panoptic_colors(found))
+        annotation = panoptic_annotation(image.image_id, file_name, found, self.categories)
         return {"image": image.entry(), "panoptic": annotation}
 
     def finish(self, parts: Parts) -> None:
@@ -53,6 +55,7 @@ class CocoInstanceResults(ExportFormat):
     """`detections_{run_name}_results.json`: a list of objects with masks as run lengths."""
 
     tasks = ("instance",)
+    part_kinds: ClassVar[Mapping[str, type]] = {"detections": list}
 
     @property
     def name(self) -> str:
@@ -72,6 +75,7 @@ class CocoTestDev(ExportFormat):
     """Both of the above for test-dev 2017, and `….zip` of each, which is what the server takes."""
 
     tasks = ("panoptic", "instance")
+    part_kinds: ClassVar[Mapping[str, type]] = {**CocoPanopticResults.part_kinds, **CocoInstanceResults.part_kinds}
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
         super().__init__(output, categories, f"test-dev2017_{run_name}")
@@ -86,22 +90,21 @@ class CocoTestDev(ExportFormat):
         """See `ExportFormat`."""
         for results in (self._panoptic, self._instance):
             results.finish(parts)
-        folder = Path(self._panoptic.name)
-        pictures = (folder / part["panoptic"]["file_name"] for part in parts())
-        self._pack(self._panoptic.name, pictures)
+        names = (f"{self._panoptic.name}/{self.stem(part['name'])}.png" for part in parts())
+        self._pack(self._panoptic.name, names)
         self._pack(self._instance.name, iter(()))
 
-    def _pack(self, name: str, pictures: Iterator[Path]) -> None:
+    def _pack(self, name: str, pictures: Iterator[str]) -> None:
         with whole_file(self.output / f"{name}.zip") as partial, zipfile.ZipFile(partial, "w") as archive:
-            self._add(archive, Path(f"{name}.json"), zipfile.ZIP_DEFLATED)
+            self._add(archive, f"{name}.json", zipfile.ZIP_DEFLATED)
             for picture in pictures:
                 self._add(archive, picture, zipfile.ZIP_STORED)  # compressed already
 
-    def _add(self, archive: zipfile.ZipFile, path: Path, compression: int) -> None:
+    def _add(self, archive: zipfile.ZipFile, name: str, compression: int) -> None:
         # Without the time of the file, so that the same predictions give the same archive.
-        entry = zipfile.ZipInfo(path.as_posix())
+        entry = zipfile.ZipInfo(name)
         entry.compress_type = compression
-        with (self.output / path).open("rb") as source, archive.open(entry, "w", force_zip64=True) as packed:
+        with self.place(name).open("rb") as source, archive.open(entry, "w", force_zip64=True) as packed:
             shutil.copyfileobj(source, packed)
 
 
@@ -111,7 +114,7 @@ def panoptic_colors(prediction: PanopticPrediction) -> np.ndarray:
 
 
 def panoptic_annotation(
-    image: ExportedImage, prediction: PanopticPrediction, categories: list[Category]
+    image_id: int | str, file_name: str, prediction: PanopticPrediction, categories: list[Category]
 ) -> dict[str, Any]:
     """Return the entry of an image in a panoptic JSON file, with area and box of each segment in pixels."""
     ids = prediction.segmentation.cpu().numpy()
@@ -130,7 +133,7 @@ def panoptic_annotation(
                 "score": info["score"],
             }
         )
-    return {"image_id": image.image_id, "file_name": f"{image.stem}.png", "segments_info": segments}
+    return {"image_id": image_id, "file_name": file_name, "segments_info": segments}
 
 
 def detections(

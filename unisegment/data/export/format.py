@@ -2,6 +2,7 @@
 """What all export formats share: what an image leaves behind, and how the parts become the files of the whole."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from unisegment.files import whole_file
+from unisegment.files import check_name, inside, whole_file
 from unisegment.structures import Category
 from unisegment.types import Size
 
@@ -28,19 +29,16 @@ class ExportedImage(NamedTuple):
     file_name: str
     size: Size
 
-    @property
-    def stem(self) -> str:
-        """The file name without its ending."""
-        return Path(self.file_name).with_suffix("").as_posix()
-
     def entry(self) -> dict[str, Any]:
         """Return it as COCO's files list it."""
         height, width = self.size
         return {"id": self.image_id, "file_name": self.file_name, "height": height, "width": width}
 
 
+_RUN_NAME = re.compile(r"[\w.+ -]+")
+
 Parts = Callable[[], Iterator[dict[str, Any]]]
-"""Gives what each image left behind, in the order of the images, as often as it is asked."""
+"""Gives the `name` of each image and what `write` returned, in the order of the images, as often as it is asked."""
 
 
 class ExportFormat:
@@ -50,12 +48,22 @@ class ExportFormat:
         output: Folder that everything goes to.
         categories: What each label is in the files, by its place in the list.
         run_name: Name of the algorithm in the names of files for servers.
+
+    Raises:
+        ValueError: When `run_name` is no part of a file's name.
     """
 
     tasks: ClassVar[tuple[str, ...]]
     """Predictions that are needed: of panoptic, instance, semantic."""
+    part_kinds: ClassVar[Mapping[str, type]] = {}
+    """What `write` returns: its keys, and what is under them."""
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
+        if not _RUN_NAME.fullmatch(run_name):
+            raise ValueError(
+                f"The name of the algorithm is part of names of files: letters, digits, '-', '_', '.', '+' and spaces, "
+                f"got {run_name!r:.200}."
+            )
         self.output = output
         self.categories = list(categories)
         self.run_name = run_name
@@ -71,9 +79,39 @@ class ExportFormat:
             What `finish` needs of it, as JSON can hold it.
 
         Raises:
+            ValueError: When the name of the image, or a link, leads out of `output`.
             WriteError: When something cannot be written.
         """
         raise NotImplementedError
+
+    def stem(self, file_name: str) -> str:
+        """Return what the files of an image are named after: its file name without the ending.
+
+        Raises:
+            ValueError: When that is no name of a file in a folder.
+        """
+        check_name(file_name)
+        return Path(file_name).with_suffix("").as_posix()
+
+    def check_names(self, file_names: Iterable[str]) -> None:
+        """Check that the files of all images are in `output`, and that no image has those of another.
+
+        Raises:
+            ValueError: Names the first image for which that is not so.
+        """
+        seen: set[str] = set()
+        for name in file_names:
+            stem = self.stem(name)
+            if stem in seen:
+                raise ValueError(
+                    f"Two images are named {stem}, and one's results would replace the other's: rename one, and begin "
+                    "in another folder."
+                )
+            seen.add(stem)
+
+    def place(self, name: str) -> Path:
+        """Return the path of a file in `output`; see `unisegment.files.inside`."""
+        return inside(self.output, name)
 
     def finish(self, parts: Parts) -> None:
         """Write the files of all images together, without holding what all of them left behind.

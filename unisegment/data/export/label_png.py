@@ -20,7 +20,7 @@ class LabelPng(ExportFormat):
     def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """See `ExportFormat`."""
         ids = [category.id for category in self.categories]
-        save_png(self.output / "labels" / f"{image.stem}.png", category_map(predictions["semantic"], ids))
+        save_png(self.place(f"labels/{self.stem(image.file_name)}.png"), category_map(predictions["semantic"], ids))
         return {}
 
     def finish(self, parts: Parts) -> None:

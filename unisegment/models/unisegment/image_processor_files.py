@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.models.unisegment.whole_checkpoints import save_whole
 from unisegment.ops.near_names import nearest_valid
 
 _KEYS_WITHOUT_EFFECT = frozenset(
@@ -128,10 +129,12 @@ class ImageProcessorFiles(BaseImageProcessor):
 
         Returns:
             The file that was written.
+
+        Raises:
+            WriteError: When it cannot be written; what was there is still there.
         """
-        if is_ours(format):
-            return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        return self._as_stock().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        save = super().save_pretrained if is_ours(format) else self._as_stock().save_pretrained
+        return save_whole(save, save_directory, push_to_hub=push_to_hub, **kwargs) or []
 
     def push_to_hub(
         self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any

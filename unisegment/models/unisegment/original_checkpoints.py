@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.weight_fit import size_of
+from unisegment.files import whole_file
 from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -150,6 +151,7 @@ def write_original(path: str | os.PathLike[str], config: UniSegmentConfig, weigh
 
     Raises:
         ValueError: When the original code has no such model, or the file no such suffix or numbers.
+        WriteError: When it cannot be written; what was there before is still there.
     """
     path = Path(path)
     if path.suffix not in _WRITERS:
@@ -161,14 +163,10 @@ def write_original(path: str | os.PathLike[str], config: UniSegmentConfig, weigh
         tables = [name for name in state_dict if name.endswith("relative_position_bias_table")]
         state_dict |= {name.replace("bias_table", "index"): index.clone() for name in tables}
     state_dict["criterion.empty_weight"] = class_weights(config)
-    # A whole file replaces an older one; a failed one leaves it.
-    part = path.with_name(path.name + ".part")
-    try:
-        ordered = {name: state_dict[name].detach().cpu().contiguous() for name in sorted(state_dict)}
-        _WRITERS[path.suffix](part, ordered, [dict(sorted(record.items())) for record in config.base_weights or []])
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    ordered = {name: state_dict[name].detach().cpu().contiguous() for name in sorted(state_dict)}
+    with whole_file(path) as partial_file:
+        records = [dict(sorted(record.items())) for record in config.base_weights or []]
+        _WRITERS[path.suffix](partial_file, ordered, records)
 
 
 def _versioned(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:

@@ -25,6 +25,7 @@ from unisegment.models.unisegment.stock_checkpoints import (
     read_stock,
     stock_twin,
 )
+from unisegment.models.unisegment.whole_checkpoints import save_whole
 from unisegment.ops.weight_files import damage_named
 from unisegment.ops.weight_sources import require_whole
 
@@ -206,7 +207,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         format: Literal["unisegment", "transformers"] = "unisegment",
         **kwargs: Any,
     ) -> None:
-        """Write config and weights.
+        """Write config and weights, which replace those of an earlier model there when they are complete.
 
         Args:
             save_directory: Folder, made when it is missing.
@@ -216,12 +217,13 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: When transformers' Mask2Former cannot be what this model is.
+            WriteError: When they cannot be written; what was there is still there.
         """
         if is_ours(format):
-            super().save_pretrained(save_directory, *args, **kwargs)
+            save_whole(super().save_pretrained, save_directory, *args, **kwargs)
         else:
             weights = kwargs.pop("state_dict", None) or self.state_dict()
-            stock_twin(self.config, weights).save_pretrained(save_directory, *args, **kwargs)
+            save_whole(stock_twin(self.config, weights).save_pretrained, save_directory, *args, **kwargs)
 
     def push_to_hub(
         self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
@@ -238,6 +240,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: When the original code has no such model, or the suffix is another one.
+            WriteError: When it cannot be written; what was there is still there.
         """
         write_original(path, self.config, self.state_dict())
 
