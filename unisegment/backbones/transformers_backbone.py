@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedConfig
+from transformers.models.swin.modeling_swin import SwinLayer
 
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
 from unisegment.backbones.pretrained import load_pretrained_weights
@@ -13,6 +15,20 @@ from unisegment.layers.norm import freeze_batch_norm
 
 # Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
 _CROPPING_TYPES = frozenset(("convnext", "convnextv2", "dinov3_convnext"))
+
+
+class _SwinLayer(SwinLayer):
+    """transformers' layer, whose padding torch.compile can follow for sizes that it does not know."""
+
+    def maybe_pad(self, hidden_states: Tensor, height: int, width: int) -> tuple[Tensor, tuple[int, ...]]:
+        """Pad (b h w c) at bottom and right to whole windows.
+
+        transformers has `(window - height % window) % window` here: over two maps of unknown sizes and the views that
+        follow, the tracer did not come to an end. A number of windows, times their size, it divides at once.
+        """
+        window = self.window_size
+        padding = (0, 0, 0, -(-width // window) * window - width, 0, -(-height // window) * window - height)
+        return pad(hidden_states, padding), padding
 
 
 class TransformersBackbone(Backbone):
@@ -36,6 +52,9 @@ class TransformersBackbone(Backbone):
             # SwinBackbone makes, but never uses, the classifier's norm. Without a gradient it would stop
             # DistributedDataParallel at the second step.
             body.swin.layernorm = nn.Identity()
+        for module in body.modules():
+            if type(module) is SwinLayer:
+                module.__class__ = _SwinLayer
         if freeze_norm:
             freeze_batch_norm(body)
 
