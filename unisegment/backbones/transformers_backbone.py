@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.nn.functional import pad
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedConfig
 from transformers.models.swin.modeling_swin import SwinLayer
@@ -20,7 +20,9 @@ _CROPPING_TYPES = frozenset(("convnext", "convnextv2", "dinov3_convnext"))
 class _SwinLayer(SwinLayer):
     """transformers' layer, whose padding torch.compile can follow for sizes that it does not know."""
 
-    def maybe_pad(self, hidden_states: Tensor, height: int, width: int) -> tuple[Tensor, tuple[int, ...]]:
+    def maybe_pad(
+        self, hidden_states: Tensor, height: int | SymInt, width: int | SymInt
+    ) -> tuple[Tensor, tuple[int | SymInt, ...]]:
         """Pad (b h w c) at bottom and right to whole windows.
 
         transformers has `(window - height % window) % window` here: over two maps of unknown sizes and the views that
