@@ -33,6 +33,7 @@ class WarmProcess:
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None):
         self._files = [tempfile.NamedTemporaryFile("r+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
+        self._said: tuple[str, ...] | None = None
         names = [file.name for file in self._files]
         # The server has the environment of the moment when it was started.
         variables = dict(os.environ if environment is None else environment)
@@ -57,7 +58,11 @@ class WarmProcess:
         """Wait for the end, and return what was written to standard output and standard error."""
         self._process.join(timeout)
         assert self.returncode is not None, f"no end after {timeout} seconds"
-        return tuple(file.seek(0) or file.read() for file in self._files)
+        if self._said is None:
+            self._said = tuple(file.seek(0) or file.read() for file in self._files)
+            for file in self._files:
+                file.close()
+        return self._said
 
 
 def _begin(

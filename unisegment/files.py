@@ -34,6 +34,7 @@ _WHAT_HELPS = {
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
     errno.ENOTEMPTY: "Another process has made it meanwhile: give the same command again.",
+    errno.ELOOP: "A symbolic link is in the way: remove it.",
     errno.EISDIR: "A folder has that name: choose another name, or remove that folder.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the limit of file sizes (ulimit -f), or choose a disk that holds files of this size.",

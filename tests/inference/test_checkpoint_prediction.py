@@ -2,6 +2,7 @@
 """Whole predictions of a tiny model with random weights."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.inference.folder_lock import LOCK, locked
 
 NAMES = {label: category.name for label, category in enumerate(reversed(CATEGORIES))}
 
@@ -45,6 +47,20 @@ def test_a_folder_of_images(folder, tmp_path):
     refused = command(*arguments)
     assert refused.exit_code == 1
     assert "panoptic_threshold=0.8 (before: 0.0)" in refused.output
+
+
+def test_of_two_predictions_in_one_folder_the_second_is_told_who_is_there(folder, tmp_path):
+    arguments = folder / "ours", folder / "scenes" / "val", tmp_path / "out"
+    with locked(tmp_path / "out"):
+        refused = command(*arguments)
+        assert refused.exit_code == 1
+        assert f"error: {tmp_path / 'out'} is in use by process {os.getpid()} on " in refused.stderr.splitlines()[-1]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK).write_text("a run that was killed")
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "out" / LOCK).exists()
 
 
 def test_a_data_set_gives_its_own_categories(folder, tmp_path):

@@ -6,8 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from unisegment.training.processes import StopSignals, any_process, decide_once, num_threads, seed_step
-from unisegment.training.settings import RecipeError
+from unisegment.training.processes import StopSignals, any_process, num_threads, seed_step
 
 
 @pytest.mark.parametrize(
@@ -36,17 +35,6 @@ def test_every_step_of_every_process_has_its_own_random_numbers():
     keys = [(seed, step, process) for seed in (0, 1) for step in (0, 1) for process in (0, 1)]
     assert len({draw(*key) for key in keys}) == 8
     assert draw(1, 0, 1) == draw(1, 0, 1)
-
-
-def test_a_decision_or_its_error_reaches_the_caller():
-    accelerator = Accelerator(cpu=True)
-    assert decide_once(accelerator, lambda: "go") == "go"
-
-    def refuse():
-        raise RecipeError("no")
-
-    with pytest.raises(RecipeError, match="no"):
-        decide_once(accelerator, refuse)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

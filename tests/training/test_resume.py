@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from typer.testing import CliRunner
 
 from tests.training.tiny_run import RECIPE, log_of, scores_of
 from tests.warm_processes import WarmProcess, run_script, run_warm
 from unisegment import files
+from unisegment.cli import app
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training import checkpointing, fit, training_state
@@ -171,3 +173,39 @@ def test_a_run_that_is_stopped_saves_and_goes_on(recipe, tmp_path):
 def test_ctrl_c_stops_it_in_the_same_way(recipe, tmp_path):
     step = stop_by(signal.SIGINT, recipe, tmp_path / "run", max_steps=1000)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}"]
+
+
+def test_of_two_runs_in_one_folder_the_second_is_told_and_the_first_ends_as_if_alone(recipe, tmp_path):
+    first = WarmProcess(train, recipe, {"schedule.max_steps": 20, "run.checkpoint_every": 5})
+    while not (tmp_path / "run" / "run.lock").exists():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.001)
+    second = CliRunner().invoke(app, ["train", str(recipe)])
+    assert second.exit_code == 1
+    (line,) = second.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/run is in use by process {first.pid} on ")
+    first.communicate()
+    assert first.returncode == 0
+    assert [line["step"] for line in log_of(tmp_path / "run")] == list(range(1, 21))
+    assert not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_the_same_command_goes_on_at_once_after_a_kill(recipe, tmp_path):
+    killed = WarmProcess(train, recipe, {"schedule.max_steps": 100_000, "run.checkpoint_every": 2, "data.workers": 1})
+    while not any((tmp_path / "run").glob("checkpoints/step-*2")):
+        assert killed.poll() is None, killed.communicate()[1]
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert f"process {killed.pid} on" in (tmp_path / "run" / "run.lock").read_text()
+    step = max(line["step"] for line in log_of(tmp_path / "run"))
+    assert fit(recipe, **{"schedule.max_steps": step + 1})["step"] == step + 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to the administrator no folder is read-only")
+def test_a_finished_run_is_said_in_a_folder_that_cannot_be_written(recipe, tmp_path, capsys):
+    fit(recipe, **{"schedule.max_steps": 1})
+    (tmp_path / "run").chmod(0o500)
+    fit(recipe, **{"schedule.max_steps": 1})
+    (tmp_path / "run").chmod(0o700)
+    assert "Nothing to do" in capsys.readouterr().out

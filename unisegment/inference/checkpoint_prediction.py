@@ -12,6 +12,7 @@ from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
+from unisegment.inference.folder_lock import locked
 from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
@@ -86,17 +87,18 @@ def predict_images(
         "test_time_augmentation": list(SCALES) if augment else None,
         "run_name": run_name,
     }
-    return predict(
-        predictor,
-        samples,
-        names,
-        open_export(export_format, output, categories, run_name),
-        settings=settings,
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        skip_unreadable=skip_unreadable,
-    )
+    with locked(output):
+        return predict(
+            predictor,
+            samples,
+            names,
+            open_export(export_format, output, categories, run_name),
+            settings=settings,
+            threshold=threshold,
+            batch_size=batch_size,
+            workers=workers,
+            skip_unreadable=skip_unreadable,
+        )
 
 
 def _open(

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
 from unisegment.files import PARTIAL, inside, write_text
+from unisegment.inference.folder_lock import LOCK
 from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
@@ -51,8 +52,8 @@ class PartFolder:
         output = self.folder.parent
         file = inside(output, f"{self.folder.name}/settings.json")
         if not file.exists():
-            others = (path for path in output.rglob("*") if not path.is_dir() and path.suffix != PARTIAL)
-            if other := next(others, None):
+            files = (path for path in output.rglob("*") if not path.is_dir())
+            if other := next((path for path in files if path.suffix != PARTIAL and path.name != LOCK), None):
                 raise OtherRunError(f"{output} holds other files, such as {other}: choose a new or an empty folder.")
             write_text(file, json.dumps(settings, indent=2))
             return

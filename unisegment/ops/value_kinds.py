@@ -2,13 +2,15 @@
 """What a value in a file or of a keyword may be: kinds with ranges in tables, and one error that says what is wrong."""
 
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from unisegment.ops.json_values import shown
-from unisegment.ops.limits import MAX_DEPTH
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
+_LONGEST = 150
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,15 @@ def require_all(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
     for key, value in values.items():
         if key in kinds:
             require(key, value, kinds[key])
+
+
+def shown(value: Any) -> str:
+    """Return a value as errors show it: as it is written in Python, and never more than a line."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def require_free(keys: Iterable[str], owner: type) -> None:
@@ -99,9 +110,8 @@ def one_of(*values: str) -> Kind:
 
 def list_of(kind: Kind, least: int, most: int) -> Kind:
     """Return the kind of lists (or tuples) of so many values of a kind."""
-    count = f"{least}" if least == most else f"{least} to {most}"
     return Kind(
-        f"a list of {count} entries, each {kind.expected}",
+        f"a list of {least} to {most} entries, each {kind.expected}",
         lambda value: isinstance(value, list | tuple) and least <= len(value) <= most and all(map(kind.fits, value)),
     )
 
@@ -116,13 +126,6 @@ def mapping_of(kind: Kind, most: int, *, keys: Kind = TEXT) -> Kind:
             and all(keys.fits(key) and kind.fits(entry) for key, entry in value.items())
         ),
     )
-
-
-def require_shallow(key: str, value: Any) -> None:
-    """Raise a ValueError when lists and mappings lie too deep in each other to be copied and written again."""
-    if isinstance(value, Mapping | list | tuple):
-        for _ in entries_of(value, key, MAX_DEPTH):
-            pass
 
 
 def entries_of(value: Any, name: str, deepest: int) -> Iterable[tuple[str, Any]]:

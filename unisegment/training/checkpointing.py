@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.files import PARTIAL, partial_name, put_in_place, restore, writing
+from unisegment.inference.folder_lock import LOCK
+from unisegment.training.log_file import read_metrics
 from unisegment.training.recipe import Recipe
 from unisegment.training.recipe_files import read_mapping
 from unisegment.training.settings import RecipeError, plain
@@ -117,14 +119,14 @@ class RunFolder:
     def best_score(self, metric: str, step: int) -> float:
         """Return the score of the best model so far, up to a step; minus infinity when there is none."""
         found = self.best / "metrics.json"
-        metrics = json.loads(found.read_text(encoding="utf-8")) if found.is_file() else {}
+        metrics = read_metrics(found) if found.is_file() else {}
         # What was judged later belongs to a part of the run that is about to be done again.
         score = metrics.get(metric) if metrics.get("step", 0) <= step else None
         return -math.inf if score is None else score
 
     def is_finished(self) -> bool:
         """Tell whether a run came to its end here."""
-        return self.metrics.is_file() and json.loads(self.metrics.read_text(encoding="utf-8"))["finished"]
+        return self.metrics.is_file() and read_metrics(self.metrics).get("finished", False)
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else."""
@@ -157,8 +159,10 @@ def plan_start(recipe: Recipe) -> Start:
         RecipeError: When beginning would destroy results, or there is nothing to continue from.
     """
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
-    # A run that was killed while it wrote its first file has left that.
-    is_empty = not folder.root.exists() or all(path.name.endswith(PARTIAL) for path in folder.root.iterdir())
+    # A run that was killed before it had written its first file has left these.
+    is_empty = not folder.root.exists() or all(
+        path.name == LOCK or path.name.endswith(PARTIAL) for path in folder.root.iterdir()
+    )
     if run.resume == "never":
         if not is_empty and not run.overwrite:
             raise RecipeError(

@@ -19,6 +19,7 @@ from accelerate import PartialState
 from typer.core import TyperGroup
 
 from unisegment.hub import PushError
+from unisegment.inference.folder_lock import FolderInUseError
 from unisegment.ops.weight_sources import MissingSourceError
 from unisegment.training.loop import TrainingInterruptedError
 from unisegment.training.settings import RecipeError
@@ -34,7 +35,10 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _ClickError: type[Any] = typer.BadParameter.__mro__[2]
 _FORESEEN = (ValueError, OSError, PushError, NonFiniteLossError)
 """Of which messages say what to do."""
-_OF_ALL = (MissingSourceError, RecipeError, NonFiniteLossError, TrainingInterruptedError, KeyboardInterrupt)
+_OF_ALL = (
+    *(MissingSourceError, RecipeError, FolderInUseError, NonFiniteLossError),
+    *(TrainingInterruptedError, KeyboardInterrupt),
+)
 """What every process of a machine finds."""
 _OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^\n]*\n([\w.]+):? ?(.*)", re.DOTALL)
 """The end of what torch adds to errors of processes that load images."""

@@ -5,12 +5,11 @@ One step sees the same images, changed in the same way, and the same random numb
 (seed, step) and the place of the process only, so that a run which was interrupted goes on as if it had not been.
 """
 
-import json
 import math
 import os
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +25,8 @@ from tqdm import tqdm
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
+from unisegment.inference.decisions import decide_once
+from unisegment.inference.folder_lock import locked
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training.assembly import (
@@ -48,14 +49,13 @@ from unisegment.training.checkpointing import (
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError
 from unisegment.training.judging import Judge
-from unisegment.training.log_file import LogFile, cut_log
+from unisegment.training.log_file import LogFile, cut_log, read_metrics
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.processes import (
     StopSignals,
     any_process,
-    decide_once,
     num_threads,
     peak_memory_mebibytes,
     seed_step,
@@ -89,7 +89,8 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
         What `metrics.json` says.
 
     Raises:
-        RecipeError: When the recipe is wrong, or running it would destroy results.
+        RecipeError: When the recipe is wrong, running it would destroy results, or what is there is damaged.
+        FolderInUseError: When another run is at work in the same folder.
         NonFiniteLossError: When training diverges.
         WriteError: When something cannot be written; nothing that was complete is lost.
         TrainingInterruptedError: When SIGTERM or SIGINT came; what was learned is saved.
@@ -111,20 +112,16 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     if run.precision == "fp16" and accelerator.device.type == "cpu":
         raise RecipeError("run.precision=fp16 needs a GPU. Processors compute in bf16: run.precision=bf16.")
     torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
-    start = decide_once(accelerator, lambda: plan_start(recipe))
+    start = decide_once(lambda: plan_start(recipe))
     if recipe.hub.push:
-        decide_once(accelerator, lambda: _check_push(recipe.hub))
-    if start.is_finished:
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        accelerator.print(already_finished(folder, metrics, changes_since(folder, recipe)))
-    else:
-        try:
+        decide_once(lambda: _check_push(recipe.hub))
+    with nullcontext() if start.is_finished else locked(folder.root):
+        start = decide_once(lambda: plan_start(recipe))  # again: another run may have been here until now
+        if start.is_finished:
+            metrics = read_metrics(folder.metrics)
+            accelerator.print(already_finished(folder, metrics, changes_since(folder, recipe)))
+        else:
             metrics = _train_model(recipe, folder, accelerator, start)
-        except WriteError as error:
-            raise WriteError(
-                f"{error} With run.resume=auto training goes on from its last state, if there is one; a lower "
-                "run.keep_checkpoints needs less room."
-            ) from error
     if recipe.hub.push and accelerator.is_main_process:
         print(f"Pushed to {push(folder.root, str(recipe.hub.repo), private=recipe.hub.private)}")
     return metrics
@@ -147,8 +144,14 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
     check_fit(start.state, recipe, model)
-    with StopSignals() as stop:
-        return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
+    try:
+        with StopSignals() as stop:
+            return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
+    except WriteError as error:
+        raise WriteError(
+            f"{error} With run.resume=auto training goes on from its last state, if there is one; a lower "
+            "run.keep_checkpoints needs less room."
+        ) from error
 
 
 @dataclass
@@ -250,7 +253,7 @@ class Run:
         is_main = self.accelerator.is_main_process
         self.model.train()
         is_due = self._is_due(run.eval_every) and progress.step < last_step
-        if is_due and not decide_once(self.accelerator, lambda: self.judge.is_judged(progress.step)):
+        if is_due and not decide_once(lambda: self.judge.is_judged(progress.step)):
             self.judge.judge(progress.step, progress.seconds)  # was killed in between
         batches = open_batches(
             self.recipe, samples, self.processor, range(progress.step, last_step), self.recipe.data.workers

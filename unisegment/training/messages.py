@@ -45,6 +45,6 @@ def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = No
 
 def _scores(metrics: dict[str, Any]) -> str:
     names = {"pq": "PQ", "pq_things": "things", "pq_stuff": "stuff", "mask_ap": "mask AP", "miou": "mIoU"}
-    first = {"instance": "mask_ap", "semantic": "miou"}.get(metrics.get("task", ""), "pq")
-    found = [name for name in sorted(names, key=lambda name: name != first) if metrics[name] is not None]
+    first = {"instance": "mask_ap", "semantic": "miou"}.get(str(metrics.get("task")), "pq")
+    found = [name for name in sorted(names, key=lambda name: name != first) if metrics.get(name) is not None]
     return ", ".join(f"{names[name]} {metrics[name]:.3f}" for name in found)

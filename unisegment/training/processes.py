@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What concerns processes: their threads, random numbers and signals, and decisions that all must share."""
+"""What concerns processes: their threads, random numbers and signals."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from unisegment.training.batches import Purpose
-from unisegment.training.settings import RecipeError
-
-T = TypeVar("T")
 
 
 def num_threads(environment: dict[str, str], num_processes: int) -> int:
@@ -42,20 +37,6 @@ def seed_step(seed: int, step: int, process_index: int) -> None:
     """Set torch's random numbers for one step of one process."""
     sequence = np.random.SeedSequence((Purpose.STEP, seed, step, process_index))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-
-
-def decide_once(accelerator: Accelerator, decide: Callable[[], T]) -> T:
-    """Return what the first process decides, in every process: the others may see the disk a moment later."""
-    outcome: list[Any] = [None]
-    if accelerator.is_main_process:
-        try:
-            outcome = [decide()]
-        except RecipeError as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], RecipeError):
-        raise outcome[0]
-    return outcome[0]
 
 
 def any_process(accelerator: Accelerator, answer: bool) -> bool:

@@ -2,24 +2,23 @@
 """Every number of a model, under the names of transformers' Mask2FormerConfig."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
-from transformers.utils import CONFIG_NAME
 
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
+from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
-from unisegment.models.unisegment.config_values import checked_categories, require_value, require_values
+from unisegment.models.unisegment.config_values import require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
-from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
 from unisegment.ops.downloads import public_address
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import require_free
@@ -156,7 +155,7 @@ class UniSegmentConfig(PreTrainedConfig):
             kwargs.pop(key, None)
         self.backbone_config = self._resolve_backbone()
         if self.categories is not None:
-            self.categories = checked_categories(self.categories)
+            self.categories = _checked(self.categories)
             if self.id2label is None and "num_labels" not in kwargs:
                 self.id2label: Any = {label: entry["name"] for label, entry in enumerate(self.categories)}
         super().__post_init__(**kwargs)
@@ -195,7 +194,7 @@ class UniSegmentConfig(PreTrainedConfig):
         if "categories" not in overrides and keys.get("categories") is not None:
             names = keys.get("id2label")
             if names is not None or "num_labels" in {**config_dict, **kwargs}:
-                keys["categories"] = _follow(checked_categories(keys["categories"]), names or {})
+                keys["categories"] = _follow(_checked(keys["categories"]), names or {})
         known = cls._known_keys()
         unknown = {key: value for key, value in config_dict.items() if key not in known}
         require_free(unknown, cls)
@@ -211,23 +210,9 @@ class UniSegmentConfig(PreTrainedConfig):
         return keys if self.backbone is None else {**keys, "backbone": public_address(self.backbone)}
 
     @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; see transformers.
-
-        Raises:
-            OSError: When there is none.
-            ValueError: When it holds no JSON object.
-        """
-        # transformers' own errors name no file.
-        read_object(pretrained_model_name_or_path, CONFIG_NAME, **chosen(kwargs, HUB_KEYS))
-        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-
-    @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
         """Make a config of a config.json, see `from_dict`."""
-        return cls.from_dict(object_in(Path(json_file)))
+        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def check_keys(cls, keys: Any) -> None:
@@ -289,6 +274,21 @@ def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
             f"{', …' if len(id2label) > 5 else ''}. Ids of a data set go into categories."
         )
     return {label: category_name(id2label[label]) for label in sorted(id2label)}
+
+
+def _checked(categories: Any) -> list[dict[str, Any]]:
+    """Return categories with the keys `id`, `name` and `isthing`; see `UniSegmentConfig`."""
+    try:
+        entries = [category_entry(category_of_entry(entry)) for entry in categories]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {str(categories)[:99]} '
+            f"({error!r})."
+        ) from error
+    repeated = [number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1]
+    if repeated:
+        raise ValueError(f"categories must have different ids, got several of {repeated[:5]}.")
+    return entries
 
 
 def _follow(categories: list[dict[str, Any]], id2label: Mapping[Any, str]) -> list[dict[str, Any]] | None:
