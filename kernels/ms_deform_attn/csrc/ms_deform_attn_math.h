@@ -44,18 +44,18 @@ struct Cell {
 
 // Coordinates are double because a rounding error across a pixel's centre changes which slope a gradient sees: in
 // float32, at a width of 333, that happens to a few samples in a million. NaN and infinities touch no level, and
-// nothing is converted to an integer before that is known. One more than the last number below `width` may round to
-// `width` + 1: such a sample lies at the far border, with all its weight on corners outside.
+// nothing is converted to an integer before that is known: known of the very number that is converted, because one more
+// than the last number below `width` may round to `width` + 1.
 template <typename Real>
 MS_DEFORM_ATTN_INLINE Cell<Real> locate(double x, double y, int32_t width, int32_t height) {
   Cell<Real> cell;
-  cell.touches_level = x > -1 && y > -1 && x < width && y < height;
   // Counted from one pixel further out, so that truncation rounds down.
-  const double column = cell.touches_level ? x + 1 : 0;
-  const double row = cell.touches_level ? y + 1 : 0;
-  const int32_t whole_column = static_cast<int32_t>(column), whole_row = static_cast<int32_t>(row);
-  cell.left = (whole_column < width ? whole_column : width) - 1;
-  cell.top = (whole_row < height ? whole_row : height) - 1;
+  const double from_left = x + 1, from_top = y + 1;
+  cell.touches_level = from_left > 0 && from_top > 0 && from_left < width + 1 && from_top < height + 1;
+  const double column = cell.touches_level ? from_left : 0;
+  const double row = cell.touches_level ? from_top : 0;
+  cell.left = static_cast<int32_t>(column) - 1;
+  cell.top = static_cast<int32_t>(row) - 1;
   cell.right = static_cast<Real>(column - (cell.left + 1));
   cell.down = static_cast<Real>(row - (cell.top + 1));
   return cell;
