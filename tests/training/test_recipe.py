@@ -135,7 +135,7 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("data: {splits: {val: test}}", "data: columns, splits and streaming are for format=hugging_face"),
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
-        ("run: {threads: 0}", "run.threads must be a whole number from 1 to 1,024 or null, got 0."),
+        ("run: {threads: 0}", "run.threads must be a whole number from 1 to 256 or null, got 0."),
         ("optim: {lr: .nan}", "optim.lr must be a finite number of at least 0, got nan."),
         ("extends: top.yaml", "top.yaml extends itself"),
         ("extends: gone.yaml", "gone.yaml to extend in"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user names (a recipe, folders, or a JSON file and folders) in, the parts of data sets to check out."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def sources_and_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, An
     Raises:
         RecipeError: When a value is not YAML.
     """
-    sources = [word for word in words if "=" not in word or Path(word).exists()]
+    sources = [word for word in words if "=" not in word or os.path.exists(word)]
     return sources, parse_overrides(word for word in words if word not in sources)
 
 

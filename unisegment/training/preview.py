@@ -41,7 +41,8 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     with tempfile.TemporaryDirectory() as folder:
         data, found = recipe.data, "found"
         if data.format == "synthetic" and not Path(data.root).exists():
-            data = replace(data, root=f"{folder}/scenes", num_train=_LOOKED_AT * recipe.optim.batch_size, num_val=1)
+            shown = min(_LOOKED_AT * recipe.optim.batch_size, data.num_train)
+            data = replace(data, root=f"{folder}/scenes", num_train=shown, num_val=1)
             found = "to be drawn"
         samples, held_out = open_samples(data, read_categories(start.state))
         torch.manual_seed(recipe.run.seed)
@@ -79,7 +80,7 @@ def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, sam
         return "is not computed for weights in parts"
     optim, state = recipe.optim, PartialState()
     steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.max_steps)), workers=0)
-    batches = [batch for step in steps for batch in step]
+    batches = (batch for step in steps for batch in step)  # of which two are in memory
     largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
     count, _, height, width = largest["pixel_values"].shape
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]

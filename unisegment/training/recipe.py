@@ -43,7 +43,7 @@ DataFormat = Literal[
 
 _Images = Annotated[int, Bounds(1, 2**16)]
 _Pixels = Annotated[int, Bounds(1, 2**14)]
-_Processes = Annotated[int, Bounds(0, 2**10)]
+_Processes = Annotated[int, Bounds(0, 2**8)]
 _Id = Annotated[int, Bounds(-(2**31), 2**31 - 1)]
 
 _NAMELESS = ("png_semantic", "png_instance", "hugging_face")
@@ -295,7 +295,7 @@ class RunRecipe:
     resume: str = "auto"
     overwrite: bool = False
     timeout: Annotated[float, Bounds(0, 60 * 24 * 365)] = 10
-    threads: Annotated[int, Bounds(1, 2**10)] | None = None
+    threads: Annotated[int, Bounds(1, 2**8)] | None = None
 
     def __post_init__(self) -> None:
         expand_home(self, "output_dir", "resume")
