@@ -2,6 +2,7 @@
 """A whole check: what is counted, worked out by hand; what is drawn; and what happens to images that kill or hang."""
 
 import json
+import math
 import os
 import time
 
@@ -131,7 +132,9 @@ def test_one_folder_for_both_parts_leaks(tmp_path):
     assert [kinds_of(part) for part in report.parts] == [{}, {"leak": [str(tmp_path / "images/a.jpg")]}]
 
 
-@pytest.mark.parametrize("settings", [{"workers": 0}, {"limit": 0}, {"timeout": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"workers": 0}, {"limit": 0}, *({"timeout": seconds} for seconds in (0, math.nan, math.inf))]
+)
 def test_numbers_out_of_range_are_refused(tmp_path, settings):
     with pytest.raises(ValueError, match="at least 1 worker"):
         check_data(find_parts([str(tmp_path)], "png_semantic"), tmp_path, **settings)

@@ -148,10 +148,7 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
         with StopSignals() as stop:
             return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
     except WriteError as error:
-        raise WriteError(
-            f"{error} With run.resume=auto training goes on from its last state, if there is one; a lower "
-            "run.keep_checkpoints needs less room."
-        ) from error
+        raise WriteError(f"{error} With run.resume=auto training goes on from its last state.") from error
 
 
 @dataclass
