@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 
 from tests.hub.tiny_runs import LABELS, METRICS, tiny_model, tiny_processor, write_recipe
 from unisegment import UniSegmentImageProcessor
-from unisegment.hub.model_card import model_card, plain
+from unisegment.hub.model_card import code, model_card, plain
 from unisegment.hub.run_files import RunFiles, read_run
 
 
@@ -178,3 +178,82 @@ def test_it_says_why_plain_transformers_cannot_open_it(run, model):
     assert card.data.library_name == "unisegment"
     assert "Plain transformers cannot open it: transformers has no fpn." in card.text
     assert "pipeline(" not in card.text
+
+
+NAMES = [
+    *(
+        "- item",
+        "+ a",
+        "1. one",
+        "1) one",
+        "12",
+        "=",
+        "# t",
+        "---",
+        "***",
+        "a\n---\nb",
+        "![x](y)",
+        "[a](b)",
+        "<script>",
+        "&lt;",
+    ),
+    *(
+        "\\",
+        "`",
+        "``a`",
+        "a`b``c",
+        "**b**",
+        "~~s~~",
+        "> q",
+        "$x$",
+        "|a|b|",
+        "\t code",
+        "Ü 名 🐄",
+        "end\\",
+        "a\u200db",
+        "-1",
+    ),
+    *("https://evil.com/x", "WWW.evil.com", "a@b.c", "`https://x`"),
+]
+
+
+def tokens(parsed):
+    for token in parsed:
+        yield token
+        yield from tokens(token.children or ())
+
+
+@pytest.mark.parametrize("line", ["{}", "* {}", "Things: 0 {} · 1 cow"])
+@pytest.mark.parametrize("written", [plain, code])
+def test_names_are_read_as_they_are_and_as_nothing_else(written, line):
+    """By a reader of Markdown that we did not write; it comes with typer."""
+    reader = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    harmless = {"inline", "text", "text_special", "code_inline", "paragraph_open", "paragraph_close"}
+    in_a_list = {"bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close"}
+    for name in NAMES:
+        found = list(tokens(reader.parse(line.format(written(name)))))
+        text = "".join(token.content for token in found if token.type in ("text", "text_special", "code_inline"))
+        assert " ".join(name.split()) in text
+        assert {token.type for token in found} <= harmless | (in_a_list if line.startswith("*") else set()), name
+        assert sum(token.type == "bullet_list_open" for token in found) == line.startswith("*"), name
+        assert written(name).startswith("`") or not re.search(r"://|www\\.|@", name)
+
+
+def test_what_is_not_seen_is_left_out():
+    assert (plain("\u202egnp.exe\0"), code("\u2066a"), code("")) == ("gnp.exe", "`a`", "`  `")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["a: [b", "x\n---\nlicense: mit\n---\n# y", "`code` <b>", "a\u2028b\x85c", "%!tag &anchor *alias", "'\"", "-"],
+)
+def test_names_and_licences_of_others_stay_names(run, model, hostile):
+    model.config.id2label = {0: hostile, 1: "cow", 2: "sky"}
+    model.config.base_weights = [{"name": hostile, "license": hostile}, {"name": "/home/acme/resnet.pth"}]
+    write_recipe(run, hostile, **{"data.format": "png_semantic"})
+    card = card_of(read_run(run), model)
+    assert (card.data.license, card.data.base_model) == ("other", None)
+    assert re.fullmatch(r"[\w.+-]+", card.data.license_name, re.ASCII)
+    assert re.findall(r"^#+ .*", card.text, re.MULTILINE)[:2] == ["# cows", "## Labels"]
+    assert "<b>" not in re.sub(r"`[^`]+`|``.+``", "", card.text)
+    assert "acme" not in str(card)

@@ -324,3 +324,22 @@ def test_push_to_hub_of_model_and_processor(hub, tmp_path, format):
     assert UniSegmentImageProcessor.from_pretrained(arrived).settings() == tiny_processor().settings() | {
         "id2label": model.config.id2label
     }
+
+
+def test_what_goes_up_is_listed_before(hub, run, capsys, monkeypatch):
+    monkeypatch.setattr(pushing, "_upload", lambda *arguments: pytest.fail(capsys.readouterr().err, pytrace=False))
+    with pytest.raises(pytest.fail.Exception) as caught:
+        push(run, COWS)
+    _, announced, listed = str(caught.value).partition("To someone/cows on the Hub go:\n")
+    lines = listed.splitlines()
+    assert announced
+    names = [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "prediction.png",
+        "preprocessor_config.json",
+        "recipe.yaml",
+    ]
+    assert [line.split()[0] for line in lines] == names
+    assert lines[3].endswith("bytes  an image of the held-out data")

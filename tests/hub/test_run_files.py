@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.hub.tiny_runs import METRICS, save, write_recipe
-from unisegment.hub.run_files import hub_data_set, read_run, shared_recipe
+from unisegment.hub.run_files import read_run
 from unisegment.training.recipe import load_recipe
 
 
@@ -75,33 +75,35 @@ def test_a_shared_recipe_names_no_place_and_still_runs(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("root", "shared"),
+    ("file", "content", "message"),
     [
-        ("data/customer/cows", "cows"),
-        ("cows", "cows"),
-        ("..", "folder"),
-        ("/", "folder"),
-        ("s3://bucket/cows-*.parquet?key=secret", "cows-*.parquet"),
+        ("metrics.json", [1], "metrics.json holds no scores"),
+        ("metrics.json", {**METRICS, "finished": "no"}, "metrics.json: finished: 'no', expected true or false"),
+        ("metrics.json", {**METRICS, "pq": "0.8"}, "metrics.json: pq: '0.8', expected a number from 0 to 1 or null"),
+        ("metrics.json", {**METRICS, "pq": float("nan")}, "metrics.json: pq: nan, expected a number"),
+        ("metrics.json", {**METRICS, "images": None}, "metrics.json: images: None, expected a whole number"),
+        ("metrics.json", {**METRICS, "task": 'x"); import os'}, "metrics.json: task: .* expected one of semantic"),
+        ("metrics.json", "{", "metrics.json is not valid JSON"),
+        ("recipe.yaml", [1], "recipe.yaml is no recipe"),
+        ("recipe.yaml", {"data": [1]}, "recipe.yaml is no recipe"),
+        ("recipe.yaml", {"data": {"root": 3}}, "recipe.yaml: data.root: 3, expected a text"),
+        ("recipe.yaml", "a: &a [*a]", "recipe.yaml, line 1: a value contains itself"),
+        ("recipe.yaml", b"\xff", "recipe.yaml, line 1: the byte 0xff is not UTF-8"),
     ],
 )
-def test_of_a_path_its_last_part_is_left(root, shared):
-    assert shared_recipe({"data": {"root": root}, "run": {}})["data"]["root"] == shared
+def test_what_no_run_has_written_is_named(run, file, content, message):
+    if isinstance(content, bytes):
+        (run / file).write_bytes(content)
+    else:
+        (run / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_run(run)
+    assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "root", ["user/cows:big@v1.0", "user/cows", "hf://datasets/user/cows@main/data/{split}.parquet"]
-)
-def test_names_on_the_hub_stay(root):
-    recipe = {"data": {"root": root, "format": "hugging_face"}, "model": {"pretrained": "user/base"}}
-    assert shared_recipe(recipe) == recipe
-    assert hub_data_set(recipe) == "user/cows"
-
-
-def test_a_folder_is_no_name_on_the_hub(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "customer" / "cows").mkdir(parents=True)
-    recipe = {"data": {"root": "customer/cows", "format": "hugging_face"}}
-    assert shared_recipe(recipe)["data"]["root"] == "cows"
-    assert hub_data_set(recipe) is None
-    assert hub_data_set({"data": {"root": "user/cows", "format": "coco_panoptic"}}) is None
-    assert hub_data_set(None) is None
+@pytest.mark.parametrize("name", ["recipe.yaml", "metrics.json", "predictions/00000_secret name.png"])
+def test_a_link_uploads_nothing_from_elsewhere(run, tmp_path, name):
+    (run / name).rename(tmp_path / "elsewhere")
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link: what is uploaded must lie in the folder itself"):
+        read_run(run)

@@ -75,13 +75,17 @@ def test_where_a_backbone_came_from_is_not_told(tmp_path, pixel_decoder):
     model = tiny_model(pixel_decoder=pixel_decoder)
     model.config.backbone, model.config.use_pretrained_backbone = "/home/me/resnet.pth", True
     model.config.backbone_config._name_or_path = "/home/me/resnet"
-    model.config.base_weights = [{"name": "resnet.pth", "license": "bsd-3-clause"}]
+    model.config.base_weights = [{"name": "https://me/resnet.pth?token=/home/me", "license": "bsd-3-clause"}]
+    model.config.from_another_tool = {"/home/me/data": "s3://me/cows?token=/home/me"}
+    model.config.auto_map = {"AutoModel": "me/evil--file.Model"}
     model.save_pretrained(tmp_path / "mine")
     tiny_processor().save_pretrained(tmp_path / "mine")
     stage(tmp_path / "mine", tmp_path / "staged", "someone/cows")
     assert b"/home/me" not in b"".join(contents(tmp_path / "staged").values())
     config = json.loads((tmp_path / "staged" / "config.json").read_text())
-    assert config["base_weights"] == model.config.base_weights
+    assert config["base_weights"] == [{"name": "resnet.pth", "license": "bsd-3-clause"}]
+    assert config["from_another_tool"] == {"data": "cows"}
+    assert "auto_map" not in config
     assert ModelCard.load(tmp_path / "staged" / "README.md").data.license == "bsd-3-clause"
 
 

@@ -4,6 +4,7 @@
 Licences are identifiers of the Hub; a name that it does not know is written beside "other".
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ _OTHERS_ON_THE_HUB = frozenset(
     osl-3.0 postgresql ofl-1.1 lgpl-lr unknown other
     """.split()
 )
+_LONGEST_NAME = 96
 
 
 def weights_license(base_weights: Sequence[dict[str, str]], chosen: str | None) -> str | None:
@@ -56,4 +58,5 @@ def license_metadata(license: str | None) -> dict[str, Any]:
     """Return a licence as the metadata of a model card say it."""
     if license is None or license in _FREE or license in _OTHERS_ON_THE_HUB:
         return {"license": license}
-    return {"license": "other", "license_name": license.replace(" ", "-")}
+    name = re.sub(r"[^\w.+-]+", "-", license, flags=re.ASCII).strip("-")[:_LONGEST_NAME]
+    return {"license": "other", "license_name": name or "unknown"}

@@ -2,6 +2,7 @@
 """A model and what its run has left behind in, its model card out: what it is, its scores, its use and its limits."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from unisegment.hub.licenses import license_metadata, weights_license
-from unisegment.hub.run_files import RunFiles, hub_data_set
+from unisegment.hub.run_files import TASKS, RunFiles
+from unisegment.hub.sharing import hub_data_set, shared_record
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
@@ -35,7 +37,8 @@ _SCORES = {
     "mask_ap": _Score("instance", "mask AP", "mask_ap"),
     "miou": _Score("semantic", "mean IoU", "mean_iou"),
 }
-_TASKS = ("semantic", "instance", "panoptic")
+_JOINERS = "\u200c\u200d"
+"""Signs that are not seen and belong to words of some languages."""
 # Readers of data sets that are one certain data set.
 _DATA_SETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
 
@@ -62,19 +65,19 @@ def model_card(
     Raises:
         ValueError: When they do not leave the choice.
     """
-    base_weights = model.config.base_weights or []
+    base_weights = [shared_record(base) for base in model.config.base_weights or []]
     license = weights_license(base_weights, license)
     metrics = run.metrics or {}
-    task = metrics.get("task", "panoptic")
+    task = metrics.get("task") or "panoptic"
     keys = sorted(_SCORES, key=lambda key: _SCORES[key].task != task)
     scores = {key: metrics[key] for key in keys if metrics.get(key) is not None}
-    judged = [task for task in _TASKS if any(_SCORES[key].task == task for key in scores)]
+    judged = [task for task in TASKS if any(_SCORES[key].task == task for key in scores)]
     data_set = hub_data_set(run.recipe)
     data = ModelCardData(
         **license_metadata(license),
         library_name="unisegment" if why_not_stock else "transformers",
         pipeline_tag="image-segmentation",
-        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in judged or _TASKS)],
+        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in judged or TASKS)],
         datasets=[data_set] if data_set else None,
         base_model=_hub_names(base["name"] for base in base_weights),
         model_name=repo_id.split("/")[-1],
@@ -99,13 +102,34 @@ def model_card(
 
 
 def plain(name: Any) -> str:
-    """Return a name as Markdown that reads as the name, on one line."""
-    text = re.sub(r"([\\`*_\[\]|~#$>!])", r"\\\1", " ".join(str(name).split()))
+    """Return a name as Markdown that reads as the name, on one line, and leads nowhere."""
+    text = _one_line(name)
+    if re.search(r"://|www\.|@", text, re.IGNORECASE):  # which would become a link
+        return code(text)
+    text = re.sub(r"([\\`*_\[\]|~#$>!])", r"\\\1", text)
+    text = re.sub(r"^([-+=]|\d+(?=[.)]))", r"\\\1" if text[:1] in "-+=" else r"\1\\", text)  # else a list or a title
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
+def code(name: Any) -> str:
+    """Return a name as code in Markdown, on one line, whatever backticks are in it."""
+    text = _one_line(name)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 or not text else f"`{text}`"
+
+
+def _one_line(name: Any) -> str:
+    """Return a text without line breaks and without what is not seen, such as signs that turn the direction."""
+    kept = (
+        sign
+        for sign in " ".join(str(name).split())
+        if unicodedata.category(sign) not in ("Cc", "Cf", "Cs") or sign in _JOINERS
+    )
+    return "".join(kept)
+
+
 def _hub_names(names: Iterable[str]) -> list[str] | None:
-    return [name for name in names if name.count("/") == 1] or None
+    return [name for name in names if "/" in name] or None  # of all others no folder is left
 
 
 def _data_name(recipe: dict[str, Any] | None) -> str:
@@ -156,7 +180,7 @@ def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
 
 
 def _use(repo_id: str, why_not_stock: str | None, task: str) -> str:
-    others = " and ".join(f"`post_process_{other}_segmentation`" for other in _TASKS if other != task)
+    others = " and ".join(f"`post_process_{other}_segmentation`" for other in TASKS if other != task)
     ours = f"""\
 ```python
 import torch
@@ -198,16 +222,17 @@ def _training(run: RunFiles, base_weights: list[dict[str, str]]) -> str:
     if run.recipe is None:
         return "Not recorded."
     data, optim, schedule = (run.recipe[section] for section in ("data", "optim", "schedule"))
+    precision = run.recipe["run"]["precision"]
     start = run.recipe["model"]["pretrained"] or ", ".join(base["name"] for base in base_weights) or "random weights"
-    lines = [f"data: {plain(_data_name(run.recipe))}, read as `{data['format']}`"]
+    lines = [f"data: {plain(_data_name(run.recipe))}, read as {code(data['format'])}"]
     if run.metrics:
         hours = run.metrics["train_seconds"] / 3600
         lines.append(f"{run.metrics['step']:,} of {schedule['max_steps']:,} steps, in {hours:.3g} hours")
     else:
         lines.append(f"{schedule['max_steps']:,} steps")
     lines += [
-        f"{optim['batch_size']} images in a step, learning rate {optim['lr']:g}, schedule `{schedule['name']}`",
-        f"precision: {'float32' if run.recipe['run']['precision'] == 'no' else run.recipe['run']['precision']}",
+        f"{optim['batch_size']} images in a step, learning rate {optim['lr']:g}, schedule {code(schedule['name'])}",
+        f"precision: {'float32' if precision == 'no' else plain(precision)}",
         f"started from {plain(start)}",
     ]
     return "\n".join(f"* {line}" for line in lines)
@@ -235,7 +260,7 @@ def _limits(judged: list[str], run: RunFiles, processor: UniSegmentImageProcesso
         f"Images are resized to {pixels}: what is small then is easily missed.",
         "Nothing is known about images of another kind than those it learned from, about fairness, or about safety.",
     ]
-    missing = [task for task in _TASKS if task not in judged]
+    missing = [task for task in TASKS if task not in judged]
     if missing and run.metrics:
         lines.append(f"Its {' and '.join(missing)} results have not been judged.")
     if processor.stuff_label_ids is None:
@@ -244,7 +269,7 @@ def _limits(judged: list[str], run: RunFiles, processor: UniSegmentImageProcesso
 
 
 def _license(base_weights: list[dict[str, str]], license: str | None) -> str:
-    lines = [f"`{license}`." if license else "Nobody has said which: ask the author before you use them."]
+    lines = [f"{code(license)}." if license else "Nobody has said which: ask the author before you use them."]
     if base_weights:
         lines += ["", "They come from"]
         lines += [f"* {plain(base['name'])}, licence {plain(base['license'])}" for base in base_weights]
@@ -254,8 +279,8 @@ def _license(base_weights: list[dict[str, str]], license: str | None) -> str:
 
 
 _REPEAT = """\
-`recipe.yaml` here has every key of the run. Of folders only the last part of the name is left, so say where the data
-is:
+`recipe.yaml` here has every key of the run. Of paths and addresses only the last part is left, so say where the data
+is, and likewise `model.pretrained` and `model.config.backbone` where they name a file or folder:
 
 ```bash
 unisegment train recipe.yaml data.root=FOLDER run.output_dir=runs/again

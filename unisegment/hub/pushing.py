@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
+from unisegment.hub.model_card import PICTURE
 from unisegment.hub.run_files import read_run
 from unisegment.hub.staging import Layout, stage
 
@@ -36,6 +38,14 @@ _LONGEST_WAIT = 300
 """Seconds that a busy Hub may ask for."""
 _PASSING = (408, 409, 412, 429)
 """Statuses that may not come again, as all from 500 on: too late, in conflict with another push, too many requests."""
+_CONTENTS = {
+    "README.md": "the model card",
+    "config.json": "sizes and names of classes",
+    "model.safetensors": "the weights",
+    "preprocessor_config.json": "the image processor",
+    PICTURE: "an image of the held-out data",
+    "recipe.yaml": "all keys of the run; of paths and addresses the last part",
+}
 _NEW_TOKEN = (
     "Make one with permission to write at https://huggingface.co/settings/tokens, and give it to `hf auth login` or "
     "HF_TOKEN."
@@ -62,7 +72,8 @@ def push(
     """Upload a model, with its processor, recipe, scores and a model card written from its run.
 
     All goes into one commit or nothing does. What breaks on the way is tried again; after a final failure the same call
-    goes on: the Hub keeps the files that it has received. Nothing that is here is changed.
+    goes on: the Hub keeps the files that it has received. Nothing that is here is changed. What goes
+    up is listed first, on standard error.
 
     Args:
         folder: `run.output_dir` of a finished run, or a checkpoint.
@@ -89,6 +100,7 @@ def push(
             raise PushError(
                 f"{os.fspath(folder)} could not be got ready in {staged} (TMPDIR names another place): {error}"
             ) from error
+        print(_announcement(Path(staged), repo_id), file=sys.stderr)
         try:
             return _keep_trying(lambda: _upload(staged, repo_id, private, revision, message))
         except _FAILURES as error:
@@ -149,6 +161,16 @@ def _upload(staged: str, repo_id: str, private: bool, revision: str | None, mess
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     api.upload_folder(repo_id=repo_id, folder_path=staged, commit_message=message, revision=revision)
     return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def _announcement(staged: Path, repo_id: str) -> str:
+    files = sorted(path for path in staged.rglob("*") if path.is_file())
+    width = max(len(path.name) for path in files)
+    lines = [
+        f"  {path.name:<{width}}  {path.stat().st_size:>13,} bytes  {_CONTENTS.get(path.name, '')}".rstrip()
+        for path in files
+    ]
+    return "\n".join([f"To {repo_id} on the Hub go:", *lines])
 
 
 def _keep_trying(action: Callable[[], T]) -> T:

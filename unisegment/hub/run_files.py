@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run or of a checkpoint in, what can be told to others about it out."""
 
-import json
 import os
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-import yaml
+from unisegment.hub.sharing import shared_recipe
+from unisegment.ops.json_reading import read_json
+from unisegment.ops.value_kinds import FLAG, NOTHING, TEXT, Kind, number, one_of, require, whole
+from unisegment.ops.yaml_reading import read_yaml
 
-_PRIVATE = {"data": ("root", "categories"), "run": ("output_dir", "resume")}
-"""Keys of a recipe that say where things lie on the machine of the run."""
-_HUB_DATA_SET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:[@/].*)?|([\w.-]+/[\w.-]+)(?::[\w.-]+)?(?:@[\w./-]+)?")
+TASKS = ("semantic", "instance", "panoptic")
+"""What a model is judged by."""
+SCORES = ("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap", "miou")
+"""Scores of `metrics.json` that are told."""
+
+_COUNT, _SIZE = whole(0, 10**12), number(0, 1e12)
+# What a card tells, by where it stands.
+_IN_A_RECIPE = {
+    **{"data.root": TEXT, "data.format": TEXT, "model.pretrained": TEXT | NOTHING, "optim.batch_size": _COUNT},
+    **{"optim.lr": _SIZE, "schedule.max_steps": _COUNT, "schedule.name": TEXT, "run.precision": TEXT},
+}
+_IN_METRICS = {"task": one_of(*TASKS) | NOTHING, "images": _COUNT, **dict.fromkeys(SCORES, number(0, 1) | NOTHING)}
+_IN_METRICS_OF_A_RUN = {**_IN_METRICS, "step": _COUNT, "train_seconds": _SIZE, "finished": FLAG}
 
 
 @dataclass(frozen=True)
@@ -53,65 +65,63 @@ def read_run(folder: Path) -> RunFiles:
             f"checkpoint, with config.json. `unisegment convert` makes one of a file of the original code."
         )
     root = checkpoint.parent
-    if not (root / "recipe.yaml").is_file() or checkpoint.name not in ("checkpoint", "checkpoint-best"):
-        return RunFiles(checkpoint, _read_json(checkpoint / "metrics.json"))
-    recipe = shared_recipe(yaml.safe_load((root / "recipe.yaml").read_text(encoding="utf-8")))
+    recipe_file = _own(root / "recipe.yaml")
+    if recipe_file is None or checkpoint.name not in ("checkpoint", "checkpoint-best"):
+        return RunFiles(checkpoint, _read_metrics(checkpoint / "metrics.json", _IN_METRICS))
+    recipe = _read_recipe(recipe_file)
     if checkpoint.name == "checkpoint-best":  # the pictures are those of the last model
-        return RunFiles(checkpoint, _read_json(checkpoint / "metrics.json"), recipe)
-    metrics = _read_json(root / "metrics.json")
+        return RunFiles(checkpoint, _read_metrics(checkpoint / "metrics.json", _IN_METRICS_OF_A_RUN), recipe)
+    metrics = _read_metrics(root / "metrics.json", _IN_METRICS_OF_A_RUN)
     if metrics is None or not metrics["finished"]:
         raise ValueError(
             f"The run in {root} is not finished, so that its scores are not those of checkpoint/. Give the command "
             f"that trains it again, or push {root / 'checkpoint-best'}."
         )
     pictures = sorted((root / "predictions").glob("*.png"))
-    return RunFiles(checkpoint, metrics, recipe, pictures[0] if pictures else None)
+    return RunFiles(checkpoint, metrics, recipe, _own(pictures[0]) if pictures else None)
 
 
-def shared_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe as others may see it: of paths only the last part is left, and it uploads nothing.
+def _read_recipe(file: Path) -> dict[str, Any]:
+    """Return a recipe as others may see it.
 
-    Args:
-        recipe: All keys of a run, by section.
+    Raises:
+        ValueError: When it is not what a run writes.
     """
-    public = _without_paths({section: keys for section, keys in recipe.items() if section != "hub"})
-    for section, keys in _PRIVATE.items():
-        for key in keys:
-            value = recipe.get(section, {}).get(key)
-            if value is not None:
-                public[section][key] = _last_part(value)
-    if hub_data_set(recipe):
-        public["data"]["root"] = recipe["data"]["root"]
-    return public
+    recipe = read_yaml(file)
+    if not isinstance(recipe, dict) or not all(isinstance(keys, dict) for keys in recipe.values()):
+        raise ValueError(f"{file} is no recipe: it must have sections, such as data and optim, with keys.")
+    _require_all(
+        file, {f"{section}.{key}": recipe[section][key] for section in recipe for key in recipe[section]}, _IN_A_RECIPE
+    )
+    return shared_recipe(recipe, file.parent)
 
 
-def hub_data_set(recipe: dict[str, Any] | None) -> str | None:
-    """Return the name of the data set on the Hub that a recipe learns from; None when it lies elsewhere."""
-    data = (recipe or {}).get("data", {})
-    found = _HUB_DATA_SET.fullmatch(data.get("root", ""))
-    if found is None or data.get("format") != "hugging_face" or os.path.exists(data["root"]):
+def _read_metrics(file: Path, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
+    """Return the scores of a model; None when it has not been judged.
+
+    Raises:
+        ValueError: When they are not what a run writes.
+    """
+    if _own(file) is None:
         return None
-    return found[1] or found[2]
+    metrics = read_json(file)
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{file} holds no scores: it must have names with numbers.")
+    _require_all(file, metrics, kinds)
+    return metrics
 
 
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(item) for item in value]
-    return _last_part(value) if isinstance(value, str) and _is_place(value) else value
+def _require_all(file: Path, values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    for key, kind in kinds.items():
+        require(f"{file}: {key}", values.get(key), kind)
 
 
-def _is_place(text: str) -> bool:
-    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
-    return is_absolute or text.startswith(("~", ".")) or "://" in text or os.path.exists(text)
+def _own(file: Path) -> Path | None:
+    """Return a file if it is there.
 
-
-def _last_part(path: str) -> str:
-    # What follows ? or # in an address may be a password. Windows takes both kinds of slashes.
-    name = PureWindowsPath(re.split(r"[?#]", path)[0] if "://" in path else path).name
-    return name if name.strip(".~") else "folder"
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    Raises:
+        ValueError: When it is a link: a folder that somebody hands over would upload any file of this machine.
+    """
+    if file.is_symlink():
+        raise ValueError(f"{file} is a link: what is uploaded must lie in the folder itself. Put the file there.")
+    return file if file.is_file() else None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run or of a checkpoint in, the folder of files that a repository on the Hub gets out."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,11 @@ import yaml
 
 from unisegment.hub.model_card import PICTURE, model_card
 from unisegment.hub.run_files import read_run
+from unisegment.hub.sharing import shared
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.stock_checkpoints import config_to_stock
+from unisegment.ops.json_reading import read_json
 
 Layout = Literal["auto", "unisegment", "transformers"]
 
@@ -49,11 +52,11 @@ def stage(
     elif format == "unisegment":
         why_not_stock = why_not_stock or "it has the layout of unisegment."
     card = model_card(repo_id, run, model, processor, why_not_stock=why_not_stock, license=license)
-    # All weights are here, and where those of the backbone came from may be a folder of this machine.
-    model.config.backbone, model.config.use_pretrained_backbone = None, False
-    model.config.backbone_config._name_or_path = ""
+    model.config.backbone, model.config.use_pretrained_backbone = None, False  # all weights are here
     model.save_pretrained(destination, format=format)
     processor.save_pretrained(destination, format=format)
+    for file in destination.glob("*.json"):
+        file.write_text(json.dumps(shared(read_json(file)), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if run.recipe is not None:
         text = yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True)
         (destination / "recipe.yaml").write_text(text, encoding="utf-8")

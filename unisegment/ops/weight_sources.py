@@ -45,9 +45,9 @@ def require_source(name: str) -> None:
     """
     if os.path.exists(name):
         return
-    if not _may_be_on_hub(name):
+    if not may_be_on_hub(name):
         raise MissingSourceError(f"{name} does not exist.")
-    if isinstance(try_to_load_from_cache(name, constants.CONFIG_NAME), str):
+    if is_in_hub_cache(name):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, constants.CONFIG_NAME), timeout=_TIMEOUT)
@@ -93,7 +93,13 @@ def _not_here(name: str) -> str:
     )
 
 
-def _may_be_on_hub(name: str) -> bool:
+def is_in_hub_cache(name: str) -> bool:
+    """Return whether a model was fetched from the Hugging Face Hub before."""
+    return may_be_on_hub(name) and isinstance(try_to_load_from_cache(name, constants.CONFIG_NAME), str)
+
+
+def may_be_on_hub(name: str) -> bool:
+    """Return whether a model on the Hugging Face Hub may have a name; so may a folder."""
     if Path(name).suffix in WEIGHT_ENDINGS:
         return False
     try:
