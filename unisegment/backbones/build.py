@@ -19,8 +19,16 @@ def build_backbone(config: PreTrainedConfig, strides: Sequence[int], freeze_norm
         freeze_norm: Turn batch normalisation into constants; without effect where there is none.
 
     Raises:
-        ValueError: When config and strides do not fit together.
+        ValueError: When config and strides do not fit together, or transformers cannot build what the config says.
     """
-    if config.model_type in PLAIN_VIT_TYPES:
-        return PlainViTBackbone(config, strides)
-    return TransformersBackbone(config, strides, freeze_norm)
+    try:
+        if config.model_type in PLAIN_VIT_TYPES:
+            return PlainViTBackbone(config, strides)
+        return TransformersBackbone(config, strides, freeze_norm)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # transformers looks at few values of a config before it computes with them
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"backbone_config: transformers cannot build this {config.model_type!r} ({reason})."
+        ) from error

@@ -102,17 +102,14 @@ def _check_sizes(tensors: list[Tensor], path: Path) -> None:
 
 
 def require_sound(path: str | os.PathLike[str]) -> None:
-    """Check a file of weights that another library is about to read, without reading the weights.
+    """Check a file of `torch.save` that another library is about to read, without reading its weights.
 
     Raises:
-        ValueError: When the file is damaged, asks for more than weights, or would grow when it is read.
+        ValueError: When the file is none or damaged, asks for more than weights, or would grow when it is read.
     """
     path = Path(path)
     with _parsing(path):
-        reader = _reader(path)
-        if reader is load_file:  # its sizes are checked by itself
-            return
-        if reader is not _read_torch:
+        if _reader(path) is not _read_torch:
             raise pickle.UnpicklingError("torch.save did not write it.")
         _check_torch(path)
         content = torch.load(path, map_location="meta", weights_only=True)
@@ -144,7 +141,7 @@ def _parsing(path: Path) -> Iterator[None]:
 
 def _damage(complaint: str, error: Exception) -> str:
     return (
-        f"{complaint}: {_reason(error)} It is damaged, or asks for more than tensors, numbers, texts and plain "
+        f"{complaint}: {_reason(error)} The file is damaged, or asks for more than tensors, numbers, texts and plain "
         "containers. Nothing of it was executed."
     )
 

@@ -108,3 +108,41 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(model, tmp_path, hub, f
     _, report = kind.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
+
+
+def changed(folder, name="config.json", **keys):
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+@pytest.mark.parametrize("format", ["unisegment", "transformers"])
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(model, tmp_path, format):
+    model.save_pretrained(tmp_path, format=format)
+    changed(tmp_path, hidden_dim=32_000, dim_feedforward=32_000)
+    with pytest.raises(ValueError, match=r"config.json, the model has \d{10,} numbers, its weights \d{7} bytes"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
+    changed(tmp_path, hidden_dim=-1)
+    with pytest.raises(ValueError, match=r"config.json, hidden_dim: -1, expected a whole number"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["unisegment", "transformers"])
+def test_an_index_that_leads_out_of_the_folder_is_refused(model, tmp_path, format):
+    model.save_pretrained(tmp_path / "model", format=format, max_shard_size="40KB")
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
+    name = next(iter(index["weight_map"].values()))
+    (tmp_path / "model" / name).rename(tmp_path / name)
+    for other in (f"../{name}", str(tmp_path / name), name):
+        weight_map = {key: other if value == name else value for key, value in index["weight_map"].items()}
+        changed(tmp_path / "model", "model.safetensors.index.json", weight_map=weight_map)
+        with pytest.raises(ValueError, match=r"index.json, ('.*' is no name of a file in|weight_map: .* is not there)"):
+            UniSegmentForUniversalSegmentation.from_pretrained(tmp_path / "model")
+
+
+def test_a_backbone_that_transformers_cannot_build_is_an_error(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    backbone = model.config.backbone_config.to_dict()
+    for keys in ({"hidden_act": "os.system"}, {"num_heads": [0, 0, 0, 0]}, {"patch_size": 0}):
+        changed(tmp_path, backbone_config=backbone | keys)
+        with pytest.raises(ValueError, match=r"config.json, backbone_config: transformers cannot build this 'swin'"):
+            UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)

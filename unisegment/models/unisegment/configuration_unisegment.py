@@ -5,9 +5,11 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.utils import CONFIG_NAME
 
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
@@ -19,6 +21,7 @@ from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.unisegment.config_values import require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
 from unisegment.ops.downloads import public_address
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import require_free
@@ -210,9 +213,23 @@ class UniSegmentConfig(PreTrainedConfig):
         return keys if self.backbone is None else {**keys, "backbone": public_address(self.backbone)}
 
     @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a config.json; see transformers.
+
+        Raises:
+            OSError: When there is none.
+            ValueError: When it holds no JSON object.
+        """
+        # transformers' own errors name no file.
+        read_object(pretrained_model_name_or_path, CONFIG_NAME, **chosen(kwargs, HUB_KEYS))
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
         """Make a config of a config.json, see `from_dict`."""
-        return cls.from_dict(cls._dict_from_json_file(json_file))
+        return cls.from_dict(object_in(Path(json_file)))
 
     @classmethod
     def check_keys(cls, keys: Any) -> None:

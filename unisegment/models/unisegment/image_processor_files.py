@@ -12,10 +12,11 @@ from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import cached_file
 
-from unisegment.models.unisegment.stock_checkpoints import HUB_KEYS, chosen, is_ours
+from unisegment.models.unisegment.stock_checkpoints import is_ours
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
 from unisegment.models.unisegment.whole_checkpoints import save_whole
+from unisegment.ops.checkpoint_files import HUB_KEYS, chosen
 from unisegment.ops.near_names import nearest_valid
 
 _KEYS_WITHOUT_EFFECT = frozenset(

@@ -4,33 +4,39 @@
 Three kinds of checkpoints are opened and written: ours, those of transformers' Mask2Former, those of the original code.
 """
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig, PreTrainedConfig, PreTrainedModel
+from transformers import Mask2FormerConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+from transformers.utils import CONFIG_NAME
 
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
+from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO, record
 from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, require_complete, say_changes
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.original_checkpoints import read_original, write_original
 from unisegment.models.unisegment.stock_checkpoints import (
-    HUB_KEYS,
-    READING_KEYS,
-    chosen,
     is_ours,
-    read_stock,
+    read_stock_config,
+    read_stock_weights,
     stock_twin,
 )
 from unisegment.models.unisegment.whole_checkpoints import save_whole
+from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, weight_bytes
+from unisegment.ops.value_kinds import shown
 from unisegment.ops.weight_files import damage_named
 from unisegment.ops.weight_sources import require_whole
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
+_NUMBERS_PER_BYTE, _FEW_NUMBERS = 2, 2**26
+"""Numbers of a model for each byte of its weights, as with 4 bits each; and constants that it makes by itself."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         """
         path, source = pretrained_model_name_or_path, None
         if path is not None:
-            source = _read_source(path, kwargs)
+            source = cls._read_source(path, kwargs)
         options = (ignore_mismatched_sizes, output_loading_info)
         return cls._load(path, source, *options, *model_args, config=config, **kwargs)
 
@@ -159,7 +165,68 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
         """
         source = Source(*read_original(path, license, num_attention_heads, encoder_n_points))
+        with named(path):
+            cls._require_held(source.config, os.path.getsize(path))
         return cls._load(path, source, ignore_mismatched_sizes, output_loading_info, **kwargs)
+
+    @classmethod
+    def _read_source(cls, name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
+        """Look at a checkpoint, and read its weights if it is not ours.
+
+        Args:
+            name_or_path: Hub id or local folder.
+            kwargs: Keywords of `from_pretrained`.
+
+        Raises:
+            ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
+        """
+        if os.path.isfile(name_or_path):
+            raise ValueError(
+                f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of "
+                "the original code is opened by `from_original`."
+            )
+        hub = chosen(kwargs, HUB_KEYS)
+        require_whole(name_or_path, **hub)
+        config_dict, _ = UniSegmentConfig.get_config_dict(name_or_path, **hub)
+        model_type = config_dict.get("model_type")
+        if model_type not in (UniSegmentConfig.model_type, Mask2FormerConfig.model_type):
+            raise ValueError(
+                f"{str(name_or_path)!r} is a checkpoint of model_type {shown(model_type)}; UniSegment reads "
+                "'unisegment' and transformers' 'mask2former', and by `from_original` files of the original code."
+            )
+        with named(os.path.join(name_or_path, CONFIG_NAME)):
+            if model_type == UniSegmentConfig.model_type:
+                stock, config = None, UniSegmentConfig.from_dict(config_dict)
+            else:
+                stock, config = read_stock_config(config_dict)
+            named_weights = config_dict.get("transformers_weights")
+            reading = chosen(kwargs, (*HUB_KEYS, "variant", "use_safetensors"))
+            cls._require_held(config, weight_bytes(name_or_path, file_name=named_weights, **reading))
+        if stock is None:
+            return Source(config)
+        weights = read_stock_weights(name_or_path, stock, kwargs)
+        if config.base_weights is None:
+            config.base_weights = [record(name_or_path, hub)]
+        return Source(config, weights)
+
+    @classmethod
+    def _require_held(cls, config: UniSegmentConfig, num_bytes: int | None) -> None:
+        """Raise a ValueError when a config describes a model that is much larger than its weights.
+
+        Args:
+            config: The config.
+            num_bytes: How many bytes the weights have; None means that there are none, which is said elsewhere.
+        """
+        if num_bytes is None:
+            return
+        with torch.device("meta"), no_init_weights():
+            model = cls(copy.deepcopy(config))
+        numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+        if numbers > _NUMBERS_PER_BYTE * num_bytes + _FEW_NUMBERS:
+            raise ValueError(
+                f"the model has {numbers} numbers, its weights {num_bytes} bytes: expected the sizes that the weights "
+                "were saved with."
+            )
 
     @classmethod
     def _load(
@@ -243,34 +310,6 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             WriteError: When it cannot be written; what was there is still there.
         """
         write_original(path, self.config, self.state_dict())
-
-
-def _read_source(name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
-    """Look at a checkpoint, and read its weights if it is not ours.
-
-    Args:
-        name_or_path: Hub id or local folder.
-        kwargs: Keywords of `from_pretrained`.
-
-    Raises:
-        ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
-    """
-    if os.path.isfile(name_or_path):
-        raise ValueError(
-            f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of the "
-            "original code is opened by `from_original`."
-        )
-    require_whole(name_or_path, **chosen(kwargs, HUB_KEYS))
-    config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **chosen(kwargs, HUB_KEYS))
-    model_type = config_dict.get("model_type")
-    if model_type == UniSegmentConfig.model_type:
-        return Source(UniSegmentConfig.from_dict(config_dict))
-    if model_type != Mask2FormerConfig.model_type:
-        raise ValueError(
-            f"{str(name_or_path)!r} is a checkpoint of model_type {model_type!r}; UniSegment reads 'unisegment' and "
-            "transformers' 'mask2former', and by `from_original` files of the original code."
-        )
-    return Source(*read_stock(name_or_path, config_dict, kwargs))
 
 
 def _target_config(

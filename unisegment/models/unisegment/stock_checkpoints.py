@@ -4,7 +4,7 @@
 transformers' own class does the reading and writing of files: it knows all layouts they have had.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,24 +14,17 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
-from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_changes import require_complete
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
+from unisegment.models.unisegment.config_values import require_values
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.checkpoint_files import READING_KEYS, chosen
+from unisegment.ops.value_kinds import require_free
 from unisegment.ops.weight_files import damage_named
-
-HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
-READING_KEYS = (*HUB_KEYS, "variant", "use_safetensors", "weights_only")
-"""Keywords of `from_pretrained` that say where and how to read, and have no part in what becomes of it."""
 
 # What the stock model fixes in its code.
 _FIXED = {"pixel_decoder": "ms_deform_attn", "num_feature_levels": 3, "encoder_n_points": 4}
 _OURS_ALONE = ("model_type", "architectures", "transformers_version", "backbone", "use_pretrained_backbone", *_FIXED)
-
-
-def chosen(kwargs: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    """Return those of the keywords that are among the keys."""
-    return {key: value for key, value in kwargs.items() if key in keys}
 
 
 def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,26 +58,40 @@ def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
     return Mask2FormerConfig.from_dict(keys)
 
 
-def read_stock(
-    name_or_path: Any, config_dict: dict[str, Any], kwargs: Mapping[str, Any]
-) -> tuple[UniSegmentConfig, dict[str, Tensor]]:
-    """Read config and weights of a stock checkpoint.
+def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, UniSegmentConfig]:
+    """Return the config of a stock checkpoint, as transformers' and as ours.
+
+    Args:
+        config_dict: What its config.json holds.
+
+    Raises:
+        ValueError: When a value is not what its key may be, or sizes do not fit together.
+    """
+    require_inert(config_dict)
+    require_values(config_dict, UniSegmentConfig.attribute_map)
+    require_free(config_dict.keys() - {"model_type"}, Mask2FormerConfig)
+    if config_dict.get("backbone_config"):  # of which transformers would take any kind
+        config_dict = {**config_dict, "backbone_config": backbone_config(config_dict["backbone_config"])}
+    stock = Mask2FormerConfig.from_dict(config_dict)
+    return stock, UniSegmentConfig.from_dict(config_from_stock(stock.to_dict()))
+
+
+def read_stock_weights(
+    name_or_path: Any, stock_config: Mask2FormerConfig, kwargs: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Read the weights of a stock checkpoint.
 
     Args:
         name_or_path: Hub id or local folder.
-        config_dict: What its config.json holds.
+        stock_config: Its config.
         kwargs: Keywords of `from_pretrained`.
 
     Returns:
-        Config and weights under our names.
+        The weights under our names.
 
     Raises:
         ValueError: When the checkpoint does not hold what its config promises.
     """
-    require_inert(config_dict)
-    if config_dict.get("backbone_config"):  # of which transformers would take any kind
-        config_dict = {**config_dict, "backbone_config": backbone_config(config_dict["backbone_config"])}
-    stock_config = Mask2FormerConfig.from_dict(config_dict)
     with damage_named(name_or_path):
         stock_model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             name_or_path,
@@ -97,10 +104,7 @@ def read_stock(
     missing = sorted(key for key in report["missing_keys"] if not STOCK_ONLY.fullmatch(key))
     unexpected = sorted(key for key in report["unexpected_keys"] if not key.endswith("relative_position_index"))
     require_complete({**report, "missing_keys": missing, "unexpected_keys": unexpected})
-    config = UniSegmentConfig.from_dict(config_from_stock(stock_config.to_dict()))
-    if config.base_weights is None:
-        config.base_weights = [base_weights.record(name_or_path, chosen(kwargs, HUB_KEYS))]
-    return config, from_stock(stock_model.state_dict())
+    return from_stock(stock_model.state_dict())
 
 
 def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Mask2FormerForUniversalSegmentation:
