@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from unisegment.ops.json_values import shown
 from unisegment.ops.value_kinds import (
     FLAG,
     NOTHING,
@@ -13,7 +14,6 @@ from unisegment.ops.value_kinds import (
     require,
     require_all,
     require_free,
-    shown,
     whole,
 )
 

@@ -13,8 +13,9 @@ import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from unisegment.ops.json_values import shown
 from unisegment.ops.limits import MAX_DEPTH, MAX_LAYERS, MAX_NUMBER
-from unisegment.ops.value_kinds import entries_of, number, require, require_free, shown, whole
+from unisegment.ops.value_kinds import entries_of, number, require, require_free, whole
 
 _ATTENTION = ("eager", "sdpa")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")

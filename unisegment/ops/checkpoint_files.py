@@ -20,7 +20,8 @@ from transformers.utils import (
 
 from unisegment.files import inside
 from unisegment.ops.json_reading import read_json
-from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require, shown
+from unisegment.ops.json_values import shown
+from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require
 from unisegment.ops.weight_files import require_sound
 
 HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
@@ -141,7 +142,7 @@ def _shards(index: Path) -> list[str]:
     """Return the files that an index names."""
     content = object_in(index)
     with named(index):
-        weights = content.get("weight_map")
+        weights: Any = content.get("weight_map")
         require("weight_map", weights, mapping_of(TEXT, _MOST_WEIGHTS))
         require("metadata", content.get("metadata"), Kind("a mapping", lambda value: isinstance(value, dict)))
     return sorted(set(weights.values()))

@@ -17,14 +17,19 @@ INT32, INT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
 """The smallest and the largest whole number of 32 and of 64 bits."""
 
 _REQUIRED: Any = object()
+_LONGEST_SHOWN = 200
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 2, 4, 3, 60, 60
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: cut to a line, however long or deep it is."""
-    return _SHORT.repr(value)
+    """Return a value for a message: as it is written in Python, cut to a line, however long or deep it is."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def value_of(entry: Any, key: str, default: Any = _REQUIRED) -> Any:

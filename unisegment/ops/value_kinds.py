@@ -2,15 +2,12 @@
 """What a value in a file or of a keyword may be: kinds with ranges in tables, and one error that says what is wrong."""
 
 import inspect
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
-_LONGEST = 150
+from unisegment.ops.json_values import shown
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,6 @@ def require_all(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
     for key, value in values.items():
         if key in kinds:
             require(key, value, kinds[key])
-
-
-def shown(value: Any) -> str:
-    """Return a value as errors show it: as it is written in Python, and never more than a line."""
-    try:
-        text = _SHORT.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return f"a {type(value).__name__} too long to show"
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def require_free(keys: Iterable[str], owner: type) -> None:

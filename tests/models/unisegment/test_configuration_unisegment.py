@@ -164,8 +164,11 @@ def test_categories_follow_the_names_of_classes(keys, categories):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([{"id": 1, "name": "cow"}], r"categories must be a list of .*got \[\{'id': 1, 'name': 'cow'\}\] \(KeyError"),
-        ([{"id": 1, "name": None, "isthing": 1}], "the name of a category must be a text, got null"),
+        (
+            [{"id": 1, "name": "cow"}],
+            r"categories must be a list of .*got \[\{'id': 1, 'name': 'cow'\}\]: isthing is missing\.",
+        ),
+        ([{"id": 1, "name": None, "isthing": 1}], "the name of a category must be a text of 0 to 1024 characters"),
         ([ANIMALS[0], {**ANIMALS[1], "id": 7}], r"categories must have different ids, got several of \[7\]"),
         (ANIMALS[::-1], r"must have the names of id2label, in its order, got \['grass-merged', 'cow'\] and \['cow'"),
         (ANIMALS[:1], "must have the names of id2label"),

@@ -23,6 +23,7 @@ from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
 from unisegment.ops.downloads import public_address
+from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import require_free
 from unisegment.postprocessing.resize import MASK_STRIDE
@@ -299,8 +300,7 @@ def _checked(categories: Any) -> list[dict[str, Any]]:
         entries = [category_entry(category_of_entry(entry)) for entry in categories]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {str(categories)[:99]} '
-            f"({error!r})."
+            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {shown(categories)}: {error}.'
         ) from error
     repeated = [number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     if repeated:

@@ -29,7 +29,7 @@ from unisegment.models.unisegment.stock_checkpoints import (
 )
 from unisegment.models.unisegment.whole_checkpoints import save_whole
 from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, weight_bytes
-from unisegment.ops.value_kinds import shown
+from unisegment.ops.json_values import shown
 from unisegment.ops.weight_files import damage_named
 from unisegment.ops.weight_sources import require_whole
 
