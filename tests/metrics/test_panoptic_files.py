@@ -23,7 +23,7 @@ def arguments(write_data_set):
 @pytest.mark.parametrize("place", [0, 2])
 def test_values_of_another_kind_are_named(arguments, place, key, value):
     content = json.loads(arguments[place].read_text())
-    (entry,) = content["annotations"]
+    entry = content["annotations"][0]
     owner, name = (entry, "") if key in entry else (entry["segments_info"][0], r"segments_info\[0\]: ")
     owner[key] = value
     arguments[place].write_text(json.dumps(content))
