@@ -5,7 +5,7 @@ Whole small files of every kind are made, then changed: values, keys, opcodes, h
 is opened, or refused by a ValueError or OSError (a command: by status 1 or 2 and one line). It fails by
 
 - a crash: the process died of a signal;
-- a hang: it took more than 20 s;
+- a hang: it took more than 20 s of a processor, or waited for a minute;
 - a traceback: another error, which commands do not turn into a line; MemoryError, beyond 4 GiB, among them;
 - ran code: a pickle, tag or config made it run or import something, connect, or write outside of its folder, which an
   audit hook of Python sees and stops.
@@ -37,7 +37,7 @@ from random import Random
 
 import torch
 from fuzzing.children import FAILURES, Outcome, try_all, try_alone
-from fuzzing.kinds import Door, Kind, make_kinds
+from fuzzing.kinds import WORKING_FOLDER, Door, Kind, make_kinds
 from fuzzing.mutations import SPECIAL_FILES, mutate
 from fuzzing.seeds import make_seeds
 
@@ -87,7 +87,7 @@ class Input:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, bytes):
-                path.write_bytes(content)
+                path.write_bytes(content.replace(WORKING_FOLDER, str(folder).encode()))
             elif content == "folder":
                 path.mkdir()
             elif content == "loop":

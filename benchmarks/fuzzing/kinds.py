@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from PIL import Image
+from pyarrow.lib import ArrowException
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.checking.findings import Findings
@@ -19,15 +21,21 @@ from unisegment.checking.sample_check import SampleCheck
 from unisegment.cli import app
 from unisegment.data.coco_instance import CocoInstance
 from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.hugging_face import HuggingFaceImages
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_reading import ImageReading, read_image
 from unisegment.data.label_maps import IMAGE_ENDINGS
 from unisegment.data.png_folders import PngInstance, PngSemantic
+from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
 from unisegment.models.conversion import open_model
+from unisegment.structures import Category
 from unisegment.training.assembly import check_model
 from unisegment.training.recipe import DataRecipe, load_recipe
 from unisegment.training.settings import parse_overrides
+
+WORKING_FOLDER = b"@WORKING-FOLDER@"
+"""Stands for the path of the folder in which files are opened."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +197,27 @@ def _instance_doors(folder: Path) -> tuple[Door, ...]:
     files, file = _files(folder, "instances/**/*"), "instances/instances.json"
     listed = {**files, **_files(folder, "run/checkpoint/*")}
     predict = _command("predict", "run/checkpoint", "instances/images", "out", "--images", file, "--to", "label_png")
+    objects = "instances/objects.json"
     return (
+        Door("column of objects", _open_objects, _files(folder, objects), (objects,), 2),
         Door("coco_instance", lambda: _all(CocoInstance.from_folder("instances", "val")), files, (file,), 6),
         Door("check_data", _checking("coco_instance", "instances", "val"), files, (file,), 2),
         Door("list of images", lambda: _all(ImageFolder("instances/images", file)), files, (file,), 1),
         Door("predict a list", predict, listed, (file,), 0.1),
+    )
+
+
+def _open_objects() -> None:
+    content = json.loads(Path("instances/objects.json").read_bytes())
+    try:
+        rows = Dataset.from_dict({"image": [np.zeros((24, 32, 3), dtype=np.uint8).tolist()], "objects": [content]})
+    except (ArrowException, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("This cannot be a column.") from error
+    columns = {"image": "image", "objects": "objects"}
+    _all(
+        HuggingFaceImages(
+            rows, columns, [Category(number, str(number), True, (0, 0, 0)) for number in (1, 2, 3)], "rows"
+        )
     )
 
 
@@ -220,7 +244,7 @@ def _panoptic_doors(folder: Path) -> tuple[Door, ...]:
 
 def _config_doors(folder: Path) -> tuple[Door, ...]:
     doors = []
-    for name in ("run/checkpoint", "stock"):
+    for name in ("run/checkpoint", "stock", "named"):
         files, damaged = _files(folder, f"{name}/*"), (f"{name}/config.json",)
         opens = lambda name=name: open_model(name)  # noqa: E731
         doors.append(Door(f"from_pretrained {name}", opens, files, damaged, 4))
@@ -304,9 +328,21 @@ def _state_doors(folder: Path) -> tuple[Door, ...]:
     train = _command("train", "recipe.yaml")
     unfinished = {name: content for name, content in files.items() if name != "run/metrics.json"}
     state = tuple(name for name in unfinished if "/step-" in name)
+    old = {**_files(folder, "recipe.yaml", "scenes/**/*"), **_files(folder / "old", "run/*.*", "run/checkpoints/**/*")}
+    del old["run/metrics.json"]
+    old_state = tuple(name for name in old if name.endswith((".pkl", ".bin")))
+    finished = ("run/metrics.json", "run/recipe.yaml", "run/checkpoint/config.json")
+    predicted = _files(folder, "run/checkpoint/*", "instances/images/*", "predicted/**/*")
+    parts = tuple(name for name in predicted if "/parts/" in name)
+    for name in parts:  # which say what they were made of
+        predicted[name] = predicted[name].replace(str(folder).encode(), WORKING_FOLDER)
+    predict = _command("predict", "run/checkpoint", "instances/images", "predicted")
     beside = tuple(name for name in unfinished if name.startswith("run/") and "/step-" not in name)
     return (
         Door("train, state", train, unfinished, state, 4),
+        Door("train, state of 0.1", train, old, old_state, 4),
         Door("train, run folder", train, unfinished, beside, 1),
         Door("train, finished", train, files, ("run/metrics.json", "run/recipe.yaml"), 1),
+        Door("push, until it uploads", lambda: stage("run", "out", "a/b"), files, finished, 1),
+        Door("predict on", predict, predicted, parts, 1),
     )

@@ -4,6 +4,7 @@
 import io
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
+from unisegment.cli import app
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.conversion import convert
 from unisegment.training import fit
+from unisegment.training.state_files import read_numbers
 
 HEIGHT, WIDTH = 24, 32
 RECIPE = """\
@@ -73,6 +77,8 @@ def make_seeds(folder: Path) -> None:
     Path("recipe.yaml").write_text(RECIPE)
     _small_scenes(folder)
     fit("recipe.yaml")
+    shutil.copytree("run", "old/run")
+    _make_old(Path("old/run/checkpoints/step-000001"))
     for name in ("original.pkl", "original.pth", "original.safetensors"):
         convert("run/checkpoint", name)
     convert("run/checkpoint", "stock", "transformers")
@@ -86,8 +92,27 @@ def make_seeds(folder: Path) -> None:
     UniSegmentImageProcessor(num_labels=8, stuff_label_ids=[1], do_reduce_labels=True).save_pretrained("processor")
     Path("labels.json").write_text(json.dumps({number: f"c{number}" for number in range(8)}))
     _write_instances(Path("instances"))
+    app(["predict", "run/checkpoint", "instances/images", "predicted"], standalone_mode=False)
+    # A backbone whose weights lie elsewhere: those of the checkpoint are complete.
+    shutil.copytree("run/checkpoint", "named")
+    config = json.loads(Path("named/config.json").read_text())
+    config |= {"backbone": "http://127.0.0.1:9/r50.pth", "use_pretrained_backbone": True}
+    Path("named/config.json").write_text(json.dumps(config))
     _write_label_maps(Path("maps"))
     _write_images(Path("images"))
+
+
+def _make_old(state: Path) -> None:
+    """Turn a state into what release 0.1 would have written: pickles of accelerate's."""
+    numbers = read_numbers(state)
+    steps = {"base_lrs": [0.1], "last_epoch": 1, "_step_count": 2, "_last_lr": [0.1], "lr_lambdas": [None]}
+    average = {"steps": numbers.average_steps, "average": load_file(state / "average.safetensors")}
+    for number, part in enumerate((steps, vars(numbers.progress), {"problems": []}, average)):
+        torch.save(part, state / f"custom_checkpoint_{number}.pkl")
+    generators = {"random_state": random.getstate(), "numpy_random_seed": np.random.get_state()}
+    torch.save({"step": 0, **generators, "torch_manual_seed": torch.get_rng_state()}, state / "random_states_0.pkl")
+    for name in ("progress.json", "average.safetensors"):
+        (state / name).unlink()
 
 
 def _small_scenes(folder: Path) -> None:
@@ -137,6 +162,7 @@ def _write_instances(folder: Path) -> None:
     categories = [{"id": number, "name": f"c{number}", "supercategory": "c"} for number in (1, 2, 3)]
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     (folder / "instances.json").write_text(json.dumps(content))
+    (folder / "objects.json").write_text(json.dumps(annotations[:2]))  # of which a column is made: one kind of shape
 
 
 def _write_label_maps(folder: Path) -> None:
