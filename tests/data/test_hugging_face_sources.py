@@ -152,3 +152,24 @@ def test_a_configuration_must_be_chosen(tmp_path):
         open_source(str(tmp_path))
     rows = open_split(open_source(f"{tmp_path}:small"), "train")
     assert list(rows.features) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "place", ["https://example.com/a.parquet", "hf://datasets/a/b/c.parquet", "/etc/a.parquet", "../a.csv"]
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_names_no_files_elsewhere(tmp_path, monkeypatch, place, streaming):
+    for name in ("load_dataset", "load_dataset_builder"):
+        monkeypatch.setattr(datasets, name, None)
+    card = "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: [" + place + "]\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    with pytest.raises(ValueError, match=r"README\.md: configs names .* nothing outside the folder is read because"):
+        open_source(str(tmp_path), streaming)
+
+
+def test_a_folder_names_its_own_files(tmp_path):
+    for split, rows in zip(("a", "b"), ([1, 2], [3]), strict=True):
+        datasets.Dataset.from_dict({"number": rows}).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    card = "---\nconfigs:\n- config_name: x\n  data_files:\n  - split: train\n    path: data/b.parquet\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    assert list(open_source(str(tmp_path)).splits) == ["train"]

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from unisegment.ops.image_opening import is_cut, open_image
 
@@ -29,3 +29,11 @@ def test_an_image_that_claims_more_pixels_than_memory_is_refused(tmp_path, monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: .*decompression bomb"):
         open_image(tmp_path / "a.png")
+
+
+def test_no_program_runs_because_an_image_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: pytest.fail("Ghostscript would run"))
+    Image.new("RGB", (5, 7)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read as an image: it is a program in PostScript"):
+        open_image(tmp_path / "a.jpg")

@@ -2,15 +2,15 @@
 """Name of a data set in, its rows out: a folder here, a data set on the Hugging Face Hub, or Parquet files anywhere."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 from datasets import ReadInstruction
 from fsspec.core import url_to_fs
-from huggingface_hub import hf_hub_download
+from huggingface_hub import DatasetCard, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from unisegment.data.parquet_rows import ParquetRows
@@ -59,6 +59,7 @@ def open_source(root: str, streaming: bool = False) -> Source:
         return Source(_loaded_splits(name, config, revision, streaming), partial(_find_on_hub, name, revision))
     if any((folder / file).is_file() for file in _SAVED):
         return Source(_saved_splits(folder), partial(_find_beside, folder))
+    _require_own_files(folder)
     # Absolute, as `datasets` means something else by names such as `parquet`.
     return Source(_loaded_splits(str(folder.resolve()), config, None, streaming), partial(_find_beside, folder))
 
@@ -134,6 +135,29 @@ def _given(splits: Mapping[str, datasets.Dataset]) -> Splits:
 
     # Other formats would decode images, by rules of their own.
     return {str(name): opener(rows.with_format("arrow")) for name, rows in splits.items()}
+
+
+def _require_own_files(folder: Path) -> None:
+    """Refuse a folder whose card names files elsewhere, which `datasets` would fetch or read."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return
+    configs = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict().get("configs")
+    for name in _texts(configs, set()):
+        if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(
+                f"{card}: configs names {name!r}, but nothing outside the folder is read because a file says so."
+            )
+
+
+def _texts(value: Any, seen: set[int]) -> Iterator[str]:
+    """Yield the texts in nested lists and mappings, each of which is looked at once."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict) and id(value) not in seen:
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item, seen)
 
 
 def _find_beside(folder: Path, name: str) -> Path | None:

@@ -21,6 +21,8 @@ def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
     """
     try:
         with Image.open(file) as image:
+            if image.format == "EPS":  # whatever the file is called; Pillow would hand it to Ghostscript
+                raise ValueError("it is a program in PostScript, which is not run. Convert it to PNG.")
             if is_cut(image):
                 image.info[_EIGHT_OF_16] = True
             image.load()

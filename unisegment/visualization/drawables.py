@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unisegment.ops.image_opening import open_image
 from unisegment.ops.orientation import upright
 from unisegment.ops.value_range import has_more_bits, to_uint8
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
@@ -54,7 +55,8 @@ def open_picture(image: Picture) -> Image.Image:
         OSError: When the file cannot be opened.
     """
     if isinstance(image, str | Path):
-        image = Image.open(Path(image).expanduser())
+        with Path(image).expanduser().open("rb") as file:
+            image = open_image(file, str(image))
     if isinstance(image, Image.Image):
         return _in_colors(upright(image))
     if isinstance(image, Tensor):
