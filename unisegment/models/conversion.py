@@ -3,15 +3,17 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.models.unisegment.stuff_labels import find_stuff
+from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, MissingSourceError, require_source
 
 Format = Literal["unisegment", "transformers", "original"]
@@ -75,13 +77,12 @@ def open_processor(
 
     Raises:
         MissingSourceError: As `find_checkpoint` does.
-        ValueError: When its processor was saved for other classes, and nothing tells which are stuff.
+        ValueError: When its processor cannot be read, or was saved for other classes and nothing tells which are stuff.
     """
     source = find_checkpoint(source)
     assert config.id2label is not None
-    if not os.path.isfile(source):
-        with suppress(OSError):
-            return UniSegmentImageProcessor.from_pretrained(source, id2label=config.id2label, **keywords)
+    if not os.path.isfile(source) and any(find_file(source, name) for name in (IMAGE_PROCESSOR_NAME, PROCESSOR_NAME)):
+        return UniSegmentImageProcessor.from_pretrained(source, id2label=config.id2label, **keywords)
     return UniSegmentImageProcessor(
         id2label=config.id2label, **{"stuff_label_ids": find_stuff(config.id2label, config.categories), **keywords}
     )

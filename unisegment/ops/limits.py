@@ -21,6 +21,8 @@ MAX_DEPTH = 16
 """Lists and mappings of a config that lie in each other."""
 MAX_SIDE = 16_384
 """Height and width in pixels that an image is resized or padded to."""
+MAX_FRAME = 1_000_000
+"""The upper limit of a side that the size of an image may leave open."""
 MAX_PIXELS = 2**27
 """Pixels of an image that is resized, or of the canvas of a batch: 1.6 GB of red, green and blue."""
 MAX_DIVISOR = 2_048

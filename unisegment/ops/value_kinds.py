@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from unisegment.ops.json_values import shown
+from unisegment.ops.limits import MAX_DEPTH
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def one_of(*values: str) -> Kind:
 
 def list_of(kind: Kind, least: int, most: int) -> Kind:
     """Return the kind of lists (or tuples) of so many values of a kind."""
+    count = f"{least}" if least == most else f"{least} to {most}"
     return Kind(
-        f"a list of {least} to {most} entries, each {kind.expected}",
+        f"a list of {count} entries, each {kind.expected}",
         lambda value: isinstance(value, list | tuple) and least <= len(value) <= most and all(map(kind.fits, value)),
     )
 
@@ -114,6 +116,13 @@ def mapping_of(kind: Kind, most: int, *, keys: Kind = TEXT) -> Kind:
             and all(keys.fits(key) and kind.fits(entry) for key, entry in value.items())
         ),
     )
+
+
+def require_shallow(key: str, value: Any) -> None:
+    """Raise a ValueError when lists and mappings lie too deep in each other to be copied and written again."""
+    if isinstance(value, Mapping | list | tuple):
+        for _ in entries_of(value, key, MAX_DEPTH):
+            pass
 
 
 def entries_of(value: Any, name: str, deepest: int) -> Iterable[tuple[str, Any]]:

@@ -367,7 +367,7 @@ class TestKeywords:
         "size", [{"height": 5}, {"longest_edge": 5}, (5, 7, 9), {"height": 0, "width": 5}, 0, {"width": 5, "depth": 3}]
     )
     def test_sizes_that_make_no_sense(self, size):
-        with pytest.raises(ValueError, match="A size must be"):
+        with pytest.raises(ValueError, match=r"A size must be|expected a whole number from 1"):
             UniSegmentImageProcessor(size=size)
 
     @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ class TestKeywords:
         ],
     )
     def test_values_that_make_no_sense(self, keyword, value):
-        with pytest.raises(ValueError, match=r"must (be|have)|17 is not a valid"):
+        with pytest.raises(ValueError, match=r"must (be|have)|expected"):
             UniSegmentImageProcessor(**{keyword: value})
 
     @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """What each key of a config may be, whether it comes from a file, from the constructor or from an override."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,18 +10,20 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from unisegment.ops.limits import MAX_DEPTH, MAX_LABELS, MAX_LAYERS, MAX_NUMBER, MAX_POINTS, MAX_QUERIES, MAX_WIDTH
+from unisegment.data.annotated_images import category_entry, category_of_entry
+from unisegment.ops.json_values import shown
+from unisegment.ops.limits import MAX_LABELS, MAX_LAYERS, MAX_NUMBER, MAX_POINTS, MAX_QUERIES, MAX_WIDTH
 from unisegment.ops.value_kinds import (
     FLAG,
     NOTHING,
     TEXT,
     Kind,
-    entries_of,
     list_of,
     mapping_of,
     number,
     one_of,
     require,
+    require_shallow,
     whole,
 )
 
@@ -36,9 +39,12 @@ _DTYPE = (
     | Kind("a dtype", lambda value: isinstance(value, torch.dtype))
     | NOTHING
 )
+NAMES_OF_LABELS = Kind("a mapping of labels to names", mapping_of(_NAME, MAX_LABELS, keys=_LABEL).fits)
+"""What `id2label` is; in files, the labels are texts."""
 # Names of code in transformers; those with a slash would fetch code from the Hub.
 _IMPLEMENTATION = Kind("a name", lambda name: isinstance(name, str) and re.fullmatch(r"[\w|]{1,99}", name) is not None)
 _IMPLEMENTATIONS = _IMPLEMENTATION | mapping_of(_IMPLEMENTATION | NOTHING, 9) | NOTHING
+_ENTRY = Kind("an object with id, name and isthing", lambda entry: isinstance(entry, dict))
 _OPTIONS = Kind("a mapping or null", lambda value: not isinstance(value, str | int | float | list | tuple))
 _BACKBONE = Kind("a mapping with a model_type", lambda value: isinstance(value, Mapping | PreTrainedConfig))
 
@@ -92,7 +98,7 @@ KINDS: Mapping[str, Kind] = {
     "experts_implementation": _IMPLEMENTATIONS,
     "_experts_implementation": _IMPLEMENTATIONS,
     "fusion_config": _OPTIONS,
-    "id2label": Kind("a mapping of labels to names", mapping_of(_NAME, MAX_LABELS, keys=_LABEL).fits) | NOTHING,
+    "id2label": NAMES_OF_LABELS | NOTHING,
     "is_encoder_decoder": FLAG,
     "label2id": Kind("a mapping of names to labels", mapping_of(_LABEL, MAX_LABELS, keys=_NAME).fits) | NOTHING,
     "num_labels": whole(1, MAX_LABELS),
@@ -108,6 +114,25 @@ KINDS: Mapping[str, Kind] = {
     "transformers_weights": TEXT | NOTHING,
 }
 """By key; keys that are not here have no effect."""
+
+
+def checked_categories(categories: Any) -> list[dict[str, Any]]:
+    """Return categories with the keys `id`, `name` and `isthing`; see `UniSegmentConfig`.
+
+    Raises:
+        ValueError: When they are none, or two have the same id.
+    """
+    require("categories", categories, list_of(_ENTRY, 0, MAX_LABELS))
+    try:
+        entries = [category_entry(category_of_entry(entry)) for entry in categories]
+    except ValueError as error:
+        raise ValueError(
+            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {shown(categories)}: {error}.'
+        ) from error
+    repeated = [number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1]
+    if repeated:
+        raise ValueError(f"categories must have different ids, got several of {repeated[:5]}.")
+    return entries
 
 
 def require_values(config: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
@@ -128,6 +153,4 @@ def require_value(key: str, value: Any) -> None:
     """Check the value of one key; see `require_values`."""
     if key in KINDS:
         require(key, value, KINDS[key])
-    if isinstance(value, Mapping | list | tuple):
-        for _ in entries_of(value, key, MAX_DEPTH):
-            pass
+    require_shallow(key, value)

@@ -2,7 +2,6 @@
 """Every number of a model, under the names of transformers' Mask2FormerConfig."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,16 +13,14 @@ from transformers.utils import CONFIG_NAME
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
-from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
-from unisegment.models.unisegment.config_values import require_value, require_values
+from unisegment.models.unisegment.config_values import checked_categories, require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
 from unisegment.ops.downloads import public_address
-from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import require_free
 from unisegment.postprocessing.resize import MASK_STRIDE
@@ -159,7 +156,7 @@ class UniSegmentConfig(PreTrainedConfig):
             kwargs.pop(key, None)
         self.backbone_config = self._resolve_backbone()
         if self.categories is not None:
-            self.categories = _checked(self.categories)
+            self.categories = checked_categories(self.categories)
             if self.id2label is None and "num_labels" not in kwargs:
                 self.id2label: Any = {label: entry["name"] for label, entry in enumerate(self.categories)}
         super().__post_init__(**kwargs)
@@ -198,7 +195,7 @@ class UniSegmentConfig(PreTrainedConfig):
         if "categories" not in overrides and keys.get("categories") is not None:
             names = keys.get("id2label")
             if names is not None or "num_labels" in {**config_dict, **kwargs}:
-                keys["categories"] = _follow(_checked(keys["categories"]), names or {})
+                keys["categories"] = _follow(checked_categories(keys["categories"]), names or {})
         known = cls._known_keys()
         unknown = {key: value for key, value in config_dict.items() if key not in known}
         require_free(unknown, cls)
@@ -292,20 +289,6 @@ def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
             f"{', …' if len(id2label) > 5 else ''}. Ids of a data set go into categories."
         )
     return {label: category_name(id2label[label]) for label in sorted(id2label)}
-
-
-def _checked(categories: Any) -> list[dict[str, Any]]:
-    """Return categories with the keys `id`, `name` and `isthing`; see `UniSegmentConfig`."""
-    try:
-        entries = [category_entry(category_of_entry(entry)) for entry in categories]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'categories must be a list of {{"id": 7, "name": "sky", "isthing": 0}}, got {shown(categories)}: {error}.'
-        ) from error
-    repeated = [number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1]
-    if repeated:
-        raise ValueError(f"categories must have different ids, got several of {repeated[:5]}.")
-    return entries
 
 
 def _follow(categories: list[dict[str, Any]], id2label: Mapping[Any, str]) -> list[dict[str, Any]] | None:

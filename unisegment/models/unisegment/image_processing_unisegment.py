@@ -22,6 +22,9 @@ from unisegment.data.transforms import resize_image, resize_target
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
 from unisegment.models.unisegment.image_sizes import size_keys
+from unisegment.models.unisegment.processor_values import KINDS
+from unisegment.ops.json_values import shown
+from unisegment.ops.value_kinds import require_all
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.postprocessing.resize import MASK_STRIDE
 from unisegment.structures import SegmentationTarget
@@ -61,7 +64,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
 
     Raises:
         TypeError: When a keyword is unknown; names the nearest one.
-        ValueError: When a value makes no sense.
+        ValueError: When a value is of another kind than its keyword allows, makes no sense with the others, or is
+            beyond the limits of `unisegment.ops.limits`.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values", "pixel_mask"]
@@ -89,6 +93,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     ) -> None:
         super().__init__()
         self.check_stock_keys(stock)
+        image_mean, image_std = map(_listed, (image_mean, image_std))
+        require_all(locals() | stock, KINDS)
         self.do_resize = do_resize
         self.size = size_keys(800 if size is None else size, stock.get("max_size") or 1333)
         # Old files say 0 where nothing is to be rounded, but the network needs a multiple of its coarsest stride.
@@ -102,7 +108,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         self.ignore_index = ignore_index
         self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
         self.num_labels = num_labels
-        self.pad_size = None if pad_size is None else size_keys(pad_size, longest_edge=0)
+        self.pad_size = None if pad_size is None else size_keys(pad_size, longest_edge=1, name="pad_size")
         checked = checked_range(range)
         self.range = checked if isinstance(checked, str) else [*checked]
         self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
@@ -111,17 +117,15 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         self._check()
 
     def _check(self) -> None:
-        if self.size_divisor < 1 or self.size_divisor % MASK_STRIDE:
+        if self.size_divisor % MASK_STRIDE:
             raise ValueError(f"size_divisor must be a multiple of {MASK_STRIDE}, got {self.size_divisor}.")
-        if not 3 <= len(self.image_mean) == len(self.image_std) or min(self.image_std) <= 0:
+        if len(self.image_mean) != len(self.image_std):
             raise ValueError(
-                "image_mean and image_std must have one number for each channel, at least red, green and blue, the "
-                f"latter above 0, got {self.image_mean} and {self.image_std}."
+                "image_mean and image_std must have one number for each channel, at least red, green and blue, got "
+                f"{shown(self.image_mean)} and {shown(self.image_std)}."
             )
         if self.pad_size is not None and "height" not in self.pad_size:
             raise ValueError(f"pad_size must be `height` and `width`, got {self.pad_size}.")
-        if self.rescale_factor <= 0:
-            raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}.")
 
     def preprocess(
         self,
@@ -231,6 +235,10 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             lambda pair: check_target(pair[0], pair[1].shape[:2], self.num_labels),
         )
         return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
+
+
+def _listed(values: Any) -> Any:
+    return values.tolist() if hasattr(values, "tolist") else values
 
 
 def _of_channels(values: Sequence[float] | float) -> list[float]:

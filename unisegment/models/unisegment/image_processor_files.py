@@ -2,7 +2,6 @@
 """The files of an image processor: preprocessor_config.json in our own layout or that of stock transformers."""
 
 import inspect
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +9,16 @@ from typing import Any, Literal
 
 from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import cached_file
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
+from unisegment.models.unisegment.config_values import NAMES_OF_LABELS, checked_categories
 from unisegment.models.unisegment.stock_checkpoints import is_ours
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.models.unisegment.unknown_keys import warn_of_kept
 from unisegment.models.unisegment.whole_checkpoints import save_whole
-from unisegment.ops.checkpoint_files import HUB_KEYS, chosen
+from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named, object_in, read_object
 from unisegment.ops.near_names import nearest_valid
+from unisegment.ops.value_kinds import NOTHING, Kind, require, require_free, require_shallow
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -28,6 +29,7 @@ _KEYS_WITHOUT_EFFECT = frozenset(
 )
 """What stock files hold beside the keywords; `max_size` counts where `size` leaves the long side open."""
 
+_OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 _RENAMED_KEYS = {"reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
 
 
@@ -67,12 +69,16 @@ class ImageProcessorFiles(BaseImageProcessor):
 
         Raises:
             TypeError: When a keyword is unknown and not wanted back.
+            ValueError: As the constructor does; for a key of the file that is the name of a method.
         """
         wants_unused = kwargs.pop("return_unused_kwargs", False)
         unused = {key: value for key, value in kwargs.items() if wants_unused and key not in cls.keywords()}
         used = {key: value for key, value in kwargs.items() if key not in unused}
         renamed = {_RENAMED_KEYS.get(key, key): value for key, value in image_processor_dict.items()}
         kept = {key: value for key, value in renamed.items() if not cls._is_known(key)}
+        require_free(kept, cls)
+        for key, value in kept.items():
+            require_shallow(key, value)
         warn_of_kept("preprocessor_config.json", tuple(sorted(kept)))
         processor = cls(**({key: value for key, value in renamed.items() if key not in kept} | used))
         for key, value in kept.items():
@@ -82,7 +88,9 @@ class ImageProcessorFiles(BaseImageProcessor):
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
         """Make a processor of a preprocessor_config.json, see `from_dict`."""
-        return cls.from_dict(json.loads(Path(json_file).read_bytes()))
+        content = object_in(Path(json_file))
+        with named(json_file):
+            return cls.from_dict(content)
 
     @classmethod
     def get_image_processor_dict(
@@ -96,17 +104,21 @@ class ImageProcessorFiles(BaseImageProcessor):
 
         Returns:
             What the file holds, and the keywords of the constructor.
+
+        Raises:
+            OSError: When there is no such file.
+            ValueError: When it holds no JSON object, or a value that makes no sense; names the file.
         """
-        content, keywords = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
-        beside = _config_beside(pretrained_model_name_or_path, chosen(kwargs, HUB_KEYS))
-        written_for = content.get("id2label") or beside.get("id2label")
-        names = kwargs.get("id2label") or beside.get("id2label") or written_for
-        if names:
-            content = content | {"id2label": _labels(names)}
-            if "stuff_label_ids" not in kwargs:
-                written = content.get("stuff_label_ids")
-                stuff = find_stuff(_labels(names), beside.get("categories"), written, _labels(written_for or names))
-                content = content | {"stuff_label_ids": stuff}
+        path, hub = pretrained_model_name_or_path, chosen(kwargs, HUB_KEYS)
+        place = path if os.path.isfile(path) else os.path.join(path, IMAGE_PROCESSOR_NAME)
+        for name in (IMAGE_PROCESSOR_NAME, PROCESSOR_NAME):
+            read_object(path, name, **hub)  # transformers' own errors name no file, or are of other kinds
+        content, keywords = super().get_image_processor_dict(path, **kwargs)
+        beside = _config_beside(path, hub)
+        with named(place):
+            require("image_processor", content, _OBJECT)
+            cls.from_dict(content)  # so that errors of the file name it
+            content = _with_labels(content, beside, kwargs)
         if kwargs.get("_from_pipeline") is not None:
             # A pipeline hands the keywords of the model to its processor, too.
             keywords = {key: value for key, value in keywords.items() if key in cls.keywords()}
@@ -150,17 +162,29 @@ class ImageProcessorFiles(BaseImageProcessor):
 
 
 def _config_beside(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
-    """Return what the config.json beside a preprocessor_config.json says; nothing when there is no such file."""
+    """Return what the config.json beside a preprocessor_config.json says of the labels; nothing when there is none."""
     folder = os.path.dirname(path) if os.path.isfile(path) else path
-    file = cached_file(
-        folder,
-        "config.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
-    return {} if file is None else json.loads(Path(file).read_bytes())
+    beside = read_object(folder or os.curdir, CONFIG_NAME, **hub) or {}
+    with named(os.path.join(folder, CONFIG_NAME)):
+        names, categories = beside.get("id2label"), beside.get("categories")
+        require("id2label", names, NAMES_OF_LABELS | NOTHING)
+        return {"id2label": names, "categories": categories and checked_categories(categories)}
+
+
+def _with_labels(content: dict[str, Any], beside: Mapping[str, Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file holds with the names of the labels and which are stuff, see `find_stuff`."""
+    written_for = content.get("id2label") or beside["id2label"]
+    names = kwargs.get("id2label") or beside["id2label"] or written_for
+    if not names:
+        return content
+    content = content | {"id2label": _labels(names)}
+    if "stuff_label_ids" not in kwargs:
+        written = content.get("stuff_label_ids")
+        stuff = find_stuff(_labels(names), beside["categories"], written, _labels(written_for or names))
+        content = content | {"stuff_label_ids": stuff}
+    return content
 
 
 def _labels(names: Mapping[Any, str]) -> dict[int, str]:
-    return {int(label): name for label, name in names.items()}
+    require("id2label", names, NAMES_OF_LABELS)
+    return {int(label): str(name) for label, name in names.items()}

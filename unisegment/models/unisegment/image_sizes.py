@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes of an image processor: what `size` and `pad_size` mean, and the sizes of results."""
 
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from torch import Tensor
 from unisegment.data.image_reading import as_list, channels_last, fetched, to_numpy
 from unisegment.data.transforms import shortest_edge_size
 from unisegment.ops.image_opening import open_image
+from unisegment.ops.json_values import shown
+from unisegment.ops.limits import MAX_FRAME, MAX_PIXELS, MAX_SIDE
 from unisegment.ops.orientation import upright_size
+from unisegment.ops.value_kinds import require, whole
 from unisegment.types import Size
 
 _KEYS = ("shortest_edge", "longest_edge", "height", "width", "max_height", "max_width")
@@ -26,7 +30,16 @@ class SizeKeys(dict[str, int]):
         return self.get(name)
 
     def of(self, size: Size) -> Size:
-        """Return the height and width that an image of a height and width is resized to."""
+        """Return the height and width that an image of a height and width is resized to.
+
+        Raises:
+            ValueError: When these are too many pixels, see `unisegment.ops.limits`.
+        """
+        resized = self._of(size)
+        _require_pixels(resized, "size")
+        return resized
+
+    def _of(self, size: Size) -> Size:
         if "height" in self:
             return self["height"], self["width"]
         if "shortest_edge" in self:
@@ -36,31 +49,50 @@ class SizeKeys(dict[str, int]):
         return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
-def size_keys(size: Any, longest_edge: int) -> SizeKeys:
+def size_keys(size: Any, longest_edge: int, name: str = "size") -> SizeKeys:
     """Return a size by its keys.
 
     Args:
         size: A mapping; a number, which means `shortest_edge`; or a pair (height, width).
         longest_edge: What goes with a `shortest_edge` alone.
+        name: What it is called in errors.
 
     Raises:
-        ValueError: When it is none of these.
+        ValueError: When it is none of these, or beyond the limits of `unisegment.ops.limits`.
     """
-    if isinstance(size, int):
-        size = {"shortest_edge": size}
-    elif isinstance(size, list | tuple) and len(size) == 2:
-        size = {"height": size[0], "width": size[1]}
-    given = (
-        {} if isinstance(size, list | tuple) else {key: side for key, side in dict(size).items() if side is not None}
-    )
+    given = {key: side for key, side in _named_sides(size).items() if side is not None}
     named = {"longest_edge": longest_edge} | given if "shortest_edge" in given else given
     known: tuple[set[str], ...] = ({"shortest_edge", "longest_edge"}, {"height", "width"}, {"max_height", "max_width"})
-    if set(named) not in known or min(named.values()) < 1:
+    if set(named) not in known:
         raise ValueError(
             "A size must be `shortest_edge` with or without `longest_edge`, `height` and `width`, or `max_height` and "
-            f"`max_width`, each at least 1, got {size}."
+            f"`max_width`, each at least 1, got {name}={shown(size)}."
         )
-    return SizeKeys({key: int(side) for key, side in named.items()})
+    for key, side in named.items():
+        if isinstance(side, float) and side.is_integer():
+            named[key] = side = int(side)
+        is_open = key in ("longest_edge", "max_height", "max_width")
+        require(f"{name}.{key}", side, whole(1, MAX_FRAME if is_open else MAX_SIDE))
+    keys = SizeKeys({key: int(side) for key, side in named.items()})
+    if "height" in keys:
+        _require_pixels((keys["height"], keys["width"]), name)
+    return keys
+
+
+def _named_sides(size: Any) -> dict[Any, Any]:
+    if isinstance(size, Integral) and not isinstance(size, bool):
+        return {"shortest_edge": size}
+    if isinstance(size, list | tuple):
+        return dict(zip(("height", "width"), size, strict=True)) if len(size) == 2 else {}
+    try:
+        return dict(size)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _require_pixels(size: Size, name: str) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{name}: {size[0]} x {size[1]} pixels, expected at most {MAX_PIXELS} in all.")
 
 
 def sizes_of_results(target_sizes: Any, channels: int) -> Any:
