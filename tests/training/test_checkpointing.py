@@ -56,6 +56,20 @@ def test_a_new_or_empty_folder_starts_anew(folder):
     assert plan_start(recipe(folder, resume="never")) == Start(clears=True)
 
 
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_file_in_place_of_the_folder_is_said_with_its_key(tmp_path, resume):
+    (tmp_path / "run").write_text("thesis")
+    with pytest.raises(RecipeError, match=r"run\.output_dir=.*run is no folder\. Choose another"):
+        plan_start(recipe(RunFolder(tmp_path / "run"), resume=resume))
+
+
+def test_a_lock_that_a_killed_run_has_left_is_no_result(folder):
+    folder.root.mkdir()
+    (folder.root / "run.lock").write_text("process 7 on nowhere")
+    assert plan_start(recipe(folder)) == Start()
+    assert plan_start(recipe(folder, resume="never")) == Start(clears=True)
+
+
 def test_auto_goes_on_from_the_newest_complete_state(unfinished):
     assert plan_start(recipe(unfinished)) == Start(state=unfinished.states / "step-1000000")
 

@@ -49,13 +49,14 @@ def test_what_fsdp2_writes_is_read(fsdp2_state, monkeypatch):
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in state_parts.os.environ
 
 
-@pytest.mark.parametrize("content", ["hostile", "truncated", "empty"])
+@pytest.mark.parametrize("content", ["hostile", "truncated", "empty", "grows"])
 def test_a_list_that_is_damaged_or_hostile_is_not_executed(fsdp2_state, content):
     folder, _ = fsdp2_state
     file, mark = folder / "pytorch_model_fsdp_0" / ".metadata", folder / "EXECUTED"
     whole = file.read_bytes()
-    file.write_bytes({"hostile": hostile(mark), "truncated": whole[:-9], "empty": b""}[content])
-    with pytest.raises(RecipeError, match=r"cannot be read: .* Use the settings of accelerate that it"):
+    contents = {"hostile": hostile(mark), "truncated": whole[:-9], "empty": b"", "grows": b"Nr\xff\xff\xff\x0f."}
+    file.write_bytes(contents[content])
+    with pytest.raises(RecipeError, match=r"cannot be read: .*Use the settings of accelerate that it"):
         load_parts(FSDP, None, None, folder)
     assert not mark.exists()
 

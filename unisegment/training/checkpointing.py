@@ -16,6 +16,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -159,6 +160,8 @@ def plan_start(recipe: Recipe) -> Start:
         RecipeError: When beginning would destroy results, or there is nothing to continue from.
     """
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
+    if os.path.lexists(folder.root) and not folder.root.is_dir():
+        raise RecipeError(f"run.output_dir={folder.root} is no folder. Choose another.")
     # A run that was killed before it had written its first file has left these.
     is_empty = not folder.root.exists() or all(
         path.name == LOCK or path.name.endswith(PARTIAL) for path in folder.root.iterdir()

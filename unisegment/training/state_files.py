@@ -13,12 +13,14 @@ Random numbers are none of it: each step draws its own, by its number. Release 0
 pickles, of which the same numbers, texts and tensors are taken.
 """
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import load as load_with_arrays
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.ops.json_reading import read_json
-from unisegment.ops.weight_files import read_weight_file
+from unisegment.ops.weight_files import read_weight_file, require_sound
 from unisegment.structures import Category
 from unisegment.training.settings import NotBelowZero, NotNegative, RecipeError, check, construct
 
@@ -38,6 +40,8 @@ CATEGORIES = "categories.json"
 # Of 0.1. Number 0 is the schedule, whose state the number of steps says, too.
 _OLD_PROGRESS, _OLD_UNREADABLE, _OLD_AVERAGE = (f"custom_checkpoint_{number}.pkl" for number in (1, 2, 3))
 _OLD_SCALE = "scaler.pt"
+_MOST_RANDOM = 2**24
+"""Bytes that the random numbers of a process may take: some thousand for each generator."""
 
 
 @dataclass
@@ -130,15 +134,23 @@ def read_shapes(state: Path) -> dict[str, tuple[int, ...]]:
         return {_plain_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
-def read_moments(state: Path) -> tuple[list[int], dict[int, dict[str, Tensor]]]:
+def read_moments(state: Path, device: str = "cpu") -> tuple[list[int], dict[int, dict[str, Tensor]]]:
     """Return how many weights learn in each group of an optimiser, and its tensors for each of them, by their number.
+
+    Args:
+        state: Its folder.
+        device: "cpu"; or "meta", which has the shapes only and takes no memory.
 
     Raises:
         RecipeError: When their file is missing or damaged.
     """
     file = state / MOMENTS
     with _read_as_data(file):
-        content = read_weight_file(file)
+        require_sound(file)
+        if device == "meta":
+            content = torch.load(file, map_location="meta", weights_only=True)
+        else:
+            content = read_weight_file(file)
         groups, moments = content.get("param_groups"), content.get("state")
         if not isinstance(groups, list) or not all(isinstance(_params(group), list) for group in groups):
             raise ValueError("param_groups must be a list of groups with params")
@@ -211,6 +223,9 @@ def _read_as_data(file: Path) -> Iterator[None]:
 
 def _read_arrays(file: Path) -> None:
     try:
+        with zipfile.ZipFile(file) as members:
+            if sum(member.file_size for member in members.infolist()) > _MOST_RANDOM:
+                raise ValueError(f"it holds more than {_MOST_RANDOM} bytes")
         load_with_arrays(file, map_location="cpu")  # which knows numpy's arrays besides tensors
     except Exception as error:  # what damaged files raise in torch.load is beyond listing
         raise ValueError("it is damaged, or asks for more than numbers") from error

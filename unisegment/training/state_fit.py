@@ -71,7 +71,7 @@ def _check_tensors(state: Path, recipe: Recipe, model: nn.Module) -> None:
 
 def _other_groups(state: Path, recipe: Recipe, model: nn.Module) -> str | None:
     """Say how many weights learn in each group, if they are others; check the tensors that belong to each of them."""
-    sizes, moments = read_moments(state)
+    sizes, moments = read_moments(state, device="meta")
     groups = [group["params"] for group in make_optimizer(model, recipe.optim).param_groups]
     if sizes != [len(group) for group in groups]:
         wanted = [len(group) for group in groups]
