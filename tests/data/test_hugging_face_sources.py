@@ -163,7 +163,11 @@ def test_a_folder_names_no_files_elsewhere(tmp_path, monkeypatch, place, streami
         monkeypatch.setattr(datasets, name, None)
     card = "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: [" + place + "]\n---\n"
     (tmp_path / "README.md").write_text(card)
+    (tmp_path / ".huggingface.yaml").write_text(card.strip("-\n"))
     with pytest.raises(ValueError, match=r"README\.md: configs names .* nothing outside the folder is read because"):
+        open_source(str(tmp_path), streaming)
+    (tmp_path / "README.md").unlink()
+    with pytest.raises(ValueError, match=r"\.huggingface\.yaml: configs names"):
         open_source(str(tmp_path), streaming)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+from huggingface_hub import ModelCard
 
-from unisegment.ops.yaml_reading import parse_yaml, read_yaml
+from unisegment.ops.yaml_reading import parse_yaml, read_front_matter, read_yaml
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcdefghijklmnopq", "bcdefghijklmnopqr", strict=True)
@@ -76,3 +77,29 @@ def test_files_in_other_encodings_and_large_ones_are_refused_by_name(tmp_path):
         read_yaml(file)
     file.write_bytes("\ufeffa: é".encode())
     assert read_yaml(file) == {"a": "é"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_metadata_of_a_card_are_those_that_the_hub_reads(tmp_path, end):
+    file = tmp_path / "README.md"
+    text = end.join(("---", "license: mit", "x: &a [1]", "y: *a", "---  ", "# A card", "---")).replace("\r#", "\n#")
+    file.write_bytes(text.encode() if end != "\r" else text.replace("---  \r", "---  \n").encode())
+    assert read_front_matter(file) == {"license": "mit", "x": [1], "y": [1]}
+    assert ModelCard.load(file).data.license == "mit"
+    file.write_text("# A card")
+    assert read_front_matter(file) is None
+
+
+def test_metadata_that_are_none_are_refused_by_name(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("---\n[\n---\n")
+    with pytest.raises(ValueError, match=r"README\.md, line 2: this is not YAML"):
+        read_front_matter(file)
+    file.write_text("---\na: b\n" + "#" * 2**20 + "\n---\n")
+    with pytest.raises(ValueError, match=r"README\.md: its metadata have more than 1,048,576 bytes"):
+        read_front_matter(file)
+
+
+def test_a_card_may_name_many_classes(tmp_path):
+    (tmp_path / "README.md").write_text("---\nnames: [" + "a," * 30_000 + "]\n---\n")
+    assert len(read_front_matter(tmp_path / "README.md")["names"]) == 30_000

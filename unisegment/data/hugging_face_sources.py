@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 import datasets
 from datasets import ReadInstruction
 from fsspec.core import url_to_fs
-from huggingface_hub import DatasetCard, hf_hub_download
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from unisegment.data.parquet_rows import ParquetRows
+from unisegment.ops.yaml_reading import read_front_matter, read_yaml
 
 _SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev", "test")}
 _SAVED = ("dataset_dict.json", "state.json")
@@ -138,26 +139,23 @@ def _given(splits: Mapping[str, datasets.Dataset]) -> Splits:
 
 
 def _require_own_files(folder: Path) -> None:
-    """Refuse a folder whose card names files elsewhere, which `datasets` would fetch or read."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return
-    configs = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict().get("configs")
-    for name in _texts(configs, set()):
-        if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(
-                f"{card}: configs names {name!r}, but nothing outside the folder is read because a file says so."
-            )
+    """Refuse a folder that names files elsewhere, which `datasets` would fetch or read."""
+    for file, read in ((folder / "README.md", read_front_matter), (folder / ".huggingface.yaml", read_yaml)):
+        said = read(file) if file.is_file() else None
+        for name in _texts(said.get("configs") if isinstance(said, dict) else None):
+            if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(
+                    f"{file}: configs names {name!r}, but nothing outside the folder is read because a file says so."
+                )
 
 
-def _texts(value: Any, seen: set[int]) -> Iterator[str]:
-    """Yield the texts in nested lists and mappings, each of which is looked at once."""
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in nested lists and mappings."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list | dict) and id(value) not in seen:
-        seen.add(id(value))
+    elif isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item, seen)
+            yield from _texts(item)
 
 
 def _find_beside(folder: Path, name: str) -> Path | None:

@@ -16,6 +16,10 @@ _DEEPEST = 50
 """Lists and mappings inside each other."""
 _MOST_VALUES = 20_000
 """Keys, and values of lists and mappings, each as often as an alias repeats it."""
+_MOST_IN_A_CARD = 1_000_000
+"""The same for a card, which may list the names of all classes."""
+# As huggingface_hub finds it.
+_FRONT_MATTER = re.compile(r"\s*---(?:\r\n|\r|\n)(.*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)", re.DOTALL)
 _REFUSED_CHARACTERS = re.compile(r"[\0\ud800-\udfff]")
 """Escapes can name them, but neither names nor files hold them."""
 
@@ -23,8 +27,9 @@ _REFUSED_CHARACTERS = re.compile(r"[\0\ud800-\udfff]")
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's booleans and numbers: in the older YAML of the base class `no` is False and `1e-4` is a text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, most: int) -> None:
         super().__init__(text)
+        self._most = most
         self._depth = self._count = 0
         self._sizes: dict[yaml.Node, int] = {}
         """How many values each finished node stands for."""
@@ -42,8 +47,8 @@ class _Loader(yaml.SafeLoader):
             raise _Refused("a value contains itself, by an alias", mark)
         self._count += self._sizes[node] if is_alias else 1
         self._sizes.setdefault(node, self._count - before)
-        if self._count > _MOST_VALUES:
-            raise _Refused(f"there are more than {_MOST_VALUES:,} values, counting what aliases repeat", mark)
+        if self._count > self._most:
+            raise _Refused(f"there are more than {self._most:,} values, counting what aliases repeat", mark)
         if isinstance(node, yaml.MappingNode) and not is_alias:
             _refuse_repeated_keys(node)
         if isinstance(node, yaml.ScalarNode) and _REFUSED_CHARACTERS.search(node.value):
@@ -107,7 +112,29 @@ def read_yaml(file: Path) -> Any:
     return parse_yaml(text, str(file))
 
 
-def parse_yaml(text: str, origin: str) -> Any:
+def read_front_matter(file: Path) -> Any:
+    """Return what a card, a README.md on the Hugging Face Hub, says between `---` and `---` at its beginning.
+
+    Returns:
+        The value; None where there is nothing.
+
+    Raises:
+        OSError: When it cannot be read.
+        ValueError: When it is larger than 1 MiB, or not YAML as `parse_yaml` takes it, with up to a million values.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(_LARGEST_FILE + 1)
+    text = content.decode("utf-8-sig", errors="replace")
+    found = _FRONT_MATTER.match(text)
+    if found is None and len(content) > _LARGEST_FILE and text.lstrip().startswith("---"):
+        raise ValueError(f"{file}: its metadata have more than {_LARGEST_FILE:,} bytes.")
+    if found is None:
+        return None
+    before = "\n" * text.count("\n", 0, found.start(1))  # so that errors count the file's lines
+    return parse_yaml(before + found[1], str(file), _MOST_IN_A_CARD)
+
+
+def parse_yaml(text: str, origin: str, most: int = _MOST_VALUES) -> Any:
     """Return the value that a YAML text stands for.
 
     Dates are texts. Lists and mappings may be 50 deep; a whole text may stand for 20,000 values.
@@ -117,7 +144,7 @@ def parse_yaml(text: str, origin: str) -> Any:
             says where it was read.
     """
     try:
-        return _Loader(text).get_single_data()
+        return _Loader(text, most).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f", line {mark.line + 1}"

@@ -75,3 +75,23 @@ def test_a_pretrained_backbone_is_recorded(tmp_path):
     assert UniSegmentForUniversalSegmentation(UniSegmentConfig(**SIZES)).config.base_weights is None
     # Made once more from the same config, it is still one starting point.
     assert len(UniSegmentForUniversalSegmentation(config).config.base_weights) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "\n".join(
+            ["a0: &a0 [lol]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)), "license: *a8"]
+        ),
+        "license: [mit]",
+        "license: {a: b}",
+        "license: other\nlicense_name: 3",
+        "license: !!python/object/apply:os.getcwd []",
+        "[" * 2000,
+        "- mit",
+    ],
+)
+def test_a_card_that_says_no_licence_is_read_at_once(tmp_path, metadata):
+    """A licence that unfolds to 43 million values was made a text."""
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n")
+    assert record(tmp_path, {})["license"] == "unknown"

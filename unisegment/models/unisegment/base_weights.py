@@ -5,13 +5,13 @@ A record is `{"name": …, "license": …}`; the licence is an identifier of the
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import ModelCard
 from transformers.utils import cached_file
 
 from unisegment.ops.downloads import is_address, public_address
+from unisegment.ops.yaml_reading import read_front_matter
 
 ORIGINAL_ZOO = "cc-by-nc-4.0"
 """Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
@@ -55,7 +55,9 @@ def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
     if file is None:
         return None
     try:
-        data = ModelCard.load(file, ignore_metadata_errors=True).data
-    except (ValueError, yaml.YAMLError):  # broken metadata
+        said = read_front_matter(Path(file))
+    except ValueError:  # broken metadata
         return None
-    return str(data.license_name if data.license == "other" and data.license_name else data.license or "") or None
+    license, name = (said.get(key) for key in ("license", "license_name")) if isinstance(said, dict) else (None, None)
+    license = name if license == "other" and name else license
+    return license if isinstance(license, str) and license else None
