@@ -136,12 +136,11 @@ def test_the_threshold_of_objects(folder, tmp_path):
 
 def test_parts_are_read_one_after_the_other(tmp_path):
     parts = PartFolder(tmp_path / "parts")
-    parts.begin({"a": 1})
-    parts.begin({"a": 1})
+    assert parts.begin({"a": 1}, 3) == parts.begin({"a": 1}, 3) == [0, 1, 2]
     for number in (11, 2):
         parts.write(number, {"number": number})
     assert [part["number"] for part in parts.read({"number": int})] == [2, 11]
-    assert [parts.is_finished(number) for number in (2, 3, 11)] == [True, False, True]
+    assert parts.begin({"a": 1}, 4) == [0, 1, 3]
 
 
 def test_only_what_the_format_needs_is_predicted(folder, tmp_path, monkeypatch):

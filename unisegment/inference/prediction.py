@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
 from unisegment.files import PARTIAL, inside, write_text
+from unisegment.inference.decisions import decide_once
 from unisegment.inference.folder_lock import LOCK
 from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
 from unisegment.ops.json_reading import read_json
+from unisegment.ops.json_values import shown
 from unisegment.postprocessing.resize import check_share
 
 
@@ -41,8 +43,8 @@ class PartFolder:
 
     folder: Path
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder for a run, or find that it is that of the same run.
+    def begin(self, settings: Mapping[str, Any], num_images: int) -> list[int]:
+        """Make the folder for a run, or find that it is that of the same run, and return which images are left to do.
 
         Raises:
             OtherRunError: When it was made with other settings, or there are other files beside it.
@@ -56,7 +58,7 @@ class PartFolder:
             if other := next((path for path in files if path.suffix != PARTIAL and path.name != LOCK), None):
                 raise OtherRunError(f"{output} holds other files, such as {other}: choose a new or an empty folder.")
             write_text(file, json.dumps(settings, indent=2))
-            return
+            return list(range(num_images))
         before = _read_own(file, {}, f"choose another folder, or remove {output}")
         changed = [
             f"{key}={settings.get(key)!r} (before: {before.get(key)!r})"
@@ -68,10 +70,7 @@ class PartFolder:
                 f"{self.folder.parent} holds predictions of another run, and this one differs in "
                 f"{', '.join(changed)}: choose another folder, or remove that one."
             )
-
-    def is_finished(self, index: int) -> bool:
-        """Tell whether an image is finished."""
-        return self._file(index).exists()
+        return [index for index in range(num_images) if not self._file(index).exists()]
 
     def write(self, index: int, content: dict[str, Any]) -> None:
         """Say that an image is finished, and what it left behind."""
@@ -133,7 +132,7 @@ def predict(
     if names is not None:
         export.check_names(names.values())
     parts = PartFolder(export.output / "parts")
-    todo = _agreed(parts, len(samples), settings)
+    todo = decide_once(lambda: parts.begin(settings, len(samples)))
     mine = share_of_process(todo)
     problems: list[str] = []
     most_objects = MostObjects()
@@ -172,21 +171,6 @@ def digest(names: list[str]) -> str:
     return sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
-def _agreed(parts: PartFolder, num_images: int, settings: Mapping[str, Any]) -> list[int]:
-    """Return which images are to be done, in every process what the first one sees."""
-    outcome: list[Any] = [None]
-    if PartialState().is_main_process:
-        try:
-            parts.begin(settings)
-            outcome = [[index for index in range(num_images) if not parts.is_finished(index)]]
-        except (OtherRunError, OSError) as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
-
-
 def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, Any]:
     """Return what a file holds that an earlier run has written."""
     try:
@@ -194,10 +178,10 @@ def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, A
     except ValueError as error:
         raise OtherRunError(f"{file} is damaged ({error}): {remedy}.") from error
     if not isinstance(content, dict):
-        raise OtherRunError(f"{file} is damaged (it holds {content!r:.50} and no object): {remedy}.")
+        raise OtherRunError(f"{file} is damaged (it holds {shown(content)} and no object): {remedy}.")
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
-            raise OtherRunError(f"{file} is damaged ({key} is {content.get(key)!r:.50}): {remedy}.")
+            raise OtherRunError(f"{file} is damaged ({key} is {shown(content.get(key))}): {remedy}.")
     return content
 
 
