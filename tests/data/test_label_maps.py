@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.label_maps import LabelMaps, Pairing, forgiving_pairs, pair_files
+from unisegment.data.label_maps import LabelMaps, MapCoding, Pairing, forgiving_pairs, pair_files
 from unisegment.structures import Category
 
 CAR, SKY = Category(4, "car", True, (1, 2, 3)), Category(9, "sky", False, (4, 5, 6))
@@ -74,6 +74,13 @@ def test_a_map_of_nothing_but_void_has_no_segments(tmp_path):
 def test_a_listed_id_is_never_void(tmp_path):
     (sample,) = _open(tmp_path, [[4] * 3] * 2, void={4})
     assert sample.target.labels.tolist() == [0]
+
+
+def test_ids_far_apart_are_listed_in_a_line():
+    """All numbers between the smallest and the largest were made a list of: of 2**62 there is no end."""
+    categories = [Category(number, "x", True, (1, 2, 3)) for number in (3, 2**62)]
+    with pytest.raises(ValueError, match=r"ids of categories \(3, 4611686018427387904\)"):
+        MapCoding(categories).target(np.ones((2, 3), dtype=np.int32), "a.png")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from unisegment.data.label_maps import MapCoding, numbers_of
 from unisegment.data.object_drawing import draw_objects
 from unisegment.data.packed_shapes import SHAPE, PackedShapes
 from unisegment.data.png_folders import CategoryList
-from unisegment.ops.json_values import read_flag, read_whole_number, value_of
+from unisegment.ops.json_values import read_flag, read_id, read_whole_number, value_of
 from unisegment.structures import Category, Sample, SegmentationTarget
 from unisegment.types import Size
 
@@ -139,11 +139,13 @@ class HuggingFaceImages(AnnotatedImages):
             image = read_image(picture_in(row, self._columns["image"]), reading=self.reading, name=place)
             target = self._target(row, image.shape[:2])
             check_target(target, image.shape[:2], None)
+            image_id: int | str = index
+            if "image_id" in self._columns:
+                image_id = read_id({"image_id": value_in(row, self._columns["image_id"])}, "image_id")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{place}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
-        image_id = value_in(row, self._columns["image_id"]) if "image_id" in self._columns else index
         return Sample(image, target, image_id, path_in(row, self._columns["image"]) or place)
 
     def stored_image(self, index: int) -> Any:

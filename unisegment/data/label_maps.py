@@ -332,6 +332,6 @@ def numbers_of(segment_map: Any) -> Int32[np.ndarray, "h w"]:
 
 def _short(ids: Collection[int]) -> str:
     numbers = sorted(ids)
-    if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+    if len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1:
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "") if numbers else "none"

@@ -7,6 +7,7 @@ exactly; where a block of numbers has more decimals, it is kept as it is.
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,9 @@ class PackedShapes:
         for polygon in polygons:
             check_polygon(polygon, size)
         drawn = [polygon for polygon in polygons if len(polygon) >= 6]
-        if sum(map(_outline, drawn)) > LONGEST_OUTLINE:
-            raise ValueError(
-                f"the outlines of its polygons are {sum(map(_outline, drawn))} pixels long, but may be "
-                f"{LONGEST_OUTLINE}: give fewer points, or run lengths {{size, counts}}."
-            )
+        # An edge is at most three images long, so that hardly any shape has to be measured.
+        if 3 * max(size) * sum(map(len, drawn)) > LONGEST_OUTLINE:
+            _check_outlines(drawn)
         if not drawn:
             return np.zeros(0, dtype=np.int64)
         rles = coco_mask.frPyObjects([polygon.tolist() for polygon in drawn], *size)
@@ -152,10 +151,10 @@ def check_polygon(polygon: Float64[np.ndarray, " n"], size: Size) -> None:
             f"numbers, {shown(polygon[:6].tolist())}"
         )
     for axis, numbers, length in (("x", polygon[::2], size[1]), ("y", polygon[1::2], size[0])):
-        low, high = numbers.min(initial=0), numbers.max(initial=0)
+        low, high = float(numbers.min(initial=0)), float(numbers.max(initial=0))
         if low < -length or high > 2 * length:
             raise ValueError(
-                f"a polygon has {axis} = {low if low < -length else high:g}, too far outside of the image of "
+                f"a polygon has {axis} = {low if low < -length else high}, too far outside of the image of "
                 f"{size[0]}x{size[1]} (height x width): {axis} must be from {-length} to {2 * length}, in pixels."
             )
 
@@ -180,10 +179,14 @@ def run_lengths_in(segmentation: Any) -> tuple[Size, bytes | Int64[np.ndarray, "
         raise ValueError(f"counts must be whole numbers of 64 bits, got {shown(counts)}") from error
 
 
-def _outline(polygon: Float64[np.ndarray, " n"]) -> int:
-    """Return how many pixels there are along a polygon."""
-    points = polygon.reshape(-1, 2)
-    return int(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()) + len(points)
+def _check_outlines(polygons: Sequence[Float64[np.ndarray, " n"]]) -> None:
+    edges = [np.abs(np.diff(points, axis=0, append=points[:1])) for points in (p.reshape(-1, 2) for p in polygons)]
+    length = sum(int(edge.max(axis=1).sum()) + len(edge) for edge in edges)
+    if length > LONGEST_OUTLINE:
+        raise ValueError(
+            f"the outlines of its polygons are {length} pixels long, but may be {LONGEST_OUTLINE}: give fewer points, "
+            "or run lengths {size, counts}."
+        )
 
 
 def _unpack_runs(runs: bytes, size: Size) -> dict[str, Any]:
