@@ -99,8 +99,11 @@ def hub(monkeypatch):
 
 
 @pytest.mark.parametrize(("format", "model_type"), [("unisegment", "unisegment"), ("transformers", "mask2former")])
-def test_push_to_hub_uploads_what_save_pretrained_writes(model, tmp_path, hub, format, model_type):
+def test_push_to_hub_uploads_what_save_pretrained_writes(model, tmp_path, hub, format, model_type, monkeypatch):
+    monkeypatch.setattr(model.config, "backbone", "/home/me/resnet.pth")
     model.push_to_hub("someone/model", format=format)
+    assert model.config.backbone == "/home/me/resnet.pth"
+    assert b"/home/me" not in hub["someone/model"]["config.json"]
     assert json.loads(hub["someone/model"]["config.json"])["model_type"] == model_type
     for name, content in hub["someone/model"].items():
         (tmp_path / name).write_bytes(content)

@@ -296,8 +296,14 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
     ) -> Any:
         """Upload config and weights; see `save_pretrained` for `format`, and transformers for the rest."""
-        model = self if is_ours(format) else stock_twin(self.config, self.state_dict())
-        return PreTrainedModel.push_to_hub(model, repo_id, **kwargs)
+        if not is_ours(format):
+            return stock_twin(self.config, self.state_dict()).push_to_hub(repo_id, **kwargs)
+        backbone = self.config.backbone
+        self.config.backbone = None  # all weights go up, and where those of the backbone came from may be a folder here
+        try:
+            return PreTrainedModel.push_to_hub(self, repo_id, **kwargs)
+        finally:
+            self.config.backbone = backbone
 
     def export_original(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint for the original code.
