@@ -18,8 +18,11 @@ def write_index(folder, weight_map, **others):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[1]", b"null", b"5", b'"text"', b"{", b"\xff{}", b"{1: 2}", b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"],
-)
+    [
+        b"", b"[1]", b"null", b"5", b'"text"', b"{", b"\xff{}", b"{1: 2}", b"[" * 100_000,
+        b'{"a": ' + b"1" * 5000 + b"}", b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+)  # fmt: skip
 def test_a_file_that_is_no_json_object_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     for read in (

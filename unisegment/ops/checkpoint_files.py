@@ -21,7 +21,7 @@ from transformers.utils import (
 from unisegment.files import inside
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
-from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require
+from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require, require_shallow
 from unisegment.ops.weight_files import require_sound
 
 HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
@@ -63,6 +63,9 @@ def object_in(file: Path) -> dict[str, Any]:
     content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file}: {shown(content)}, expected one JSON object, {{…}}.")
+    with named(file):
+        for key, value in content.items():
+            require_shallow(shown(key), value)
     return content
 
 
