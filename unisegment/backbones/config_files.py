@@ -15,14 +15,38 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unisegment.ops.json_values import shown
 from unisegment.ops.limits import MAX_DEPTH, MAX_LAYERS, MAX_NUMBER
-from unisegment.ops.value_kinds import entries_of, number, require, require_free, whole
+from unisegment.ops.value_kinds import (
+    FLAG,
+    NOTHING,
+    TEXT,
+    entries_of,
+    list_of,
+    number,
+    require,
+    require_all,
+    require_free,
+    whole,
+)
 
 _ATTENTION = ("eager", "sdpa")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 _LAYER_COUNT = re.compile(r"[._](depths?|layers|blocks|stages)(\[\d+\])*$")
 """Keys under which numbers of layers stand, in a list one for each stage."""
+_COUNT = re.compile(r"[._](num|\w*sizes?|\w*dims?|\w*heads|\w*channels)(_\w+)?(\[\d+\])*$")
+"""Keys under which there are no numbers below 0."""
+_NAMES = list_of(TEXT, 0, MAX_LAYERS) | NOTHING
+_KINDS = {
+    "stage_names": _NAMES,
+    "out_features": _NAMES,
+    "out_indices": list_of(whole(-MAX_LAYERS, MAX_LAYERS), 0, MAX_LAYERS) | NOTHING,
+    "output_hidden_states": FLAG | NOTHING,
+    "output_attentions": FLAG | NOTHING,
+    "return_dict": FLAG | NOTHING,
+}
+"""Of keys that all configs of backbones have."""
 _NUMBER = whole(-MAX_NUMBER, MAX_NUMBER) | number(-1e30, 1e30)
+_NOT_NEGATIVE = whole(0, MAX_NUMBER) | number(0, 1e30)
 
 
 def backbone_config(keys: Any) -> PreTrainedConfig:
@@ -55,6 +79,7 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
 
 def _require_bounded(keys: Mapping[str, Any]) -> None:
     """Check the numbers of a backbone's config, whose keys are transformers' own."""
+    require_all(keys, _KINDS)
     layers = 0
     for place, value in entries_of(keys, "backbone_config", MAX_DEPTH):
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -62,6 +87,8 @@ def _require_bounded(keys: Mapping[str, Any]) -> None:
         if _LAYER_COUNT.search(place) and isinstance(value, int):
             require(place, value, whole(0, MAX_LAYERS))
             layers += value
+        elif _COUNT.search(place):
+            require(place, value, _NOT_NEGATIVE)
         else:
             require(place, value, _NUMBER)
     if layers > MAX_LAYERS:
@@ -98,5 +125,6 @@ def require_inert(keys: Mapping[str, Any], where: str = "") -> None:
         raise ValueError(f"{where}quantization_config: quantised weights cannot be read. Save them without.")
     for key in ("dtype", "torch_dtype"):
         name = keys.get(key)
-        if isinstance(name, str) and not isinstance(getattr(torch, name, None), torch.dtype):
+        kind = getattr(torch, name, None) if isinstance(name, str) else name
+        if name is not None and not isinstance(kind, torch.dtype):
             raise ValueError(f"{where}{key}={shown(name)} is no type of torch, such as 'float32' or 'bfloat16'.")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoBackbone, PreTrainedConfig
 
+from unisegment.ops.limits import MAX_LAYERS
+
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 """transformers' names of the stages whose maps have strides 4, 8, 16 and 32."""
 
@@ -67,7 +69,7 @@ def layer_counts(names: Iterable[str], layer: re.Pattern[str], kind: str) -> lis
         kind: What the weights belong to, for the errors.
 
     Raises:
-        ValueError: When a stage or a layer is missing.
+        ValueError: When a stage or a layer is missing, or there are more layers than any backbone has.
     """
     found = {(int(match[1]), int(match[2])) for name in names if (match := layer.match(name))}
     if {stage for stage, _ in found} != set(range(len(STAGES))):
@@ -75,6 +77,8 @@ def layer_counts(names: Iterable[str], layer: re.Pattern[str], kind: str) -> lis
             f"A {kind} has stages 0 to {len(STAGES) - 1}; among these weights there are stages "
             f"{sorted({stage for stage, _ in found})}."
         )
+    if len(found) > MAX_LAYERS:
+        raise ValueError(f"This {kind} has {len(found)} layers, expected at most {MAX_LAYERS}.")
     counts = [sum(stage == at for at, _ in found) for stage in range(len(STAGES))]
     for stage, count in enumerate(counts):
         missing = set(range(count)) - {index for at, index in found if at == stage}

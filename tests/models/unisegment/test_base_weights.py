@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+from itertools import pairwise
+
 import pytest
 from transformers import ResNetForImageClassification
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.models.unisegment.base_weights import record
+
+LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnop"))
 
 
 @pytest.mark.parametrize(
@@ -16,6 +20,10 @@ from unisegment.models.unisegment.base_weights import record
         ("---\ntags: [vision]\n---\n", "unknown"),
         ("# No metadata", "unknown"),
         ("---\n: [broken\n---\n", "unknown"),
+        ("---\nlicense: [mit]\n---\n", "unknown"),
+        ("---\nlicense: " + "x" * 300 + "\n---\n", "unknown"),
+        ("---\nlicense: &a " + "[" * 900 + "]" * 900 + "\n---\n", "unknown"),
+        ("---\n" + LAUGHS + "license: *p\n---\n", "unknown"),
         (None, "unknown"),
     ],
 )

@@ -101,6 +101,13 @@ def test_keys_of_transformers_and_legacy_keys_pass():
         ({"backbone_config": {"model_type": "swin", "embed_dim": "wide"}}, "backbone_config: .*'embed_dim'"),
         ({"backbone_config": {"model_type": ["swin"]}}, "backbone_config needs a model_type"),
         ({"backbone_config": {"model_type": "swin", "x": float("inf")}}, "backbone_config.x: inf, expected"),
+        ({"backbone_config": {"model_type": "dinov2", "num_attention_heads": -1}}, "num_attention_heads: -1, expected"),
+        ({"backbone_config": {"model_type": "swin", "stage_names": 1}}, "stage_names: 1, expected a list"),
+        (
+            {"backbone_config": {"model_type": "swin", "output_hidden_states": "x"}},
+            "output_hidden_states: 'x', expected",
+        ),
+        ({"backbone_config": {"model_type": "swin", "dtype": [1]}}, r"dtype=\[1\] is no type of torch"),
         ({"backbone_config": ["swin"]}, r"backbone_config: \['swin'\], expected a mapping"),
         ({"pixel_decoder": "bifpn"}, "pixel_decoder"),
         ({"num_queries": "many"}, "num_queries"),
@@ -193,3 +200,15 @@ def test_a_backbone_that_is_not_there_is_one_line():
 def test_a_key_that_is_like_no_other_gets_no_advice():
     with pytest.raises(ValueError, match=r"^'xyz' is not a key of UniSegmentConfig\.$"):
         UniSegmentConfig(xyz=1)
+
+
+def test_a_backbone_is_overridden_key_by_key():
+    base = UniSegmentConfig(backbone_config=ResNetConfig(depths=[1, 1, 1, 1], embedding_size=8)).to_dict()
+    changed = UniSegmentConfig.from_dict(base, backbone_config={"depths": [2, 1, 1, 1]}).backbone_config
+    assert (changed.depths, changed.embedding_size) == ([2, 1, 1, 1], 8)
+    other = UniSegmentConfig.from_dict(base, backbone_config={"model_type": "swin", "depths": [1, 1, 1, 1]})
+    assert other.backbone_config.to_dict()["model_type"] == "swin"
+    assert not hasattr(other.backbone_config, "embedding_size")
+    for change, message in (({"depths": "x"}, "'depths'"), ({"depths": [2**31, 1, 1, 1]}, r"depths\[0\]: 2147483648")):
+        with pytest.raises(ValueError, match=rf"^backbone_config.*{message}"):
+            UniSegmentConfig.from_dict(base, backbone_config=change)

@@ -268,3 +268,34 @@ class TestWrongFiles:
         config = UniSegmentConfig(num_labels=3)
         with pytest.raises(ValueError, match="no weights named 'x'"):
             write_original(tmp_path / "model.pth", config, {"x": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "sem_seg_head.predictor.transformer_ffn_layers.99999999.norm.weight",
+            r"layers\.99999999, but none of .*layers\.",
+        ),
+        (
+            "sem_seg_head.pixel_decoder.transformer.encoder.layers.99999999.norm1.weight",
+            r"layers\.99999999, but none of",
+        ),
+        ("backbone.layers.0.blocks.99999999.norm1.weight", "has a layer 2 or above, but no layer 1"),
+    ],
+)
+def test_layers_are_those_that_the_file_has(tmp_path, name, message):
+    weights = original_state_dict(stock_model("swin")) | {name: torch.zeros(3)}
+    with pytest.raises(ValueError, match=message):
+        UniSegmentForUniversalSegmentation.from_original(write_pickle(tmp_path / "model.pkl", weights))
+
+
+def test_sizes_follow_from_weights_that_are_there(tmp_path):
+    weights = original_state_dict(stock_model("resnet"))
+    name = "sem_seg_head.predictor.query_feat.weight"
+    path = write_pickle(tmp_path / "model.pkl", weights | {name: torch.zeros(1, 32_000)})
+    with pytest.raises(ValueError, match=r"model.pkl, the model has \d{9,} numbers, its weights \d+ bytes"):
+        UniSegmentForUniversalSegmentation.from_original(path)
+    path = write_pickle(tmp_path / "model.pkl", weights | {"criterion.empty_weight": torch.tensor(1.0)})
+    with pytest.raises(ValueError, match=r"criterion.empty_weight has shape \(\)"):
+        UniSegmentForUniversalSegmentation.from_original(path)

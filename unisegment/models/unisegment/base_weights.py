@@ -16,6 +16,8 @@ from unisegment.ops.yaml_reading import read_front_matter
 ORIGINAL_ZOO = "cc-by-nc-4.0"
 """Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
 
+_LONGEST = 200
+"""Characters of a licence's name."""
 # Checkpoints on the Hub whose card says less than their source does.
 _KNOWN = {
     "facebook/mask2former-": ORIGINAL_ZOO,
@@ -60,4 +62,4 @@ def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
         return None
     license, name = (said.get(key) for key in ("license", "license_name")) if isinstance(said, dict) else (None, None)
     license = name if license == "other" and name else license
-    return license if isinstance(license, str) and license else None
+    return license if isinstance(license, str) and 0 < len(license) <= _LONGEST else None

@@ -40,6 +40,9 @@ _INHERITED_KEYS = frozenset(
 _LEGACY_KEYS = frozenset(("backbone_kwargs", "use_timm_backbone", "num_classes"))
 
 
+_DEFAULT_BACKBONE = {"model_type": "swin", "depths": [2, 2, 18, 2], "drop_path_rate": 0.3}
+
+
 class UniSegmentConfig(PreTrainedConfig):
     """Configuration of `UniSegmentForUniversalSegmentation`.
 
@@ -192,6 +195,8 @@ class UniSegmentConfig(PreTrainedConfig):
         if "id2label" in overrides or "num_labels" in kwargs:
             config_dict = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
         keys = {**config_dict, "use_pretrained_backbone": False, **overrides}
+        if isinstance(kwargs.get("backbone_config"), Mapping):
+            keys["backbone_config"] = _merged(keys.get("backbone_config"), kwargs.pop("backbone_config"))
         if "categories" not in overrides and keys.get("categories") is not None:
             names = keys.get("id2label")
             if names is not None or "num_labels" in {**config_dict, **kwargs}:
@@ -250,7 +255,7 @@ class UniSegmentConfig(PreTrainedConfig):
         if config is None and self.backbone is not None:
             config = pretrained_config(self.backbone)
         elif config is None:
-            config = backbone_config({"model_type": "swin", "depths": [2, 2, 18, 2], "drop_path_rate": 0.3})
+            config = backbone_config(_DEFAULT_BACKBONE)
         elif not isinstance(config, PreTrainedConfig):
             config = backbone_config(config)
         stages = list(getattr(config, "stage_names", None) or [])
@@ -279,6 +284,13 @@ class UniSegmentConfig(PreTrainedConfig):
                 f"num_feature_levels must be 1 to {len(self.feature_strides)}, the number of feature_strides, "
                 f"got {self.num_feature_levels}."
             )
+
+
+def _merged(base: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a backbone with changes; those of another kind of backbone replace it."""
+    keys = base.to_dict() if isinstance(base, PreTrainedConfig) else dict(base or _DEFAULT_BACKBONE)
+    is_other = changes.get("model_type", keys.get("model_type")) != keys.get("model_type")
+    return dict(changes) if is_other else keys | changes
 
 
 def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
