@@ -290,7 +290,7 @@ def _merged(base: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a backbone with changes; those of another kind of backbone replace it."""
     keys = base.to_dict() if isinstance(base, PreTrainedConfig) else dict(base or _DEFAULT_BACKBONE)
     is_other = changes.get("model_type", keys.get("model_type")) != keys.get("model_type")
-    return dict(changes) if is_other else keys | changes
+    return dict(changes) if is_other else {**keys, **changes}
 
 
 def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
