@@ -33,6 +33,7 @@ _WHAT_HELPS = {
     errno.EROFS: "Choose a folder on a disk that is not read-only.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
+    errno.ELOOP: "A symbolic link is in the way: choose another folder, or remove it.",
     errno.ENOTEMPTY: "Another process has made it meanwhile: give the same command again.",
     errno.ELOOP: "A symbolic link is in the way: remove it.",
     errno.EISDIR: "A folder has that name: choose another name, or remove that folder.",
