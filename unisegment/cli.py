@@ -54,6 +54,8 @@ def _share(value: float | None) -> float | None:
     return value
 
 
+_MOST = 2**31 - 1
+
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
 
@@ -104,9 +106,11 @@ def check(
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Again for each; by default train and val.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("data-check"),
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each processor.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Open so many images of each split.", min=1)] = None,
-    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0)] = 12,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one for each processor.", min=1, max=256)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Open so many images of each split.", min=1, max=_MOST)] = None,
+    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=_MOST)] = 12,
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
 ) -> None:
     """Look through a data set before training: files, ids, shapes, figures and pictures. Status 1 if it has errors."""
@@ -176,11 +180,13 @@ def evaluate(
     peer: Annotated[Peer | None, typer.Option(help="Also judge its code on the same weights.")] = None,
     boundaries: Annotated[bool, typer.Option(help="Also judge boundaries.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to draw.")] = 10,
-    limit: Annotated[int | None, typer.Option(min=1, help="Judge the first images only.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of equal size judged together.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    worst: Annotated[int, typer.Option(min=0, max=_MOST, help="How many of the worst images to draw.")] = 10,
+    limit: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Judge the first images only.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=65_536, help="Images of equal size judged together.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
 ) -> None:
     """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
@@ -229,13 +235,13 @@ def predict(
         typer.Option(callback=_share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
     ] = None,
     threshold: Annotated[float, typer.Option(callback=_share, help="Score that an object must exceed.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Most objects of an image; else 100.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
     name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of equal size that go through together.")
+        int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""

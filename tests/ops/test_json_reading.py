@@ -64,6 +64,8 @@ def test_an_empty_object_has_no_lists(tmp_path):
         ('{"a": [1 2]}', "expecting ']' at character 9"),
         ('{"a": [1,]}', "Expecting value at character 9"),
         ('{"a": [{"b" 1}]}', "Expecting ':' delimiter at character 12"),
+        ("{[1]: [2]}", "expecting a key, a text in double quotes, at character 1"),
+        ("{1: [2]}", "expecting a key, a text in double quotes, at character 1"),
         ('{"a" [1]}', "expecting ':' at character 5"),
         ('{"a": 1', "expecting '}' at character 7"),
         ('{"a": [1]} x', "expecting nothing more at character 11"),

@@ -100,7 +100,7 @@ def iterate_json_lists(file: Path) -> Iterator[tuple[str, Any]]:
 
 def _lists(text: "_Text") -> Iterator[tuple[str, Any]]:
     for _ in _items(text, "{", "}"):
-        key = text.value()
+        key = text.key()
         text.expect(":")
         if text.peek() == "[":
             for _ in _items(text, "[", "]"):
@@ -156,6 +156,12 @@ class _Text:
         """Check that nothing but white space is left."""
         if self.peek():
             raise self._error("expecting nothing more", self._place)
+
+    def key(self) -> str:
+        """Go on behind the next value, which must be a text, and return it."""
+        if self.peek() != '"':
+            raise self._error("expecting a key, a text in double quotes,", self._place)
+        return self.value()
 
     def value(self) -> Any:
         """Go on behind the next value, and return it."""
