@@ -177,3 +177,12 @@ def test_a_folder_names_its_own_files(tmp_path):
     card = "---\nconfigs:\n- config_name: x\n  data_files:\n  - split: train\n    path: data/b.parquet\n---\n"
     (tmp_path / "README.md").write_text(card)
     assert list(open_source(str(tmp_path)).splits) == ["train"]
+
+
+def test_an_address_that_needs_a_package_names_it(monkeypatch):
+    def refuse(pattern):
+        raise ImportError("HTTPFileSystem requires aiohttp")
+
+    monkeypatch.setattr(hugging_face_sources, "url_to_fs", refuse)
+    with pytest.raises(ValueError, match=r"http://a/x\.parquet cannot be reached: HTTPFileSystem requires aioh"):
+        open_source("http://a/x.parquet")

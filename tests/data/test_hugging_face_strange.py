@@ -69,3 +69,15 @@ def test_cells_of_another_kind_are_named(tmp_path, role, cells, message):
     rows = _open(tmp_path, role, **cells)
     with pytest.raises(ValueError, match=rf"rows\.parquet\[train\]\[0\]: .*{message}"):
         rows[0]
+
+
+@pytest.mark.parametrize(
+    "features", ["[1]", '{"image": {"names": 5, "_type": "ClassLabel"}}', '{"image": {"_type": "Value"}}', "[" * 10**5]
+)
+def test_what_a_file_says_of_its_columns_may_be_anything(tmp_path, features):
+    file = tmp_path / "rows.parquet"
+    said = f'{{"info": {{"features": {features}}}}}'
+    table = pa.table({"image": [IMAGE], "label": [MAP]}).replace_schema_metadata({"huggingface": said})
+    parquet.write_table(table, file)
+    with pytest.raises(ValueError, match=r"rows\.parquet: what it says of its columns cannot be read"):
+        HuggingFaceImages.open(str(file), "train", categories={1: "cow"})

@@ -46,7 +46,7 @@ def open_source(root: str, streaming: bool = False) -> Source:
 
     Raises:
         FileNotFoundError: When there is no such data set.
-        ValueError: When it cannot be opened.
+        ValueError: When it cannot be opened, or a package is missing for its address.
     """
     if "*" in root or root.endswith(".parquet"):
         return Source(_splits_of_pattern(root), lambda name: None)
@@ -91,7 +91,10 @@ def open_split(source: Source, split: str, spec: str | None = None) -> Rows:
 
 
 def _splits_of_pattern(pattern: str) -> Splits:
-    filesystem, path = url_to_fs(pattern)
+    try:
+        filesystem, path = url_to_fs(pattern)
+    except ImportError as error:  # each protocol has a package of its own
+        raise ValueError(f"{pattern} cannot be reached: {error}: install that package.") from error
     names = [name for names in _SPLIT_NAMES.values() for name in names] if "{split}" in path else ["train"]
     files = {name: sorted(filesystem.glob(path.replace("{split}", name))) for name in names}
     splits = {
@@ -105,7 +108,12 @@ def _splits_of_pattern(pattern: str) -> Splits:
 
 
 def _saved_splits(folder: Path) -> Splits:
-    saved = datasets.load_from_disk(str(folder))
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of any kind, where its JSON files are broken
+        raise ValueError(f"{folder} cannot be opened as a saved data set: {error!r}") from error
     return _given(saved if isinstance(saved, Mapping) else {str(saved.split or "train"): saved})
 
 
@@ -118,7 +126,9 @@ def _loaded_splits(name: str, config: str | None, revision: str | None, streamin
         raise FileNotFoundError(f"{name} is neither a folder with data nor a data set on the Hub: {error}") from error
     except ValueError as error:
         raise ValueError(f"{error} A configuration is chosen as {name}:CONFIG.") from error
-    except datasets.exceptions.DatasetsError as error:
+    except OSError:
+        raise
+    except Exception as error:  # of any kind, where files are broken
         raise ValueError(f"{name}: {error}") from error
     files = builder.config.data_files or {}
     others = [file for names in files.values() for file in names if not file.endswith(".parquet")]

@@ -31,6 +31,7 @@ class ParquetRows:
     Raises:
         FileNotFoundError: When a file is missing.
         OSError: When a file cannot be reached, or is no Parquet file.
+        ValueError: When what the first file says of its columns cannot be read.
     """
 
     features: Features
@@ -42,7 +43,7 @@ class ParquetRows:
         self._files = list(files)
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             self._footers = list(pool.map(_read_footer, self._files))
-        self.features = features or Features.from_arrow_schema(self._footers[0].schema.to_arrow_schema())
+        self.features = features or _features_of(self._footers[0], self._files[0])
         places = [(file, group) for file, footer in enumerate(self._footers) for group in range(footer.num_row_groups)]
         sizes = [self._footers[file].row_group(group).num_rows for file, group in places]
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
@@ -102,7 +103,7 @@ class ParquetRows:
             with filesystem.open(path, "rb", cache_type="none") as stream:
                 content = parquet.ParquetFile(stream, metadata=self._footers[file], pre_buffer=True)
                 return content.read_row_group(group, columns=list(self.features), use_threads=False)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise OSError(f"{self._files[file]}: row group {group} cannot be read: {error}") from error
 
 
@@ -113,5 +114,12 @@ def _read_footer(file: str) -> parquet.FileMetaData:
             return parquet.read_metadata(stream)
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise OSError(f"{file} cannot be read as Parquet: {error}") from error
+
+
+def _features_of(footer: parquet.FileMetaData, file: str) -> Features:
+    try:
+        return Features.from_arrow_schema(footer.schema.to_arrow_schema())
+    except Exception as error:  # of any kind, where the JSON in it is broken
+        raise ValueError(f"{file}: what it says of its columns cannot be read: {error!r}") from error
