@@ -6,13 +6,11 @@ import os
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from unisegment.files import WriteError, write_text
 from unisegment.ops.json_reading import read_json
 from unisegment.training.settings import RecipeError
-
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # which Windows lacks
 
 SCORES = ("pq", "pq_things", "pq_stuff", "mask_ap", "miou")
 """Numbers or null in a file of scores."""
@@ -93,21 +91,12 @@ class LogFile:
     """A file that gets one JSON line after the other, each of them on its way to the disk at once.
 
     Args:
-        path: Is appended to, unless it is a symbolic link, as in a run folder from elsewhere; None writes nothing.
-
-    Raises:
-        WriteError: When it cannot be opened.
+        path: Is appended to; None writes nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file: TextIO | None = None
-        if path is not None:
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666)
-            except OSError as error:
-                raise WriteError.of(path, error) from error
-            self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        self._file = None if path is None else path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line; numbers that JSON has no word for become null.
