@@ -205,6 +205,12 @@ def test_the_reason_and_what_helps(tmp_path, number, helps):
         assert ("Make room" in said) == (number in (errno.ENOSPC, errno.EDQUOT))
 
 
+@pytest.mark.parametrize("name", [3, b"/x/b", "/x/b"])
+def test_the_file_that_the_system_names(name):
+    said = str(WriteError.of(Path("a"), OSError(errno.EIO, "broken", name)))
+    assert ("error: /x/b. " in said) == (name != 3)
+
+
 def test_room_is_what_lacks_where_nothing_is_free(monkeypatch):
     error = RuntimeError("inline_container: file write failed\nmore")
     assert "file write failed. Nothing" in str(WriteError.of(Path("a"), error))

@@ -59,8 +59,8 @@ class WriteError(OSError):
         if in_words := re.search(r"\(os error (\d+)\)", said):  # of writers in Rust
             number = int(in_words[1])
         reason = os.strerror(number) if number else said
-        if file is not None and os.fspath(file).removesuffix(PARTIAL) != os.fspath(path):
-            reason += f": {file}"
+        if isinstance(file, str | bytes) and os.fsdecode(file).removesuffix(PARTIAL) != os.fspath(path):
+            reason += f": {os.fsdecode(file)}"
         free = _free_bytes(path)
         if number is None and free is not None and free < 2**20:
             number = errno.ENOSPC  # writers in C++ do not hand on the system's number
