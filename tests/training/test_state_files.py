@@ -106,12 +106,17 @@ def test_progress_of_another_kind_is_refused(state, content):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda moments: moments.pop("state"), "state must be tensors under numbers"),
+        (lambda moments: moments.pop("state"), "state must be tensors under num"),
         (lambda moments: moments.pop("param_groups"), "param_groups must be a list of groups with params"),
         (lambda moments: moments.update(param_groups=[7]), "param_groups must be a list of groups with params"),
         (lambda moments: moments["param_groups"][0].update(params=[1, 0]), "params of param_groups must be numbers"),
         (lambda moments: moments["state"].update({7: {}}), "state must be tensors under numbers below 2, got 7"),
-        (lambda moments: moments["state"][1].update(exp_avg="1"), "state.1.exp_avg must be a tensor"),
+        (lambda moments: moments["state"][1].update(exp_avg="1"), "state.1.'exp_avg' must be a tensor of floating"),
+        (lambda moments: moments["state"][1].update({7: torch.ones(())}), "state.1.7 must be a tensor of floating"),
+        (
+            lambda moments: moments["state"].update({1.0: moments["state"].pop(1)}),
+            "state must be tensors under numbers",
+        ),
     ],
 )
 def test_moments_of_another_kind_are_named(state, change, said):

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from unisegment.cli import app
@@ -55,6 +56,19 @@ def test_what_the_optimiser_cannot_take_over_is_said_by_both(begun, change, said
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1, result.output
     assert said in result.stderr.splitlines()[-1]
+
+
+def test_moments_of_another_shape_are_named(begun, tmp_path):
+    file = tmp_path / "run" / "checkpoints" / "step-000001" / "optimizer.bin"
+    content = torch.load(file)
+    content["state"][3]["exp_avg"] = torch.ones(1)
+    torch.save(content, file)
+    result = CliRunner().invoke(app, ["train", str(begun), "schedule.max_steps=2"])
+    assert result.exit_code == 1, result.output
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(
+        f"error: {file} cannot be used: in state.3, 1 weights differ, such as exp_avg, which is (1,)"
+    )
 
 
 def test_a_finished_run_says_what_its_recipe_was(begun, tmp_path):

@@ -109,8 +109,9 @@ def read_average(state: Path) -> dict[str, Tensor]:
     file = state / (_OLD_AVERAGE if _is_old(state) else AVERAGE)
     with _read_as_data(file):
         average = read_weight_file(file).get("average") if _is_old(state) else load_file(file)
-        if not isinstance(average, Mapping) or not all(isinstance(tensor, Tensor) for tensor in average.values()):
+        if not isinstance(average, Mapping):
             raise ValueError("average must be tensors under names")
+        _require_tensors(average, "average")
     return dict(average)
 
 
@@ -160,11 +161,9 @@ def read_moments(state: Path, device: str = "cpu") -> tuple[list[int], dict[int,
         if not isinstance(moments, Mapping):
             raise ValueError("state must be tensors under numbers")
         for number, tensors in moments.items():
-            if number not in range(sum(sizes)) or not isinstance(tensors, Mapping):
+            if type(number) is not int or number not in range(sum(sizes)) or not isinstance(tensors, Mapping):
                 raise ValueError(f"state must be tensors under numbers below {sum(sizes)}, got {number!r}")
-            strange = [name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)]
-            if strange:
-                raise ValueError(f"state.{number}.{strange[0]} must be a tensor")
+            _require_tensors(tensors, f"state.{number}")
     return sizes, dict(moments)
 
 
@@ -219,6 +218,13 @@ def _read_as_data(file: Path) -> Iterator[None]:
         raise damaged(file, "it is missing") from error
     except (ValueError, OSError, OverflowError, SafetensorError) as error:
         raise damaged(file, str(error)) from error
+
+
+def _require_tensors(tensors: Mapping[Any, Any], place: str) -> None:
+    for name, tensor in tensors.items():
+        is_plain = isinstance(tensor, Tensor) and tensor.layout is torch.strided and tensor.is_floating_point()
+        if not isinstance(name, str) or not is_plain:
+            raise ValueError(f"{place}.{name!r:.99} must be a tensor of floating-point numbers under a name")
 
 
 def _read_arrays(file: Path) -> None:
