@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.training.lora import LoraRecipe
 from unisegment.training.recipe_files import find_recipe, read_keys
@@ -31,7 +32,6 @@ from unisegment.training.settings import (
     cut,
     expand_home,
     plain,
-    shown,
 )
 
 DataFormat = Literal[

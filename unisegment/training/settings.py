@@ -12,6 +12,7 @@ from math import inf, isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import near_name
 from unisegment.ops.yaml_reading import parse_yaml
 
@@ -36,11 +37,6 @@ _OTHER = object()
 """Instead of a value that is of another type."""
 _DEEPEST_KEY = 50
 _SHOWN = 200
-
-
-def shown(value: Any) -> str:
-    """Return a value as messages show it."""
-    return cut(repr(value))
 
 
 def cut(text: str) -> str:
