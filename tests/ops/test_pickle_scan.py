@@ -86,3 +86,12 @@ def test_sparse_weights_are_refused(tmp_path):
     torch.save({"w": torch.eye(3).to_sparse()}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="holds sparse or quantised tensors"):
         weights_in(read_weight_file(tmp_path / "w.pth"), tmp_path / "w.pth")
+
+
+def test_a_file_of_two_kinds_is_refused(tmp_path):
+    torch.save({"w": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"w": torch.zeros(3)}, tmp_path / "new.pth")
+    (tmp_path / "both.bin").write_bytes((tmp_path / "old.pth").read_bytes() + (tmp_path / "new.pth").read_bytes())
+    for read in (read_weight_file, require_sound):
+        with pytest.raises(ValueError, match="it is a zip file to some readers alone"):
+            read(tmp_path / "both.bin")

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.config_files import backbone_config
 from unisegment.backbones.weight_fit import require_fit
+from unisegment.ops.checkpoint_files import weight_bytes
 from unisegment.ops.downloads import fetch, is_address
 from unisegment.ops.weight_files import read_weight_file, weights_in
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source, require_whole
@@ -141,6 +142,7 @@ def _read_folder(
     """Return the weights that a checkpoint of transformers has for a backbone."""
     config.out_features = [stage for stage in out_features if stage in config.stage_names]
     try:
+        weight_bytes(name_or_path)  # an index or a pickle of somebody else's
         with _without_report():
             source, report = body_class.from_pretrained(
                 name_or_path, config=config, dtype="float32", output_loading_info=True, ignore_mismatched_sizes=True

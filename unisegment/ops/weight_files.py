@@ -176,6 +176,8 @@ def _check_torch(path: Path) -> None:
     """Raise when a file that `torch.save` may have written would grow."""
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
+    if zipfile.is_zipfile(path) != is_zip:
+        raise pickle.UnpicklingError("it is a zip file to some readers alone.")
     if not is_zip:
         _check_pickles(path, _OLD_TORCH_PICKLES)
         return

@@ -194,14 +194,16 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
                 f"{str(name_or_path)!r} is a checkpoint of model_type {shown(model_type)}; UniSegment reads "
                 "'unisegment' and transformers' 'mask2former', and by `from_original` files of the original code."
             )
-        with named(os.path.join(name_or_path, CONFIG_NAME)):
+        place = os.path.join(name_or_path, CONFIG_NAME)
+        with named(place):
             if model_type == UniSegmentConfig.model_type:
                 stock, config = None, UniSegmentConfig.from_dict(config_dict)
             else:
                 stock, config = read_stock_config(config_dict)
-            named_weights = config_dict.get("transformers_weights")
-            reading = chosen(kwargs, (*HUB_KEYS, "variant", "use_safetensors"))
-            cls._require_held(config, weight_bytes(name_or_path, file_name=named_weights, **reading))
+        reading = chosen(kwargs, (*HUB_KEYS, "variant", "use_safetensors"))
+        num_bytes = weight_bytes(name_or_path, file_name=config_dict.get("transformers_weights"), **reading)
+        with named(place):
+            cls._require_held(config, num_bytes)
         if stock is None:
             return Source(config)
         weights = read_stock_weights(name_or_path, stock, kwargs)
