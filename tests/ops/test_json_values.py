@@ -49,7 +49,7 @@ def test_strange_values_are_refused_in_a_short_line(value):
 def test_values_that_are_expected_are_returned():
     assert read_whole_number({"k": 3.0}, "k") == 3
     assert isinstance(read_whole_number({"k": 3.0}, "k"), int)
-    assert read_whole_number({}, "k", default=7) == read_whole_number({"k": None}, "k", default=7) == 7
+    assert read_number({}, "k", default=7.5) == read_number({"k": None}, "k", default=7.5) == 7.5
     assert read_id({"id": "x"}) == "x"
     assert read_id({"id": 20.0}) == 20
     assert read_text({"k": "caf\u00e9 \udcff.jpg"}, "k") == "caf\u00e9 \udcff.jpg"

@@ -46,7 +46,7 @@ def value_of(entry: Any, key: str, default: Any = _REQUIRED) -> Any:
     return default if value is None and default is not _REQUIRED else value
 
 
-def read_whole_number(entry: Any, key: str, low: int = INT64[0], high: int = INT64[1], default: Any = _REQUIRED) -> int:
+def read_whole_number(entry: Any, key: str, low: int = INT64[0], high: int = INT64[1]) -> int:
     """Return a whole number; 3.0 is one, a text of digits or a truth is none.
 
     Args:
@@ -54,13 +54,12 @@ def read_whole_number(entry: Any, key: str, low: int = INT64[0], high: int = INT
         key: The key.
         low: The smallest one that is allowed.
         high: The largest one.
-        default: What it is where the entry does not say, or says null; by default, it must say.
 
     Raises:
         ValueError: When it is none, or out of range.
     """
-    value = value_of(entry, key, default)
-    if value is default or (type(value) is int and low <= value <= high):  # nearly always
+    value = value_of(entry, key)
+    if type(value) is int and low <= value <= high:  # nearly always
         return value
     return whole_number(value, key, low, high)
 
