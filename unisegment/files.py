@@ -216,7 +216,7 @@ def check_name(name: str) -> None:
     if problem is not None:
         raise ValueError(
             f"{name!r:.200} is no name of a file in a folder: it {problem}. Expected is one relative to it, such as "
-            "'a/b.png'."
+            "'a/b.png'"
         )
 
 

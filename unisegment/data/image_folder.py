@@ -105,7 +105,7 @@ def _names_in(root: Path) -> list[str]:
         try:
             check_name(name)
         except ValueError as error:
-            raise ValueError(f"{root}: {error} Rename it.") from error
+            raise ValueError(f"{root}: {error}. Rename it.") from error
         stem = str(Path(name).with_suffix(""))
         if stem in seen:
             raise ValueError(
