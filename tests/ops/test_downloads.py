@@ -135,6 +135,14 @@ def test_nothing_leads_away_from_https(server, hub, tmp_path, monkeypatch, targe
     assert (server.asked, kept(hub)) == (["/moved.pth"], [])
 
 
+@pytest.mark.parametrize(
+    "address", ["https://localhost:x/a.pth", "https://localhost/ü b.pth", "https://localhost:1/a.pth"]
+)
+def test_an_address_that_leads_nowhere_is_named(hub, address):
+    with pytest.raises(FileNotFoundError, match=r"cannot be fetched: .* Fetch it elsewhere and put it at"):
+        fetch(address)
+
+
 def test_a_redirection_to_https_is_followed(server):
     server.redirects["/moved.pth"] = server.address("model.pth")
     assert fetch(server.address("moved.pth")).read_bytes() == CONTENT

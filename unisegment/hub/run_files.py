@@ -23,7 +23,8 @@ _IN_A_RECIPE = {
     **{"data.root": TEXT, "data.format": TEXT, "model.pretrained": TEXT | NOTHING, "optim.batch_size": _COUNT},
     **{"optim.lr": _SIZE, "schedule.max_steps": _COUNT, "schedule.name": TEXT, "run.precision": TEXT},
 }
-_IN_METRICS = {"task": one_of(*TASKS) | NOTHING, "images": _COUNT, **dict.fromkeys(SCORES, number(0, 1) | NOTHING)}
+_SCORE = number(0, 1 + 1e-6)  # a mean of perfect ones may be rounded up
+_IN_METRICS = {"task": one_of(*TASKS) | NOTHING, "images": _COUNT, **dict.fromkeys(SCORES, _SCORE | NOTHING)}
 _IN_METRICS_OF_A_RUN = {**_IN_METRICS, "step": _COUNT, "train_seconds": _SIZE, "finished": FLAG}
 
 

@@ -107,7 +107,7 @@ def _download(address: str, file: Path, expected: str | None) -> None:
                 raise _BrokenError(f"its SHA-256 is {digest}, expected {_expectation(file.name, expected)}")
     except WriteError:
         raise
-    except (OSError, HTTPException, _BrokenError) as error:
+    except (OSError, HTTPException, UnicodeError, _BrokenError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
         reason = error.reason if type(error) is URLError else error
