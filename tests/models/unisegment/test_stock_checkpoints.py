@@ -182,3 +182,14 @@ def test_a_file_of_another_shape_is_named(stock, tmp_path):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"1 have another shape \(first: \['class_predictor\.weight is \(9, 64\), exp"):
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
+
+
+def test_a_whole_number_may_stand_for_a_float_in_a_config(tmp_path):
+    stock_model("resnet").save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mask_weight": 2, "init_std": 5}))
+    config = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path).config
+    assert (config.mask_weight, config.init_std) == (2, 5)
+    config.save_pretrained(tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mask_weight": 3}))
+    assert UniSegmentConfig.from_pretrained(tmp_path).mask_weight == 3

@@ -72,7 +72,10 @@ def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, U
     require_free(config_dict.keys() - {"model_type"}, Mask2FormerConfig)
     if config_dict.get("backbone_config"):  # of which transformers would take any kind
         config_dict = {**config_dict, "backbone_config": backbone_config(config_dict["backbone_config"])}
-    stock = Mask2FormerConfig.from_dict(config_dict)
+    # transformers refuses 2 where it wants 2.0.
+    floats = {key for key, default in vars(Mask2FormerConfig).items() if isinstance(default, float)}
+    whole = {key: float(value) for key, value in config_dict.items() if key in floats and type(value) is int}
+    stock = Mask2FormerConfig.from_dict(config_dict | whole)
     return stock, UniSegmentConfig.from_dict(config_from_stock(stock.to_dict()))
 
 
