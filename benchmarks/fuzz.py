@@ -11,8 +11,8 @@ is opened, or refused by a ValueError or OSError (a command: by status 1 or 2 an
   audit hook of Python sees and stops.
 
 Every input is tried in a fork of this process, which has imported everything, and follows from `--seed`, its kind and
-its number alone. Of failures of one kind, one type and one place the smallest is kept, without those of its changes
-that it does not need:
+its number alone. Of failures of one kind, one type and one place the smallest is kept, tried again alone, without those
+of its changes that it does not need:
 
     python benchmarks/fuzz.py --inputs 100000 --jobs 2
     python benchmarks/fuzz.py --only weights:731

@@ -2,7 +2,7 @@
 """Inputs in, what each of them led to out: tried in forks of this process, which has imported everything.
 
 A fork tries several inputs, one after the other, and says before and after each what it is at: forking a process of
-half a gigabyte costs more than most inputs do. One that fails is tried again alone, in a fork of its own.
+half a gigabyte costs more than most inputs do. One that ends its fork ends no other: the rest goes on in the next fork.
 """
 
 import faulthandler
@@ -126,6 +126,8 @@ def _start(trials: list[Trial], folder: Path, others: list[int]) -> _Fork:
                 os.close(pipe)
             _be_child(trials, folder, lambda line: os.write(writing, json.dumps(line).encode() + b"\n"))
             status = 0
+        except BaseException:  # of the campaign itself
+            Path(f"{folder}.trace").write_text(traceback.format_exc())
         finally:
             os._exit(status)
     os.close(writing)

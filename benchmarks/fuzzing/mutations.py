@@ -82,22 +82,22 @@ def mutate_value(value: Any, rng: Random) -> Any:
     if not places or rng.random() < 0.03:
         return hostile_value(rng)
     parent, key = rng.choice(places)
-    match rng.randrange(9):
+    match rng.randrange(10):
         case 0 | 1 | 2:
             is_number = isinstance(parent[key], int | float) and rng.random() < 0.5
             parent[key] = rng.choice((*INTEGERS, *FLOATS)) if is_number else hostile_value(rng)
-        case 3:
+        case 3 | 4:
             parent[key] = _near(parent[key], rng)
-        case 4:
-            del parent[key]
         case 5:
-            parent[key] = rng.choice(([parent[key]], {"a": parent[key]}, [parent[key]] * rng.choice((2, 3000))))
+            del parent[key]
         case 6:
+            parent[key] = rng.choice(([parent[key]], {"a": parent[key]}, [parent[key]] * rng.choice((2, 3000))))
+        case 7:
             other, other_key = rng.choice(places)
             parent[key] = json.loads(json.dumps(other[other_key]))
-        case 7 if isinstance(parent, dict):
+        case 8 if isinstance(parent, dict):
             parent[rng.choice((*HOSTILE_KEYS, *TEXTS, *parent))] = rng.choice((parent[key], hostile_value(rng)))
-        case 7:
+        case 8:
             parent.insert(key, parent[key])
         case _:
             parent[key] = nested(rng, parent[key])
@@ -118,7 +118,9 @@ def _near(value: Any, rng: Random) -> Any:
     if isinstance(value, int | float):
         return rng.choice((-value, value + 1, value - 1, value * 1000, value + 0.5, str(value), float(value)))
     if isinstance(value, str):
-        return rng.choice((value + value, value[:-1], value.upper(), f"../{value}", f"/{value}", value + "\0", [value]))
+        place, other = rng.randrange(len(value) + 1), chr(rng.randrange(1, 127))
+        changed = (value[:place] + other + value[place + 1 :], value[:place] + other + value[place:], value[:place])
+        return rng.choice((*changed, value + value, f"../{value}", f"/{value}", value + "\0", [value]))
     return rng.choice((list(value), dict.fromkeys(map(str, value), 1), str(value), len(value)))
 
 

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.warm_processes import run_warm
+from tests.warm_processes import WarmProcess, run_script, run_warm
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -90,3 +90,15 @@ def test_the_same_number_makes_the_same_input_of_anything(name, monkeypatch):
         found.append(mutate(name, found[-1] if number % 5 else content, Random(number)))
         assert mutate(name, found[-2] if number % 5 else content, Random(number)) == found[-1]
     assert len(set(found)) > 200
+
+
+def run_fuzz(*words):
+    sys.path.insert(0, str(BENCHMARKS))
+    run_script(BENCHMARKS / "fuzz.py", *words)
+
+
+def test_damaged_and_hostile_files_are_read_or_refused(tmp_path):
+    places = ("--failures", tmp_path / "failures", "--output", tmp_path / "fuzz.json")
+    process = WarmProcess(run_fuzz, "--inputs", 2000, *places)
+    output, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, output + errors
