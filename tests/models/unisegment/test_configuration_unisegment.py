@@ -154,6 +154,7 @@ def test_categories_name_the_classes_and_survive_a_round_trip(tmp_path):
         ({"id2label": {0: "grass", 1: "Cow"}}, [{**ANIMALS[1], "name": "grass"}, {**ANIMALS[0], "name": "Cow"}]),
         ({"id2label": {0: "grass"}}, [{**ANIMALS[1], "name": "grass"}]),
         ({"id2label": {0: "cow", 1: "dog"}}, None),
+        ({"id2label": {0: "cow", 1: 7}}, None),
         ({"num_labels": 2}, None),
         ({"num_queries": 7}, ANIMALS),
         ({"id2label": {0: "dog"}, "categories": [{"id": 3, "name": "dog", "isthing": 1}]}, "own"),

@@ -305,7 +305,7 @@ def _label_names(id2label: Mapping[int, Any]) -> dict[int, str]:
 
 def _follow(categories: list[dict[str, Any]], id2label: Mapping[Any, str]) -> list[dict[str, Any]] | None:
     """Return the categories of labels that may have other names now; None if one of them is new."""
-    names = [id2label[label] for label in sorted(id2label, key=int)]
+    names = [category_name(id2label[label]) for label in sorted(id2label, key=int)]
     places = follow_names([entry["name"] for entry in categories], names)
     followed = [
         {**categories[place], "name": name} for name, place in zip(names, places, strict=True) if place is not None
