@@ -57,9 +57,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def refused(words, status=1):
-    start = time.monotonic()
+    start = time.process_time()
     result = CliRunner().invoke(cli.app, words, prog_name="unisegment")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert result.exit_code == status, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
