@@ -25,3 +25,11 @@ def test_images_are_turned_as_pillow_does_once(orientation):
 def test_an_upright_image_is_not_copied():
     image = turned(1)
     assert upright(image) is image
+
+
+@pytest.mark.parametrize("read", [exif_orientation, upright, upright_size])
+def test_broken_exif_data_are_a_value_error(read):
+    image = Image.fromarray(np.zeros((5, 7), dtype=np.uint8))
+    image.info["exif"] = b"Exif\0\0P6 99999"
+    with pytest.raises(ValueError, match="EXIF data"):
+        read(image)

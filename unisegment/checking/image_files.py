@@ -135,7 +135,7 @@ def _names_in_lower_case(folder: Path) -> dict[str, str]:
 def _orientation(image: Image.Image) -> int:
     try:
         return exif_orientation(image)
-    except Exception:  # broken EXIF data: whether reading minds them, reading will say
+    except ValueError:  # broken EXIF data: whether reading minds them, reading will say
         return 1
 
 
