@@ -18,6 +18,7 @@ import yaml
 from fuzzing.hostile import BYTES, FLOATS, HOSTILE_KEYS, INTEGERS, TEXTS, YAML_TEXTS, hostile_value, nested
 from fuzzing.pickles import mutate_pickle
 
+_BOMB = b"a\0\0" + zlib.compress(bytes(2**24), 1)
 SPECIAL_FILES = ("missing", "folder", "loop")
 """What may lie in the place of a file: nothing, a folder, or a link to itself."""
 
@@ -236,8 +237,7 @@ def _mutate_png(content: bytes, rng: Random) -> bytes:
             kind = rng.choice(
                 (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT")
             )
-            bomb = b"a\0\0" + zlib.compress(bytes(2**24), 1)
-            chunks.insert(1, (kind, rng.choice((bomb, data, rng.randbytes(rng.choice((0, 4, 26, 768))), *BYTES))))
+            chunks.insert(1, (kind, rng.choice((_BOMB, data, rng.randbytes(rng.choice((0, 4, 26, 768))), *BYTES))))
     is_right = rng.random() < 0.9
     sums = [zlib.crc32(kind + data) if is_right else rng.randrange(2**32) for kind, data in chunks]
     parts = [
