@@ -30,6 +30,8 @@ NESTED_KEY += b"K\x01s."  # its hash takes 2 to the 40 steps
         (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"a.", "it has a value of 1099511627776 bytes, in a file of 13"),
         (b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"}.", "it has a value of 1099511627776 bytes"),
         (b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b".", "unfold"),
+        (b"\x80\x04\x95" + struct.pack("<Q", 2) + b"}\x8c\x00.", "it has a frame that does not end between"),
+        (b"\x80\x04\x95" + struct.pack("<Q", 12) + b"}0\x95" + struct.pack("<Q", 2) + b"}.", "it has a frame that"),
         (b"\x80\x02}", "its pickle has no end"),
     ],
 )

@@ -86,8 +86,9 @@ def require_bounded(file: BinaryIO | mmap, length: int) -> None:
 
 def _instructions(file: BinaryIO | mmap, length: int) -> Iterator[tuple[OpcodeInfo, Any]]:
     """Go through the instructions of a pickle; of their arguments, only short numbers are read."""
-    name = ""
+    name, frame_end = "", 0
     while name != "STOP":
+        start = file.tell()
         code = file.read(1)
         if not code:
             raise EOFError("its pickle has no end.")
@@ -106,7 +107,17 @@ def _instructions(file: BinaryIO | mmap, length: int) -> Iterator[tuple[OpcodeIn
             if is_length:
                 file.seek(number, 1)
             argument = number
+        if start < frame_end:
+            _require_framed(name, file.tell(), frame_end)
+        if name == "FRAME" and argument is not None:
+            frame_end = file.tell() + argument
         yield opcode, argument
+
+
+def _require_framed(name: str, end: int, frame_end: int) -> None:
+    """Refuse an instruction that begins in a frame and ends behind it: Python then goes on behind the frame."""
+    if name == "FRAME" or end > frame_end:
+        raise pickle.UnpicklingError("it has a frame that does not end between two of its instructions.")
 
 
 def _pop(stack: list[_Sized], before: list[Any], mark: _Sized) -> list[_Sized]:
