@@ -33,6 +33,7 @@ NESTED_KEY += b"K\x01s."  # its hash takes 2 to the 40 steps
         (b"\x80\x04\x95" + struct.pack("<Q", 2) + b"}\x8c\x00.", "it has a frame that does not end between"),
         (b"\x80\x04\x95" + struct.pack("<Q", 12) + b"}0\x95" + struct.pack("<Q", 2) + b"}.", "it has a frame that"),
         (b"\x80\x02}", "its pickle has no end"),
+        (b"\x80\x02cbuiltins\nbytearray\n\x8a\x06" + bytes(5) + b"\x01\x85R.", "it asks for a bytearray"),
     ],
 )
 def test_a_pickle_that_would_grow_is_refused_before_it_is_read(tmp_path, content, reason):

@@ -27,6 +27,8 @@ _FILLS = frozenset(("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUI
 """They put values into one that is there already."""
 _LENGTHS = {TAKEN_FROM_ARGUMENT1: 1, TAKEN_FROM_ARGUMENT4: 4, TAKEN_FROM_ARGUMENT4U: 4, TAKEN_FROM_ARGUMENT8U: 8}
 """Bytes of the length that stands before an argument, by the kind of the argument."""
+_FILLER = b"bytearray"
+"""What torch allows in a file, and makes as long as a number says that comes with it."""
 _FEWEST, _GROWTH = 10**6, 100
 """Values that any pickle may hold, and how many more each of its instructions may add by referring to others."""
 
@@ -99,6 +101,8 @@ def _instructions(file: BinaryIO | mmap, length: int) -> Iterator[tuple[OpcodeIn
         elif opcode.arg.n == UP_TO_NEWLINE:
             lines = [file.readline() for _ in range(2 if name in ("GLOBAL", "INST") else 1)]
             argument = int(lines[0]) if name in ("PUT", "GET") else None
+            if len(lines) == 2 and lines[1].strip() == _FILLER:
+                raise pickle.UnpicklingError("it asks for a bytearray, expected tensors.")
         else:
             number = int.from_bytes(file.read(_LENGTHS.get(opcode.arg.n, opcode.arg.n)), "little")
             is_length = opcode.arg.n in _LENGTHS
