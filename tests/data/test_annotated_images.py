@@ -42,6 +42,11 @@ def test_labels_are_places_in_the_list():
         ({"isthing": 0}, True, (False, GREY)),
         ({"isthing": 1}, False, (True, GREY)),
         ({"color": None}, True, (True, GREY)),
+        ({"color": "#ff0000"}, True, (True, GREY)),
+        ({"color": [0.5, 0.25, 1.0]}, True, (True, GREY)),
+        ({"color": [1, 2, 256]}, True, (True, GREY)),
+        ({"color": [1, 2, 3, 4]}, True, (True, GREY)),
+        ({"color": [1, 2, "3"]}, True, (True, GREY)),
     ],
 )
 def test_entries_become_categories(entry, is_thing, expected):

@@ -293,6 +293,7 @@ def test_names_of_images():
         ({}, 0),
         ({"image_id": (Value("string"), "a7")}, "a7"),
         ({"image_id": (Value("int64"), 9)}, 9),
+        ({"id": (Value("int64"), None)}, 0),
     ):
         sample = row_of("semantic", List(List(Value("int32"))), annotation, image=(Image(), image), **more)
         assert (sample.image_id, sample.file_name) == (wanted, "cows[train][0]")

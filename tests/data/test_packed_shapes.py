@@ -63,12 +63,12 @@ def test_run_lengths_may_be_lists_strings_or_bytes():
         counts.append(length)
         flat, value = flat[length:], 1 - value
     shapes = PackedShapes()
-    for form in (counts, rle["counts"].decode(), rle["counts"]):
+    for form in (counts, [*map(float, counts)], rle["counts"].decode(), rle["counts"]):
         shapes.append({"size": list(SIZE), "counts": form})
     shapes.append([[1, 1, 9, 1, 9, 9]])
-    for index in range(3):
+    for index in range(4):
         np.testing.assert_array_equal(np.sort(shapes.pixels(index, SIZE)), _drawn(rle))
-    assert len(shapes.pixels(3, SIZE))
+    assert len(shapes.pixels(4, SIZE))
 
 
 def test_points_and_lines_cover_nothing():

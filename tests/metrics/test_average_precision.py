@@ -371,8 +371,18 @@ def test_wrong_input_is_refused():
 )
 def test_dicts_that_would_end_the_process_are_refused(change, message):
     """pycocotools reads run lengths to an end that is not there, and draws polygons whatever their numbers."""
-    item = {"image_id": 5, "category_id": 3, "segmentation": encode_rle(FIRST[None])[0], "area": 143, "score": 0.5}
+    item = {"image_id": 5, "category_id": 3, "segmentation": encode_rle(FIRST[None])[0], "area": 143, "iscrowd": 0}
+    item["score"] = 0.5
     images = [{"id": 5, "height": HEIGHT, "width": WIDTH}]
     for annotation, detection, name in ((item | change, item, "annotations"), (item, item | change, "detections")):
         with pytest.raises(ValueError, match=rf"{name}\[0\]: .*{message}"):
             mask_average_precision(images, [annotation], [detection], category_ids=[3])
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "segmentation", "area", "iscrowd"])
+def test_annotations_without_what_is_needed_are_refused(key):
+    item = {"image_id": 5, "category_id": 3, "segmentation": encode_rle(FIRST[None])[0], "area": 143, "iscrowd": 0}
+    images = [{"id": 5, "height": HEIGHT, "width": WIDTH}]
+    del item[key]
+    with pytest.raises(ValueError, match=rf"annotations\[0\]: {key} is missing"):
+        mask_average_precision(images, [item], [], category_ids=[3])

@@ -52,6 +52,8 @@ def test_void_ids_and_categories_reach_the_reader(base):
     assert (options["void_ids"], options["categories"]) == ((11,), ("sky", "road"))
     by_id = load_recipe(base, parse_overrides(["data.format=png_instance", "data.categories={7: sky, 255: road}"]))
     assert by_id.data.reader_options["categories"] == {7: "sky", 255: "road"}
+    as_in_json = load_recipe(base, parse_overrides(["data.format=png_instance", 'data.categories={"7": sky}']))
+    assert as_in_json.data.reader_options["categories"] == {"7": "sky"}
     with pytest.raises(RecipeError, match="format=coco_panoptic names its own"):
         load_recipe(base, {"data.categories": ["sky"]})
 
@@ -135,7 +137,7 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("data: {splits: {val: test}}", "data: columns, splits and streaming are for format=hugging_face"),
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
-        ("run: {threads: 0}", "run.threads must be a whole number from 1 to 256 or null, got 0."),
+        ("run: {threads: 0}", "run.threads must be a whole number from 1 to 1,024 or null, got 0."),
         ("optim: {lr: .nan}", "optim.lr must be a finite number of at least 0, got nan."),
         ("extends: top.yaml", "top.yaml extends itself"),
         ("extends: gone.yaml", "gone.yaml to extend in"),

@@ -171,18 +171,24 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
     """Return the category that an entry of a JSON file describes.
 
     Args:
-        entry: `id` and `name`, and perhaps `isthing` and `color`, which is grey unless it has three numbers.
+        entry: `id` and `name`, and perhaps `isthing` and `color`, red, green and blue; grey stands for any other.
         is_thing: What it is where the entry does not say; None means that it must.
 
     Raises:
         ValueError: When something is missing or of another kind, such as a name that is neither a text nor a number.
     """
     is_known_thing = read_flag(entry, "isthing", is_thing)
-    color = entry.get("color")
-    if not isinstance(color, list | tuple) or len(color) != 3:
-        color = _GREY
-    color = tuple(whole_number(level, "color", 0, 255) for level in color)
-    return Category(read_category_id(entry), category_name(value_of(entry, "name")), is_known_thing, color)
+    name = category_name(value_of(entry, "name"))
+    return Category(read_category_id(entry), name, is_known_thing, _color(entry.get("color")))
+
+
+def _color(given: Any) -> tuple[int, ...]:
+    """Return what is given, if it is a colour of 8 bits: tools write other forms, and nothing but pictures needs it."""
+    try:
+        color = tuple(whole_number(level, "color", 0, 255) for level in given)
+    except (TypeError, ValueError):
+        return _GREY
+    return color if len(color) == 3 else _GREY
 
 
 def read_category_id(entry: Any) -> int:

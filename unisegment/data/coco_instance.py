@@ -56,7 +56,7 @@ class CocoInstance(AnnotatedImages):
             self.annotation_file,
             objects.add,
             data_format="COCO's instance format",
-            hint="A panoptic file will not do.",
+            hint="A panoptic file, or one with boxes alone, will not do.",
             optional=["annotations"],
             is_thing=True,
         )

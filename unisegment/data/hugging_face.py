@@ -140,8 +140,9 @@ class HuggingFaceImages(AnnotatedImages):
             target = self._target(row, image.shape[:2])
             check_target(target, image.shape[:2], None)
             image_id: int | str = index
-            if "image_id" in self._columns:
-                image_id = read_id({"image_id": value_in(row, self._columns["image_id"])}, "image_id")
+            given = value_in(row, self._columns["image_id"]) if "image_id" in self._columns else None
+            if given is not None:
+                image_id = read_id({"image_id": given}, "image_id")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{place}: {error}") from error
         except ValueError as error:

@@ -174,9 +174,10 @@ def run_lengths_in(segmentation: Any) -> tuple[Size, bytes | Int64[np.ndarray, "
     if not isinstance(counts, list):
         raise ValueError(f"counts must be a text or a list of whole numbers, got {shown(counts)}")
     try:
-        return (height, width), np.array(array("q", counts), dtype=np.int64)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"counts must be whole numbers of 64 bits, got {shown(counts)}") from error
+        numbers = array("q", counts)
+    except (TypeError, OverflowError):  # there are floats, such as 3.0, or what is no number
+        numbers = array("q", [whole_number(count, "counts") for count in counts])
+    return (height, width), np.array(numbers, dtype=np.int64)
 
 
 def _check_outlines(polygons: Sequence[Float64[np.ndarray, " n"]]) -> None:

@@ -256,7 +256,7 @@ def _check_detection(item: Any, sizes: Mapping[int | str, Size], shapes: Sequenc
 
 def _check_annotation(item: Any, sizes: Mapping[int | str, Size], shapes: Sequence[str]) -> None:
     read_number(item, "area")
-    read_flag(item, "iscrowd")
+    read_flag(item, "iscrowd", default=None)
     _check_shapes(item, sizes, shapes)
 
 

@@ -43,7 +43,7 @@ DataFormat = Literal[
 
 _Images = Annotated[int, Bounds(1, 2**16)]
 _Pixels = Annotated[int, Bounds(1, 2**14)]
-_Processes = Annotated[int, Bounds(0, 2**8)]
+_Processes = Annotated[int, Bounds(0, 2**10)]
 _Id = Annotated[int, Bounds(-(2**31), 2**31 - 1)]
 
 _NAMELESS = ("png_semantic", "png_instance", "hugging_face")
@@ -93,7 +93,7 @@ class DataRecipe:
     root: str
     format: DataFormat = "coco_panoptic"
     columns: dict[str, str] = field(default_factory=dict)
-    categories: str | tuple[str, ...] | dict[_Id, str] | None = None
+    categories: str | tuple[str, ...] | dict[_Id | str, str] | None = None
     void_ids: tuple[_Id, ...] = ()
     splits: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
@@ -295,7 +295,7 @@ class RunRecipe:
     resume: str = "auto"
     overwrite: bool = False
     timeout: Annotated[float, Bounds(0, 60 * 24 * 365)] = 10
-    threads: Annotated[int, Bounds(1, 2**8)] | None = None
+    threads: Annotated[int, Bounds(1, 2**10)] | None = None
 
     def __post_init__(self) -> None:
         expand_home(self, "output_dir", "resume")
