@@ -182,13 +182,13 @@ def category_of_entry(entry: Mapping[str, Any], is_thing: bool | None = None) ->
     return Category(read_category_id(entry), name, is_known_thing, _color(entry.get("color")))
 
 
-def _color(given: Any) -> tuple[int, ...]:
+def _color(given: Any) -> tuple[int, int, int]:
     """Return what is given, if it is a colour of 8 bits: tools write other forms, and nothing but pictures needs it."""
     try:
-        color = tuple(whole_number(level, "color", 0, 255) for level in given)
+        red, green, blue = (whole_number(level, "color", 0, 255) for level in given)
     except (TypeError, ValueError):
         return _GREY
-    return color if len(color) == 3 else _GREY
+    return red, green, blue
 
 
 def read_category_id(entry: Any) -> int:
