@@ -34,7 +34,7 @@ def test_a_cache_that_cannot_be_used(folder, monkeypatch):
 def test_the_cache_is_in_the_home_folder_if_there_is_one(folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(folder.parent / "home"))
-    assert cached_library(folder).is_relative_to(folder.parent / "home" / ".cache" / "unisegment")
+    assert cached_library(folder).is_relative_to(folder.parent / "home" / ".cache" / "unisegment-kernels")
 
     def nobody():
         raise RuntimeError("Could not determine home directory.")
@@ -48,15 +48,15 @@ def test_a_relative_cache_is_ignored(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     monkeypatch.setenv("HOME", str(folder.parent / "home"))
-    assert cached_library(folder).is_relative_to(folder.parent / "home" / ".cache" / "unisegment")
+    assert cached_library(folder).is_relative_to(folder.parent / "home" / ".cache" / "unisegment-kernels")
 
 
 @pytest.mark.parametrize(
     ("level", "change"),
-    [(level, change) for level in range(4) for change in ("given away", 0o775, 0o777)] + [(4, 0o777)],
+    [(level, change) for level in range(3) for change in ("given away", 0o775, 0o777)] + [(3, 0o777)],
 )
 def test_what_another_user_can_have_put_into_the_cache_is_not_taken(folder, monkeypatch, level, change):
-    """Levels: the library, its folder, `kernels`, `unisegment`, and what XDG_CACHE_HOME names."""
+    """Levels: the library, its folder, that of all, and what XDG_CACHE_HOME names."""
     library = cached_library(folder)
     place = [library, *library.parents][level]
     if change != "given away":
@@ -68,7 +68,8 @@ def test_what_another_user_can_have_put_into_the_cache_is_not_taken(folder, monk
     before = commands(folder)
     for compiler in (str(folder.parent / "compiler"), "no-such-compiler"):
         monkeypatch.setenv("CXX", compiler)
-        with pytest.raises(KernelUnavailableError, match=r"another user can .* belongs to user \d+ and has mode \d+\."):
+        way_out = rf"chmod o-w {place}\)" if level == 3 else rf"Remove {library.parents[1]} \(it is made anew\)"
+        with pytest.raises(KernelUnavailableError, match=rf"can have put .*{place} belongs .* mode \d+, .*{way_out}, or"):
             cached_library(folder)
     if level:
         monkeypatch.setenv("CXX", str(folder.parent / "compiler"))
@@ -82,8 +83,16 @@ def test_the_cache_may_stand_where_everybody_owns_what_is_theirs(folder):
     """As in /tmp, and as in a folder that belongs to a group."""
     library = cached_library(folder)
     for mode in (0o1777, 0o775):
-        library.parents[3].chmod(mode)
+        library.parents[2].chmod(mode)
         assert cached_library(folder) == library
+
+
+def test_a_cache_that_release_0_1_left_open_to_a_group_is_in_nobodys_way(folder):
+    old = folder.parent / "cache" / "unisegment" / "kernels"
+    old.mkdir(parents=True)
+    for place in (old, old.parent, old.parent.parent):
+        place.chmod(0o775)
+    assert cached_library(folder).is_file()
 
 
 def test_nobody_else_can_write_to_a_new_cache_whatever_the_users_files_are_like(folder):

@@ -129,7 +129,7 @@ def cached_library(folder: Path, architectures: Sequence[str] = ()) -> Path:
         library = cache / f"{sources}-{versions}" / name
     try:
         if not library.is_file():
-            for place in (*reversed(library.parents), library.parent):
+            for place in reversed(library.parents):
                 place.mkdir(0o755, exist_ok=True)  # whatever else others may do with new files of this user
             _check_owners(library.parent, cache)
             with _locked(library.parent / "lock"):
@@ -261,7 +261,8 @@ def _cache_folder() -> Path:
     try:
         # A relative one is to be ignored, says the standard: each working directory would bring its own library.
         base = base if base.is_absolute() else Path.home() / ".cache"
-        return (base / "unisegment" / "kernels").resolve()
+        # Not "unisegment/kernels": release 0.1 left that open to a group where new files are (umask 002).
+        return (base / "unisegment-kernels").resolve()
     except RuntimeError as error:  # a user without a home, a link to itself
         raise KernelUnavailableError(f"there is no folder for it ({error}). Let XDG_CACHE_HOME name one.") from error
 
@@ -278,15 +279,18 @@ def _check_owners(path: Path, cache: Path) -> None:
     """
     for place in (path, *path.parents):
         status = place.stat()
-        if place.is_relative_to(cache.parent):
+        if place.is_relative_to(cache):
             fault = status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            rule = f"but only you (user {os.geteuid()}) or root may own it, and nobody else may write to it"
+            way_out = f"Remove {cache} (it is made anew)"
         else:
             fault = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+            rule = "so that everybody can replace what is in it"
+            way_out = f"Close it (chmod o-w {shlex.quote(str(place))})"
         if fault:
             raise KernelUnavailableError(
                 f"another user can have put a library there: {place} belongs to user {status.st_uid} and has mode "
-                f"{stat.S_IMODE(status.st_mode):o}. Only you, or root, may own it and write to it: see to that, or let "
-                "XDG_CACHE_HOME name another folder."
+                f"{stat.S_IMODE(status.st_mode):o}, {rule}. {way_out}, or let XDG_CACHE_HOME name a folder of yours."
             )
 
 
