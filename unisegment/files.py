@@ -263,7 +263,7 @@ def _problem_of(name: str) -> str | None:
         "holds a NUL": "\0" in name,
         "is absolute": PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor),
         "holds a backslash": "\\" in name,
-        "holds ..": ".." in parts,
+        "has '..' in it": ".." in parts,
     }
     return next((problem for problem, is_so in problems.items() if is_so), None)
 

@@ -34,7 +34,7 @@ def watch(folder: Path, report: Callable[[str], Any], may_connect: bool) -> None
         report: Is told what it did, before it is done.
         may_connect: Whether names that users give may lead to the network; it is then as if there was none.
     """
-    found, busy = _deeds(str(folder.resolve()), may_connect), False
+    found, busy = _deeds(f"{folder.resolve()}{os.sep}", may_connect), False
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal busy

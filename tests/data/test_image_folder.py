@@ -88,13 +88,23 @@ def test_names_that_no_other_system_has(tmp_path, name):
         ImageFolder(tmp_path)
 
 
-def test_results_go_elsewhere(tmp_path):
-    write_images(tmp_path / "images", "a.png")
-    (tmp_path / "link").symlink_to(tmp_path / "images")
-    images = ImageFolder(tmp_path / "images")
-    images.check_apart(tmp_path / "results")
-    for output in (tmp_path / "images", tmp_path / "images" / "results", tmp_path / "link" / "results"):
-        with pytest.raises(ValueError, match="where its files would be taken for images"):
-            images.check_apart(output)
-    (tmp_path / "list.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}]}')
-    ImageFolder(tmp_path / "images", tmp_path / "list.json").check_apart(tmp_path / "images" / "results")
+def test_results_are_no_images(tmp_path):
+    root = tmp_path / "images"
+    write_images(root, "2.png")
+    write_images(root / "results" / "labels", "2.png")
+    write_images(root / "results-of-mine", "3.png")
+    (tmp_path / "link").symlink_to(root)
+    for output in (root / "results", tmp_path / "link" / "results"):
+        images = ImageFolder(root)
+        assert len(images) == 3
+        images.leave_out(output)
+        assert images.names == ["2.png", "results-of-mine/3.png"]
+        assert [image.image_id for image in images] == [2, 3]
+    images.leave_out(tmp_path / "elsewhere")
+    assert len(images) == 2
+    with pytest.raises(ValueError, match="is the folder of the images itself: choose another"):
+        images.leave_out(tmp_path / "link")
+    (tmp_path / "list.json").write_text('{"images": [{"id": 1, "file_name": "results/labels/2.png"}]}')
+    images = ImageFolder(root, tmp_path / "list.json")
+    images.leave_out(root / "results")
+    assert len(images) == 1

@@ -147,12 +147,14 @@ def test_a_photograph_that_a_list_names_is_left_alone(folder, tmp_path, to):
             "error: Invalid value for '--panoptic-threshold': 1.5 is not from 0 to 1.",
         ),
         (("--name", "../x"), 1, "error: The name of the algorithm is part of names of files"),
-        (("--to", "label_png"), 1, "where its files would be taken for images the next time"),
+        (("--to", "label_png"), 1, "is the folder of the images itself"),
     ],
 )
 def test_options_that_cannot_be(folder, tmp_path, words, status, said):
-    output = tmp_path / "out" if words[0] != "--to" else folder / "scenes" / "val" / "out"
+    output = tmp_path / "out" if words[0] != "--to" else folder / "scenes" / "val"
+    before = sorted(folder.rglob("*"))
     result = command(folder / "ours", folder / "scenes" / "val", output, *words)
     assert (result.exit_code, said in result.output) == (status, True), result.output
     assert result.output.count("\n") <= 2  # one line, and a bar of transformers while it loads
-    assert not output.exists()
+    assert sorted(folder.rglob("*")) == before
+    assert not (tmp_path / "out").exists()

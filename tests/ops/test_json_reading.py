@@ -77,7 +77,7 @@ def test_broken_files_are_refused(tmp_path, monkeypatch, text, message, chunk):
     monkeypatch.setattr(json_reading, "_CHUNK", chunk)
     file = tmp_path / "a.json"
     file.write_text(text)
-    with pytest.raises(ValueError, match=rf"a\.json is not valid JSON \({message}\); fetch it again"):
+    with pytest.raises(ValueError, match=rf"a\.json is not valid JSON \({message}\): correct it, or fetch it again\."):
         list(iterate_json_lists(file))
 
 
@@ -95,6 +95,26 @@ def test_other_encodings_and_missing_files_are_refused(tmp_path):
             read(file)
         with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such annotation file"):
             read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b'{"a": 1,\n "b"}', "Expecting ':' delimiter at line 2, column 5"),
+        (b'{"a": "\xff"}', "the byte 0xff is not UTF-8"),
+        (b"[" * 99999, "too many lists and objects are inside each other"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(tmp_path, content, reason):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="not valid JSON") as error:
+        read_json(file)
+    assert str(error.value) == f"{file} is not valid JSON ({reason}): correct it, or fetch it again."
+    with pytest.raises(ValueError, match="not valid JSON") as error:
+        read_json(file, "it")
+    assert str(error.value) == f"it is not valid JSON ({reason})"
 
 
 def test_every_entry_goes_to_the_reader_of_its_list(tmp_path):

@@ -69,7 +69,9 @@ def test_what_another_user_can_have_put_into_the_cache_is_not_taken(folder, monk
     for compiler in (str(folder.parent / "compiler"), "no-such-compiler"):
         monkeypatch.setenv("CXX", compiler)
         way_out = rf"chmod o-w {place}\)" if level == 3 else rf"Remove {library.parents[1]} \(it is made anew\)"
-        with pytest.raises(KernelUnavailableError, match=rf"can have put .*{place} belongs .* mode \d+, .*{way_out}, or"):
+        with pytest.raises(
+            KernelUnavailableError, match=rf"can have put .*{place} belongs .* mode \d+, .*{way_out}, or"
+        ):
             cached_library(folder)
     if level:
         monkeypatch.setenv("CXX", str(folder.parent / "compiler"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of images without annotation in, samples with nothing annotated out."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,22 @@ class ImageFolder:
         )
         return Sample(image, target, image_id=self._ids[index], file_name=str(self.root / name))
 
-    def check_apart(self, output: Path) -> None:
-        """Raise a ValueError if files in a folder of results would be taken for images the next time."""
-        if self._list is None and is_within(output, self.root):
-            raise ValueError(
-                f"{output} lies in {self.root}, where its files would be taken for images the next time: choose a "
-                "folder elsewhere."
-            )
+    def leave_out(self, output: Path) -> None:
+        """Take no file in a folder of results for an image, unless a list names it.
+
+        Raises:
+            FileNotFoundError: When there is no image elsewhere.
+            ValueError: When that is the folder of the images itself.
+        """
+        if self._list is not None or not is_within(output, self.root):
+            return
+        place = os.path.relpath(os.path.realpath(output), os.path.realpath(self.root))
+        if place == os.curdir:
+            raise ValueError(f"{output} is the folder of the images itself: choose another, such as {output}/results.")
+        self.names = [name for name in self.names if not name.startswith(f"{Path(place).as_posix()}/")]
+        if not self.names:
+            raise FileNotFoundError(f"{self.root} has no images but those in {output}, where the results go.")
+        self._ids = _ids_of_names(self.names)
 
     def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
         names: list[str] = []

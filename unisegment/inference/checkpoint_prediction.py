@@ -67,7 +67,7 @@ def predict_images(
         WriteError: When something cannot be written; what is finished stays.
     """
     if isinstance(images, ImageFolder):
-        images.check_apart(output)
+        images.leave_out(output)
     checkpoint = find_checkpoint(checkpoint)
     predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
     kind = AugmentedPredictor if augment else Predictor

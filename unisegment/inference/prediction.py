@@ -174,7 +174,7 @@ def digest(names: list[str]) -> str:
 def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, Any]:
     """Return what a file holds that an earlier run has written."""
     try:
-        content = read_json(file)
+        content = read_json(file, "it")
     except ValueError as error:
         raise OtherRunError(f"{file} is damaged ({error}): {remedy}.") from error
     if not isinstance(content, dict):

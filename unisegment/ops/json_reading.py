@@ -13,8 +13,12 @@ _DECODE = json.JSONDecoder().raw_decode
 _WHITE_SPACE = re.compile(r"[ \t\n\r]*").match
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, name: str | None = None) -> Any:
     """Return the content of a file.
+
+    Args:
+        file: The file.
+        name: What a message calls it that goes on with what to do; None is its path, and that it is to be corrected.
 
     Raises:
         FileNotFoundError: When there is no such file.
@@ -24,7 +28,7 @@ def read_json(file: Path) -> Any:
         try:
             return json.load(stream)
         except (ValueError, RecursionError) as error:
-            raise _broken(file, error) from error
+            raise (_broken(file, error) if name is None else _not_json(name, error)) from error
 
 
 def parse_json(content: str | bytes, name: str) -> Any:
@@ -36,7 +40,7 @@ def parse_json(content: str | bytes, name: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not valid JSON ({error}).") from error
+        raise _not_json(name, error) from error
 
 
 def read_json_lists(
@@ -198,4 +202,16 @@ def _open(file: Path) -> TextIO:
 
 
 def _broken(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is not valid JSON ({error}); fetch it again.")
+    return ValueError(f"{_not_json(str(file), error)}: correct it, or fetch it again.")
+
+
+def _not_json(name: str, error: Exception) -> ValueError:
+    if isinstance(error, UnicodeDecodeError):
+        reason = f"the byte 0x{error.object[error.start]:02x} is not UTF-8"
+    elif isinstance(error, RecursionError):
+        reason = "too many lists and objects are inside each other"
+    elif isinstance(error, JSONDecodeError):
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}" if error.doc else "it is empty"
+    else:
+        reason = str(error)
+    return ValueError(f"{name} is not valid JSON ({reason})")

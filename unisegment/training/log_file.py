@@ -54,7 +54,7 @@ def read_metrics(file: Path) -> dict[str, Any]:
         RecipeError: When it is damaged; says which entry is.
     """
     try:
-        metrics = read_json(file)
+        metrics = read_json(file, "it")
         if not isinstance(metrics, dict):
             raise ValueError("it must hold an object with step and finished")
         kinds = {"step": _is_step, "finished": _is_truth, **dict.fromkeys(SCORES, _is_score)}

@@ -88,7 +88,7 @@ def read_numbers(state: Path) -> SavedNumbers:
     """
     file = state / (_OLD_PROGRESS if _is_old(state) else PROGRESS)
     with _read_as_data(file):
-        content = _old_numbers(state) if _is_old(state) else read_json(file)
+        content = _old_numbers(state) if _is_old(state) else read_json(file, "it")
         checked = check(SavedNumbers, content, str(file))
         found = {*checked, *checked.get("progress", ())}
         missing = [item.name for item in (*fields(SavedNumbers), *fields(Progress)) if item.name not in found]
@@ -191,7 +191,7 @@ def read_categories(state: Path | None) -> list[Category] | None:
     if file is None or not file.is_file():
         return None
     with _read_as_data(file):
-        entries = read_json(file)
+        entries = read_json(file, "it")
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise ValueError("it must hold a list of categories")
         try:

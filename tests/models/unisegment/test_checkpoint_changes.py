@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
@@ -148,6 +149,19 @@ def test_a_whole_config_says_what_is_wanted(model, tmp_path):
 def test_a_change_that_was_not_announced_is_an_error(opened, keys):
     with pytest.raises(ValueError, match=r"do not fit the config: .* If that is intended, pass ignore"):
         opened(**keys)
+
+
+def test_weights_that_do_not_fit_are_one_line_that_names_the_checkpoint(model, tmp_path, caplog):
+    for layout in ("unisegment", "transformers"):
+        folder = tmp_path / layout
+        model.save_pretrained(folder, format=layout)
+        weights = load_file(folder / "model.safetensors")
+        weights["layers.99999999.weight"] = weights.pop(next(iter(weights)))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        caplog.clear()
+        with pytest.raises(ValueError, match=rf"^The weights of '{folder}' do not fit the config: 1 are missing"):
+            UniSegmentForUniversalSegmentation.from_pretrained(folder)
+        assert "LOAD REPORT" not in caplog.text
 
 
 def test_names_that_say_nothing_are_replaced(tmp_path):

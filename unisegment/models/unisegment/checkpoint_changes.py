@@ -5,7 +5,8 @@ Other classes and more or fewer queries are rows of a few weights: rows of equal
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +83,27 @@ def adapt(
     return adapted, {"classes": classes, "queries": queries}
 
 
-def require_complete(report: Mapping[str, Any]) -> None:
+@contextmanager
+def without_table() -> Iterator[None]:
+    """Within `with`, keep transformers from logging its table of weights that do not fit: what is here says it."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+def require_complete(report: Mapping[str, Any], name_or_path: Any = None) -> None:
     """Raise a ValueError when weights were missing, left over or of another shape on loading.
 
     Args:
         report: What transformers found.
+        name_or_path: Of the checkpoint, if it has one.
     """
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     mismatched = [
@@ -94,10 +111,11 @@ def require_complete(report: Mapping[str, Any]) -> None:
         for name, found, wanted in sorted(report["mismatched_keys"])
     ]
     if missing or unexpected or mismatched:
+        place = "" if name_or_path is None else f" of {str(name_or_path)!r}"
         raise ValueError(
-            f"The weights do not fit the config: {len(missing)} are missing (first: {missing[:3]}), {len(unexpected)} "
-            f"are left over (first: {unexpected[:3]}), {len(mismatched)} have another shape (first: {mismatched[:3]}). "
-            "If that is intended, pass ignore_mismatched_sizes=True."
+            f"The weights{place} do not fit the config: {len(missing)} are missing (first: {missing[:3]}), "
+            f"{len(unexpected)} are left over (first: {unexpected[:3]}), {len(mismatched)} have another shape "
+            f"(first: {mismatched[:3]}). If that is intended, pass ignore_mismatched_sizes=True."
         )
 
 

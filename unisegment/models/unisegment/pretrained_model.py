@@ -18,7 +18,14 @@ from transformers.utils import CONFIG_NAME
 
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO, record
-from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, require_complete, say_changes
+from unisegment.models.unisegment.checkpoint_changes import (
+    Change,
+    adapt,
+    differs,
+    require_complete,
+    say_changes,
+    without_table,
+)
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.original_checkpoints import read_original, write_original
 from unisegment.models.unisegment.stock_checkpoints import (
@@ -248,7 +255,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             weights = source.weights
             if ignore_mismatched_sizes and differs(source.config, config):
                 if weights is None:
-                    with damage_named(path):
+                    with damage_named(path), without_table():
                         weights = super().from_pretrained(path, config=source.config, **reading).state_dict()
                 weights, changes = adapt(weights, source.config, config)
             if weights is None:
@@ -257,14 +264,14 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
                 path, rest["state_dict"] = None, weights
             kwargs = rest
         # Mismatches are in the report, where they get a better message.
-        with damage_named(path):
+        with damage_named(path), without_table():
             model, report = super().from_pretrained(
                 path, *model_args, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
             )
         if name is not None:
             model.name_or_path = model.config._name_or_path = str(name)
         if not ignore_mismatched_sizes:
-            require_complete(report)
+            require_complete(report, name)
         else:
             report["changes"] = say_changes(changes, report, list(model.state_dict()))
         return (model, report) if output_loading_info else model

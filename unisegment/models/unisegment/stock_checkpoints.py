@@ -14,7 +14,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
-from unisegment.models.unisegment.checkpoint_changes import require_complete
+from unisegment.models.unisegment.checkpoint_changes import require_complete, without_table
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.config_values import require_values
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -95,7 +95,7 @@ def read_stock_weights(
     Raises:
         ValueError: When the checkpoint does not hold what its config promises.
     """
-    with damage_named(name_or_path):
+    with damage_named(name_or_path), without_table():
         stock_model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             name_or_path,
             config=stock_config,
@@ -106,7 +106,7 @@ def read_stock_weights(
         )
     missing = sorted(key for key in report["missing_keys"] if not STOCK_ONLY.fullmatch(key))
     unexpected = sorted(key for key in report["unexpected_keys"] if not key.endswith("relative_position_index"))
-    require_complete({**report, "missing_keys": missing, "unexpected_keys": unexpected})
+    require_complete({**report, "missing_keys": missing, "unexpected_keys": unexpected}, name_or_path)
     return from_stock(stock_model.state_dict())
 
 
