@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from unisegment.ops.json_values import shown
 from unisegment.ops.limits import MAX_DEPTH
 
@@ -87,7 +89,7 @@ def number(least: float, most: float, *, above: bool = False) -> Kind:
     )
 
 
-FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool | np.bool_))
 NOTHING = Kind("null", lambda value: value is None)
 TEXT = Kind("a text of at most 10000 characters", lambda value: isinstance(value, str) and len(value) <= 10_000)
 

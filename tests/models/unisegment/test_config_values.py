@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every key of a config with values of every wrong kind: a ValueError that names the key, or a config."""
 
+import json
 from dataclasses import fields
 
+import numpy as np
 import pytest
+import torch
 from transformers import Mask2FormerConfig, ResNetConfig
 
 from unisegment import UniSegmentConfig
@@ -33,3 +36,15 @@ def test_a_value_of_any_kind_is_taken_or_refused(key):
 def test_there_is_a_kind_for_every_field():
     assert {item.name for item in fields(UniSegmentConfig)} <= KINDS.keys()
     assert {item.name for item in fields(Mask2FormerConfig)} <= KINDS.keys()
+
+
+def test_numbers_of_numpy_become_those_of_a_file():
+    config = UniSegmentConfig.from_dict(CONFIG)
+    config.num_queries, config.use_auxiliary_loss = np.int64(7), np.False_
+    assert (type(config.num_queries), config.use_auxiliary_loss) == (int, False)
+    assert UniSegmentConfig.from_dict(json.loads(config.to_json_string())).num_queries == 7
+
+
+def test_parts_of_a_model_may_have_dtypes_of_their_own():
+    config = UniSegmentConfig.from_dict({**CONFIG, "dtype": None}, dtype={"": torch.bfloat16})
+    assert json.loads(config.to_json_string())["dtype"] == {"": "bfloat16"}

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.models.unisegment.test_config_values import HOSTILE
@@ -58,6 +59,21 @@ def test_what_makes_no_sense_is_named_with_its_file(tmp_path, keys, message):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(SETTINGS | keys))
     with pytest.raises(ValueError, match=rf"preprocessor_config\.json, {message}"):
         UniSegmentImageProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        ({"do_resize": 0}, {"do_resize": 0}),  # as some files have it
+        ({"do_normalize": np.False_}, {"do_normalize": False}),
+        ({"stuff_label_ids": torch.tensor([2, 1])}, {"stuff_label_ids": [1, 2]}),
+        ({"stuff_label_ids": np.array([2, 1])}, {"stuff_label_ids": [1, 2]}),
+    ],
+)
+def test_other_spellings_of_a_value_are_taken(keys, kept):
+    processor = UniSegmentImageProcessor(**keys)
+    assert processor(IMAGE).keys() == {"pixel_values", "pixel_mask"}
+    assert kept.items() <= json.loads(processor.to_json_string()).items()
 
 
 def test_an_image_is_not_enlarged_beyond_the_limit():

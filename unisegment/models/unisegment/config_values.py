@@ -39,11 +39,18 @@ _DTYPE = (
     | Kind("a dtype", lambda value: isinstance(value, torch.dtype))
     | NOTHING
 )
+_DTYPES = _DTYPE | Kind("a mapping of parts of the model to these", mapping_of(_DTYPE, 99).fits)
 NAMES_OF_LABELS = Kind("a mapping of labels to names", mapping_of(_NAME, MAX_LABELS, keys=_LABEL).fits)
 """What `id2label` is; in files, the labels are texts."""
 # Names of code in transformers; those with a slash would fetch code from the Hub.
-_IMPLEMENTATION = Kind("a name", lambda name: isinstance(name, str) and re.fullmatch(r"[\w|]{1,99}", name) is not None)
-_IMPLEMENTATIONS = _IMPLEMENTATION | mapping_of(_IMPLEMENTATION | NOTHING, 9) | NOTHING
+_IMPLEMENTATION = Kind(
+    "a name such as sdpa", lambda name: isinstance(name, str) and re.fullmatch(r"[\w|]{1,99}", name) is not None
+)
+_IMPLEMENTATIONS = (
+    _IMPLEMENTATION
+    | Kind("a mapping of parts of the model to names", mapping_of(_IMPLEMENTATION | NOTHING, 9).fits)
+    | NOTHING
+)
 _ENTRY = Kind("an object with id, name and isthing", lambda entry: isinstance(entry, dict))
 _OPTIONS = Kind("a mapping or null", lambda value: not isinstance(value, str | int | float | list | tuple))
 _BACKBONE = Kind("a mapping with a model_type", lambda value: isinstance(value, Mapping | PreTrainedConfig))
@@ -94,7 +101,7 @@ KINDS: Mapping[str, Kind] = {
     "attn_implementation": _IMPLEMENTATIONS,
     "_attn_implementation": _IMPLEMENTATIONS,
     "chunk_size_feed_forward": whole(0, MAX_NUMBER),
-    "dtype": _DTYPE,
+    "dtype": _DTYPES,
     "experts_implementation": _IMPLEMENTATIONS,
     "_experts_implementation": _IMPLEMENTATIONS,
     "fusion_config": _OPTIONS,
@@ -109,7 +116,7 @@ KINDS: Mapping[str, Kind] = {
     "quantization_config": _OPTIONS,
     "return_dict": FLAG | NOTHING,
     "tie_word_embeddings": FLAG | NOTHING,
-    "torch_dtype": _DTYPE,
+    "torch_dtype": _DTYPES,
     "transformers_version": TEXT | NOTHING,
     "transformers_weights": TEXT | NOTHING,
 }

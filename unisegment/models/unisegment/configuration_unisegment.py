@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
@@ -150,7 +151,8 @@ class UniSegmentConfig(PreTrainedConfig):
 
     def __setattr__(self, key: str, value: Any) -> None:
         require_value(self.attribute_map.get(key, key), value)
-        super().__setattr__(key, value)
+        # JSON has no numbers of numpy.
+        super().__setattr__(key, value.item() if isinstance(value, np.generic) else value)
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.check_keys(kwargs)

@@ -93,7 +93,7 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     ) -> None:
         super().__init__()
         self.check_stock_keys(stock)
-        image_mean, image_std = map(_listed, (image_mean, image_std))
+        image_mean, image_std, stuff_label_ids = map(_listed, (image_mean, image_std, stuff_label_ids))
         require_all(locals() | stock, KINDS)
         self.do_resize = do_resize
         self.size = size_keys(800 if size is None else size, stock.get("max_size") or 1333)

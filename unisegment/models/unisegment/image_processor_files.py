@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
@@ -35,6 +36,10 @@ _RENAMED_KEYS = {"reduce_labels": "do_reduce_labels", "size_divisibility": "size
 
 class ImageProcessorFiles(BaseImageProcessor):
     """An image processor that is stored as the keywords of its constructor, each of which is also an attribute."""
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        # JSON has no numbers of numpy.
+        super().__setattr__(key, value.item() if isinstance(value, np.generic) else value)
 
     @classmethod
     def keywords(cls) -> list[str]:

@@ -15,7 +15,7 @@ from unisegment.ops.value_kinds import (
     whole,
 )
 
-_FLAG = FLAG | NOTHING
+_FLAG = FLAG | whole(0, 1) | NOTHING
 _MEAN, _STD = number(-1e6, 1e6), number(0, 1e6, above=True)
 _LABEL = whole(0, MAX_LABELS)
 _DIVISOR = whole(0, MAX_DIVISOR) | NOTHING
