@@ -64,6 +64,7 @@ def test_what_is_damaged_or_hostile_is_named_and_not_executed(state, tmp_path, n
     with pytest.raises(RecipeError) as error:
         (READERS | OLD_READERS)[name](state)
     assert str(error.value).startswith(f"{file} cannot be used: ")
+    assert str(error.value).count(str(file)) == 1
     assert f"Remove the folder {state}: the same command then goes on" in str(error.value)
     assert not mark.exists()
 

@@ -202,7 +202,8 @@ def read_categories(state: Path | None) -> list[Category] | None:
 
 def damaged(file: Path, problem: str) -> RecipeError:
     """Return the error for a file of a state that does not hold what it should."""
-    problem = problem.removeprefix(f"{file}: ")
+    # Readers name the file, too; once is enough.
+    problem = problem.removeprefix(f"{file}: ").replace(repr(str(file)), "it").replace(str(file), "it")
     return RecipeError(
         f"{file} cannot be used: {problem.rstrip('.')}. Remove the folder {file.parent}: the same command then goes on "
         "from the state before it, or begins anew where there is none."
