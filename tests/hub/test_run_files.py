@@ -47,6 +47,13 @@ def test_scores_of_another_model_are_not_told(run, metrics):
         read_run(run)
 
 
+@pytest.mark.parametrize("unreadable", [{}, 7, "none"])
+def test_images_that_were_left_out_must_be_a_list(run, unreadable):
+    (run / "metrics.json").write_text(json.dumps({**METRICS, "unreadable_images": unreadable}))
+    with pytest.raises(ValueError, match=r"metrics\.json: unreadable_images: .*, expected a list or null"):
+        read_run(run)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no model: it must be the folder of a finished run"):
         read_run(tmp_path)

@@ -242,3 +242,18 @@ def test_missing_weights_of_a_backbone_are_an_error_of_the_recipe(tmp_path):
     recipe = load_recipe("coco_instance_r50", {"data.root": str(tmp_path), "model.config.backbone": "gone.pth"})
     with pytest.raises(RecipeError, match=r"model\.config: There is no file 'gone\.pth'"):
         build_model(recipe, open_samples(recipe.data)[0])
+
+
+def test_a_model_beyond_any_memory_is_refused_before_it_is_made(tmp_path):
+    coco_instance(tmp_path)
+    wide = {
+        "model_type": "resnet",
+        "hidden_sizes": [10**6] * 4,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    recipe = load_recipe("coco_instance_r50", {"data.root": str(tmp_path), "model.config.backbone_config": wide})
+    recipe.model.config.pop("use_pretrained_backbone", None)
+    with pytest.raises(
+        RecipeError, match=r"model\.config: the model would have \d{14,} numbers, expected at most 10{10}"
+    ):
+        build_model(recipe, open_samples(recipe.data)[0])

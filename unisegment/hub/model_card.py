@@ -243,7 +243,7 @@ def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
         return "Not judged."
     rows = [f"| {_SCORES[key].task} | {_SCORES[key].name} | {value:.3f} |" for key, value in scores.items()]
     judged_on = f"On {run.metrics['images']:,} held-out images of {plain(_data_name(run.recipe))}, from 0 to 1"
-    left_out = len(run.metrics.get("unreadable_images", []))
+    left_out = len(run.metrics.get("unreadable_images") or [])
     if left_out:
         judged_on += f"; {left_out} images of the data set could not be read and were left out"
     return "\n".join([f"{judged_on}:", "", "| task | score | value |", "|---|---|---|", *rows])

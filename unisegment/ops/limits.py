@@ -9,6 +9,8 @@ MAX_LAYERS = 500
 """Layers of each part of a model, and of all stages of a backbone together."""
 MAX_WIDTH = 32_768
 """Channels, and widths of feed-forward networks."""
+MAX_MODEL = 10**10
+"""Numbers of a model that a recipe describes: 40 GB in float32."""
 MAX_QUERIES = 100_000
 """Queries of a model."""
 MAX_LABELS = 100_000

@@ -20,6 +20,7 @@ from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.ops.limits import MAX_MODEL
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
@@ -235,7 +236,11 @@ def _open_model(
         changes = report["changes"]
         return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
     with _named("model.config"):
-        model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**recipe.model.config, **classes))
+        config = UniSegmentConfig(**recipe.model.config, **classes)
+        numbers = UniSegmentForUniversalSegmentation.count_numbers(config)
+        if numbers > MAX_MODEL:
+            raise ValueError(f"the model would have {numbers} numbers, expected at most {MAX_MODEL}")
+        model = UniSegmentForUniversalSegmentation(config)
     return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict()), 0
 
 

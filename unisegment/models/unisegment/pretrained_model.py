@@ -219,6 +219,17 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         return Source(config, weights)
 
     @classmethod
+    def count_numbers(cls, config: UniSegmentConfig) -> int:
+        """Return how many numbers the weights and buffers of a model have, without taking memory for them.
+
+        Raises:
+            ValueError: When the config describes no model.
+        """
+        with torch.device("meta"), no_init_weights():
+            model = cls(copy.deepcopy(config))
+        return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+
+    @classmethod
     def _require_held(cls, config: UniSegmentConfig, num_bytes: int | None) -> None:
         """Raise a ValueError when a config describes a model that is much larger than its weights.
 
@@ -228,9 +239,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         """
         if num_bytes is None:
             return
-        with torch.device("meta"), no_init_weights():
-            model = cls(copy.deepcopy(config))
-        numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+        numbers = cls.count_numbers(config)
         if numbers > _NUMBERS_PER_BYTE * num_bytes + _FEW_NUMBERS:
             raise ValueError(
                 f"the model has {numbers} numbers, its weights {num_bytes} bytes: expected the sizes that the weights "
