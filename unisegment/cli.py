@@ -4,6 +4,7 @@
 Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.training.command`.
 """
 
+import gc
 import os
 import platform
 from datetime import timedelta
@@ -40,6 +41,9 @@ from unisegment.training.processes import num_threads
 from unisegment.training.recipe import DataFormat
 from unisegment.training.recipe_files import is_recipe
 from unisegment.training.settings import parse_overrides
+
+# What the imports made lives to the end. To look for garbage in it there takes a second of every command.
+gc.freeze()
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
