@@ -32,6 +32,7 @@ from unisegment.inference.report import format_report
 from unisegment.models.conversion import Format, find_checkpoint, format_of
 from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
+from unisegment.ops.downloads import is_address
 from unisegment.ops.kernel_backend import describe_backend
 from unisegment.training import dry_run as describe_run
 from unisegment.training import fit
@@ -254,7 +255,7 @@ def predict(
     _start_processes()
     checkpoint = find_checkpoint(checkpoint)
     samples: AnnotatedImages | ImageFolder
-    if is_recipe(source) or format is not None or "://" in source:
+    if is_recipe(source) or format is not None or is_address(source):
         recipe, root = (source, None) if is_recipe(source) else (None, source)
         samples, settings = open_judged_data(recipe, root, format, split, on_error, judges=False)
         settings.pop("tasks")
@@ -262,7 +263,7 @@ def predict(
         samples, settings = ImageFolder(source, images), {"skip_unreadable": on_error == "skip"}
     given = {"panoptic_threshold": panoptic_threshold, "batch_size": batch_size, "top_k": top_k}
     settings |= {name: value for name, value in given.items() if value is not None}
-    place = source if "://" in source else Path(source).resolve()
+    place = source if is_address(source) else Path(source).resolve()
     summary = predict_images(
         checkpoint,
         samples,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.opening import InstanceParts, PanopticParts, Part
+from unisegment.ops.downloads import is_address
 from unisegment.training.recipe import DataRecipe, load_recipe
 from unisegment.training.recipe_files import is_recipe
 from unisegment.training.settings import check, construct, parse_overrides
@@ -88,7 +89,7 @@ def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
 def _data_of_folder(
     source: str, data_format: str | None, splits: Sequence[str], overrides: Mapping[str, Any]
 ) -> DataRecipe:
-    if data_format is None and "://" in source:
+    if data_format is None and is_address(source):
         data_format = "hugging_face"
     if data_format is None:
         if not Path(source).is_dir():

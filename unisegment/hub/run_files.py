@@ -24,8 +24,10 @@ _IN_A_RECIPE = {
     **{"optim.lr": _SIZE, "schedule.max_steps": _COUNT, "schedule.name": TEXT, "run.precision": TEXT},
 }
 _SCORE = number(0, 1 + 1e-6)  # a mean of perfect ones may be rounded up
-_IN_METRICS = {"task": one_of(*TASKS) | NOTHING, "images": _COUNT, **dict.fromkeys(SCORES, _SCORE | NOTHING)}
-_IN_METRICS["unreadable_images"] = Kind("a list or null", lambda value: value is None or isinstance(value, list))
+_IN_METRICS = {
+    **{"task": one_of(*TASKS) | NOTHING, "images": _COUNT, **dict.fromkeys(SCORES, _SCORE | NOTHING)},
+    "unreadable_images": Kind("a list or null", lambda value: value is None or isinstance(value, list)),
+}
 _IN_METRICS_OF_A_RUN = {**_IN_METRICS, "step": _COUNT, "train_seconds": _SIZE, "finished": FLAG}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.inference.evaluation import TASKS
+from unisegment.ops.downloads import is_address
 from unisegment.training.checkpointing import RunFolder
 from unisegment.training.recipe import DataRecipe, Recipe, load_recipe
 from unisegment.training.recipe_data import data_named, open_split
@@ -64,7 +65,7 @@ def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> D
         root = recipe.data.root
     if root is None:
         raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
-    values = {"root": root, "format": data_format or ("hugging_face" if "://" in root else "coco_panoptic")}
+    values = {"root": root, "format": data_format or ("hugging_face" if is_address(root) else "coco_panoptic")}
     return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")
 
 

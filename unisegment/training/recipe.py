@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.downloads import is_address
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.training.lora import LoraRecipe
@@ -112,7 +113,7 @@ class DataRecipe:
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories")
         checked_range(self.range)
-        if self.format != "hugging_face" and "://" in self.root:
+        if self.format != "hugging_face" and is_address(self.root):
             raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
         if self.format != "hugging_face" and (self.columns or self.splits or self.streaming):
             raise ValueError(f"columns, splits and streaming are for format=hugging_face, but format={self.format}.")
