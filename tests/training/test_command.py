@@ -52,11 +52,14 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
         (PushError("not pushed"), 1, "error: not pushed"),
         (MissingSourceError("/nope does not exist."), 1, "error: /nope does not exist."),
         (ValueError(), 1, "error: ValueError"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error"), 1, "error: the connection to another process"),
+        (torch.distributed.DistBackendError("NCCL error"), 1, "error: the connection to another process"),
     ],
 )
 def test_errors_become_one_line_and_a_status(monkeypatch, error, status, said):
     fail_with(monkeypatch, error)
     result = run("train", "quickstart")
+    assert "fault of unisegment" not in result.stderr
     assert result.exit_code == status
     assert (len(result.stderr.splitlines()), result.stderr[: len(said)]) == (1, said)
 

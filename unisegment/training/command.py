@@ -42,6 +42,8 @@ _OF_ALL = (
 """What every process of a machine finds."""
 _OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^\n]*\n([\w.]+):? ?(.*)", re.DOTALL)
 """The end of what torch adds to errors of processes that load images."""
+_OF_CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|\bTCPStore\b")
+"""In what torch says where a process of a run does not reach another one; gloo's errors have no type of their own."""
 _DEBUG = "unisegment.debug"
 _LONGEST_LINE = 2000
 
@@ -157,6 +159,11 @@ def _message(error: Exception) -> str:
         kind, text = of_worker.groups()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         text = f"there is not enough memory: {text.rstrip('.') or kind}. Take smaller batches, images or models."
+    elif isinstance(error, torch.distributed.DistError) or (kind == "RuntimeError" and _OF_CONNECTION.search(text)):
+        text = (
+            "the connection to another process of this run was lost: see what that process printed, or whether it was "
+            f"killed, and start the same command again ({text.rstrip('.')})."
+        )
     elif not isinstance(error, _FORESEEN):
         text = (
             f"{kind}: {text.rstrip('.')}. This is a fault of unisegment, which should have said what is wrong: please "
