@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of the report, in order of worth.
+
+A stage is a module of this folder with a function `rows(settings)`, which yields rows: flat dicts whose `what` says
+what was done, `who` by whom where several are compared, and whose other keys are measures with their units in the name
+(ms, peak_mib, images_per_s, ratio: above 1 where ours is faster). A row with `error` has failed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A child process of the report.
+
+    Args:
+        module: Of this folder.
+        part: Handed to it; parts are processes of their own, so that none suffers from what an earlier one broke.
+        seconds: What is planned for it. It gets this share of the time that is left: what earlier stages did not need
+            is for later ones, and what they took beyond their share is missing for all of them alike.
+    """
+
+    module: str
+    part: str
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What rows and `--stages` call it."""
+        return f"{self.module}:{self.part}" if self.part else self.module
+
+
+STAGES = (Stage("environment", "", 25),)
+
+
+def share(stages: Sequence[Stage], left: float) -> float:
+    """Return the seconds for the first of these stages when so many are left for all of them."""
+    return left * stages[0].seconds / sum(stage.seconds for stage in stages)
