@@ -121,8 +121,8 @@ def class_of(instruction: str) -> str:
 def count(sass: str, kernel: str) -> dict:
     """Return the counts of a kernel: in its loop over samples, by what they are for, and around it.
 
-    The loop is the smallest one that reads samples from shared memory and gathers values for them. What it gathers tells
-    how many samples it takes at a time.
+    The loop is the smallest one that reads samples from shared memory and gathers values for them. What it gathers
+    tells how many samples it takes at a time.
     """
     instructions = instructions_of(sass, kernel)
 
