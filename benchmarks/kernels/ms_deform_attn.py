@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time, memory and error of deformable attention: our compiled kernel, our PyTorch and transformers' function.
 
-contenders.py says who is compared and on what, ms_deform_attn_cuda.py how it is done on a GPU. On the CPU every
-contender has a process of its own, so that none uses another's memory again, and they take turns pass by pass: the
-speed of a machine's memory changes from minute to minute, and must change for all. All must give the same result and
-gradients, against float64. In 16 bits transformers' function runs under autocast, where grid_sample
-computes in float32: with torch 2.13 on a CPU, grid_sample of such large maps in bfloat16 itself returned noise or ended
-the process.
+contenders.py says who is compared and on what. Every contender has a process of its own, so that none uses another's
+memory again, and they take turns pass by pass: the speed of a machine's memory changes from minute to minute, and must
+change for all. All must give the same result and gradients, against float64. In 16 bits transformers' function runs
+under autocast, where grid_sample computes in float32: with torch 2.13 on a CPU, grid_sample of such large maps in
+bfloat16 itself returned noise or ended the process.
 
-Run it with nothing else on the machine:
+On the CPU; for a GPU there is benchmarks/gpu_report. Run it with nothing else on the machine:
 
     python benchmarks/kernels/ms_deform_attn.py --threads 1
-    python benchmarks/kernels/ms_deform_attn.py --device cuda --sensetime kernels-community/deformable-detr
 """
 
 import argparse
 import contextlib
-import ctypes
 import json
 import multiprocessing
 import statistics
@@ -24,7 +21,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import ms_deform_attn_cuda
 import torch
 import transformers
 from contenders import (
@@ -44,6 +40,7 @@ from contenders import (
     require_gradients,
     rounded,
 )
+from process_memory import peak_mebibytes
 from torch import Tensor
 
 from unisegment.ops.kernel_backend import describe_backend, resolve_backend
@@ -52,9 +49,6 @@ from unisegment.ops.kernel_backend import describe_backend, resolve_backend
 def main() -> None:
     """Measure all contenders in turn, and print and save what was found."""
     arguments = parse_arguments()
-    if arguments.device == "cuda":
-        ms_deform_attn_cuda.run(arguments)
-        return
     resolve_backend("native")  # builds it, if need be, before the clock runs
     report: dict = {
         "what": f"deformable attention, {NUM_HEADS} heads of {HEAD_DIM} channels, {NUM_POINTS} points, one image",
@@ -140,39 +134,15 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_mebibytes(run: Callable[[], object]) -> float:
-    """Return how much memory a function needs at most, above what the process has before (Linux only)."""
-    ctypes.CDLL(None).malloc_trim(0)  # what is free is given back, so that taking it again is seen
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = status_mebibytes("VmRSS")
-    run()
-    return status_mebibytes("VmHWM") - before
-
-
-def status_mebibytes(key: str) -> float:
-    """Return a line of the system's report on this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
-
-
-def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line, and fill in what differs between devices."""
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="all but float16, which needs a GPU")
-    parser.add_argument("--repeats", type=int, help="9, or 50 on a GPU")
-    parser.add_argument("--output", type=Path, help="a file in benchmarks/results, on a GPU named after it")
-    cpu, cuda = parser.add_argument_group("on the CPU"), parser.add_argument_group("on a GPU")
-    cpu.add_argument("--threads", type=int, default=1)
-    cuda.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16])
-    cuda.add_argument("--sensetime", metavar="KERNEL", help="the original one: a library, a folder, a name on the Hub")
-    arguments = parser.parse_args(words)
-    on_cpu = arguments.device == "cpu"
-    arguments.dtypes = arguments.dtypes or [name for name in DTYPES if name != "float16" or not on_cpu]
-    arguments.repeats = arguments.repeats or (9 if on_cpu else 50)
-    if on_cpu and arguments.output is None:
-        arguments.output = Path(__file__).parents[1] / "results" / "ms_deform_attn_cpu.json"
-    return arguments
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=["float32", "bfloat16"])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    default = Path(__file__).parents[1] / "results" / "ms_deform_attn_cpu.json"
+    parser.add_argument("--output", type=Path, default=default)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
