@@ -64,22 +64,22 @@ class Record(TorchDispatchMode):
 
     Attributes:
         synchronisations: How often each "file:line operation" made the CPU wait for the device; "elsewhere" is code
-            outside of the library.
+            that no line of the library called.
         float64: The same for operations that made a float64 tensor on the device.
     """
 
     def __init__(self):
         super().__init__()
         self.synchronisations, self.float64 = Counter(), Counter()
-        self.senders = SendsNumbers()
+        self.numbers = SendsNumbers(self.synchronisations)
 
     def __enter__(self):
-        self.senders.__enter__()
+        self.numbers.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
         super().__exit__(*error)
-        self.senders.__exit__(*error)
+        self.numbers.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -93,10 +93,22 @@ class Record(TorchDispatchMode):
 
 
 class SendsNumbers(TorchFunctionMode):
-    """Makes tensors of numbers on the CPU and sends them to `DEVICE`: torch does both where no mode can see it."""
+    """Sends numbers to `DEVICE` by what is seen: torch does it where no mode can see it.
+
+    It makes tensors of numbers on the CPU and sends them. A number that is assigned to one element is sent by CUDA
+    (`python_variable_indexing.cpp` and `copy_to` in `TensorIndexing.h`), while several elements are filled.
+    """
+
+    def __init__(self, synchronisations):
+        super().__init__()
+        self.synchronisations = synchronisations
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if function is Tensor.__setitem__ and isinstance(args[0], PretendedTensor):
+            target, place_in_it, value = args
+            if not isinstance(value, Tensor) and target.held[place_in_it].ndim == 0:
+                self.synchronisations[f"{place()} assignment of a number"] += 1
         if function not in (torch.tensor, torch.as_tensor, Tensor.new_tensor):
             return function(*args, **kwargs)
         device = kwargs.pop("device", None)
@@ -141,8 +153,9 @@ def waits(function, args, kwargs, made):
         return not (isinstance(args[0], PretendedTensor) and (args[2:3] == (True,) or kwargs.get("non_blocking")))
     if not pretended:
         return False
-    if function.overloadpacket in INDEXING:
-        return any(leaf.dtype == torch.bool for leaf in tree_leaves(args[1]) if isinstance(leaf, Tensor))
+    if function.overloadpacket in INDEXING:  # places that are looked for, or sent
+        indices = [leaf for leaf in tree_leaves(args[1]) if isinstance(leaf, Tensor)]
+        return any(index.dtype == torch.bool or not isinstance(index, PretendedTensor) for index in indices)
     return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags))
 
 

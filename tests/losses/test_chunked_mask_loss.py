@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 from transformers.models.mask2former import modeling_mask2former as peer
 
 from unisegment.losses import chunked_mask_loss
-from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
+from unisegment.losses.chunked_mask_loss import MaskRules
 from unisegment.losses.criterion import SetCriterion
 from unisegment.losses.mask_losses import MAX_ELEMENTS
 from unisegment.losses.matcher import HungarianMatcher, Matches
@@ -45,6 +45,10 @@ def scene(counts=COUNTS, dtype=torch.float64):
     return embeddings, features, targets, matches
 
 
+def losses_of(*arguments, **keywords):
+    return chunked_mask_loss.matched_mask_losses(*arguments, **keywords).single
+
+
 def all_at_once(mask_embeddings, mask_features, targets, matches):
     """Return what every mask at once, transformers' losses of float masks, and torch's own derivatives give."""
     sums = []
@@ -73,7 +77,7 @@ def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_
     same_points(monkeypatch)
     monkeypatch.setattr(chunked_mask_loss, "MAX_ELEMENTS", pairs_at_a_time * HEIGHT * WIDTH)
     *leaves, targets, matches = scene()
-    losses = matched_mask_losses(*leaves, targets, matches, RULES, seed=3)
+    losses = losses_of(*leaves, targets, matches, RULES, seed=3)
     expected = all_at_once(*leaves, targets, matches)
     torch.testing.assert_close(losses, expected)
     upstream = torch.full_like(losses, 7.0) if in_the_sum else torch.randn_like(losses)
@@ -88,11 +92,22 @@ def test_masks_are_made_once_when_all_losses_count_alike(monkeypatch):
     judge = chunked_mask_loss._Pairs.judge
     monkeypatch.setattr(chunked_mask_loss._Pairs, "judge", lambda *args: passes.append(1) or judge(*args))
     embeddings, features, *pairs = scene()
-    first, last = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    first, last = losses_of(embeddings, features, *pairs, RULES, seed=3)
     (3.0 * torch.cat([first, last])).sum().backward(retain_graph=True)
     assert len(passes) == 1
     (first.sum() + 2 * last.sum()).backward()
     assert len(passes) == 2
+
+
+def test_a_sum_is_known_without_a_look_at_how_much_each_loss_counts(monkeypatch):
+    embeddings, features, *pairs = scene()
+    to_sum, single = chunked_mask_loss.matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    assert torch.equal(to_sum, single)
+    wanted = torch.autograd.grad(7.0 * single.sum(), [embeddings, features], retain_graph=True)
+    with NumbersRead() as read:
+        found = torch.autograd.grad(7.0 * to_sum.sum(), [embeddings, features], retain_graph=True)
+        assert read.count == 0
+    torch.testing.assert_close(found, wanted)
 
 
 def test_derivatives_are_those_of_the_function(monkeypatch):
@@ -100,20 +115,20 @@ def test_derivatives_are_those_of_the_function(monkeypatch):
     embeddings, features, *pairs = scene((3, 1))
     everywhere = MaskRules(2.0, 5.0, 13, 1.0, 0.0)  # a choice by certainty jumps
     assert torch.autograd.gradcheck(
-        lambda *leaves: matched_mask_losses(*leaves, *pairs, everywhere, seed=3), (embeddings, features), fast_mode=True
+        lambda *leaves: losses_of(*leaves, *pairs, everywhere, seed=3), (embeddings, features), fast_mode=True
     )
 
 
 def test_the_seed_decides_about_the_points():
     arguments = scene()
-    first, again, other = (matched_mask_losses(*arguments, RULES, seed) for seed in (3, 3, 4))
+    first, again, other = (losses_of(*arguments, RULES, seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.isclose(first, other).any()
 
 
 def test_random_numbers_of_others_do_not_reach_the_gradient():
     embeddings, features, *pairs = scene()
-    losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3).sum()
+    losses = losses_of(embeddings, features, *pairs, RULES, seed=3).sum()
     before = torch.autograd.grad(losses, features, retain_graph=True)
     torch.rand(7)
     state = torch.get_rng_state()
@@ -126,10 +141,10 @@ def test_halves_are_computed_in_float32_whatever_the_autocast(dtype):
     embeddings, features, *pairs = scene(dtype=dtype)
     unlike = torch.tensor([[1.0], [2.0]])  # the backward pass computes, too
     with torch.autocast("cpu", dtype):
-        losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+        losses = losses_of(embeddings, features, *pairs, RULES, seed=3)
         (losses * unlike).sum().backward()
     exact = [leaf.detach().float().requires_grad_() for leaf in (embeddings, features)]
-    expected = matched_mask_losses(*exact, *pairs, RULES, seed=3)
+    expected = losses_of(*exact, *pairs, RULES, seed=3)
     torch.testing.assert_close(losses, expected, rtol=0, atol=0)
     for leaf, wanted in zip((embeddings, features), torch.autograd.grad((expected * unlike).sum(), exact), strict=True):
         assert leaf.grad.dtype == dtype
@@ -139,16 +154,16 @@ def test_halves_are_computed_in_float32_whatever_the_autocast(dtype):
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_one_of_the_two_can_be_frozen(frozen):
     *leaves, targets, matches = scene()
-    both = torch.autograd.grad(matched_mask_losses(*leaves, targets, matches, RULES, seed=3).sum(), leaves)
+    both = torch.autograd.grad(losses_of(*leaves, targets, matches, RULES, seed=3).sum(), leaves)
     leaves[frozen].requires_grad_(False)
-    matched_mask_losses(*leaves, targets, matches, RULES, seed=3).sum().backward()
+    losses_of(*leaves, targets, matches, RULES, seed=3).sum().backward()
     assert leaves[frozen].grad is None
     assert torch.equal(leaves[1 - frozen].grad, both[1 - frozen])
 
 
 def test_no_pairs_cost_nothing():
     embeddings, features, *pairs = scene((0, 0))
-    losses = matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    losses = losses_of(embeddings, features, *pairs, RULES, seed=3)
     assert losses.shape == (2, NUM_PREDICTIONS)
     losses.sum().backward()
     for tensor in (losses, embeddings.grad, features.grad):
@@ -166,7 +181,15 @@ def score(target, num_queries, num_predictions=1, dim=4):
         HungarianMatcher(2.0, 5.0, 5.0, 12544),
         **weights, num_points=12544, oversample_ratio=3.0, importance_sample_ratio=0.75,
     )  # fmt: skip
-    sum(criterion(logits, embeddings, features, [target]).values()).backward()
+    criterion(logits, embeddings, features, [target])[0].backward()
+
+
+class NumbersRead(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
 
 
 class LargestFloat(TorchDispatchMode):

@@ -37,7 +37,7 @@ def test_without_targets_only_the_class_term_counts_and_all_inputs_get_gradients
     class_logits, mask_embeddings, mask_features, targets = scene([0, 0])
     with torch.no_grad():
         class_logits.zero_()
-    terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
+    _, terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
     for name, term in terms.items():
         expected = 2 * math.log(NUM_LABELS + 1) if "cross_entropy" in name else 0
         assert term.item() == pytest.approx(expected), name
@@ -47,9 +47,22 @@ def test_without_targets_only_the_class_term_counts_and_all_inputs_get_gradients
 
 
 def test_terms_are_named_after_their_prediction():
-    terms = criterion()(*scene([2]))
+    _, terms = criterion()(*scene([2]))
     kinds = ("loss_cross_entropy", "loss_mask", "loss_dice")
     assert set(terms) == {f"{kind}{suffix}" for kind in kinds for suffix in ("", "_0", "_1")}
+
+
+def test_the_loss_is_the_sum_of_its_terms_and_so_is_its_gradient():
+    *leaves, targets = scene([3, 0, 9])
+    loss, terms = criterion()(*leaves, targets)
+    summed = torch.stack(list(terms.values())).sum()
+    assert torch.equal(loss, summed)
+    both = loss + 0.5 * terms["loss_mask_0"] + summed  # counted differently, with what the loss has a share in
+    wanted = torch.autograd.grad(2 * summed + 0.5 * terms["loss_mask_0"], leaves, retain_graph=True)
+    found = torch.autograd.grad(both, leaves, retain_graph=True)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(total, leaves, retain_graph=True) for total in (loss, summed)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
@@ -63,7 +76,7 @@ def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
     mask_features[..., WIDTH // 2] = 0
     mask_embeddings = torch.ones(2, 1, 2, 1)
     mask_embeddings[0] = -1
-    terms = criterion()(class_logits, mask_embeddings, mask_features, [target])
+    _, terms = criterion()(class_logits, mask_embeddings, mask_features, [target])
     assert terms["loss_cross_entropy"].item() == pytest.approx(0, abs=1e-6)
     assert terms["loss_mask"].item() < 5  # points crowd at the border, where the truth is soft
     assert terms["loss_mask_0"].item() > 50
@@ -73,7 +86,7 @@ def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
 
 def test_surplus_segments_count_in_the_denominator_only():
     num_targets = 3 * NUM_QUERIES
-    terms = criterion()(*scene([num_targets]))
+    _, terms = criterion()(*scene([num_targets]))
     denominators = loss_denominators([num_targets], NUM_QUERIES, 0.1)
     assert denominators.tolist() == [num_targets, NUM_QUERIES]
     assert 0 < terms["loss_dice"].item() <= 5 * NUM_QUERIES / num_targets
@@ -88,7 +101,7 @@ def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
     class_logits, mask_embeddings, mask_features, targets = scene([3, 1])
     points = {n: torch.rand(1, n, 2) for n in (60, 180, 15)}
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[-2]].expand(shape[0], -1, -1).clone())
-    whole = criterion()(class_logits, mask_embeddings, mask_features, targets)
+    _, whole = criterion()(class_logits, mask_embeddings, mask_features, targets)
     shared = loss_denominators([3, 1], NUM_QUERIES, 0.1)
     parts = [
         criterion()(
@@ -97,7 +110,7 @@ def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
             mask_features[i : i + 1],
             targets[i : i + 1],
             shared,
-        )
+        )[1]
         for i in range(2)
     ]
     for name, term in whole.items():
@@ -107,16 +120,16 @@ def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
 def test_a_seed_repeats_its_points_and_the_next_step_has_others():
     score, arguments = criterion(), scene([3, 5])
     torch.manual_seed(7)
-    first, second = score(*arguments)["loss_mask"], score(*arguments)["loss_mask"]
+    first, second = (score(*arguments)[1]["loss_mask"] for _ in range(2))
     torch.manual_seed(7)
-    assert torch.equal(score(*arguments)["loss_mask"], first)
+    assert torch.equal(score(*arguments)[1]["loss_mask"], first)
     assert not torch.isclose(second, first)
 
 
 def test_losses_are_float32_for_half_precision_inputs():
     class_logits, mask_embeddings, mask_features, targets = scene([2], torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
+        _, terms = criterion()(class_logits, mask_embeddings, mask_features, targets)
     assert {term.dtype for term in terms.values()} == {torch.float32}
     sum(terms.values()).backward()
     assert torch.isfinite(mask_features.grad).all()
@@ -127,7 +140,7 @@ def _class_terms(rank: int) -> dict[str, float]:
     with torch.no_grad():
         class_logits.zero_()
     return {
-        normalization: criterion(normalization=normalization)(class_logits, mask_embeddings, mask_features, targets)[
+        normalization: criterion(normalization=normalization)(class_logits, mask_embeddings, mask_features, targets)[1][
             "loss_cross_entropy"
         ].item()
         for normalization in ("global", "rank")

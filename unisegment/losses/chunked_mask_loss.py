@@ -3,7 +3,8 @@
 
 The gradient of the sum of all losses is found in the same pass, and added up chunk by chunk in place: the backward pass
 has only to scale it. When losses count differently than in their sum, the backward pass goes through all masks again,
-at the same points. Either way, what is held does not grow with the number of pairs.
+at the same points. Either way, what is held does not grow with the number of pairs. Losses are given out twice, to be
+summed and to be used one by one: so whoever takes the sum is known without a look at values, which waits for a GPU.
 
 Axes: t prediction (decoder layer), b image, q query, c channel, i matched pair of an image, r pair of a chunk.
 
@@ -25,6 +26,18 @@ from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_p
 from unisegment.structures import SegmentationTarget
 
 
+class MaskLosses(NamedTuple):
+    """Weighted sums of cross-entropy and dice of each prediction's matched masks, in float32 or better.
+
+    Args:
+        to_sum: For a loss in which all of them count alike. They must: with other weights, the gradient is wrong.
+        single: The same numbers, for any use.
+    """
+
+    to_sum: Float[Tensor, "2 t"]
+    single: Float[Tensor, "2 t"]
+
+
 class MaskRules(NamedTuple):
     """How masks are judged: the weights of cross-entropy and dice, and the points (see `uncertain_points`)."""
 
@@ -42,8 +55,8 @@ def matched_mask_losses(
     matches: Sequence[Matches],
     rules: MaskRules,
     seed: int | None,
-) -> Float[Tensor, "2 t"]:
-    """Return the weighted sums of cross-entropy and dice of each prediction's matched masks, in float32 or better.
+) -> MaskLosses:
+    """Return the losses of each prediction's matched masks.
 
     Args:
         mask_embeddings: A mask is their dot product with the mask features.
@@ -59,24 +72,29 @@ def matched_mask_losses(
         for embeddings, match in zip(mask_embeddings.unbind(1), matches, strict=True)
     ]
     pairs = _Pairs(targets, [match.segments for match in matches], rules, seed)
-    return _ChunkedMaskLosses.apply(pairs, mask_features, *matched)
+    return MaskLosses(*_ChunkedMaskLosses.apply(pairs, mask_features, *matched))
 
 
 class _ChunkedMaskLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pairs: "_Pairs", mask_features: Tensor, *matched: Tensor) -> Tensor:
+    def forward(ctx: Any, pairs: "_Pairs", mask_features: Tensor, *matched: Tensor) -> tuple[Tensor, Tensor]:
         ctx.pairs = pairs
+        ctx.set_materialize_grads(False)  # None tells which of the two results was used
         ctx.save_for_backward(mask_features, *matched)
         weights = torch.ones(2, len(matched[0]), device=mask_features.device)
         losses, ctx.gradients = pairs.judge(mask_features, matched, weights if any(ctx.needs_input_grad) else None)
-        return losses
+        return losses, losses.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, in_sum: Tensor | None, singly: Tensor | None) -> tuple[Tensor | None, ...]:
+        used = [part for part in (in_sum, singly) if part is not None]
+        if not used:
+            return (None,) * len(ctx.needs_input_grad)
+        weights = torch.stack(used).sum(0)
         mask_features, *matched = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, None  # scaled in place: they are good for once
-        if gradients and (ctx.pairs.seed is None or bool((weights == weights[0, 0]).all())):
+        if gradients and (singly is None or ctx.pairs.seed is None or bool((weights == weights[0, 0]).all())):
             gradients = [gradient.mul_(weights[0, 0]) for gradient in gradients]
         else:
             gradients = ctx.pairs.judge(mask_features, matched, weights)[1]

@@ -39,6 +39,12 @@ def loss_denominators(num_targets: Sequence[int], num_queries: int, no_object_we
     return torch.tensor([float(sum(num_targets)), matched + no_object_weight * unmatched])
 
 
+def term_names(num_predictions: int) -> list[str]:
+    """Return the names of all terms of the loss, those of the final prediction first; only these have no number."""
+    endings = ["", *(f"_{index}" for index in range(num_predictions - 1))]
+    return [kind + ending for ending in endings for kind in ("loss_cross_entropy", "loss_mask", "loss_dice")]
+
+
 class SetCriterion(nn.Module):
     """Score all predictions of all decoder layers against the targets in one go.
 
@@ -83,8 +89,10 @@ class SetCriterion(nn.Module):
         mask_features: Float[Tensor, "b c h w"],
         targets: Sequence[SegmentationTarget],
         denominators: Float[Tensor, "2"] | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Return the weighted terms; the loss is their sum.
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Return the loss and the weighted terms that it is the sum of.
+
+        Learn from the loss rather than from a sum of terms: these may be weighted, and a GPU is waited for to see.
 
         Args:
             class_logits: Predictions to score, the final one last.
@@ -94,27 +102,21 @@ class SetCriterion(nn.Module):
             denominators: See `loss_denominators`; None takes this batch's own.
 
         Returns:
-            `loss_cross_entropy`, `loss_mask` and `loss_dice` of the final prediction, and the same with `_0`, `_1`, …
-            for those before it.
+            The loss; and `loss_cross_entropy`, `loss_mask` and `loss_dice` of the final prediction, and the same with
+            `_0`, `_1`, … for those before it.
         """
         matches = self.matcher(class_logits, mask_embeddings, mask_features, targets)
         num_masks, class_weights = self._denominators(denominators, targets, class_logits)
         with torch.autocast(class_logits.device.type, enabled=False):
             class_loss = self._class_loss(class_logits, targets, matches) / class_weights
-            mask_loss, dice = matched_mask_losses(
+            mask_losses = matched_mask_losses(
                 mask_embeddings, mask_features, targets, matches, self._mask_rules(), self.draw_seed()
             )
-        terms = {
-            "loss_cross_entropy": self.class_weight * class_loss,
-            "loss_mask": mask_loss / num_masks,
-            "loss_dice": dice / num_masks,
-        }
-        last = len(class_logits) - 1
-        return {
-            name if index == last else f"{name}_{index}": term[index]
-            for index in (last, *range(last))
-            for name, term in terms.items()
-        }
+        class_terms = self.class_weight * class_loss
+        to_sum, single = (
+            torch.stack([class_terms, *(losses / num_masks)], dim=1).roll(1, 0).flatten() for losses in mask_losses
+        )
+        return to_sum.sum(), {name: single[place] for place, name in enumerate(term_names(len(class_logits)))}
 
     def draw_seed(self) -> int | None:
         """Return a seed of the points where masks are compared; from the CPU, so that no accelerator has to stop."""
@@ -128,10 +130,10 @@ class SetCriterion(nn.Module):
         self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]
     ) -> tuple[Tensor, Tensor]:
         if given is not None:
-            num_masks, class_weights = given.to(like.device).clamp(min=1e-6)
+            num_masks, class_weights = given.to(like.device, non_blocking=True).clamp(min=1e-6)
             return num_masks, class_weights
         own = loss_denominators([len(target) for target in targets], like.shape[2], self.no_object_weight)
-        own = own.to(like.device)
+        own = own.to(like.device, non_blocking=True)
         shared = mean_over_processes(own)
         class_weights = own[1] if self.normalization == "rank" else shared[1]
         return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)
@@ -145,7 +147,7 @@ class SetCriterion(nn.Module):
         for image, (target, match) in enumerate(zip(targets, matches, strict=True)):
             labels[:, image].scatter_(1, match.queries, target.labels[match.segments])
         weights = torch.ones(no_object + 1, device=class_logits.device)
-        weights[no_object] = self.no_object_weight
+        weights[no_object:].fill_(self.no_object_weight)  # a number that is assigned is sent to a GPU
         logits = class_logits.to(torch.promote_types(class_logits.dtype, torch.float32)).flatten(0, 2)
         losses = F.cross_entropy(logits, labels.flatten(), weights.to(logits.dtype), reduction="none")
         return losses.unflatten(0, labels.shape).sum((1, 2))

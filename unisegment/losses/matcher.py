@@ -75,13 +75,13 @@ class HungarianMatcher(nn.Module):
             self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target)
             for i, target in enumerate(targets)
         ]
-        # One transfer there and one back for the whole step; the sizes of the blocks are known here.
+        # One transfer there, which is waited for, and one back, which is not; the sizes of the blocks are known here.
         columns = torch.cat(costs, dim=2).cpu().numpy()
         blocks = np.split(columns, np.cumsum([len(target) for target in targets])[:-1], axis=2)
         for image, block in enumerate(blocks):
             _check_finite(block, image, class_logits[:, image], mask_embeddings[:, image], mask_features[image])
         pairs = [_assign(block) for block in blocks]
-        on_device = torch.from_numpy(np.concatenate(pairs, axis=2)).to(class_logits.device)
+        on_device = torch.from_numpy(np.concatenate(pairs, axis=2)).to(class_logits.device, non_blocking=True)
         return [Matches(*part.unbind(1)) for part in on_device.split([part.shape[2] for part in pairs], dim=2)]
 
     def cost(

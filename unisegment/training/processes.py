@@ -41,7 +41,10 @@ def seed_step(seed: int, step: int, process_index: int) -> None:
 
 def any_process(accelerator: Accelerator, answer: bool) -> bool:
     """Tell, in every process, whether one of them says yes."""
-    return bool(accelerator.reduce(torch.tensor(float(answer), device=accelerator.device), "sum").item())
+    if accelerator.num_processes == 1:
+        return answer
+    # Filled, not made of a number, which would be sent to an accelerator: it is waited for once, for the sum.
+    return bool(accelerator.reduce(torch.full((), float(answer), device=accelerator.device), "sum").item())
 
 
 def peak_memory_mebibytes(device: torch.device) -> float:

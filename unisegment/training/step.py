@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unisegment.losses.criterion import SetCriterion, loss_denominators
+from unisegment.losses.criterion import SetCriterion, loss_denominators, term_names
 from unisegment.losses.matcher import NonFiniteCostError
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
@@ -55,12 +55,13 @@ class LossOnly(nn.Module):
                 part.register_forward_pre_hook(self._note_predictions)
 
     def forward(self, inputs: dict[str, Any], denominators: Float[Tensor, "2"]) -> dict[str, Float[Tensor, ""]]:
-        """Return `loss`, and its terms without their gradient; only a `loss` of NaN where targets cannot be matched."""
+        """Return `loss`, and its terms without their gradient; all are NaN where targets cannot be matched."""
         try:
             outputs = self.model(**inputs, loss_denominators=denominators)
         except NonFiniteCostError:
             # Other processes wait for this one's gradients, layer by layer: all of them are NaN, and all find it out.
-            return {"loss": math.nan * torch.stack([prediction.sum() for prediction in self._predictions]).sum()}
+            loss = math.nan * torch.stack([prediction.sum() for prediction in self._predictions]).sum()
+            return {"loss": loss} | {name: loss.detach() for name in term_names(len(self._predictions[0]))}
         finally:
             self._predictions = []
         return {"loss": outputs.loss} | {name: term.detach() for name, term in outputs.loss_dict.items()}
@@ -87,7 +88,7 @@ def step_denominators(
             loss_denominators([len(labels) for labels in batch.inputs["class_labels"]], num_queries, no_object_weight)
             for batch in micro_batches
         ]
-    ).to(accelerator.device)
+    ).to(accelerator.device, non_blocking=True)
     if mode == "rank":
         num_masks = accelerator.reduce(own[:, 0].sum(), "mean").clamp(min=1)
         return [torch.stack([num_masks, class_weights]) for class_weights in own[:, 1] * len(micro_batches)]
@@ -125,20 +126,23 @@ def take_step(
     optimizer.zero_grad()
     statistics = _running_statistics(losses)
     before = [statistic.clone() for statistic in statistics]
-    values: list[dict[str, Tensor]] = []
+    values: list[Tensor] = []
     for batch, denominator in zip(micro_batches, denominators, strict=True):
         is_last = len(values) == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(losses):
             with accelerator.autocast():  # which accelerate leaves to the caller with FSDP2
                 terms = losses(_sent(batch.inputs, accelerator.device), denominator)
             accelerator.backward(terms["loss"])
-        values.append({name: term.detach().float() for name, term in terms.items()})
+        values.append(torch.stack([term.detach().float() for term in terms.values()]))
     # Once a step and over everything, after fp16's scale is taken off: with AdamW the paper's small norm of 0.01 acts
     # as a normalisation of the gradient.
     norm = whole(accelerator.clip_grad_norm_(losses.parameters(), clip_norm or math.inf))
     norm = torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)  # DeepSpeed gives a number
-    own = torch.stack([terms["loss"] for terms in values])
-    loss, *own_losses, gradient_norm = torch.stack([accelerator.reduce(own.sum(), "mean"), *own, norm]).tolist()
+    own = torch.stack(values)  # the loss and its terms, of each micro-batch
+    # All numbers are read together: an accelerator is waited for once, and takes the step while the next batch comes.
+    *numbers, gradient_norm = torch.cat([own[:, 0], accelerator.reduce(own.sum(0), "mean"), norm[None]]).tolist()
+    own_losses, found = numbers[: len(own)], dict(zip(terms, numbers[len(own) :], strict=True))
+    loss = found["loss"]
     is_finite = math.isfinite(loss) and (math.isfinite(gradient_norm) or accelerator.scaler is not None)
     if is_finite or accelerator.scaler is not None:
         optimizer.step()  # with a scaler: only if its gradients are finite
@@ -150,9 +154,7 @@ def take_step(
         bad = [batch for batch, own_loss in zip(micro_batches, own_losses, strict=True) if not math.isfinite(own_loss)]
         bad = bad if not math.isfinite(loss) else list(micro_batches)
         raise NonFiniteLossError(gather_object([name for batch in bad for name in batch.file_names]))
-    terms = torch.stack([torch.stack(list(terms.values())) for terms in values]).sum(0)
-    numbers = accelerator.reduce(terms, "mean").tolist()
-    return dict(zip(values[0], numbers, strict=True)) | {"gradient_norm": gradient_norm}
+    return found | {"gradient_norm": gradient_norm}
 
 
 def _sent(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -180,8 +180,8 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         # Nobody waits for these copies; the matcher waits for all, before `targets` are gone.
         sent = [target.to(class_logits.device, non_blocking=True) for target in targets]
         first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
-        terms = self.criterion(class_logits[first:], mask_embeddings[first:], mask_features, sent, denominators)
-        return UniSegmentOutput(loss=torch.stack(list(terms.values())).sum(), loss_dict=terms, **output)
+        loss, terms = self.criterion(class_logits[first:], mask_embeddings[first:], mask_features, sent, denominators)
+        return UniSegmentOutput(loss=loss, loss_dict=terms, **output)
 
     def _wants(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.config, key) if given is None else given)
