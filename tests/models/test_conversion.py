@@ -38,3 +38,11 @@ def test_a_checkpoint_without_a_processor_gets_the_usual_one(stock, tmp_path):
     processor = UniSegmentImageProcessor.from_pretrained(tmp_path / "ours")
     assert processor.size == {"shortest_edge": 800, "longest_edge": 1333}
     assert processor.stuff_label_ids is None
+
+
+def test_a_processor_that_cannot_be_read_is_found_before_anything_is_written(stock, tmp_path):
+    stock.save_pretrained(tmp_path / "stock")
+    (tmp_path / "stock" / "preprocessor_config.json").write_text("{[1]:[2]}")
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json is not valid JSON"):
+        convert(str(tmp_path / "stock"), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.ops.json_reading import read_json
-from unisegment.ops.json_values import shown, text
+from unisegment.ops.json_values import number_of_key, shown, text
 
 # Labels whose first name in Mask2Former's own table is another one than in SceneParse150.
 _ADE20K_ALIASES = {
@@ -106,7 +106,7 @@ def _names_in_file(path: Path) -> dict[int, str]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a list of names, or a dict from number to name, got {shown(content)}.")
     try:
-        names = {int(label): category_name(name) for label, name in content.items()}
+        names = {number_of_key(label): category_name(name) for label, name in content.items()}
     except ValueError as error:
         raise ValueError(f"{path} must name the labels 0, 1, 2, …: {error}.") from error
     if not names or sorted(names) != list(range(len(names))):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.data.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
 from unisegment.ops.json_reading import read_json
-from unisegment.ops.json_values import shown
+from unisegment.ops.json_values import number_of_key, shown
 from unisegment.structures import Category
 
 CategoryList: TypeAlias = str | Sequence[str] | Mapping[int, str]
@@ -135,19 +135,12 @@ def _entries(content: Any) -> list[dict[str, Any]]:
     if isinstance(content, Mapping):
         content = content.get("categories", content.get("id2label", content))
     if isinstance(content, Mapping):
-        return [{"id": _id_of_key(key), "name": name} for key, name in content.items()]
+        return [{"id": number_of_key(key), "name": name} for key, name in content.items()]
     if isinstance(content, str) or not isinstance(content, Sequence):
         raise ValueError(f"got {shown(content)}")
     return [
         item if isinstance(item, dict) else {"id": place, "name": _text(item)} for place, item in enumerate(content)
     ]
-
-
-def _id_of_key(key: Any) -> int:
-    try:
-        return int(key)  # keys of JSON are texts
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the key {shown(key)} is no whole number") from error
 
 
 def _text(name: Any) -> str:

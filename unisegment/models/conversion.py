@@ -128,6 +128,7 @@ def convert(
     if to == "original":
         model.export_original(destination)
         return model
+    processor = open_processor(source, model.config)  # what cannot be read is found before anything is written
     model.save_pretrained(destination, format=to)
-    open_processor(source, model.config).save_pretrained(destination, format=to)
+    processor.save_pretrained(destination, format=to)
     return model

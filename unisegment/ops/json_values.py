@@ -77,6 +77,18 @@ def whole_number(value: Any, name: str, low: int = INT64[0], high: int = INT64[1
     return int(value)
 
 
+def number_of_key(key: Any) -> int:
+    """Return the whole number that a key of an object stands for; in JSON keys are texts.
+
+    Raises:
+        ValueError: When it stands for none.
+    """
+    try:
+        return int(key)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the key {shown(key)} is no whole number") from error
+
+
 def read_number(entry: Any, key: str, default: Any = _REQUIRED) -> float:
     """Return a finite number.
 
