@@ -189,3 +189,8 @@ def test_things_that_are_no_files(folder):
 )
 def test_options(folder, words):
     refused(words, status=2)
+
+
+def test_a_setting_of_the_environment_is_no_fault_of_a_file(folder, monkeypatch):
+    monkeypatch.setenv("UNISEGMENT_KERNELS", "yes")
+    assert refused(["convert", "model", "out"]).startswith("error: The environment variable UNISEGMENT_KERNELS takes")

@@ -138,7 +138,9 @@ def test_names_in_a_file(tmp_path):
         label_names(str(tmp_path / "names.json"))
     for key in ("images", "9" * 5000):
         (tmp_path / "names.json").write_text(f'{{"{key}": "a"}}')
-        with pytest.raises(ValueError, match=r"names\.json must name the labels 0, 1, .*: the key .* is no whole number"):
+        with pytest.raises(
+            ValueError, match=r"names\.json must name the labels 0, 1, .*: the key .* is no whole number"
+        ):
             label_names(str(tmp_path / "names.json"))
     with pytest.raises(ValueError, match=r"no label names for 'imagenet', only for coco_panoptic, .* and \.json files"):
         label_names("imagenet")

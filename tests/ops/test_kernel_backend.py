@@ -15,7 +15,7 @@ import torch
 from tests.quick_compiler import write_quick_compiler
 from tests.warm_processes import run_code, run_warm
 from unisegment.ops import kernel_backend
-from unisegment.ops.kernel_backend import Kernel, describe_backend, find_kernel, resolve_backend
+from unisegment.ops.kernel_backend import BackendError, Kernel, describe_backend, find_kernel, resolve_backend
 from unisegment.ops.kernel_build import LIBRARY, NAMESPACE, KernelUnavailableError, library_name
 
 SOME_KERNEL = Kernel(
@@ -64,23 +64,23 @@ def test_without_a_kernel_auto_warns_once_and_native_raises(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_backend() == "torch"
-    with pytest.raises(RuntimeError, match=r"is demanded .* cannot be had: the compiler is on holiday"):
+    with pytest.raises(BackendError, match=r"is demanded .* cannot be had: the compiler is on holiday"):
         resolve_backend("native")
     monkeypatch.setenv("UNISEGMENT_KERNELS", "native")
-    with pytest.raises(RuntimeError, match=r"is demanded .* cannot be had: the compiler is on holiday"):
+    with pytest.raises(BackendError, match=r"is demanded .* cannot be had: the compiler is on holiday"):
         resolve_backend()
     # Nothing is tried twice.
     assert len(calls) == 1
 
 
 def test_other_words_are_refused(monkeypatch):
-    with pytest.raises(ValueError, match="take auto, native or torch, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend takes auto, native or torch, got 'cuda'"):
         resolve_backend("cuda")
     monkeypatch.setenv("UNISEGMENT_KERNELS", "yes")
-    with pytest.raises(ValueError, match="take auto, native or torch, got 'yes'"):
+    with pytest.raises(BackendError, match="variable UNISEGMENT_KERNELS takes auto, native or torch, got 'yes'"):
         resolve_backend()
     assert describe_backend() == [
-        ("ms_deform_attn", "error: backend and UNISEGMENT_KERNELS take auto, native or torch, got 'yes'.")
+        ("ms_deform_attn", "error: The environment variable UNISEGMENT_KERNELS takes auto, native or torch, got 'yes'.")
     ]
 
 
@@ -143,7 +143,7 @@ def test_a_gpu_without_code_is_told_once_and_native_raises(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_backend("auto", bare) == "torch"
-    with pytest.raises(RuntimeError, match=r"is demanded .* cannot be had: it has no code for cuda:1: no nvcc"):
+    with pytest.raises(BackendError, match=r"is demanded .* cannot be had: it has no code for cuda:1: no nvcc"):
         resolve_backend("native", bare)
 
 
@@ -320,4 +320,4 @@ kernel_backend.resolve_backend("native")
     assert output == "torch\n"
     warned, raised = errors.split("Traceback")
     assert warned.count("RuntimeWarning: ms_deform_attn runs in plain PyTorch") == 1
-    assert "RuntimeError: The compiled ms_deform_attn kernel is demanded" in raised
+    assert "BackendError: The compiled ms_deform_attn kernel is demanded" in raised

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from unisegment import cli
 from unisegment.hub import PushError
+from unisegment.ops.kernel_backend import BackendError
 from unisegment.ops.weight_sources import MissingSourceError
 from unisegment.training import NonFiniteLossError, RecipeError, TrainingInterruptedError, WriteError
 
@@ -51,6 +52,7 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
         (RecipeError("there is\n  no key"), 1, "error: there is no key"),
         (PushError("not pushed"), 1, "error: not pushed"),
         (MissingSourceError("/nope does not exist."), 1, "error: /nope does not exist."),
+        (BackendError("The kernel is demanded."), 1, "error: The kernel is demanded."),
         (ValueError(), 1, "error: ValueError"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error"), 1, "error: the connection to another process"),
         (torch.distributed.DistBackendError("NCCL error"), 1, "error: the connection to another process"),

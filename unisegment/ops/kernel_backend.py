@@ -38,7 +38,12 @@ from unisegment.ops.kernel_build import (
 Backend = Literal["auto", "native", "torch"]
 ENVIRONMENT_VARIABLE = "UNISEGMENT_KERNELS"
 DEMANDED = f"The compiled ms_deform_attn kernel is demanded (backend or {ENVIRONMENT_VARIABLE} is 'native')"
+_WORDS = ("auto", "native", "torch")
 _BUILT_HERE = "built on this machine"
+
+
+class BackendError(RuntimeError):
+    """What is demanded cannot run here, or UNISEGMENT_KERNELS has no meaning; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,16 @@ def wished_backend(backend: Backend = "auto") -> Backend:
     """Return what is asked for, by argument or by UNISEGMENT_KERNELS.
 
     Raises:
-        ValueError: For a word other than auto, native and torch.
+        ValueError: For an argument other than auto, native and torch.
+        BackendError: When the variable is something else.
     """
+    if backend not in _WORDS:
+        raise ValueError(f"backend takes auto, native or torch, got {backend!r}.")
     wish = os.environ.get(ENVIRONMENT_VARIABLE, "auto") if backend == "auto" else backend
-    if wish not in ("auto", "native", "torch"):
-        raise ValueError(f"backend and {ENVIRONMENT_VARIABLE} take auto, native or torch, got {wish!r}.")
+    if wish not in _WORDS:
+        raise BackendError(
+            f"The environment variable {ENVIRONMENT_VARIABLE} takes auto, native or torch, got {wish!r}."
+        )
     return cast(Backend, wish)
 
 
@@ -95,8 +105,9 @@ def resolve_backend(backend: Backend = "auto", device: torch.device | None = Non
     The first call of a process may build the kernel, which takes some seconds. "auto" warns, once, where it cannot.
 
     Raises:
-        ValueError: For a word other than auto, native and torch.
-        RuntimeError: When the kernel is demanded and there is none, or none for this device.
+        ValueError: For an argument other than auto, native and torch.
+        BackendError: When the variable is something else; when the kernel is demanded and there is none, or none for
+            this device.
     """
     wish = wished_backend(backend)
     if wish == "torch":
@@ -108,7 +119,7 @@ def resolve_backend(backend: Backend = "auto", device: torch.device | None = Non
             _leave_one_thread_to_forked_processes()
         return "native"
     if wish == "native":
-        raise RuntimeError(f"{DEMANDED}, and cannot be had: {reason}")
+        raise BackendError(f"{DEMANDED}, and cannot be had: {reason}")
     _warn_once(reason)
     return "torch"
 
@@ -118,7 +129,7 @@ def describe_backend() -> list[tuple[str, str]]:
     setting = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'auto')}"
     try:
         wish = wished_backend()
-    except ValueError as error:
+    except BackendError as error:
         return [("ms_deform_attn", f"error: {error}")]
     kernel = None if wish == "torch" else find_kernel()
     instead = "error: native is demanded and cannot be had" if wish == "native" else "torch, plain PyTorch"

@@ -22,7 +22,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from unisegment.ops.kernel_backend import DEMANDED, Backend, Kernel, find_kernel, resolve_backend, wished_backend
+from unisegment.ops.kernel_backend import (
+    DEMANDED,
+    Backend,
+    BackendError,
+    Kernel,
+    find_kernel,
+    resolve_backend,
+    wished_backend,
+)
 from unisegment.types import Size
 
 # What the kernel has code for. Processors have no arithmetic for float16, GPUs do.
@@ -51,7 +59,7 @@ def ms_deform_attn(
 
     Raises:
         ValueError: When shapes or devices do not fit together, or the backend is none of these words.
-        RuntimeError: When the kernel is demanded, and there is none or none for these tensors.
+        BackendError: When the kernel is demanded, and there is none or none for these tensors.
     """
     tensors = {"value": value, "sampling_locations": sampling_locations, "attention_weights": attention_weights}
     _check(spatial_shapes, tensors)
@@ -81,7 +89,7 @@ def ms_deform_attn_fused(
 
     Raises:
         ValueError: As for `ms_deform_attn`.
-        RuntimeError: As for `ms_deform_attn`.
+        BackendError: As for `ms_deform_attn`.
     """
     tensors = {
         "value": value,
@@ -129,7 +137,7 @@ def _kernel_for(backend: Backend, spatial_shapes: Sequence[Size], tensors: dict[
     ):
         return kernel.functions
     if wish == "native":
-        raise RuntimeError(
+        raise BackendError(
             f"{DEMANDED}, and has no code for {_described(spatial_shapes, tensors)}. It takes float32, bfloat16 and "
             f"float64 values on the CPU, float16 as well on CUDA, heads of a multiple of {_HEAD_DIM_STEP} channels, up "
             f"to {_MAX_LEVELS} levels and up to {_MAX_POINTS} points. 'auto' takes plain PyTorch here."

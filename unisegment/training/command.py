@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from unisegment.hub import PushError
 from unisegment.inference.folder_lock import FolderInUseError
+from unisegment.ops.kernel_backend import BackendError
 from unisegment.ops.weight_sources import MissingSourceError
 from unisegment.training.loop import TrainingInterruptedError
 from unisegment.training.settings import RecipeError
@@ -33,7 +34,7 @@ INTERRUPTED = 75
 # typer's own copy of click, or click, from release to release.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _ClickError: type[Any] = typer.BadParameter.__mro__[2]
-_FORESEEN = (ValueError, OSError, PushError, NonFiniteLossError)
+_FORESEEN = (ValueError, OSError, PushError, NonFiniteLossError, BackendError)
 """Of which messages say what to do."""
 _OF_ALL = (
     *(MissingSourceError, RecipeError, FolderInUseError, NonFiniteLossError),
