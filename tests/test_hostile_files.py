@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from unisegment import UniSegmentConfig, cli
@@ -193,4 +194,5 @@ def test_options(folder, words):
 
 def test_a_setting_of_the_environment_is_no_fault_of_a_file(folder, monkeypatch):
     monkeypatch.setenv("UNISEGMENT_KERNELS", "yes")
+    save_file({}, folder / "model/model.safetensors")
     assert refused(["convert", "model", "out"]).startswith("error: The environment variable UNISEGMENT_KERNELS takes")
