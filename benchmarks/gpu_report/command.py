@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpu_report.report import ROOT, Report
 from gpu_report.settings import Settings
-from gpu_report.stages import STAGES, Stage, share
+from gpu_report.stages import STAGES, Stage, chosen, share
 from gpu_report.supervisor import adopt_orphans, run_stage
 from gpu_report.table import to_table
 
@@ -43,8 +43,8 @@ def main(description: str) -> None:
 
 def run_all(arguments: argparse.Namespace, report: Report, end: float, environment: dict[str, str]) -> None:
     """Run the stages one after the other, each with its share of what is left."""
-    stages = [stage for stage in STAGES if stage.module in arguments.stages]
-    with (arguments.output / "log.txt").open("ab", buffering=0) as log:
+    stages = chosen(arguments.stages)
+    with (arguments.output / "log.txt").open("wb", buffering=0) as log:
         for number, stage in enumerate(stages):
             began = time.monotonic()
             seconds = share(stages[number:], end - began)
@@ -65,7 +65,7 @@ def run_all(arguments: argparse.Namespace, report: Report, end: float, environme
 def run_one(stage: Stage, settings: Settings, report: Report, environment: dict[str, str], log) -> str | None:
     """Add the rows of a stage; return how it failed, if it did."""
     try:
-        for line in run_stage(stage.module, settings, environment, log):
+        for line in run_stage(stage.modules, settings, environment, log):
             report.add(stage.name, json.loads(line))
     except RuntimeError as error:
         return str(error)
@@ -82,12 +82,14 @@ def make_environment(arguments: argparse.Namespace, scratch: Path, report: Repor
                 archive.extractall(site)
         except (OSError, zipfile.BadZipFile) as error:
             report.add("wheels", {"what": wheel.name, "error": str(error)})
-    places = [BENCHMARKS, BENCHMARKS / "kernels", ROOT, site]
+    places = [BENCHMARKS, BENCHMARKS / "kernels", ROOT, ROOT / "tests" / "kernels", site]
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join([*map(str, places), *filter(None, [variables.get("PYTHONPATH")])])
     variables |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TMPDIR": str(scratch)}
     if arguments.device == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        variables["XDG_CACHE_HOME"] = str(scratch)  # the kernel is built here and now, whatever an earlier run left
     return variables
 
 
@@ -96,7 +98,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gpu_report", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = list(dict.fromkeys(stage.module for stage in STAGES))
+    names = list(dict.fromkeys(name for stage in STAGES for name in stage.modules))
     parser.add_argument("--output", type=Path, required=True, help="folder for report.json and log.txt")
     parser.add_argument("--wheels", type=Path, help="folder with wheels of what is missing: pycocotools, beartype")
     parser.add_argument("--seconds", type=float, default=480, help="after which all ends (default: 480)")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -24,20 +24,22 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def run_stage(module: str, settings: Settings, environment: Mapping[str, str], log: IO[bytes]) -> Iterator[bytes]:
+def run_stage(
+    modules: Sequence[str], settings: Settings, environment: Mapping[str, str], log: IO[bytes]
+) -> Iterator[bytes]:
     """Yield the lines that a stage hands over, until it ends or its deadline comes; then none of its processes is left.
 
     Args:
-        module: Of this folder.
-        settings: For it.
-        environment: All variables of its process.
+        modules: Of this folder.
+        settings: For them.
+        environment: All variables of their process.
         log: Where everything goes that it prints.
 
     Raises:
         RuntimeError: When it did not end by itself with status 0, in one line that says how it ended.
     """
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "gpu_report.child", module, str(writing), settings.to_json()]
+    command = [sys.executable, "-m", "gpu_report.child", ",".join(modules), str(writing), settings.to_json()]
     process = subprocess.Popen(
         command,
         env=dict(environment),

@@ -38,11 +38,19 @@ def _by_stage(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 
 def _lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a line for each `what`, with everybody that did it."""
+    """Return a line for each `what`, with everybody that did it, or one for each of them where that is too long."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(str(row.get("what", "")), []).append(_cell(row))
-    return [_short(f"  {what}: {' | '.join(cells)}") for what, cells in found.items()]
+    lines = []
+    for what, cells in found.items():
+        joined = f"  {what}: {' | '.join(cells)}"
+        lines += (
+            [joined]
+            if len(joined) <= MOST_IN_LINE
+            else [f"  {what}: {cells[0]}", *(f"    {cell}" for cell in cells[1:])]
+        )
+    return list(map(_short, lines))
 
 
 def _cell(row: dict[str, Any]) -> str:

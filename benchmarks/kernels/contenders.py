@@ -21,6 +21,7 @@ NUM_HEADS, HEAD_DIM, NUM_POINTS = 8, 32, 4
 SIZES = {
     "encoder": ([(32, 32), (64, 64), (128, 128)], 21504),
     "decoder": ([(16, 16), (32, 32), (64, 64), (128, 128)], 300),
+    "tiny": ([(4, 4), (8, 8), (16, 16)], 336),
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MEASURES = ("forward seconds", "backward seconds", "forward peak MiB", "forward and backward peak MiB")
@@ -91,34 +92,34 @@ def make_inputs(
 ) -> tuple[Shapes, dict[str, Tensor]]:
     """Return shapes and tensors as a network has them: offsets of some pixels, positions exact."""
     shapes, num_queries = SIZES[size]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     num_pixels = sum(height * width for height, width in shapes)
-    centres = torch.rand(num_queries, 2, generator=generator)
+    centres = torch.rand(num_queries, 2, generator=generator, device=device)
     if num_queries == num_pixels:
-        centres = torch.cat([pixel_centres(height, width, torch.device("cpu")) for height, width in shapes])
+        centres = torch.cat([pixel_centres(height, width, torch.device(device)) for height, width in shapes])
     reference_points = centres[None, :, None].repeat(batch_size, 1, len(shapes), 1)
     axes = (batch_size, num_queries, NUM_HEADS, len(shapes), NUM_POINTS)
     # Clear of the borders between pixels, where gradients jump and the last bit of a position decides.
-    sizes_xy = torch.tensor([(width, height) for height, width in shapes])
+    sizes_xy = sizes_of(tuple(shapes), torch.device(device))
     starts = (reference_points * sizes_xy - 0.5)[:, :, None, :, None]
-    positions = starts + 2 * torch.randn(*axes, 2, generator=generator)
+    positions = starts + 2 * torch.randn(*axes, 2, generator=generator, device=device)
     offsets = positions.floor() + 0.1 + 0.8 * (positions - positions.floor()) - starts
-    logits = torch.randn(*axes, generator=generator)
-    value = torch.randn(batch_size, num_pixels, NUM_HEADS, HEAD_DIM, generator=generator).to(dtype)
+    logits = torch.randn(*axes, generator=generator, device=device)
+    value = torch.randn(batch_size, num_pixels, NUM_HEADS, HEAD_DIM, generator=generator, device=device).to(dtype)
     if question == "points":
         locations, weights = points_of(shapes, reference_points, offsets, logits)
         inputs = {"value": value, "locations": locations, "weights": weights.to(dtype)}
     else:
         parameters = {"offsets": offsets.to(dtype), "logits": logits.to(dtype)}
         inputs = {"value": value, "reference_points": reference_points, **parameters}
-    return shapes, {name: tensor.to(device) for name, tensor in inputs.items()}
+    return shapes, inputs
 
 
 def make_gradient(size: str, dtype: torch.dtype, batch_size: int = 1, device: str = "cpu") -> Tensor:
     """Return a gradient of the output."""
-    generator = torch.Generator().manual_seed(2)
-    gradient = torch.randn(batch_size, SIZES[size][1], NUM_HEADS * HEAD_DIM, generator=generator)
-    return gradient.to(device, dtype)
+    generator = torch.Generator(device).manual_seed(2)
+    shape = (batch_size, SIZES[size][1], NUM_HEADS * HEAD_DIM)
+    return torch.randn(shape, generator=generator, device=device).to(dtype)
 
 
 def require_gradients(inputs: dict[str, Tensor]) -> None:
@@ -127,19 +128,24 @@ def require_gradients(inputs: dict[str, Tensor]) -> None:
         tensor.requires_grad_(name != "reference_points")
 
 
-def errors(
-    question: str, function: Function, shapes: Shapes, inputs: dict[str, Tensor], gradient: Tensor
+def truth_of(question: str, shapes: Shapes, inputs: dict[str, Tensor], gradient: Tensor) -> dict[str, Tensor]:
+    """Return the output, and the gradient of each input that wants one, of our PyTorch in float64."""
+    exact = {key: tensor.detach().double().requires_grad_(tensor.requires_grad) for key, tensor in inputs.items()}
+    output = (ours("torch") if question == "points" else ours_fused("torch"))(shapes, **exact)
+    output.backward(gradient.double())
+    return {"output": output.detach(), **{key: exact[key].grad for key in inputs if exact[key].requires_grad}}
+
+
+def errors_against(
+    truth: dict[str, Tensor], function: Function, shapes: Shapes, inputs: dict[str, Tensor], gradient: Tensor
 ) -> dict[str, float]:
-    """Return errors of the output and of the worst gradient, relative in L2, against our PyTorch in float64."""
+    """Return errors of the output and of the worst gradient, relative in L2."""
     clear_gradients(inputs)
     output = function(shapes, **inputs)
     output.backward(gradient.to(output.dtype))
-    exact = {key: tensor.detach().double().requires_grad_(tensor.requires_grad) for key, tensor in inputs.items()}
-    reference = ours("torch") if question == "points" else ours_fused("torch")
-    truth = reference(shapes, **exact)
-    truth.backward(gradient.double())
-    gradients = [relative(inputs[key].grad, exact[key].grad) for key in inputs if inputs[key].requires_grad]
-    return {"forward error": relative(output, truth), "gradient error": max(gradients)}
+    gradients = [relative(inputs[key].grad, wanted) for key, wanted in truth.items() if key != "output"]
+    clear_gradients(inputs)
+    return {"forward error": relative(output, truth["output"]), "gradient error": max(gradients)}
 
 
 def clear_gradients(inputs: dict[str, Tensor]) -> None:

@@ -30,15 +30,15 @@ from contenders import (
     MEASURES,
     NUM_HEADS,
     NUM_POINTS,
-    SIZES,
     clear_gradients,
-    errors,
+    errors_against,
     make_gradient,
     make_inputs,
     print_ratios,
     questions,
     require_gradients,
     rounded,
+    truth_of,
 )
 from process_memory import peak_mebibytes
 from torch import Tensor
@@ -58,7 +58,7 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    for size in SIZES:
+    for size in ("encoder", "decoder"):
         for dtype in arguments.dtypes:
             for question in questions({}):
                 title = f"{size}, {dtype}, from {question}"
@@ -95,7 +95,8 @@ def prepare(size: str, dtype: str, question: str, name: str, threads: int) -> di
         result = {MEASURES[2]: peak_mebibytes(contender.forward)}
     require_gradients(contender.inputs)
     result[MEASURES[3]] = peak_mebibytes(lambda: contender.backward(contender.forward()))
-    return result | errors(question, contender.function, contender.shapes, contender.inputs, contender.gradient)
+    arguments = contender.shapes, contender.inputs, contender.gradient
+    return result | errors_against(truth_of(question, *arguments), contender.function, *arguments)
 
 
 def time_once() -> tuple[float, float]:
