@@ -168,6 +168,31 @@ def test_which_gpus_torch_can_use(monkeypatch):
     assert kernel_backend._gpus() == []
 
 
+# A torch for CUDA on a machine with a GPU, as far as anybody asks.
+WATCHED = """
+asked = []
+torch.version.cuda = "13.0"
+for name in ("is_available", "device_count", "get_device_capability", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *_, name=name: asked.append(name) or 1)
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
+small = dict(feature_size=32, mask_feature_size=16, hidden_dim=32, encoder_layers=1, decoder_layers=2, num_queries=3)
+UniSegmentForUniversalSegmentation(UniSegmentConfig(**small, num_labels=2))
+assert not asked, asked
+torch.cuda.is_initialized = lambda: True
+try:
+    UniSegmentForUniversalSegmentation(UniSegmentConfig(**small, num_labels=2))
+except TypeError:  # 1 is no capability
+    pass
+assert "get_device_capability" in asked
+"""
+
+
+def test_a_model_is_built_without_a_look_at_gpus_unless_cuda_runs():
+    """Or else no process that uses CUDA could be forked from this one."""
+    status, _, errors = run_warm(run_code, f"import torch\n{WATCHED}")
+    assert status == 0, errors
+
+
 NONE_FOUND = "torch finds no NVIDIA GPU that it can use."
 
 

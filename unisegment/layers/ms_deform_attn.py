@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from unisegment.ops.ms_deform_attn import ms_deform_attn_fused, resolve_backend
+from unisegment.ops.kernel_backend import prepare_backend
+from unisegment.ops.ms_deform_attn import ms_deform_attn_fused
 from unisegment.types import Size
 
 
@@ -35,8 +36,7 @@ class MSDeformAttn(nn.Module):
         self.value_proj = nn.Linear(dim, dim)
         self.output_proj = nn.Linear(dim, dim)
         self.reset_parameters()
-        # The kernel is built now, if it has to be, and not in the first forward.
-        resolve_backend()
+        prepare_backend()
 
     def reset_parameters(self) -> None:
         """Start with equal weights, and with point i of each head i pixels away in that head's own direction."""

@@ -124,6 +124,16 @@ def resolve_backend(backend: Backend = "auto", device: torch.device | None = Non
     return "torch"
 
 
+def prepare_backend() -> None:
+    """Find the kernel, which may build it, before tensors come; unless a look at the GPUs here would start CUDA.
+
+    Processes that are forked from one in which CUDA runs cannot use it, and `notebook_launcher` of accelerate refuses
+    to start them. The first forward then finds the kernel.
+    """
+    if torch.version.cuda is None or torch.cuda.is_initialized():
+        resolve_backend()
+
+
 def describe_backend() -> list[tuple[str, str]]:
     """Return what `unisegment info` says: what will run and why, and what is built, as (name, text) lines."""
     setting = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'auto')}"
