@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from unisegment import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 
@@ -18,6 +19,20 @@ def test_both_forms_of_a_target_have_the_same_masks():
     assert by_ids.size == by_masks.size == (2, 3)
     assert len(by_ids) == 2
     assert by_ids.is_crowd.tolist() == [False, False]
+
+
+def test_loaders_pin_all_of_a_target(monkeypatch):
+    """Without, nobody could send it while the CPU goes on. Without a GPU there is no such memory."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())
+    target = SegmentationTarget(
+        labels=[2, 1], id_map=ID_MAP[None], segment_ids=[70_000, 5], layers=[0, 0], is_crowd=[False, True]
+    )
+    (copied,) = pin_memory([target])
+    assert {id(tensor) for tensor in pinned} == {id(value) for value in vars(target).values() if value is not None}
+    assert copied is not target
+    assert torch.equal(copied.binary_masks(), target.binary_masks())
+    assert copied.is_crowd.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

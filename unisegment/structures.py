@@ -170,6 +170,10 @@ class SegmentationTarget:
         """Return a copy on another device."""
         return self._map(lambda _, value: value.to(device, non_blocking=non_blocking))
 
+    def pin_memory(self) -> "SegmentationTarget":
+        """Return a copy in memory that an accelerator fetches by itself; loaders call it with `pin_memory=True`."""
+        return self._map(lambda _, value: value.pin_memory())
+
     def _map(self, change: Callable[[str, Tensor], Tensor]) -> "SegmentationTarget":
         """Return a copy with every tensor changed; it is not checked again, which would stop an accelerator's queue."""
         changed = copy(self)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import send_to_device
 from transformers import Dinov2Config, ResNetConfig, SwinConfig
 
 from tests.backbones.small_configs import RESNET, STAGES, SWIN
@@ -129,6 +130,16 @@ def test_targets_on_the_device_are_waited_for_once():
         record.synchronisations.clear()
         model(pixel_values, mask_labels=targets)
     assert sum(count for place, count in record.synchronisations.items() if "modeling" in place) == 1
+
+
+def test_accelerate_sends_a_batch_and_its_targets_without_waiting():
+    inputs = batch()
+    with Record() as record:
+        sent = send_to_device(inputs, DEVICE, non_blocking=True)
+        assert record.synchronisations == {}
+        for target, own in zip(sent["mask_labels"], inputs["mask_labels"], strict=True):
+            assert {tensor.device for tensor in (target.labels, target.id_map, target.segment_ids)} == {DEVICE}
+            assert torch.equal(target.binary_masks().cpu(), own.binary_masks())
 
 
 def test_a_forward_without_targets_waits_for_nothing():

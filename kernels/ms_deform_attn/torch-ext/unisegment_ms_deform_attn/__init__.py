@@ -7,6 +7,7 @@ l level, p point. Points are (x, y) in [0, 1] over their level's map, (0, 0) bei
 `_ops`, which gives access to the library's operators, is made by whoever builds it.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -122,6 +123,7 @@ def _save_inputs(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
     value, locations, weights = ctx.saved_tensors
+    _alert_not_deterministic("ms_deform_attn_backward", value)
     grad_value, grad_locations, grad_weights = ops.ms_deform_attn_backward(
         grad_output.contiguous(), value, ctx.spatial_shapes, locations, weights
     )
@@ -130,6 +132,7 @@ def _backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, Tens
 
 def _backward_fused(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, Tensor | None, Tensor, Tensor]:
     value, reference, offsets, logits = ctx.saved_tensors
+    _alert_not_deterministic("ms_deform_attn_fused_backward", value)
     grad_value, grad_offsets, grad_logits = ops.ms_deform_attn_fused_backward(
         grad_output.contiguous(), value, ctx.spatial_shapes, reference, offsets, logits
     )
@@ -137,6 +140,29 @@ def _backward_fused(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None
     if ctx.needs_input_grad[2]:
         grad_reference = _gradient_of_reference(grad_offsets, ctx.spatial_shapes, reference.dtype)
     return grad_value, None, grad_reference, grad_offsets, grad_logits
+
+
+def _alert_not_deterministic(name: str, value: Tensor) -> None:
+    """Raise or warn under `torch.use_deterministic_algorithms`, as torch's operators that add atomically do.
+
+    Source:
+        torch's aten/src/ATen/Context.cpp, alertNotDeterministic, which Python cannot call.
+    """
+    if value.device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        return
+    is_warning = torch.is_deterministic_algorithms_warn_only_enabled()
+    set_to = "True, warn_only=True" if is_warning else "True"
+    message = (
+        f"{name} does not have a deterministic implementation on CUDA, but you set "
+        f"'torch.use_deterministic_algorithms({set_to})'."
+    )
+    if is_warning:
+        warnings.warn(message, stacklevel=3)
+        return
+    raise RuntimeError(
+        f"{message} You can turn off determinism just for this operation, or you can use the 'warn_only=True' option, "
+        "if that's acceptable for your application."
+    )
 
 
 def _gradient_of_reference(grad_offsets: Tensor, spatial_shapes: Sequence[int], dtype: torch.dtype) -> Tensor:
