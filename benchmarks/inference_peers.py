@@ -20,8 +20,8 @@ import transformers
 from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
 from unisegment.inference.report import format_report, headlines
 from unisegment.models.conversion import convert
+from unisegment.runs.recipe import load_recipe
 from unisegment.training.judged_data import open_judged_data
-from unisegment.training.recipe import load_recipe
 
 RESULT = Path(__file__).parent / "results" / "inference_peers.json"
 

@@ -33,8 +33,8 @@ from unisegment.layers.ms_deform_attn import MSDeformAttn
 from unisegment.ops.kernel_backend import ENVIRONMENT_VARIABLE
 from unisegment.training import Recipe, load_recipe
 from unisegment.training.assembly import build_model, open_batches, open_samples
+from unisegment.training.batches import seed_step
 from unisegment.training.optimization import make_optimizer, make_schedule
-from unisegment.training.processes import seed_step
 
 ROOT = Path(__file__).parents[1]
 ALLOWED_ERROR = 1e-4

@@ -31,9 +31,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
 import transformers
 
+from unisegment.runs.settings import parse_overrides
 from unisegment.training import Recipe, fit, load_recipe
 from unisegment.training.assembly import open_samples
-from unisegment.training.settings import parse_overrides
 
 ROOT = Path(__file__).parents[1]
 PEERS: dict[str, str | None] = {"unisegment": None, "transformers": "transformers"}

@@ -34,14 +34,15 @@ from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.downloads import is_address
 from unisegment.ops.kernel_backend import describe_backend
+from unisegment.runs.processes import num_threads
+from unisegment.runs.recipe import DataFormat
+from unisegment.runs.recipe_files import is_recipe
+from unisegment.runs.run_folder import recipe_of_run
+from unisegment.runs.settings import parse_overrides
 from unisegment.training import dry_run as describe_run
 from unisegment.training import fit
 from unisegment.training.command import FAILED, Commands
-from unisegment.training.judged_data import open_judged_data, recipe_of_run
-from unisegment.training.processes import num_threads
-from unisegment.training.recipe import DataFormat
-from unisegment.training.recipe_files import is_recipe
-from unisegment.training.settings import parse_overrides
+from unisegment.training.judged_data import open_judged_data
 
 # What the imports made lives to the end. To look for garbage in it there takes a second of every command.
 gc.freeze()

@@ -29,10 +29,10 @@ from unisegment.data.png_folders import PngInstance, PngSemantic
 from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
 from unisegment.models.conversion import open_model
+from unisegment.runs.recipe import DataRecipe, load_recipe
+from unisegment.runs.settings import parse_overrides
 from unisegment.structures import Category
 from unisegment.training.assembly import check_model
-from unisegment.training.recipe import DataRecipe, load_recipe
-from unisegment.training.settings import parse_overrides
 
 WORKING_FOLDER = b"@WORKING-FOLDER@"
 """Stands for the path of the folder in which files are opened."""

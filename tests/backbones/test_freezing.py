@@ -18,8 +18,8 @@ from transformers import (
 from tests.backbones.small_configs import CONVNEXT, RESNET, STAGES, STRIDES, SWIN
 from unisegment.backbones.build import build_backbone
 from unisegment.backbones.freezing import frozen_modules
+from unisegment.runs.recipe import OptimRecipe
 from unisegment.training.optimization import make_optimizer
-from unisegment.training.recipe import OptimRecipe
 
 VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 48, "patch_size": 16}
 

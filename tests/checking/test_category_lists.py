@@ -5,8 +5,8 @@ from unisegment.checking.category_lists import note_category_lists
 from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart, Part
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.runs.recipe import DataRecipe
 from unisegment.structures import Category
-from unisegment.training.recipe import DataRecipe
 
 
 def part(split, *categories, root="r"):

@@ -11,10 +11,10 @@ from unisegment.checking import check_data
 from unisegment.checking.findings import KINDS
 from unisegment.checking.sources import find_parts
 from unisegment.data.transforms import TrainTransform
+from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import TransformedSamples
-from unisegment.training.recipe import DataRecipe
-from unisegment.training.settings import RecipeError
 
 TIMEOUT = 120
 """Seconds: that a broken image is slow must not fail a test on a busy machine, that it hangs must."""

@@ -9,7 +9,7 @@ from unisegment.checking.opening import INSTANCE_FORMATS, LABEL_MAP_FORMATS, PAN
 from unisegment.data import formats
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.synthetic import write_synthetic
-from unisegment.training.recipe import DataRecipe
+from unisegment.runs.recipe import DataRecipe
 
 
 def open_as(root, data_format, split="train", paths=()):

@@ -12,7 +12,7 @@ from unisegment.checking.image_files import FileFacts
 from unisegment.checking.opening import OpenedPart, Part
 from unisegment.checking.repeats import note_repeats
 from unisegment.checking.sample_check import CheckedSample
-from unisegment.training.recipe import DataRecipe
+from unisegment.runs.recipe import DataRecipe
 
 
 def part(split, digests):

@@ -12,8 +12,8 @@ from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.sample_check import SampleCheck, summarize
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.runs.recipe import DataRecipe
 from unisegment.structures import Category, Sample, SegmentationTarget
-from unisegment.training.recipe import DataRecipe
 
 
 def opened_as(root, data_format):

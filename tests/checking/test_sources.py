@@ -6,7 +6,7 @@ import pytest
 from tests.checking.data_sets import WRITERS
 from tests.data.map_files import write_map
 from unisegment.checking.sources import find_parts, guess_format, sources_and_overrides
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
 
 RECIPE = "data: {root: somewhere, format: png_semantic}\nschedule: {max_steps: 3}\nrun: {output_dir: out}\n"
 

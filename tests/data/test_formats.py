@@ -15,7 +15,7 @@ from unisegment.data import formats, image_reading
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, with_range
 from unisegment.data.formats import open_data_set
 from unisegment.data.label_spaces import MatchedSamples
-from unisegment.training.recipe import DataRecipe
+from unisegment.runs.recipe import DataRecipe
 
 
 def test_recipes_know_every_format():

@@ -17,9 +17,9 @@ from tests.data.map_files import in_form
 from unisegment.data import transforms
 from unisegment.data.transforms import TrainTransform
 from unisegment.data.transforms_color import ssd_color
+from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import TransformedSamples
-from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
 
 LABELS = [3, 1, 3, 0, 2]
 IDS = [7, 2**24 - 1, 70_000, 1, 900]

@@ -12,8 +12,8 @@ from tests.training.tiny_run import RECIPE
 from unisegment import UniSegmentForUniversalSegmentation
 from unisegment.cli import app
 from unisegment.data.synthetic import write_synthetic
+from unisegment.runs.recipe import load_recipe
 from unisegment.training import RecipeError, fit
-from unisegment.training.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 

@@ -7,7 +7,7 @@ import yaml
 
 from tests.hub.tiny_runs import METRICS, save, write_recipe
 from unisegment.hub.run_files import read_run
-from unisegment.training.recipe import load_recipe
+from unisegment.runs.recipe import load_recipe
 
 
 def test_a_run_is_found_by_its_folder_and_by_its_checkpoint(run, monkeypatch):

@@ -12,7 +12,7 @@ from transformers import Mask2FormerForUniversalSegmentation
 from tests.hub.tiny_runs import logits, save, tiny_model, tiny_processor
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.hub.staging import stage
-from unisegment.training.recipe import load_recipe
+from unisegment.runs.recipe import load_recipe
 
 FILES = ["README.md", "config.json", "model.safetensors", "prediction.png", "preprocessor_config.json", "recipe.yaml"]
 

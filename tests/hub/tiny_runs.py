@@ -6,7 +6,7 @@ import yaml
 from transformers import ResNetConfig
 
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.training.recipe import load_recipe
+from unisegment.runs.recipe import load_recipe
 
 LABELS = {0: "cow", 1: "no: [yaml] # | `x` <b>", 2: "sky"}
 

@@ -14,7 +14,7 @@ from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
-from unisegment.inference.folder_lock import LOCK, locked
+from unisegment.runs.folder_lock import LOCK, locked
 
 NAMES = {label: category.name for label, category in enumerate(reversed(CATEGORIES))}
 

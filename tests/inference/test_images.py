@@ -5,7 +5,8 @@ import pytest
 
 from tests.inference.reads_colours import SAMPLES, SIZES, Torn, make_processor
 from unisegment.inference import images
-from unisegment.inference.images import load_batches, share_of_process
+from unisegment.inference.images import load_batches
+from unisegment.runs.processes import share_of_process
 
 
 def numbers(batches):

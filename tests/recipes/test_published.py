@@ -13,9 +13,9 @@ from tests.recipes.published_table import PUBLISHED, WEIGHTS
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.recipe_files import find_recipe, recipe_names
 from unisegment.training import fit, load_recipe
 from unisegment.training.optimization import lr_factor
-from unisegment.training.recipe_files import find_recipe, recipe_names
 
 OWN = {"quickstart", "coco_sample", "own_data_panoptic", "own_data_instance", "own_data_semantic", "own_data_scratch"}
 BACKBONES = sorted(WEIGHTS, key=len, reverse=True)

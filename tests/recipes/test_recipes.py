@@ -11,9 +11,9 @@ import torch
 from tests.recipes.published_table import PUBLISHED
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
-from unisegment.training.recipe_files import recipe_names
-from unisegment.training.settings import dotted_keys, parse_yaml, plain
+from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
+from unisegment.runs.recipe_files import recipe_names
+from unisegment.runs.settings import dotted_keys, parse_yaml, plain
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 

@@ -12,7 +12,7 @@ from transformers import ResNetConfig
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.data.categories import label_names, stuff_label_ids
 from unisegment.data.synthetic import write_synthetic
-from unisegment.training.recipe import load_recipe
+from unisegment.runs.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -17,9 +17,7 @@ from unisegment.data.transforms import TrainTransform
 from unisegment.inference import checkpoint_prediction
 from unisegment.inference.checkpoint_evaluation import open_matched
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
-from unisegment.training.optimization import make_optimizer
-from unisegment.training.recipe import (
+from unisegment.runs.recipe import (
     DataRecipe,
     ModelRecipe,
     OptimRecipe,
@@ -28,7 +26,9 @@ from unisegment.training.recipe import (
     ScheduleRecipe,
     load_recipe,
 )
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
+from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
+from unisegment.training.optimization import make_optimizer
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 RESNET = {

@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from unisegment.data.annotated_images import BLOCKS_AT_ONCE
 from unisegment.data.collate import Collate
+from unisegment.runs.settings import RecipeError
 from unisegment.structures import Sample, SegmentationTarget
-from unisegment.training.batches import BatchPlan, Purpose, TransformedSamples, load_batches
-from unisegment.training.settings import RecipeError
+from unisegment.training.batches import BatchPlan, Purpose, TransformedSamples, load_batches, seed_step
 
 
 class Samples:
@@ -204,3 +204,13 @@ def test_a_worker_that_hangs_is_waited_for_only_so_long():
     plan = BatchPlan(5, 1, 1, range(1), seed=0)
     with pytest.raises(RuntimeError, match="timed out after 1 seconds"):
         next(load_batches(NeverReady(), plan, list, workers=1, timeout=1))
+
+
+def test_every_step_of_every_process_has_its_own_random_numbers():
+    def draw(*key):
+        seed_step(*key)
+        return torch.rand(1).item()
+
+    keys = [(seed, step, process) for seed in (0, 1) for step in (0, 1) for process in (0, 1)]
+    assert len({draw(*key) for key in keys}) == 8
+    assert draw(1, 0, 1) == draw(1, 0, 1)

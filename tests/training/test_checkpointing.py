@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import math
 
 import pytest
 import torch
@@ -8,16 +7,16 @@ from torch import nn
 
 from tests.training.tiny_state import tiny_training
 from unisegment.files import WriteError
+from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
+from unisegment.runs.run_folder import RunFolder
+from unisegment.runs.settings import RecipeError
 from unisegment.training import checkpointing
 from unisegment.training.checkpointing import (
-    RunFolder,
     Start,
     changed_keys,
     plan_start,
     save_state,
 )
-from unisegment.training.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
-from unisegment.training.settings import RecipeError
 
 
 def recipe(folder, **run):
@@ -117,11 +116,6 @@ def test_a_path_does_not_give_up_later_states_unasked(unfinished):
     assert plan_start(recipe(unfinished, resume=str(unfinished.root))).state.name == "step-1000000"
 
 
-def test_a_copy_of_a_state_is_left_alone(unfinished):
-    (unfinished.states / "step-000002-backup").mkdir()
-    assert unfinished.latest_state().name == "step-1000000"
-
-
 def test_a_run_that_was_killed_with_its_first_file_half_written_begins(folder):
     folder.root.mkdir()
     (folder.root / "recipe.yaml.partial~").write_text("run:")
@@ -134,17 +128,6 @@ def test_a_path_does_not_overwrite_a_finished_run_unasked(finished):
     with pytest.raises(RecipeError, match=r"holds a finished run.*run.overwrite=true"):
         plan_start(recipe(finished, resume=str(state)))
     assert plan_start(recipe(finished, resume=str(state), overwrite=True)) == Start(state=state)
-
-
-def test_clearing_removes_what_a_run_writes_and_nothing_else(finished):
-    for path in (finished.model, finished.best, finished.predictions, finished.trackers):
-        path.mkdir()
-        (path / "file").write_text("")
-    for path in (finished.log, finished.evaluations):
-        path.write_text("{}")
-    (finished.root / "notes.txt").write_text("mine")
-    finished.clear()
-    assert [path.name for path in finished.root.iterdir()] == ["notes.txt"]
 
 
 def test_states_are_complete_and_the_last_ones_are_kept(folder):
@@ -191,15 +174,6 @@ def test_an_older_state_is_never_half_removed(folder, monkeypatch):
     assert {path.name for path in folder.latest_state().iterdir()} == complete
     folder.restore()
     assert [path.name for path in folder.states.iterdir()] == ["step-000002"]
-
-
-def test_the_best_score_is_that_of_the_best_model_up_to_a_step(folder):
-    assert folder.best_score("pq", 9) == -math.inf
-    folder.best.mkdir(parents=True)
-    (folder.best / "metrics.json").write_text(json.dumps({"pq": 0.5, "mask_ap": None, "step": 7}))
-    assert folder.best_score("pq", 7) == 0.5
-    assert folder.best_score("mask_ap", 7) == -math.inf
-    assert folder.best_score("pq", 6) == -math.inf
 
 
 def test_changes_are_listed_by_key():

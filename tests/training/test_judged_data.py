@@ -13,10 +13,11 @@ from tests.data.rows import same, semantic_rows
 from tests.recipes import small_trees
 from unisegment import UniSegmentConfig, cli
 from unisegment.checking.sources import find_parts
+from unisegment.runs.recipe import load_recipe
+from unisegment.runs.run_folder import recipe_of_run
+from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import open_samples
-from unisegment.training.judged_data import open_judged_data, recipe_of_run, tasks_of_format
-from unisegment.training.recipe import load_recipe
-from unisegment.training.settings import RecipeError
+from unisegment.training.judged_data import open_judged_data, tasks_of_format
 
 OF_ONE_SPLIT = """
 data:

@@ -11,12 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from unisegment.runs.processes import StopSignals
+from unisegment.runs.recipe import EvaluationRecipe, load_recipe
+from unisegment.runs.run_folder import RunFolder
 from unisegment.training import judging
-from unisegment.training.checkpointing import RunFolder
 from unisegment.training.ema import WeightAverage
 from unisegment.training.judging import Judge
-from unisegment.training.processes import StopSignals
-from unisegment.training.recipe import EvaluationRecipe, load_recipe
 from unisegment.training.unreadable import UnreadableImages
 
 SCORES = {"pq": 0.0, "mask_ap": None, "miou": 0.5, "images": 3}

@@ -6,11 +6,11 @@ import json
 import pytest
 
 from tests.checking.data_sets import coco_instance, edit_json
+from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training import dry_run, fit
 from unisegment.training.assembly import open_samples
-from unisegment.training.recipe import DataRecipe
-from unisegment.training.settings import RecipeError
 from unisegment.training.state_files import read_categories
 
 VAL = "annotations/instances_val.json"

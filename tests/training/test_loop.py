@@ -16,11 +16,11 @@ from tests.training.tiny_run import MEASURED, breaking_off, log_of, scores_of
 from unisegment.inference import predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.log_file import read_lines
+from unisegment.runs.recipe import load_recipe
+from unisegment.runs.settings import RecipeError
 from unisegment.training import TrainingInterruptedError, assembly, judging, loop
-from unisegment.training.log_file import read_lines
 from unisegment.training.loop import fit
-from unisegment.training.recipe import load_recipe
-from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unisegment.training.checkpointing import RunFolder
+from unisegment.runs.run_folder import RunFolder
 from unisegment.training.messages import already_finished, result
 
 METRICS = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from unisegment.runs.recipe import OptimRecipe, ScheduleRecipe
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, parameter_groups, take_over
-from unisegment.training.recipe import OptimRecipe, ScheduleRecipe
 
 
 class Attention(nn.Module):

@@ -13,12 +13,12 @@ from tests.models.unisegment.original_files import stock_model
 from tests.training.tiny_run import log_of
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.data.collate import Collate
+from unisegment.runs.recipe import OptimRecipe, load_recipe
+from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import build_model, open_samples
 from unisegment.training.loop import fit
 from unisegment.training.optimization import parameter_groups
 from unisegment.training.peer import TransformersPeer
-from unisegment.training.recipe import OptimRecipe, load_recipe
-from unisegment.training.settings import RecipeError
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SWIN = {

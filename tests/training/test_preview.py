@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from unisegment.runs.settings import RecipeError, parse_yaml
 from unisegment.training import dry_run, fit, load_recipe
-from unisegment.training.settings import RecipeError, parse_yaml
 
 
 def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path):

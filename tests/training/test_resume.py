@@ -19,8 +19,8 @@ from unisegment import files
 from unisegment.cli import app
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.log_file import read_lines
 from unisegment.training import checkpointing, fit, training_state
-from unisegment.training.log_file import read_lines
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

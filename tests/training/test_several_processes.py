@@ -27,10 +27,10 @@ from tests.warm_processes import WarmProcess, run_in_two, run_script
 from unisegment.data.synthetic import write_synthetic
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.recipe import load_recipe
 from unisegment.training import assembly, evaluate, fit
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import MicroBatch
-from unisegment.training.recipe import load_recipe
 from unisegment.training.sharding import whole
 from unisegment.training.step import step_denominators
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
 from unisegment.training.sharding import layer_names, plain_errors, settle_sharding, with_whole_weights, without_weights
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tests.training.tiny_state import hostile, make_old, tiny_training
 from unisegment.cli import app
+from unisegment.runs.settings import RecipeError
 from unisegment.training import fit
-from unisegment.training.settings import RecipeError
 from unisegment.training.state_files import (
     check_pickles,
     read_average,

@@ -11,8 +11,8 @@ import torch.distributed.checkpoint as dist_cp
 from accelerate import DistributedType
 
 from tests.training.tiny_state import hostile
+from unisegment.runs.settings import RecipeError
 from unisegment.training import state_parts
-from unisegment.training.settings import RecipeError
 from unisegment.training.state_parts import is_in_parts, load_parts
 
 FSDP = SimpleNamespace(distributed_type=DistributedType.FSDP, state=SimpleNamespace(fsdp_plugin=None))

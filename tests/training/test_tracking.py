@@ -7,8 +7,8 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import LoggerType
 
 from tests.training.tiny_run import log_of
+from unisegment.runs.settings import RecipeError
 from unisegment.training import fit
-from unisegment.training.settings import RecipeError
 
 
 class Recorder(GeneralTracker):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.training.tiny_run import breaking_off, log_of, scores_of
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.settings import RecipeError
 from unisegment.training.loop import fit
-from unisegment.training.settings import RecipeError
 from unisegment.training.unreadable import UnreadableImages
 
 

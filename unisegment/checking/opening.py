@@ -21,8 +21,8 @@ from unisegment.data.coco_instance import CocoInstance
 from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS, Pairing, forgiving_pairs
-from unisegment.training.recipe import DataRecipe
-from unisegment.training.recipe_data import open_split
+from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.recipe_data import open_split
 
 INSTANCE_FORMATS = ("coco_instance", "ade20k_instance")
 PANOPTIC_FORMATS = ("coco_panoptic", "ade20k_panoptic", "cityscapes_panoptic", "mapillary_vistas_panoptic", "synthetic")

@@ -8,9 +8,9 @@ from typing import Any
 
 from unisegment.checking.opening import InstanceParts, PanopticParts, Part
 from unisegment.ops.downloads import is_address
-from unisegment.training.recipe import DataRecipe, load_recipe
-from unisegment.training.recipe_files import is_recipe
-from unisegment.training.settings import check, construct, parse_overrides
+from unisegment.runs.recipe import DataRecipe, load_recipe
+from unisegment.runs.recipe_files import is_recipe
+from unisegment.runs.settings import check, construct, parse_overrides
 
 
 def find_parts(

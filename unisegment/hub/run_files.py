@@ -11,6 +11,7 @@ from unisegment.hub.sharing import shared_recipe
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.value_kinds import FLAG, NOTHING, TEXT, Kind, number, one_of, require, whole
 from unisegment.ops.yaml_reading import read_yaml
+from unisegment.runs.run_folder import RunFolder
 
 TASKS = ("semantic", "instance", "panoptic")
 """What a model is judged by."""
@@ -62,26 +63,27 @@ def read_run(folder: Path) -> RunFiles:
     if not folder.exists():
         raise ValueError(f"{folder} does not exist.")
     is_checkpoint = (folder / "config.json").is_file()
-    checkpoint = folder if is_checkpoint else folder / "checkpoint"
+    checkpoint = folder if is_checkpoint else RunFolder(folder).model
     if not (checkpoint / "config.json").is_file():
         raise ValueError(
             f"{folder} holds no model: it must be the folder of a finished run, with checkpoint/ in it, or of a "
             f"checkpoint, with config.json. `unisegment convert` makes one of a file of the original code."
         )
-    root = checkpoint.parent
-    recipe_file = _own(root / "recipe.yaml")
-    if recipe_file is None or checkpoint.name not in ("checkpoint", "checkpoint-best"):
-        return RunFiles(checkpoint, _read_metrics(checkpoint / "metrics.json", _IN_METRICS))
+    own_metrics = RunFolder(checkpoint).metrics
+    run = RunFolder(checkpoint.parent)
+    recipe_file = _own(run.recipe)
+    if recipe_file is None or checkpoint not in (run.model, run.best):
+        return RunFiles(checkpoint, _read_metrics(own_metrics, _IN_METRICS))
     recipe = _read_recipe(recipe_file)
-    if checkpoint.name == "checkpoint-best":  # the pictures are those of the last model
-        return RunFiles(checkpoint, _read_metrics(checkpoint / "metrics.json", _IN_METRICS_OF_A_RUN), recipe)
-    metrics = _read_metrics(root / "metrics.json", _IN_METRICS_OF_A_RUN)
+    if checkpoint == run.best:  # the pictures are those of the last model
+        return RunFiles(checkpoint, _read_metrics(own_metrics, _IN_METRICS_OF_A_RUN), recipe)
+    metrics = _read_metrics(run.metrics, _IN_METRICS_OF_A_RUN)
     if metrics is None or not metrics["finished"]:
         raise ValueError(
-            f"The run in {root} is not finished, so that its scores are not those of checkpoint/. Give the command "
-            f"that trains it again, or push {root / 'checkpoint-best'}."
+            f"The run in {run.root} is not finished, so that its scores are not those of {run.model.name}/. Give the "
+            f"command that trains it again, or push {run.best}."
         )
-    pictures = sorted((root / "predictions").glob("*.png"))
+    pictures = sorted(run.predictions.glob("*.png"))
     return RunFiles(checkpoint, metrics, recipe, _own(pictures[0]) if pictures else None)
 
 

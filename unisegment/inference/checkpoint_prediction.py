@@ -12,11 +12,11 @@ from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
-from unisegment.inference.folder_lock import locked
 from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
 from unisegment.models.conversion import find_checkpoint
+from unisegment.runs.folder_lock import locked
 from unisegment.structures import Category
 
 

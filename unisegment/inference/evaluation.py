@@ -12,11 +12,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from unisegment.inference.images import Batch, Report, Samples, load_batches, share_of_process
+from unisegment.inference.images import Batch, Report, Samples, load_batches
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor
 from unisegment.metrics import BoundaryIoU, MeanAveragePrecision, MeanIoU, PanopticQuality
 from unisegment.metrics.average_precision import MAX_DETECTIONS
+from unisegment.runs.processes import share_of_process
 from unisegment.structures import SegmentationTarget
 
 TASKS = ("panoptic", "instance", "semantic")

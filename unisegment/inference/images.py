@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set in, this process's share of its images out, prepared for the model and grouped by size."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from accelerate import PartialState
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from unisegment.runs.processes import leave_process_group
 from unisegment.structures import Sample
 
 
@@ -60,12 +58,6 @@ class _PreparedImages(Dataset[PreparedImage | _Unreadable]):
             return _Unreadable(str(error))
         inputs = self.processor(images=[sample.image], return_tensors="pt")
         return PreparedImage(index, sample, inputs["pixel_values"], inputs["pixel_mask"])
-
-
-def share_of_process(indices: Sequence[int]) -> list[int]:
-    """Return the part of a list that this process is to do; parts differ in length by one at most."""
-    state = PartialState()
-    return np.array_split(np.asarray(indices, dtype=np.int64), state.num_processes)[state.process_index].tolist()
 
 
 def load_batches(
@@ -128,12 +120,3 @@ def _equal_sizes(items: Iterable[PreparedImage], most: int) -> Iterator[list[Pre
 
 def _unchanged(item: Any) -> Any:
     return item
-
-
-def leave_process_group(worker: int) -> None:
-    """Let a process that loads images be none of those that a launcher or Ctrl-C asks to end: it is still needed.
-
-    It ends with the process that started it.
-    """
-    if hasattr(os, "setpgid"):  # not on Windows
-        os.setpgid(0, 0)

@@ -19,14 +19,14 @@ from tqdm import tqdm
 from unisegment.data.export import ExportFormat
 from unisegment.data.export.format import ExportedImage
 from unisegment.files import PARTIAL, inside, write_text
-from unisegment.inference.decisions import decide_once
-from unisegment.inference.folder_lock import LOCK
-from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches, share_of_process
+from unisegment.inference.images import Batch, PreparedImage, Samples, load_batches
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor, original_sizes
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
 from unisegment.postprocessing.resize import check_share
+from unisegment.runs.folder_lock import LOCK
+from unisegment.runs.processes import decide_once, share_of_process
 
 
 class OtherRunError(ValueError):

@@ -2,11 +2,11 @@
 """Training: a recipe in, a trained model with its scores, log and pictures out."""
 
 from unisegment.files import WriteError
+from unisegment.runs.recipe import Recipe, load_recipe
+from unisegment.runs.settings import RecipeError
 from unisegment.training.evaluation import evaluate
 from unisegment.training.loop import TrainingInterruptedError, fit
 from unisegment.training.preview import dry_run
-from unisegment.training.recipe import Recipe, load_recipe
-from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
 
 __all__ = [

@@ -21,13 +21,13 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.ops.limits import MAX_MODEL
+from unisegment.runs.recipe import DataRecipe, Recipe
+from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
 from unisegment.training.peer import TransformersPeer
-from unisegment.training.recipe import DataRecipe, Recipe
-from unisegment.training.recipe_data import data_named, open_split
-from unisegment.training.settings import RecipeError
 
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "

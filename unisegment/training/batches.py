@@ -17,9 +17,10 @@ from jaxtyping import Int64
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unisegment.data.annotated_images import BLOCKS_AT_ONCE
-from unisegment.inference.images import Samples, leave_process_group
+from unisegment.inference.images import Samples
+from unisegment.runs.processes import leave_process_group
+from unisegment.runs.settings import RecipeError
 from unisegment.structures import Sample
-from unisegment.training.settings import RecipeError
 
 
 class Purpose(IntEnum):
@@ -202,3 +203,9 @@ def load_batches(
             yield [next(micro_batches) for _ in range(plan.accumulation)]
         except (ConnectionError, EOFError) as error:
             raise RuntimeError("A process that loads images has died while it handed over a batch.") from error
+
+
+def seed_step(seed: int, step: int, process_index: int) -> None:
+    """Set torch's random numbers for one step of one process."""
+    sequence = np.random.SeedSequence((Purpose.STEP, seed, step, process_index))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))

@@ -19,11 +19,11 @@ from accelerate import PartialState
 from typer.core import TyperGroup
 
 from unisegment.hub import PushError
-from unisegment.inference.folder_lock import FolderInUseError
 from unisegment.ops.kernel_backend import BackendError
 from unisegment.ops.weight_sources import MissingSourceError
+from unisegment.runs.folder_lock import FolderInUseError
+from unisegment.runs.settings import RecipeError
 from unisegment.training.loop import TrainingInterruptedError
-from unisegment.training.settings import RecipeError
 from unisegment.training.step import NonFiniteLossError
 
 FAILED = 1

@@ -9,10 +9,9 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.inference.evaluation import TASKS
 from unisegment.ops.downloads import is_address
-from unisegment.training.checkpointing import RunFolder
-from unisegment.training.recipe import DataRecipe, Recipe, load_recipe
-from unisegment.training.recipe_data import data_named, open_split
-from unisegment.training.settings import RecipeError, check, construct
+from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.settings import RecipeError, check, construct
 
 
 def open_judged_data(
@@ -67,13 +66,6 @@ def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> D
         raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
     values = {"root": root, "format": data_format or ("hugging_face" if is_address(root) else "coco_panoptic")}
     return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")
-
-
-def recipe_of_run(checkpoint: str) -> Path | None:
-    """Return the recipe of the run that a folder is, or is a checkpoint of; None when it is of none."""
-    path = Path(checkpoint)
-    runs = [RunFolder(path), RunFolder(path.parent)]
-    return next((run.recipe for run in runs if path in (run.root, run.model, run.best) and run.recipe.is_file()), None)
 
 
 def tasks_of_format(data_format: str) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from unisegment.inference.images import Samples
 from unisegment.inference.predictor import Predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.training.checkpointing import RunFolder
+from unisegment.runs.log_file import LogFile, read_lines
+from unisegment.runs.processes import StopSignals
+from unisegment.runs.recipe import Recipe
+from unisegment.runs.run_folder import RunFolder
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import draw_predictions, evaluate
-from unisegment.training.log_file import LogFile, read_lines
-from unisegment.training.processes import StopSignals
-from unisegment.training.recipe import Recipe
 from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages

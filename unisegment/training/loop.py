@@ -25,10 +25,20 @@ from tqdm import tqdm
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
-from unisegment.inference.decisions import decide_once
-from unisegment.inference.folder_lock import locked
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.folder_lock import locked
+from unisegment.runs.log_file import LogFile, cut_log, read_metrics
+from unisegment.runs.processes import (
+    StopSignals,
+    any_process,
+    decide_once,
+    num_threads,
+    peak_memory_mebibytes,
+)
+from unisegment.runs.recipe import HubRecipe, Recipe, load_recipe
+from unisegment.runs.run_folder import RunFolder
+from unisegment.runs.settings import RecipeError, plain
 from unisegment.training.assembly import (
     build_model,
     check_model,
@@ -38,9 +48,8 @@ from unisegment.training.assembly import (
     open_samples,
     plan_batches,
 )
-from unisegment.training.batches import MicroBatch
+from unisegment.training.batches import MicroBatch, seed_step
 from unisegment.training.checkpointing import (
-    RunFolder,
     Start,
     changes_since,
     plan_start,
@@ -49,19 +58,9 @@ from unisegment.training.checkpointing import (
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError
 from unisegment.training.judging import Judge
-from unisegment.training.log_file import LogFile, cut_log, read_metrics
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
-from unisegment.training.processes import (
-    StopSignals,
-    any_process,
-    num_threads,
-    peak_memory_mebibytes,
-    seed_step,
-)
-from unisegment.training.recipe import HubRecipe, Recipe, load_recipe
-from unisegment.training.settings import RecipeError, plain
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.state_files import Progress, read_categories
 from unisegment.training.state_fit import check_fit

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unisegment.training.checkpointing import RunFolder
+from unisegment.runs.run_folder import RunFolder
 
 
 def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from unisegment.training.recipe import OptimRecipe, ScheduleRecipe
+from unisegment.runs.recipe import OptimRecipe, ScheduleRecipe
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,

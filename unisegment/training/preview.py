@@ -12,11 +12,12 @@ from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+from unisegment.runs.recipe import Recipe, load_recipe
+from unisegment.runs.run_folder import RunFolder
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
-from unisegment.training.checkpointing import RunFolder, changes_since, plan_start
+from unisegment.training.checkpointing import changes_since, plan_start
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
-from unisegment.training.recipe import Recipe, load_recipe
 from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers

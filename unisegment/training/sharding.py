@@ -18,8 +18,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from unisegment.runs.settings import RecipeError
 from unisegment.training.lora import merged
-from unisegment.training.settings import RecipeError
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from unisegment.data.annotated_images import category_of_entry
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.weight_files import read_weight_file, require_sound
+from unisegment.runs.settings import NotBelowZero, NotNegative, RecipeError, check, construct
 from unisegment.structures import Category
-from unisegment.training.settings import NotBelowZero, NotNegative, RecipeError, check, construct
 
 WEIGHTS = "model.safetensors"
 MOMENTS = "optimizer.bin"

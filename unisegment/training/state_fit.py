@@ -6,11 +6,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from unisegment.training.checkpointing import RunFolder, changes_since
+from unisegment.runs.recipe import Recipe
+from unisegment.runs.run_folder import RunFolder
+from unisegment.runs.settings import RecipeError
+from unisegment.training.checkpointing import changes_since
 from unisegment.training.ema import averaged_tensors
 from unisegment.training.optimization import make_optimizer
-from unisegment.training.recipe import Recipe
-from unisegment.training.settings import RecipeError
 from unisegment.training.state_files import (
     AVERAGE,
     MOMENTS,

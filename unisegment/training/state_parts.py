@@ -19,7 +19,7 @@ from accelerate.utils import load_fsdp_model, load_fsdp_optimizer, save_fsdp_mod
 from torch.optim import Optimizer
 
 from unisegment.ops.pickle_scan import require_bounded
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
 from unisegment.training.sharding import plain_errors
 
 _FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

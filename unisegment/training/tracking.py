@@ -11,8 +11,8 @@ from accelerate.utils import LoggerType
 
 from unisegment.files import write_text
 from unisegment.ops.downloads import public_address
-from unisegment.training.checkpointing import RunFolder
-from unisegment.training.settings import RecipeError
+from unisegment.runs.run_folder import RunFolder
+from unisegment.runs.settings import RecipeError
 
 
 def check_trackers(names: Sequence[str]) -> None:

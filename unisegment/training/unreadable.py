@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
 
 
 class UnreadableImages:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from unisegment.files import WriteError
-from unisegment.inference.decisions import decide_once
+from unisegment.runs.processes import decide_once
 
 try:
     import fcntl

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What concerns processes: their threads, random numbers and signals."""
+"""What concerns processes: their threads and signals, what each does of the whole, and what all must agree on."""
 
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 
-from unisegment.training.batches import Purpose
+T = TypeVar("T")
 
 
 def num_threads(environment: dict[str, str], num_processes: int) -> int:
@@ -33,10 +35,28 @@ def num_threads(environment: dict[str, str], num_processes: int) -> int:
     return max(1, cores // int(environment.get("LOCAL_WORLD_SIZE", num_processes)))
 
 
-def seed_step(seed: int, step: int, process_index: int) -> None:
-    """Set torch's random numbers for one step of one process."""
-    sequence = np.random.SeedSequence((Purpose.STEP, seed, step, process_index))
-    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+def decide_once(decide: Callable[[], T]) -> T:
+    """Return what the first process decides, in every process; a ValueError or OSError there is raised in all of them.
+
+    Args:
+        decide: Is called in the first process; what it returns or raises can be sent to the others.
+    """
+    outcome: list[Any] = [None]
+    if PartialState().is_main_process:
+        try:
+            outcome = [decide()]
+        except (ValueError, OSError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def share_of_process(indices: Sequence[int]) -> list[int]:
+    """Return the part of a list that this process is to do; parts differ in length by one at most."""
+    state = PartialState()
+    return np.array_split(np.asarray(indices, dtype=np.int64), state.num_processes)[state.process_index].tolist()
 
 
 def any_process(accelerator: Accelerator, answer: bool) -> bool:
@@ -83,3 +103,12 @@ class StopSignals:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def leave_process_group(worker: int) -> None:
+    """Let a process that loads images be none of those that a launcher or Ctrl-C asks to end: it is still needed.
+
+    It ends with the process that started it.
+    """
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)

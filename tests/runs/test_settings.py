@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from unisegment.ops.yaml_reading import parse_yaml
-from unisegment.training.settings import (
+from unisegment.runs.settings import (
     Bounds,
     RecipeError,
     check,

@@ -16,8 +16,8 @@ import pytest
 
 from tests.warm_processes import WarmProcess
 from unisegment.files import WriteError
-from unisegment.inference import folder_lock
-from unisegment.inference.folder_lock import LOCK, FolderInUseError, locked
+from unisegment.runs import folder_lock
+from unisegment.runs.folder_lock import LOCK, FolderInUseError, locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no lock on this system")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats import open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
-from unisegment.training.recipe import DataRecipe
-from unisegment.training.settings import RecipeError
+from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.settings import RecipeError
 
 
 def open_split(data: DataRecipe, split: str) -> AnnotatedImages:

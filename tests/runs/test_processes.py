@@ -3,10 +3,11 @@ import os
 import signal
 
 import pytest
-import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
-from unisegment.training.processes import StopSignals, any_process, num_threads, seed_step
+from tests.two_processes import run_in_two_processes
+from unisegment.files import WriteError
+from unisegment.runs.processes import StopSignals, any_process, decide_once, num_threads
 
 
 @pytest.mark.parametrize(
@@ -25,16 +26,6 @@ from unisegment.training.processes import StopSignals, any_process, num_threads,
 def test_threads_are_the_cores_unless_the_user_says_otherwise(environment, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
     assert num_threads(environment, num_processes=2) == expected
-
-
-def test_every_step_of_every_process_has_its_own_random_numbers():
-    def draw(*key):
-        seed_step(*key)
-        return torch.rand(1).item()
-
-    keys = [(seed, step, process) for seed in (0, 1) for step in (0, 1) for process in (0, 1)]
-    assert len({draw(*key) for key in keys}) == 8
-    assert draw(1, 0, 1) == draw(1, 0, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -61,3 +52,40 @@ def test_a_single_process_answers_for_itself():
     accelerator = Accelerator(cpu=True)
     assert any_process(accelerator, True) is True
     assert any_process(accelerator, False) is False
+
+
+class RefusedError(ValueError):
+    pass
+
+
+def test_a_decision_or_its_error_reaches_the_caller():
+    assert decide_once(lambda: "go") == "go"
+
+    def refuse():
+        raise RefusedError("no")
+
+    with pytest.raises(RefusedError, match="no"):
+        decide_once(refuse)
+
+
+def decide(rank):
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    os.environ.update(dict(zip(names, map(str, (rank, rank, 2, 2)), strict=True)))
+    PartialState._reset_state()
+    PartialState(cpu=True)
+    found = [decide_once(lambda: rank + 7)]
+    for error in (RefusedError(f"no {rank}"), WriteError(f"full {rank}")):
+
+        def refuse(error=error):
+            raise error
+
+        try:
+            decide_once(refuse)
+        except (ValueError, OSError) as raised:
+            found.append((type(raised).__name__, str(raised)))
+    return found
+
+
+def test_all_processes_have_the_decision_of_the_first(tmp_path):
+    expected = [7, ("RefusedError", "no 0"), ("WriteError", "full 0")]
+    assert run_in_two_processes(decide, tmp_path) == [expected, expected]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from unisegment.training import recipe_data
-from unisegment.training.recipe import DataRecipe
-from unisegment.training.recipe_data import data_named, open_split
-from unisegment.training.settings import RecipeError
+from unisegment.runs import recipe_data
+from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.settings import RecipeError
 
 
 def test_every_option_of_the_reader_reaches_it(monkeypatch):

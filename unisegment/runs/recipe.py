@@ -19,9 +19,9 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.ops.downloads import is_address
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range
-from unisegment.training.lora import LoraRecipe
-from unisegment.training.recipe_files import find_recipe, read_keys
-from unisegment.training.settings import (
+from unisegment.runs.lora_recipe import LoraRecipe
+from unisegment.runs.recipe_files import find_recipe, read_keys
+from unisegment.runs.settings import (
     AtLeastOne,
     Bounds,
     NotBelowZero,

@@ -10,7 +10,7 @@ from typing import Any
 
 from unisegment.files import WriteError, write_text
 from unisegment.ops.json_reading import read_json
-from unisegment.training.settings import RecipeError
+from unisegment.runs.settings import RecipeError
 
 SCORES = ("pq", "pq_things", "pq_stuff", "mask_ap", "miou")
 """Numbers or null in a file of scores."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unisegment.files import WriteError
-from unisegment.training.log_file import LogFile, cut_log, read_lines, read_metrics
-from unisegment.training.settings import RecipeError
+from unisegment.runs.log_file import LogFile, cut_log, read_lines, read_metrics
+from unisegment.runs.settings import RecipeError
 
 
 def test_the_log_is_cut_back_to_a_step(tmp_path):

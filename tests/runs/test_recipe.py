@@ -3,8 +3,8 @@ from dataclasses import asdict
 
 import pytest
 
-from unisegment.training.recipe import DataRecipe, Recipe, load_recipe
-from unisegment.training.settings import RecipeError, parse_overrides
+from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.runs.settings import RecipeError, parse_overrides
 
 BASE = """
 data: {root: images, transform: {flip_prob: 0.25, jitter_scale: [0.5, 1.5]}}

@@ -8,7 +8,7 @@ from typing import Any
 from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import did_you_mean
 from unisegment.ops.yaml_reading import read_yaml
-from unisegment.training.settings import RecipeError, check, merge
+from unisegment.runs.settings import RecipeError, check, merge
 
 _MOST_FILES = 100
 """That one recipe may be made of."""

@@ -3,10 +3,10 @@
 
 import pytest
 
-from unisegment.training import recipe_files
-from unisegment.training.recipe import Recipe
-from unisegment.training.recipe_files import find_recipe, read_keys, recipe_folder, recipe_names
-from unisegment.training.settings import RecipeError
+from unisegment.runs import recipe_files
+from unisegment.runs.recipe import Recipe
+from unisegment.runs.recipe_files import find_recipe, read_keys, recipe_folder, recipe_names
+from unisegment.runs.settings import RecipeError
 
 
 def test_names_are_those_of_the_folder_without_parts():
