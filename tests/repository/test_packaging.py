@@ -43,8 +43,10 @@ def source_folder(tmp_path_factory):
     """Return the sdist, unpacked, so that wheels are made of what others get and nothing is left in the repository."""
     folder = tmp_path_factory.mktemp("sdist")
     copy = folder / "repository"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    patterns = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+    shutil.copytree(
+        ROOT, copy, ignore=lambda place, names: patterns(place, names) | ({"runs"} if place == str(ROOT) else set())
+    )
     build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
     subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
     (archive,) = folder.glob("*.tar.gz")

@@ -18,9 +18,9 @@ from unisegment.data.collate import Collate
 from unisegment.inference.augmentation import AugmentedPredictor
 from unisegment.inference.images import load_batches
 from unisegment.models.unisegment.modeling_unisegment import find_image_sizes
+from unisegment.runs.processes import any_process
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import MicroBatch
-from unisegment.training.processes import any_process
 from unisegment.training.step import LossOnly, step_denominators, take_step
 
 SIZES = [(61, 83), (53, 89)]
