@@ -57,12 +57,12 @@ class WriteError(OSError):
         number, file = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
         if in_words := re.search(r"\(os error (\d+)\)", said):  # of writers in Rust
             number = int(in_words[1])
-        reason = os.strerror(number) if number else said
-        if isinstance(file, str | bytes) and os.fsdecode(file).removesuffix(PARTIAL) != os.fspath(path):
-            reason += f": {os.fsdecode(file)}"
         free = _free_bytes(path)
         if number is None and free is not None and free < 2**20:
             number = errno.ENOSPC  # writers in C++ do not hand on the system's number
+        reason = os.strerror(number) if number else said
+        if isinstance(file, str | bytes) and os.fsdecode(file).removesuffix(PARTIAL) != os.fspath(path):
+            reason += f": {os.fsdecode(file)}"
         helps = _WHAT_HELPS.get(number or 0, _OTHERWISE).format(free=(free or 0) / 2**20)
         return cls(f"{path} could not be written: {reason}. Nothing that was complete is lost. {helps}")
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files beside each other that name each other: what is wrong in one is said of it."""
 
+import errno
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from unisegment.ops.checkpoint_files import named, object_in, read_object, weight_bytes
+from unisegment.files import WriteError
+from unisegment.ops import checkpoint_files
+from unisegment.ops.checkpoint_files import find_file, named, object_in, read_object, weight_bytes
 
 INDEX = "model.safetensors.index.json"
 
@@ -82,3 +86,22 @@ def test_the_files_are_those_that_transformers_reads(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02}r\x00\x00\x00\x10.")
     with pytest.raises(ValueError, match=r"torch.save did not write it"):
         weight_bytes(tmp_path, use_safetensors=False)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_cache_of_the_hub_that_cannot_be_written_is_named(monkeypatch, tmp_path, number):
+    def fail(*words, **keywords):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoint_files, "cached_file", fail)
+    with pytest.raises(WriteError, match=f"^{tmp_path} could not be written: {os.strerror(number)}"):
+        find_file("someone/model", "config.json", cache_dir=tmp_path)
+
+
+def test_a_connection_that_fails_is_no_matter_of_the_disk(monkeypatch):
+    def fail(*words, **keywords):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr(checkpoint_files, "cached_file", fail)
+    with pytest.raises(ConnectionRefusedError):
+        find_file("someone/model", "config.json")

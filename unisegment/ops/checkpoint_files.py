@@ -4,12 +4,14 @@
 transformers trusts them: an index may name weights anywhere, a JSON file hold anything.
 """
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -18,7 +20,7 @@ from transformers.utils import (
     cached_file,
 )
 
-from unisegment.files import inside
+from unisegment.files import WriteError, inside
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require, require_shallow
@@ -28,6 +30,8 @@ HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revisio
 """Keywords of `from_pretrained` that say how to reach the Hub."""
 READING_KEYS = (*HUB_KEYS, "variant", "use_safetensors", "weights_only")
 """Keywords of `from_pretrained` that say where and how to read, and have no part in what becomes of it."""
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What keeps a file that is fetched from being written. Errors of connections have other numbers, or none."""
 _SAFETENSORS, _INDEX = ".safetensors", ".json"
 _MOST_WEIGHTS = 1_000_000
 """Weights of a checkpoint that is in several files."""
@@ -76,15 +80,23 @@ def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str |
         name: A folder, or a name on the Hub.
         file_name: The file.
         **hub: How to reach the Hub, as `from_pretrained` takes it.
+
+    Raises:
+        WriteError: When what is fetched cannot be written into the Hub's cache (HF_HOME names another place).
     """
-    return cached_file(
-        os.fspath(name),
-        file_name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
+    try:
+        return cached_file(
+            os.fspath(name),
+            file_name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+            **hub,
+        )
+    except OSError as error:
+        if error.errno not in _OF_DISKS:
+            raise
+        raise WriteError.of(Path(hub.get("cache_dir") or constants.HF_HUB_CACHE), error) from error
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
-
+from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.yaml_reading import read_front_matter
 
@@ -46,14 +45,7 @@ def record(name_or_path: str | os.PathLike[str], hub: dict[str, Any], license: s
 def _licence_on_card(name_or_path: str, hub: dict[str, Any]) -> str | None:
     if os.path.isfile(name_or_path) or is_address(name_or_path):
         return None
-    file = cached_file(
-        name_or_path,
-        "README.md",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
+    file = find_file(name_or_path, "README.md", **hub)
     if file is None:
         return None
     try:
