@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +88,21 @@ def test_names_that_no_other_system_has(tmp_path, name):
     with pytest.raises(
         ValueError, match=r"is no name of a file in a folder: it (is not in UTF-8|holds a back).* Rename it"
     ):
+        ImageFolder(tmp_path)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    write_images(tmp_path, "a.png")
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
         ImageFolder(tmp_path)
 
 

@@ -138,6 +138,16 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     assert precious.read_text() == "mine"
 
 
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def write(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(WriteError, match=f"{LOCK} could not be written: No space left"), locked(tmp_path / "new"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_in_place_of_the_folder_is_one_line(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(WriteError, match=r"run\.lock could not be written"), locked(tmp_path / "run"):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe is found by its file or by its name."""
 
+import errno
+
 import pytest
 
 from unisegment.runs import recipe_files
@@ -80,3 +82,13 @@ def test_files_that_are_extended_again_and_again_are_counted(tmp_path):
     (tmp_path / "9.yaml").write_text("{}")
     with pytest.raises(RecipeError, match=r"0\.yaml extends more than 100 files, counting those that files share"):
         read_keys(Recipe, tmp_path / "0.yaml")
+
+
+def test_a_recipe_that_may_not_be_read_is_not_said_to_be_missing(monkeypatch, tmp_path):
+    def stat(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr(recipe_files.os, "stat", stat)
+        with pytest.raises(PermissionError, match="mine"):
+            find_recipe(str(tmp_path / "mine.yaml"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words in, exit status and one line out; what the commands do is tested elsewhere."""
 
+import errno
 import os
 import signal
 import time
@@ -54,6 +55,13 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
         (MissingSourceError("/nope does not exist."), 1, "error: /nope does not exist."),
         (BackendError("The kernel is demanded."), 1, "error: The kernel is demanded."),
         (ValueError(), 1, "error: ValueError"),
+        (OSError(errno.EACCES, "Denied", "a.json"), 1, "error: a.json cannot be used: Denied. Change its permissions"),
+        (
+            OSError(errno.ENOSPC, "Full"),
+            1,
+            "error: The output of this command, or a temporary file (TMPDIR says where)",
+        ),
+        (OSError(errno.EPROTO, "No words"), 1, f"error: [Errno {errno.EPROTO}] No words"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error"), 1, "error: the connection to another process"),
         (torch.distributed.DistBackendError("NCCL error"), 1, "error: the connection to another process"),
     ],
@@ -64,6 +72,16 @@ def test_errors_become_one_line_and_a_status(monkeypatch, error, status, said):
     assert "fault of unisegment" not in result.stderr
     assert result.exit_code == status
     assert (len(result.stderr.splitlines()), result.stderr[: len(said)]) == (1, said)
+
+
+def test_help_that_cannot_be_written(monkeypatch):
+    def full(*words, **settings):
+        raise OSError(errno.ENOSPC, "Full")
+
+    monkeypatch.setattr(cli.Commands.__mro__[1], "main", full)
+    result = run("--help")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert result.stderr.startswith("error: The output of this command")
 
 
 def test_faults_of_the_library_are_one_line_that_asks_for_a_report(monkeypatch):

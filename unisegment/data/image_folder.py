@@ -12,7 +12,7 @@ import torch
 from unisegment.data.annotated_images import check_size, read_listed_image, require_folder
 from unisegment.data.coco_lists import read_size
 from unisegment.data.image_reading import ImageReading
-from unisegment.data.label_maps import IMAGE_ENDINGS
+from unisegment.data.label_maps import IMAGE_ENDINGS, files_under
 from unisegment.files import check_name, is_within
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
@@ -35,6 +35,7 @@ class ImageFolder:
 
     Raises:
         FileNotFoundError: When there is no image, or no such list.
+        PermissionError: When a folder in it may not be looked into.
         ValueError: When two images differ in the ending of their name alone, a name is none in UTF-8 below the folder,
             or the list is none.
     """
@@ -106,8 +107,8 @@ class ImageFolder:
 
 def _names_in(root: Path) -> list[str]:
     require_folder(root)
-    found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
-    names = sorted(path.relative_to(root).as_posix() for path in found)
+    found = (name for name in files_under(root) if Path(name).suffix.lower() in IMAGE_ENDINGS)
+    names = sorted(name for name in found if (root / name).is_file())
     if not names:
         raise FileNotFoundError(f"{root} has no images; their names must end in {', '.join(IMAGE_ENDINGS)}.")
     seen: dict[str, str] = {}

@@ -273,7 +273,7 @@ def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], ma
         require_folder(folder)
     pairing = Pairing()
     image_of: dict[str, str] = {}
-    for name in sorted(_files_under(root / image_dir, pairing.folders)):
+    for name in sorted(files_under(root / image_dir, pairing.folders)):
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
         if ending is None:
             continue
@@ -282,7 +282,7 @@ def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], ma
             pairing.same_name.append((f"{image_dir}/{first}", f"{image_dir}/{name}"))
     if not image_of:
         raise FileNotFoundError(f"{root / image_dir} has no images; their names must end in {', '.join(endings)}.")
-    maps = {name for name in _files_under(root / map_dir) if name.endswith(map_ending)}
+    maps = {name for name in files_under(root / map_dir) if name.endswith(map_ending)}
     for stem, name in sorted(image_of.items()):
         image, label_map = f"{image_dir}/{name}", f"{map_dir}/{stem}{map_ending}"
         if f"{stem}{map_ending}" in maps:
@@ -296,13 +296,22 @@ def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], ma
     return pairing
 
 
-def _files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str]:
-    """Give the files below a folder, relative to it; folders are added to a list."""
-    for place, inner_folders, names in os.walk(folder):
+def files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str]:
+    """Give the files below a folder, relative to it; folders are added to a list.
+
+    Raises:
+        OSError: When a folder is there and cannot be looked into: what is in it would be left out, and nobody told.
+    """
+    for place, inner_folders, names in os.walk(folder, onerror=_unless_missing):
         inner = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         yield from (f"{inner}{name}" for name in names)
         if folders is not None:
             folders.extend(f"{inner}{name}" for name in inner_folders)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:

@@ -101,6 +101,7 @@ def _locks(descriptor: int, path: Path) -> bool:
         _lock(descriptor, path.parent)
         if not os.path.samestat(os.fstat(descriptor), os.lstat(path)):
             return False
+        unless_locked.callback(path.unlink, missing_ok=True)  # a full disk has room for a file without content
         since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())

@@ -2,6 +2,7 @@
 """The name of a recipe in, its file and its keys out: a user's own, or one of those that come with the library."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,14 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
 
     Raises:
         RecipeError: When there is neither, with the nearest name.
+        PermissionError: When its folder may not be looked into.
     """
     path = Path(os.path.expanduser(name))
     path = path if extended_by is None else extended_by.parent / path
-    if os.path.isfile(path):  # Path.is_file raises errors for names that are too long
+    if _is_file(path):
         return path
     ours = recipe_folder() / f"{str(name).removesuffix('.yaml')}.yaml"
-    if Path(name).name == str(name) and os.path.isfile(ours):
+    if Path(name).name == str(name) and _is_file(ours):
         return ours
     raise RecipeError(
         f"There is no recipe {path}"
@@ -56,15 +58,25 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError:  # what nobody may see is not missing
+        raise
+    except (OSError, ValueError):  # no such file, or no name of one
+        return False
+
+
 def read_mapping(file: Path) -> dict[str, Any]:
     """Return the keys and values in a YAML file.
 
     Raises:
-        RecipeError: When it cannot be read, or holds anything else.
+        RecipeError: When it holds anything else.
+        OSError: When it cannot be read.
     """
     try:
         values = read_yaml(file)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise RecipeError(str(error)) from error
     if not isinstance(values, dict):
         raise RecipeError(f"{file} must hold the keys of a recipe, such as `optim:`, but holds {shown(values)}.")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all commands share: words in, an exit status out, and one line on standard error that says what went wrong."""
 
+import errno
 import io
 import os
 import re
@@ -45,6 +46,16 @@ _OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^
 """The end of what torch adds to errors of processes that load images."""
 _OF_CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|\bTCPStore\b")
 """In what torch says where a process of a run does not reach another one; gloo's errors have no type of their own."""
+_NO_ACCESS = "Change its permissions, or name another one."
+_WHAT_HELPS = {
+    errno.EACCES: _NO_ACCESS,
+    errno.EPERM: _NO_ACCESS,
+    errno.ENOENT: "See whether its name is right.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ENOSPC: "Make room there.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or take fewer workers.",
+}
+_OTHERWISE = "See whether the disk or network share is in order."
 _DEBUG = "unisegment.debug"
 _LONGEST_LINE = 2000
 
@@ -98,6 +109,9 @@ class Commands(TyperGroup):
                 said = _one_line(error.format_message())
                 _say(f"error: {said}{'' if said.endswith(('.', '?')) else '.'} See `{place} --help`.", error)
             status = error.exit_code
+        except OSError as error:  # where help cannot be written
+            _say(f"error: {_message(error)}", error)
+            status = FAILED
         if not standalone_mode:
             return status
         sys.exit(status if isinstance(status, int) else 0)
@@ -158,6 +172,8 @@ def _message(error: Exception) -> str:
     of_worker = _OF_WORKER.search(text)
     if of_worker is not None:  # a process that loads images
         kind, text = of_worker.groups()
+    if isinstance(error, OSError) and text.startswith(f"[Errno {error.errno}]"):
+        text = _by_system(error) or text
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         text = f"there is not enough memory: {text.rstrip('.') or kind}. Take smaller batches, images or models."
     elif isinstance(error, torch.distributed.DistError) or (kind == "RuntimeError" and _OF_CONNECTION.search(text)):
@@ -171,6 +187,18 @@ def _message(error: Exception) -> str:
             "report it, with what the same command shows with --debug."
         )
     return _one_line(text) or kind
+
+
+def _by_system(error: OSError) -> str | None:
+    """Return what the system alone says of a file, in words; None where it says what is no matter of files."""
+    file = error.filename
+    if isinstance(file, str | bytes):
+        place = os.fsdecode(file)
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        place = "The output of this command, or a temporary file (TMPDIR says where),"
+    else:
+        return None
+    return f"{place} cannot be used: {error.strerror}. {_WHAT_HELPS.get(error.errno or 0, _OTHERWISE)}"
 
 
 def _one_line(text: str) -> str:
