@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import logging
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     DetrConfig,
+    Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     Mask2FormerImageProcessorPil,
 )
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, stock_model
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.models.unisegment.stock_checkpoints import is_ours
+from unisegment.models.unisegment.stock_checkpoints import config_to_stock, is_ours, read_stock_config
 
 
 @pytest.fixture(params=["swin", "resnet"])
@@ -193,3 +195,18 @@ def test_a_whole_number_may_stand_for_a_float_in_a_config(tmp_path):
     config.save_pretrained(tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"mask_weight": 3}))
     assert UniSegmentConfig.from_pretrained(tmp_path).mask_weight == 3
+
+
+def test_no_backbone_that_works_is_doubted(monkeypatch):
+    said = []
+    logger = logging.getLogger("transformers.models.mask2former.configuration_mask2former")
+    handler = logging.Handler()
+    handler.emit = said.append
+    monkeypatch.setattr(logger, "handlers", [handler])
+    type(logger).warning_once.cache_clear()
+    stock = config_to_stock(own_model("resnet").config)
+    read_stock_config(stock.to_dict())
+    assert not said
+    type(logger).warning_once.cache_clear()
+    Mask2FormerConfig.from_dict(stock.to_dict())
+    assert len(said) == 1

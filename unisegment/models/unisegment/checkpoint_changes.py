@@ -6,7 +6,7 @@ Other classes and more or fewer queries are rows of a few weights: rows of equal
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,14 +83,22 @@ def adapt(
     return adapted, {"classes": classes, "queries": queries}
 
 
-@contextmanager
-def without_table() -> Iterator[None]:
+def without_table() -> AbstractContextManager[None]:
     """Within `with`, keep transformers from logging its table of weights that do not fit: what is here says it."""
+    return _without("transformers.modeling_utils", "LOAD REPORT")
 
+
+def without_doubt() -> AbstractContextManager[None]:
+    """Within `with`, keep transformers from doubting backbones that are no Swin: its Mask2Former takes them as well."""
+    return _without("transformers.models.mask2former.configuration_mask2former", "is not a supported model")
+
+
+@contextmanager
+def _without(logger_name: str, words: str) -> Iterator[None]:
     def is_other(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
+        return words not in record.getMessage()
 
-    logger = logging.getLogger("transformers.modeling_utils")
+    logger = logging.getLogger(logger_name)
     logger.addFilter(is_other)
     try:
         yield

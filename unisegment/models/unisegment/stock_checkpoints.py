@@ -14,7 +14,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from unisegment.backbones.config_files import backbone_config, require_inert
 from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
-from unisegment.models.unisegment.checkpoint_changes import require_complete, without_table
+from unisegment.models.unisegment.checkpoint_changes import require_complete, without_doubt, without_table
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.config_values import require_values
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -55,7 +55,8 @@ def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
             f"{backbone_config.model_type!r}."
         )
     keys = {key: value for key, value in config.to_dict().items() if key not in _OURS_ALONE}
-    return Mask2FormerConfig.from_dict(keys)
+    with without_doubt():
+        return Mask2FormerConfig.from_dict(keys)
 
 
 def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, UniSegmentConfig]:
@@ -75,7 +76,8 @@ def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, U
     # transformers refuses 2 where it wants 2.0.
     floats = {key for key, default in vars(Mask2FormerConfig).items() if isinstance(default, float)}
     whole = {key: float(value) for key, value in config_dict.items() if key in floats and type(value) is int}
-    stock = Mask2FormerConfig.from_dict(config_dict | whole)
+    with without_doubt():
+        stock = Mask2FormerConfig.from_dict(config_dict | whole)
     return stock, UniSegmentConfig.from_dict(config_from_stock(stock.to_dict()))
 
 
