@@ -1,142 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and memory of a forward pass and of a training step: ours beside transformers' Mask2Former, same weights.
 
-Each model runs in processes of its own, in turn, so that neither warms the other's caches or shares its memory. Both
-must give the same logits before the first attention mask, to 1e-4 of their scale, and after the last one to 1e-2 in the
-mean: with random weights about one pixel in a million is so near the threshold of a mask that the last bit decides, and
-then moves queries by more than rounding. (Tests show all layers equal on images too small for that.) Run it with
+One case of what benchmarks/gpu_report/whole_model.py measures, which says what is compared and how: by default Swin-T
+with the sizes of the paper on the CPU. The two take turns, and the models are made anew for each round. Run it with
 nothing else on the machine:
 
     python benchmarks/model_step.py --threads 2
+    python benchmarks/model_step.py --device cuda --backbone R50 --size 1024 1024 --batch-size 16 --precision bf16
 """
 
 import argparse
 import json
-import multiprocessing
-import resource
+import math
 import statistics
-import tempfile
-import time
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent / "kernels"))  # where process_memory.py is
+
 import torch
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+import transformers
+from gpu_report.model_cases import Case
+from gpu_report.model_pair import CONFIGS
+from gpu_report.rows import Row, to_line
+from gpu_report.settings import Settings
+from gpu_report.whole_model import Comparison
 
-from unisegment import UniSegmentForUniversalSegmentation
-
-NUM_LABELS = 133
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
+RESULTS = Path(__file__).parent / "results"
+RATIOS = ("ratio", "ratio_post", "memory_ratio")
 
 
 def main() -> None:
     """Measure both models in turn, and print and save what was found."""
     arguments = parse_arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        # Swin-T with the sizes of the paper; drop path would make two runs of the same weights differ.
-        backbone = SwinConfig(drop_path_rate=0.0, out_features=STAGES)
-        torch.manual_seed(0)
-        Mask2FormerForUniversalSegmentation(
-            Mask2FormerConfig(backbone_config=backbone, num_labels=NUM_LABELS)
-        ).save_pretrained(folder)
-        rounds: dict[str, list[dict]] = {"transformers": [], "unisegment": []}
-        for _ in range(arguments.rounds):
-            for name, results in rounds.items():
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    results.append(pool.apply(measure, (name, folder, arguments)))
-    first, last = (
-        max(difference(ours[key], theirs[key]) for ours, theirs in zip(*rounds.values(), strict=True))
-        for key in ("first logits", "logits")
-    )
-    assert first < 1e-4, f"the two models disagree by {first} of their scale: nothing to compare"
-    assert last < 1e-2, f"the two models disagree by {last} of their scale: nothing to compare"
-    report = {
-        "what": "Swin-T Mask2Former, 133 classes, 100 queries, float32",
-        "image": [arguments.height, arguments.width],
-        "targets": arguments.targets,
-        "threads": arguments.threads,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "mean difference of logits, relative": last,
-    }
-    for key in ("inference seconds", "training step seconds", "inference peak MiB", "training peak MiB"):
-        theirs, ours = (
-            statistics.median(result[key] for result in rounds[name]) for name in ("transformers", "unisegment")
-        )
-        report[key] = {"transformers": round(theirs, 3), "unisegment": round(ours, 3), "ratio": round(theirs / ours, 2)}
-        print(f"{key:24} transformers {theirs:9.2f}   unisegment {ours:9.2f}   ratio {theirs / ours:5.2f}")
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def measure(name: str, folder: str, arguments: argparse.Namespace) -> dict:
-    """Return medians of time and the peaks of memory above the loaded model, for one model in this fresh process."""
     torch.set_num_threads(arguments.threads)
-    classes = {"transformers": Mask2FormerForUniversalSegmentation, "unisegment": UniSegmentForUniversalSegmentation}
-    model = classes[name].from_pretrained(folder)
-    generator = torch.Generator().manual_seed(1)
-    size = (arguments.height, arguments.width)
-    pixel_values = torch.randn(1, 3, *size, generator=generator)
-    coarse = torch.rand(arguments.targets, 1, size[0] // 16, size[1] // 16, generator=generator)
-    masks = [torch.nn.functional.interpolate(coarse, size, mode="bilinear")[:, 0] > 0.55]
-    labels = [torch.randint(NUM_LABELS, (arguments.targets,), generator=generator)]
-    # transformers samples its masks with grid_sample and crashes on anything but floats.
-    mask_labels = [mask.float() for mask in masks] if name == "transformers" else masks
-
-    def infer() -> torch.Tensor:
-        with torch.no_grad():
-            return model(pixel_values).masks_queries_logits
-
-    def train() -> None:
-        model.zero_grad()
-        model(pixel_values, mask_labels=mask_labels, class_labels=labels).loss.backward()
-
-    result: dict = {}
-    model.eval()
-    infer()
-    result["inference seconds"] = median_seconds(infer, arguments.repeats)
-    result["inference peak MiB"] = peak_mebibytes()
-    model.train()
-    train()
-    result["training step seconds"] = median_seconds(train, arguments.repeats)
-    result["training peak MiB"] = peak_mebibytes()
-    model.eval()
-    with torch.no_grad():
-        outputs = model(pixel_values, output_auxiliary_logits=True)
-    result["first logits"] = outputs.auxiliary_logits[0]["masks_queries_logits"]
-    result["logits"] = outputs.masks_queries_logits
-    return result
+    case = Case(arguments.backbone, tuple(arguments.size), arguments.batch_size, arguments.precision)
+    report: dict = {
+        "what": f"{case.name}, ours beside transformers' Mask2Former",
+        "threads": arguments.threads,
+        "device": torch.cuda.get_device_name()
+        if arguments.device == "cuda"
+        else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    for part in ("inference", "training"):
+        report[part] = {"rows": []}
+        for row in (row for _ in range(arguments.rounds) for row in compare(case, part, arguments.device)):
+            print(to_line({"part": part, **row}), flush=True)
+            if "error" in row:
+                raise SystemExit(row["error"])
+            report[part]["rows"].append(json.loads(to_line(row)))
+        for name in RATIOS:
+            found = [row[name] for row in report[part]["rows"] if name in row]
+            report[part] |= {name: round(statistics.median(found), 2)} if found else {}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Return the mean difference of two tensors, as a share of the largest value."""
-    return ((ours - theirs).abs().mean() / theirs.abs().max()).item()
-
-
-def median_seconds(run, repeats: int) -> float:
-    """Time a function a few times."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def peak_mebibytes() -> float:
-    """Return the most memory this process has ever held, libraries and weights included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def compare(case: Case, part: str, device: str) -> Iterator[Row]:
+    """Yield rows of one round."""
+    settings = Settings(device=device, small=False, part=part, output="", deadline=math.inf)
+    comparison = Comparison(settings)
+    yield from comparison.begin(case)
+    yield from comparison.measure(case)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--height", type=int, default=384)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--backbone", choices=list(CONFIGS), default="Swin-T")
+    parser.add_argument("--size", type=int, nargs=2, default=(384, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "model_step_cpu.json")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, help="default: a file in benchmarks/results")
+    arguments = parser.parse_args()
+    arguments.output = arguments.output or RESULTS / f"model_step_{arguments.device}.json"
+    return arguments
 
 
 if __name__ == "__main__":

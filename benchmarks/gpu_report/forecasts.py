@@ -2,7 +2,7 @@
 """What was forecast or aimed at before the first run on a GPU (an H100 or H200), and whether it was met.
 
 Forecasts come from instruction counts and the roofline, aims from what is worth having. Times are of one layer on one
-image of 1024x1024: 21,504 queries, 8 heads of 32 channels, 12 samples, from offsets.
+image of 1024x1024: 21,504 queries, 8 heads of 32 channels, 12 samples, from offsets; and of the whole model.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,13 @@ def _kernel(name: str, dtype: str, direction: str, low: float | None, high: floa
     return Forecast(name, stage, what.format(dtype, direction), who, measure, low, high)
 
 
+def _model(name: str, what: str, who: str, measure: str, low: float | None, high: float | None) -> Forecast:
+    return Forecast(name, "whole_model", what, who, measure, low, high)
+
+
+_STEP = "training R50 1024x1024 b16 bf16"
+_PEER = "transformers"
+
 FORECASTS = (
     _kernel("aim: forward, float32", "float32", "forward", None, 0.060),
     _kernel("aim: forward, bfloat16", "bfloat16", "forward", None, 0.040),
@@ -47,6 +54,13 @@ FORECASTS = (
     _kernel("forecast before staged offsets: forward, bfloat16", "bfloat16", "forward", 0.060, 0.080),
     _kernel("forecast: backward, float32", "float32", "backward", 0.2, 0.7),
     _kernel("forecast: backward, bfloat16", "bfloat16", "backward", 0.2, 1.4),
+    _model("aim: inference against transformers", "R50 1024x1024 b16 bf16", _PEER, "ratio", 2, None),
+    _model("aim: its memory", "R50 1024x1024 b16 bf16", _PEER, "memory_ratio", None, 0.5),
+    _model("aim: training against transformers", _STEP, _PEER, "ratio", 2, None),
+    _model("aim: its memory", _STEP, _PEER, "memory_ratio", None, 0.5),
+    _model("forecast: step, pixel decoder in float32", f"{_STEP} decoder float32", "ours", "ms", 400, 450),
+    _model("forecast: step, pixel decoder in TF32", f"{_STEP} decoder tf32", "ours", "ms", 235, 285),
+    _model("forecast: step, pixel decoder in bfloat16", _STEP, "ours", "ms", 225, 275),
 )
 
 

@@ -35,6 +35,9 @@ class Stage:
 STAGES = (
     Stage(("environment", "build", "parity"), "", 100),
     Stage(("kernel_table",), "", 90),
+    Stage(("whole_model",), "inference", 70),
+    Stage(("whole_model",), "training", 90),
+    Stage(("whole_model",), "compiled", 50),
 )
 
 
