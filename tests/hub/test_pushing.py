@@ -18,6 +18,7 @@ from tests.hub.tiny_runs import logits, save, tiny_model, tiny_processor
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.hub import PushError, check_push, push, pushing, stage
+from unisegment.ops.weight_sources import MissingSourceError
 
 # What huggingface_hub says to its own HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -253,6 +254,12 @@ def test_a_full_disk(hub, run, monkeypatch):
 
     monkeypatch.setattr(UniSegmentForUniversalSegmentation, "save_pretrained", save_pretrained)
     with pytest.raises(PushError, match=r"first could not be got ready in .*TMPDIR.*No space left"):
+        push(run, COWS)
+
+
+def test_a_folder_without_weights_is_no_matter_of_the_disk(hub, run):
+    (run / "checkpoint" / "model.safetensors").unlink()
+    with pytest.raises(MissingSourceError, match=r"checkpoint holds no weights: expected is model\.safetensors or"):
         push(run, COWS)
 
 

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from unisegment.hub.model_card import PICTURE
 from unisegment.hub.run_files import read_run
 from unisegment.hub.staging import Layout, stage
+from unisegment.ops.weight_sources import MissingSourceError
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ def push(
 
     Raises:
         PushError: When it could not be uploaded.
+        MissingSourceError: When there are no weights.
         ValueError: When there is nothing to upload, or the arguments make no sense.
     """
     read_run(Path(folder))  # what is missing here is found before the Hub is asked
@@ -96,6 +98,8 @@ def push(
     with TemporaryDirectory(prefix="unisegment-push-") as staged:
         try:
             stage(folder, staged, repo_id, format=format, license=license)
+        except MissingSourceError:  # is of the folder, and no matter of the disk
+            raise
         except (OSError, SafetensorError) as error:
             raise PushError(
                 f"{os.fspath(folder)} could not be got ready in {staged} (TMPDIR names another place): {error}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO, record
@@ -38,7 +38,7 @@ from unisegment.models.unisegment.whole_checkpoints import save_whole
 from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, weight_bytes
 from unisegment.ops.json_values import shown
 from unisegment.ops.weight_files import damage_named
-from unisegment.ops.weight_sources import require_whole
+from unisegment.ops.weight_sources import MissingSourceError, require_whole
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
@@ -186,6 +186,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
+            MissingSourceError: When a folder has a config and no weights.
         """
         if os.path.isfile(name_or_path):
             raise ValueError(
@@ -209,6 +210,12 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
                 stock, config = read_stock_config(config_dict)
         reading = chosen(kwargs, (*HUB_KEYS, "variant", "use_safetensors"))
         num_bytes = weight_bytes(name_or_path, file_name=config_dict.get("transformers_weights"), **reading)
+        # Of the Hub, and of variants that there are, transformers says more.
+        if num_bytes is None and os.path.isdir(name_or_path) and not {"variant", "state_dict"} & kwargs.keys():
+            raise MissingSourceError(
+                f"{os.fspath(name_or_path)} holds no weights: expected is {SAFE_WEIGHTS_NAME} or {WEIGHTS_NAME} beside "
+                f"its {CONFIG_NAME}. Fetch it again."
+            )
         with named(place):
             cls._require_held(config, num_bytes)
         if stock is None:
