@@ -33,11 +33,15 @@ class Stage:
 
 
 STAGES = (
-    Stage(("environment", "build", "parity"), "", 100),
-    Stage(("kernel_table",), "", 90),
-    Stage(("whole_model",), "inference", 70),
-    Stage(("whole_model",), "training", 90),
-    Stage(("whole_model",), "compiled", 50),
+    Stage(("environment", "build", "parity"), "", 95),
+    Stage(("sanitizers",), "", 45),
+    Stage(("kernel_table",), "", 75),
+    Stage(("counters",), "", 25),
+    Stage(("gpu_tests",), "", 35),
+    Stage(("whole_model",), "inference", 65),
+    Stage(("whole_model",), "training", 75),
+    Stage(("whole_model",), "compiled", 35),
+    Stage(("sweep",), "", 30),
 )
 
 

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How Python calls the emulator of the CUDA kernels: its C function on the memory of tensors, with guards around it."""
+"""The emulator of the CUDA kernels: how it is built, and how Python calls its C function on the memory of tensors."""
 
 import ctypes
+import subprocess
+from pathlib import Path
 
 import torch
 
+from unisegment.ops.kernel_build import _find_compiler
+
+KERNEL = Path(__file__).parents[2] / "kernels" / "ms_deform_attn"
+NAMESPACE = "ms_deform_attn_emulated"
+SOURCES = ["emulator/emulator.cpp", "csrc/cuda/ms_deform_attn_cuda.cpp", "torch-ext/torch_binding.cpp"]
 NUMBERS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]  # in the order of `Number` in launch.cuh
 GUARD = 64  # numbers before and after every tensor that is written to, which must stay as they are
 
@@ -21,6 +28,30 @@ class Arguments(ctypes.Structure):
         *[(name, ctypes.c_void_p) for name in ("value", "points", "weights", "reference_points")],
         *[(name, ctypes.c_void_p) for name in ("output", "grad_output", "grad_value", "grad_points", "grad_weights")],
     ]
+
+
+def build_emulator(library, namespace=NAMESPACE, macros=()):
+    """Compile the emulator, perhaps with macros as -DNAME=1, and return its library; its operators are in torch.ops.
+
+    Raises:
+        KernelUnavailableError: When there is no compiler.
+    """
+    compiler = _find_compiler()  # $CXX, too, which asks for an AddressSanitizer in `make test-asan`
+    torch_folder = Path(torch.__file__).parent
+    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall"]
+    flags += [
+        "-Wno-unknown-pragmas",
+        f"-DTORCH_EXTENSION_NAME={namespace}",
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+    ]
+    includes = [f"-I{KERNEL / 'csrc'}", f"-I{torch_folder / 'include'}"]
+    # Symbolic: the stand-ins for CUDA's streams and devices are for this library alone.
+    links = [f"-L{torch_folder / 'lib'}", "-Wl,-Bsymbolic,--no-as-needed", "-ltorch_cpu", "-ltorch"]
+    sources = [str(KERNEL / source) for source in SOURCES]
+    command = [*compiler, *flags, *macros, *includes, *sources, *links, "-o", str(library)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return library
 
 
 def guarded(shape, dtype, fill):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.conftest import KERNEL
+from tests.kernels.emulation import KERNEL
 from tests.kernels.test_cuda_build import CUOBJDUMP
 from tests.quick_compiler import write_quick_compiler
 from tests.warm_processes import run_code, run_warm

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from tests.kernels.conftest import KERNEL, NAMESPACE
+from tests.kernels.emulation import KERNEL, NAMESPACE
 from unisegment.ops import ms_deform_attn as reference
 
 SHAPES = [(3, 5), (2, 1)]
