@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan lint format bench ALWAYS
+.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan gpu-report lint format bench ALWAYS
 
 # One environment for each set of releases: those that were tested last, the oldest supported, the newest there are.
 setup: .venv/.installed
@@ -44,6 +44,10 @@ test-newest: .venv-newest/.installed
 # What needs an NVIDIA GPU, and the CUDA sources on the CPU.
 test-gpu: setup
 	$(BIN)/pytest tests/gpu tests/kernels
+
+# All that there is to know of a GPU, in eight minutes; without a GPU the same on the CPU, in small.
+gpu-report: setup
+	$(BIN)/python benchmarks/gpu_report --output build/gpu_report
 
 # The kernel, and its CUDA code in the emulator, with every access to memory checked. The checker must be there before
 # Python is. The library is one of its own, in a cache of its own. Memory that is never given back is not looked for.

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpu_report.kernel_names import OURS_FUSED, SENSETIME
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -24,18 +26,14 @@ class Forecast:
     name: str
     stage: str
     what: str
-    who: str
-    measure: str
+    who: str = ""
+    measure: str = "ms"
     low: float | None = None
     high: float | None = None
 
 
-_KERNEL = ("kernel_table", "encoder {} b1 {}", "ours, fused", "ms")
-
-
 def _kernel(name: str, dtype: str, direction: str, low: float | None, high: float | None) -> Forecast:
-    stage, what, who, measure = _KERNEL
-    return Forecast(name, stage, what.format(dtype, direction), who, measure, low, high)
+    return Forecast(name, "kernel_table", f"encoder {dtype} b1 {direction}", OURS_FUSED, "ms", low, high)
 
 
 def _model(name: str, what: str, who: str, measure: str, low: float | None, high: float | None) -> Forecast:
@@ -50,10 +48,34 @@ FORECASTS = (
     _kernel("aim: forward, bfloat16", "bfloat16", "forward", None, 0.040),
     _kernel("aim: backward, float32", "float32", "backward", None, 0.4),
     _kernel("aim: backward, bfloat16", "bfloat16", "backward", None, 0.4),
-    _kernel("forecast before staged offsets: forward, float32", "float32", "forward", 0.085, 0.105),
-    _kernel("forecast before staged offsets: forward, bfloat16", "bfloat16", "forward", 0.060, 0.080),
-    _kernel("forecast: backward, float32", "float32", "backward", 0.2, 0.7),
-    _kernel("forecast: backward, bfloat16", "bfloat16", "backward", 0.2, 1.4),
+    _kernel("of the kernel before it staged offsets: forward, float32", "float32", "forward", 0.085, 0.105),
+    _kernel("of the kernel before it staged offsets: forward, bfloat16", "bfloat16", "forward", 0.060, 0.080),
+    _kernel("backward, float32", "float32", "backward", 0.2, 0.7),
+    _kernel("of the kernel before it filled sectors: backward, bfloat16", "bfloat16", "backward", 0.2, 1.4),
+    Forecast("SenseTime's forward", "kernel_table", "encoder float32 b1 forward", SENSETIME, "ms", 0.15, 0.25),
+    Forecast(
+        "loads of 64 bytes in the same half of their lines conflict",
+        "kernel_table",
+        "gather, same half: rate beside the other pattern",
+        measure="share",
+        high=0.75,
+    ),
+    Forecast(
+        "reductions are counted by sector, whether it is full or not",
+        "kernel_table",
+        "reductions, half sectors: rate beside the other pattern",
+        measure="share",
+        high=0.75,
+    ),
+    Forecast("aim: sectors of reductions", "counters", "encoder bfloat16 backward", measure="red_sectors", high=33.1e6),
+    Forecast("aim: bank conflicts", "counters", "encoder bfloat16 forward", measure="bank_conflicts", high=1e5),
+    Forecast(
+        "instruction issue bounds the forward",
+        "counters",
+        "encoder float32 forward",
+        measure="issue_slots_percent",
+        low=70,
+    ),
     _model("aim: inference against transformers", "R50 1024x1024 b16 bf16", _PEER, "ratio", 2, None),
     _model("aim: its memory", "R50 1024x1024 b16 bf16", _PEER, "memory_ratio", None, 0.5),
     _model("aim: training against transformers", _STEP, _PEER, "ratio", 2, None),

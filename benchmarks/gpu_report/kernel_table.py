@@ -26,6 +26,7 @@ from contenders import (
     truth_of,
 )
 from gpu_report import rates
+from gpu_report.kernel_names import OURS_FUSED, OURS_OF_POINTS, SENSETIME, TRANSFORMERS, TRANSFORMERS_COMPILED
 from gpu_report.measure import HEAD_START, milliseconds, peak_mib
 from gpu_report.roofline import floor, traffic
 from gpu_report.rows import Row, failure
@@ -33,7 +34,6 @@ from gpu_report.sensetime import sensetime_function
 from gpu_report.settings import Settings
 from torch import Tensor
 
-OURS_FUSED, OURS_OF_POINTS = "ours, fused", "ours, of points"
 _SECONDS_OF_A_TABLE = 4
 Inputs = dict[str, Tensor]
 
@@ -92,10 +92,12 @@ def rows(settings: Settings) -> Iterator[Row]:
     except (RuntimeError, OSError) as error:
         yield {"what": "rates", "error": failure(error)}
     yield from ({"what": name, "gb_per_s": rate / 1e9} for name, rate in found.items())
+    if found:
+        yield from rates.questions(found)
     sensetime = {}
     if settings.sensetime:
         try:
-            sensetime = {"SenseTime": sensetime_function(settings.sensetime)}
+            sensetime = {SENSETIME: sensetime_function(settings.sensetime)}
         except (RuntimeError, OSError) as error:
             yield {"what": "SenseTime's library", "error": failure(error)}
     tables, ours_ms = SMALL if settings.small else TABLES, {}
@@ -112,10 +114,10 @@ def contenders_of(table: Table, sensetime: dict[str, Function], settings: Settin
     """Return who is compared; the first is ours."""
     if table.compiled:
         backend = "aot_eager" if settings.small else "inductor"
-        return {"transformers, compiled": after_points(torch.compile(theirs, dynamic=False, backend=backend))}
+        return {TRANSFORMERS_COMPILED: after_points(torch.compile(theirs, dynamic=False, backend=backend))}
     if table.question == "points":
-        return {OURS_OF_POINTS: ours("native"), "transformers": theirs, **sensetime}
-    peers = {"transformers": theirs, **sensetime}
+        return {OURS_OF_POINTS: ours("native"), TRANSFORMERS: theirs, **sensetime}
+    peers = {TRANSFORMERS: theirs, **sensetime}
     return {OURS_FUSED: ours_fused("native")} | {name: after_points(peer) for name, peer in peers.items()}
 
 

@@ -8,12 +8,13 @@ import ctypes
 import functools
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from gpu_report.measure import milliseconds
+from gpu_report.rows import Row
 
 from unisegment.ops.kernel_backend import kernel_folder
 from unisegment.ops.kernel_build import _find_compiler, _find_nvcc
@@ -133,6 +134,12 @@ def reduce(rate: Rate, device: str, gradients: torch.Tensor, turns: int, blocks:
     pixels = gradients.nbytes // GRADIENT_BYTES
     arguments = (rate.lanes, rate.option, gradients.data_ptr(), pixels, turns, blocks)
     checked(library(device).reduce_rows(*arguments, stream(device)))
+
+
+def questions(found: dict[str, float]) -> Iterator[Row]:
+    """Yield what a pattern of 16-bit tensors costs, beside one that uses the same hardware well."""
+    for kind, (_, bad, good) in (("gather, same half", GATHERS), ("reductions, half sectors", REDUCTIONS)):
+        yield {"what": f"{kind}: rate beside the other pattern", "share": found[bad.what] / found[good.what]}
 
 
 def measured(device: str, small: bool) -> dict[str, float]:

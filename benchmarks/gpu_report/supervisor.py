@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -52,31 +52,33 @@ def run_stage(
     os.close(writing)
     try:
         began = time.monotonic()
-        yield from _lines(reading, settings.deadline)
-        try:
+        told_all = yield from _lines(reading, settings.deadline)
+        if not told_all:
+            raise RuntimeError(f"killed after {time.monotonic() - began:.0f} s: it had not come to its end")
+        # What is still to be tidied up then is not waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(min(_TO_END, max(0, settings.left())))
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"killed after {time.monotonic() - began:.0f} s: it had not come to its end") from None
-        if status:
-            raise RuntimeError(_ending(status))
+            if status:
+                raise RuntimeError(_ending(status))
     finally:
         os.close(reading)
         kill_all(process)
 
 
-def _lines(descriptor: int, deadline: float) -> Iterator[bytes]:
-    """Yield whole lines as they come, until no process can write any more or the deadline is over."""
+def _lines(descriptor: int, deadline: float) -> Generator[bytes, None, bool]:
+    """Yield whole lines as they come; return True once nobody can write any more, False when the deadline is over."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
             if not selector.select(left):
-                return
+                return False
             part = os.read(descriptor, 1 << 16)
             if not part:
-                return
+                return True
             *lines, rest = (rest + part).split(b"\n")
             yield from lines
+    return False
 
 
 def _ending(status: int) -> str:

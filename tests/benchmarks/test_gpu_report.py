@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of benchmarks/gpu_report: whatever a stage does is a row, in time, and on the disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+# Stages that do what stages should not.
+STAGES = {
+    "good": """
+        yield {"what": "a number", "ms": 1.23456789, "who": "ours"}
+        yield {"what": "no number", "ms": float("nan")}
+    """,
+    "raises": """
+        yield {"what": "before"}
+        raise ValueError("what went wrong\\nand more")
+    """,
+    "no_memory": """
+        raise MemoryError
+        yield
+    """,
+    "dies": """
+        yield {"what": "before"}
+        os.kill(os.getpid(), signal.SIGSEGV)
+    """,
+    "was_killed": """
+        yield {"what": "before"}
+        os.kill(os.getpid(), signal.SIGKILL)
+    """,
+    "leaves": """
+        yield {"what": "before"}
+        sys.stdout.flush()
+        os._exit(7)
+    """,
+    "hangs": """
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        yield {"what": "pids", "pids": [os.getpid(), child.pid]}
+        time.sleep(600)
+    """,
+    "talks": """
+        print("said " * 3)
+        yield {"what": "left", "s": settings.left(), "device": settings.device, "small": settings.small}
+    """,
+}
+RUN = """
+import sys
+sys.path.insert(0, {benchmarks!r})
+from gpu_report import stages
+stages.STAGES = tuple(stages.Stage(tuple(words.split("+")), "", float(seconds)) for words, seconds in {stages!r})
+from gpu_report.command import main
+main("")
+"""
+
+
+def write_stages(folder):
+    (folder / "gpu_report").mkdir()
+    head = "# a stage\nimport os, signal, subprocess, sys, time\n\n\ndef rows(settings):\n"
+    for name, body in STAGES.items():
+        text = head + textwrap.indent(textwrap.dedent(body).strip("\n"), "    ") + "\n"
+        (folder / "gpu_report" / f"{name}.py").write_text(text)
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def command(stages, output, seconds):
+    code = RUN.format(benchmarks=str(BENCHMARKS), stages=stages)
+    return [sys.executable, "-c", code, "--device", "cpu", "--output", str(output), "--seconds", str(seconds)]
+
+
+def report_in(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def errors_of(report):
+    return {row["stage"]: row["error"] for row in report["rows"] if "error" in row}
+
+
+def is_alive(pid):
+    """Zombies, which nobody has asked for yet, are dead."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_whatever_a_stage_does_is_a_row(tmp_path):
+    environment = write_stages(tmp_path)
+    names = ["good", "raises", "no_memory", "dies", "was_killed", "leaves", "no_such_stage", "good+raises+talks"]
+    run = command([(name, 1) for name in names], tmp_path / "out", 60)
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    report = report_in(tmp_path / "out")
+    assert report["finished"]
+    errors = errors_of(report)
+    assert errors.pop("raises") == "ValueError: what went wrong"
+    assert errors.pop("no_memory") == "MemoryError: (no message)"
+    assert errors.pop("dies") == "died of SIGSEGV"
+    assert "out of memory" in errors.pop("was_killed")
+    assert "status 7" in errors.pop("leaves")
+    assert "No module named 'gpu_report.no_such_stage'" in errors.pop("no_such_stage")
+    assert not errors
+    rows = [row for row in report["rows"] if row["stage"] == "good"]
+    assert [row.get("ms") for row in rows] == [1.235, "nan", None, 1.235, "nan"]
+    assert sum(row["what"] == "before" for row in report["rows"]) == 5
+    # After one that raised, the next of the same process has its turn.
+    (talked,) = [row for row in report["rows"] if row["stage"] == "talks"]
+    assert (talked["device"], talked["small"]) == ("cpu", True)
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "said said said" in log
+    assert "Traceback" in log
+    assert "said" not in done.stdout
+    assert len(done.stdout) < 12_000
+    assert "ValueError: what went wrong" in done.stdout
+    assert done.stdout.splitlines()[0].endswith("finished")
+
+
+def test_the_deadline_is_kept_and_nothing_lives_on(tmp_path):
+    environment = write_stages(tmp_path)
+    run = command([("hangs", 1), ("talks", 1), ("hangs", 1)], tmp_path / "out", 7)
+    began = time.monotonic()
+    subprocess.run(run, env=environment, capture_output=True, check=True, timeout=60)
+    assert time.monotonic() - began < 7
+    report = report_in(tmp_path / "out")
+    hung = [row for row in report["rows"] if row["stage"] == "hangs" and "error" in row]
+    assert all("it had not come to its end" in row["error"] for row in hung)
+    assert len(hung) == 2
+    # The first had its third of the four seconds for stages, and the second left its share to the last.
+    (talked,) = [row for row in report["rows"] if row["stage"] == "talks" and "device" in row]
+    assert 0.5 < talked["s"] < 2
+    pids = [pid for row in report["rows"] for pid in row.get("pids", [])]
+    assert len(pids) == 4
+    assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+def test_what_is_known_survives_the_end_of_the_report(tmp_path, how):
+    environment = write_stages(tmp_path)
+    run = command([("good", 1), ("hangs", 1)], tmp_path / "out", 60)
+    process = subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    pids = []
+    while not pids:
+        assert process.poll() is None
+        time.sleep(0.05)
+        if (tmp_path / "out" / "report.json").exists():
+            pids = [pid for row in report_in(tmp_path / "out")["rows"] for pid in row.get("pids", [])]
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=30)
+    report = report_in(tmp_path / "out")
+    assert not report["finished"]
+    assert [row["what"] for row in report["rows"]] == ["a number", "no number", "stage", "pids"]
+    assert ("NOT FINISHED" in output) == (how == signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while is_alive(pids[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(pids[0])
+    if how == signal.SIGTERM:
+        assert not is_alive(pids[1])
+    else:
+        os.kill(pids[1], signal.SIGKILL)
+
+
+def test_the_table_is_short_and_keeps_errors_and_forecasts(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from gpu_report.forecasts import FORECASTS, compare
+    from gpu_report.table import to_table
+
+    rows = [{"stage": "kernel_table", "what": f"row {number}", "who": "ours", "ms": 1.0} for number in range(900)]
+    rows += [{"stage": "build", "what": "kernel", "error": "nvcc failed"}]
+    rows += [
+        {"stage": "kernel_table", "what": "encoder float32 b1 forward", "who": "ours, fused", "ms": 0.05, "at_s": 1},
+        {"stage": "kernel_table", "what": "encoder bfloat16 b1 forward", "who": "ours, fused", "ms": 0.05, "at_s": 1},
+    ]
+    content = {"what": "it", "seconds": 1.0, "finished": True, "rows": rows, "forecasts": compare(rows)}
+    table = to_table(content)
+    assert len(table) < 12_000
+    assert "ERROR nvcc failed" in table
+    assert "more in report.json" in table
+    assert all(forecast.name in table for forecast in FORECASTS)
+    held = {row["name"]: row["held"] for row in content["forecasts"]}
+    assert held["aim: forward, float32"] is True
+    assert held["aim: forward, bfloat16"] is False
+    assert held["aim: backward, bfloat16"] is None
+
+
+def test_readmes_rows_and_plots(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    names = {"ours, fused": (0.05, 10.0), "transformers": (1.0, 150.0), "transformers, compiled": (0.5, 80.0)}
+    rows = [{"stage": "environment", "what": "name", "value": "NVIDIA H100"}]
+    for direction in ("forward", "backward"):
+        for who, (ms, peak) in names.items():
+            row = {"stage": "kernel_table", "what": f"encoder bfloat16 b1 {direction}", "who": who, "ms": ms}
+            rows.append({**row, "peak_mib": peak, **({"floor_ms": 0.02} if who == "ours, fused" else {})})
+    rows += [{"stage": "whole_model:inference", "what": "R50", "who": "ours", "ms": 3.0, "peak_mib": 7.0}]
+    (tmp_path / "report.json").write_text(
+        json.dumps({"what": "it", "seconds": 1.0, "finished": True, "rows": rows, "forecasts": []})
+    )
+    script = [sys.executable, str(BENCHMARKS / "gpu_report_figures.py"), str(tmp_path / "report.json")]
+    done = subprocess.run(
+        [*script, "--readme", "--plots", str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    line = "| encoder of a 1024×1024 image, 21,504 queries, NVIDIA H100 | bfloat16 | 20 | 20 | 15 | 15 |"
+    assert done.stdout.splitlines() == [line]
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("kernel", "model"))
