@@ -3,63 +3,18 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import send_to_device
-from transformers import Dinov2Config, ResNetConfig, SwinConfig
 
-from tests.backbones.small_configs import RESNET, STAGES, SWIN
 from tests.pretended_device import DEVICE, HOST, Record
-from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.data.collate import Collate
+from tests.training.small_steps import BACKBONES, SIZES, batch, network, samples, take_steps, trained
+from unisegment import UniSegmentImageProcessor
 from unisegment.inference.augmentation import AugmentedPredictor
 from unisegment.inference.images import load_batches
 from unisegment.models.unisegment.modeling_unisegment import find_image_sizes
-from unisegment.runs.processes import any_process
-from unisegment.structures import Sample, SegmentationTarget
-from unisegment.training.batches import MicroBatch
-from unisegment.training.step import LossOnly, step_denominators, take_step
-
-SIZES = [(61, 83), (53, 89)]
-SMALL = {
-    "feature_size": 32, "mask_feature_size": 16, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 3,
-    "num_attention_heads": 4, "num_queries": 7, "dim_feedforward": 32, "encoder_feedforward_dim": 32, "num_labels": 2,
-    "train_num_points": 50,
-}  # fmt: skip
-BACKBONES = {
-    "resnet": ResNetConfig(**RESNET, out_features=STAGES),
-    "swin": SwinConfig(**SWIN, drop_path_rate=0.1, out_features=STAGES),
-    "dinov2": Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14),
-}
-
-
-def network(backbone="resnet"):
-    torch.manual_seed(3)
-    config = UniSegmentConfig(backbone_config=copy.deepcopy(BACKBONES[backbone]), **SMALL)
-    return UniSegmentForUniversalSegmentation(config)
-
-
-def samples():
-    generator, found = np.random.default_rng(5), []
-    for index, size in enumerate(SIZES):
-        id_map = torch.zeros(size, dtype=torch.int32)
-        id_map[5:40, 7:31], id_map[45:, 50:] = 7, 9
-        target = SegmentationTarget(
-            labels=torch.tensor([0, 1]),
-            id_map=id_map,
-            segment_ids=torch.tensor([7, 9]),
-            is_crowd=torch.tensor([False, index == 1]),
-        )
-        image = generator.integers(256, size=(*size, 3), dtype=np.uint8)
-        found.append(Sample(image, target, index, f"{index}.png"))
-    return found
-
-
-def batch():
-    return Collate(mean=[0.5] * 3, std=[0.2] * 3, rescale_factor=1 / 255, size_divisor=32)(samples())
 
 
 def steps(model, device, monkeypatch, count=1):
@@ -67,16 +22,7 @@ def steps(model, device, monkeypatch, count=1):
     accelerator = Accelerator(cpu=True)
     for state in (PartialState, AcceleratorState):
         monkeypatch.setitem(state._shared_state, "device", device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses = LossOnly(model.train())
-    micro_batches = [MicroBatch(batch(), ["0.png", "1.png"])]
-    torch.manual_seed(11)
-    reports = []
-    for _ in range(count):
-        denominators = step_denominators(accelerator, micro_batches, model.config.num_queries, 0.1, "global")
-        reports.append(take_step(accelerator, losses, optimizer, micro_batches, denominators, 0.01))
-        any_process(accelerator, answer=False)
-    return reports
+    return take_steps(accelerator, *trained(model), model.config.num_queries, count)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -130,6 +76,36 @@ def test_targets_on_the_device_are_waited_for_once():
         record.synchronisations.clear()
         model(pixel_values, mask_labels=targets)
     assert sum(count for place, count in record.synchronisations.items() if "modeling" in place) == 1
+
+
+PREDICTIONS = [
+    ("post_process_panoptic_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.0}, 2),
+    ("post_process_instance_segmentation", {"threshold": 0.0}, 2),
+    # And once for each image, to see what others hide.
+    ("post_process_instance_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.1}, 4),
+    ("post_process_semantic_segmentation", {"return_segmentation_scores": True}, 2),
+]
+
+
+@pytest.mark.parametrize(("task", "rules", "waits"), PREDICTIONS)
+def test_a_batch_of_predictions_waits_for_the_device_twice(task, rules, waits):
+    """However many images it has: to see what was found, and for the masks of that. Results equal the CPU's."""
+    model, processor, inputs = network().eval(), UniSegmentImageProcessor(stuff_label_ids=[1]), batch()
+    with torch.no_grad():
+        model.transformer_decoder.predictor.class_head.bias[-1] = -9  # every query finds something
+    images = {name: inputs[name] for name in ("pixel_values", "pixel_mask")}
+    sizes = [(height - 3, width + 5) for height, width in SIZES]
+    with torch.no_grad():
+        wanted = getattr(processor, task)(model(**images), target_sizes=sizes, **rules)
+        with Record() as record:
+            model.to(DEVICE)
+            record.synchronisations.clear()
+            outputs = model(**send_to_device(images, DEVICE, non_blocking=True))
+            found = getattr(processor, task)(outputs, target_sizes=sizes, **rules)
+            assert sum(record.synchronisations.values()) == waits, record.synchronisations
+            for prediction, expected in zip(found, wanted, strict=True):
+                assert prediction.segments_info == expected.segments_info != []
+                assert torch.equal(prediction.segmentation.cpu(), expected.segmentation)
 
 
 def test_accelerate_sends_a_batch_and_its_targets_without_waiting():

@@ -17,7 +17,7 @@ from unisegment.data.transforms import resize_image, shortest_edge_size
 from unisegment.inference.images import Batch, PreparedImage
 from unisegment.inference.predictor import Predictor
 from unisegment.postprocessing.resize import MASK_STRIDE, MAX_ELEMENTS, Frame, resize_rows
-from unisegment.postprocessing.semantic import labels_found
+from unisegment.postprocessing.semantic import labels_found, sums_of_rows
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
 
@@ -117,7 +117,7 @@ def mean_semantic_prediction(
         total /= len(views)
         best, labels[rows] = total.max(dim=0)
         shares[rows] = best / total.sum(dim=0).clamp(min=1)
-    return SemanticPrediction(labels, labels_found(labels, shares, num_classes))
+    return SemanticPrediction(labels, labels_found(sums_of_rows(labels, shares, num_classes).cpu()))
 
 
 def _numbers_of_a_row(view: View, target_size: Size, num_classes: int) -> int:

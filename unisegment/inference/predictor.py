@@ -118,8 +118,8 @@ def _forward(model: Any, batch: Batch) -> Any:
     model.eval()
     with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
         outputs = model(
-            pixel_values=torch.cat([item.pixel_values for item in batch]).to(model.device),
-            pixel_mask=torch.cat([item.pixel_mask for item in batch]).to(model.device),
+            pixel_values=torch.cat([item.pixel_values for item in batch]).to(model.device, non_blocking=True),
+            pixel_mask=torch.cat([item.pixel_mask for item in batch]).to(model.device, non_blocking=True),
         )
     model.train(was_training)
     return outputs

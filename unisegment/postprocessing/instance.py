@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import (
     MAX_ELEMENTS,
     Frame,
+    check_logits,
     check_share,
     check_threshold,
     frames_of_batch,
@@ -82,71 +84,115 @@ def instance_predictions(
         check_share("overlap_mask_area_threshold", overlap_mask_area_threshold)
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}.")
-    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    check_logits(class_queries_logits, masks_queries_logits)
     labels = None if label_ids is None else sorted(label_ids)
     rules = _Rules(threshold, mask_threshold, overlap_mask_area_threshold, top_k, labels, max_elements)
+    # An accelerator is waited for twice, for all images together: to see what may be an object, and for its mask. Then,
+    # for each image, to see what others hide, where that counts.
+    sorted_probs = _sorted_probs(class_queries_logits, top_k)
+    image_sizes, target_sizes, probs, pairs = fetch(image_sizes, target_sizes, *sorted_probs)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    num_classes = class_queries_logits.shape[-1] - 1
+    candidates = [_candidates(*row, num_classes, rules) for row in zip(probs, pairs, strict=True)]
+    made = [
+        _masks(mask_logits, own.queries, frame, rules)
+        for mask_logits, own, frame in zip(masks_queries_logits, candidates, frames, strict=True)
+    ]
+    numbers = fetch(*[masks.mean_probs for masks in made], *[masks.areas for masks in made])
     return [
-        _predict(class_logits, mask_logits, frame, rules)
-        for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+        _prediction(own, masks.masks, mean_probs, areas, rules)
+        for own, masks, mean_probs, areas in zip(
+            candidates, made, numbers[: len(made)], numbers[len(made) :], strict=True
+        )
     ]
 
 
-def _predict(
-    class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame, rules: _Rules
-) -> InstancePrediction:
-    class_probs, queries, labels = _candidates(class_logits, rules)
-    used_queries, place = queries.unique(return_inverse=True)
-    all_masks, mask_scores = _masks(mask_logits[used_queries], frame, rules)
-    scores = class_probs * mask_scores[place]
-    order = scores.argsort(descending=True, stable=True)
-    order = order[scores[order] > rules.threshold]
-    masks = all_masks[place[order]]
-    if rules.overlap_mask_area_threshold is not None:
-        is_shown = _is_shown(masks, rules.overlap_mask_area_threshold)
-        order, masks = order[is_shown], masks[is_shown]
-    segments_info = [
-        {"id": index + 1, "label_id": label, "score": score, "was_fused": False}
-        for index, (label, score) in enumerate(zip(labels[order].tolist(), scores[order].tolist(), strict=True))
-    ]
-    return InstancePrediction(_paint(masks), segments_info, masks)
+def _sorted_probs(
+    class_logits: Float[Tensor, "b q k"], top_k: int
+) -> tuple[Float32[Tensor, "b n"], Int64[Tensor, "b n"]]:
+    """Return the highest class probabilities, the highest first, and the pair of a query and a class of each."""
+    class_probs = class_logits.float().softmax(-1)[..., :-1]
+    # A stable sort instead of `topk`, which orders equals at will.
+    probs, pairs = class_probs.flatten(1).sort(dim=1, descending=True, stable=True)
+    return probs[:, :top_k], pairs[:, :top_k]
+
+
+class _Candidates(NamedTuple):
+    """What may make objects of an image, the most probable first; all of it on the CPU.
+
+    `queries` are those that occur, each once; `places` says which of them each candidate is of.
+    """
+
+    probs: Float32[Tensor, " n"]
+    labels: Int64[Tensor, " n"]
+    places: Int64[Tensor, " n"]
+    queries: Int64[Tensor, " m"]
 
 
 def _candidates(
-    class_logits: Float[Tensor, "q k"], rules: _Rules
-) -> tuple[Float32[Tensor, " n"], Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return class probability, query and label of the pairs that may make an object, the most probable first."""
-    class_probs = class_logits.float().softmax(-1)[:, :-1]
-    num_classes = class_probs.shape[1]
-    # A stable sort instead of `topk`, which orders equals at will.
-    probs, pairs = class_probs.flatten().sort(descending=True, stable=True)
-    probs, pairs = probs[: rules.top_k], pairs[: rules.top_k]
+    probs: Float32[Tensor, " n"], pairs: Int64[Tensor, " n"], num_classes: int, rules: _Rules
+) -> _Candidates:
     queries, labels = pairs // num_classes, pairs % num_classes
     # The score cannot exceed the class probability, so what fails here need not be resized.
     is_wanted = probs > rules.threshold
     if rules.label_ids is not None:
-        is_wanted &= torch.isin(labels, torch.tensor(rules.label_ids, dtype=torch.int64, device=labels.device))
-    return probs[is_wanted], queries[is_wanted], labels[is_wanted]
+        is_wanted &= torch.isin(labels, torch.tensor(rules.label_ids, dtype=torch.int64))
+    used_queries, places = queries[is_wanted].unique(return_inverse=True)
+    return _Candidates(probs[is_wanted], labels[is_wanted], places, used_queries)
 
 
-def _masks(
-    mask_logits: Float[Tensor, "n _ _"], frame: Frame, rules: _Rules
-) -> tuple[Bool[Tensor, "n h w"], Float32[Tensor, " n"]]:
-    """Return the mask of each query and the mean probability inside it, 0 for an empty mask."""
+class _Masks(NamedTuple):
+    """The mask of each query; the mean probability inside it, 0 where it is empty, and how many pixels it has."""
+
+    masks: Bool[Tensor, "m h w"]
+    mean_probs: Float32[Tensor, " m"]
+    areas: Int64[Tensor, " m"]
+
+
+def _masks(mask_logits: Float[Tensor, "q _ _"], queries: Int64[Tensor, " m"], frame: Frame, rules: _Rules) -> _Masks:
+    mask_logits = _chosen(mask_logits, queries)
     masks = torch.empty(len(mask_logits), *frame.target_size, dtype=torch.bool, device=mask_logits.device)
     mean_probs = torch.empty(len(mask_logits), device=mask_logits.device)
+    areas = torch.empty(len(mask_logits), dtype=torch.int64, device=mask_logits.device)
     mask_logit = logit(rules.mask_threshold)
     for chunk, logits in resize_queries(mask_logits, frame, rules.max_elements):
         masks[chunk] = logits > mask_logit
         inside = logits.sigmoid_().mul_(masks[chunk]).flatten(1)
-        mean_probs[chunk] = inside.sum(dim=1) / (masks[chunk].flatten(1).sum(dim=1) + 1e-6)
-    return masks, mean_probs
+        areas[chunk] = masks[chunk].flatten(1).sum(dim=1)
+        mean_probs[chunk] = inside.sum(dim=1) / (areas[chunk] + 1e-6)
+    return _Masks(masks, mean_probs, areas)
 
 
-def _is_shown(masks: Bool[Tensor, "n h w"], min_share: float) -> Bool[Tensor, " n"]:
+def _prediction(
+    own: _Candidates,
+    all_masks: Bool[Tensor, "m h w"],
+    mean_probs: Float32[Tensor, " m"],
+    areas: Int64[Tensor, " m"],
+    rules: _Rules,
+) -> InstancePrediction:
+    scores = own.probs * mean_probs[own.places]
+    order = scores.argsort(descending=True, stable=True)
+    order = order[scores[order] > rules.threshold]
+    masks = _chosen(all_masks, own.places[order])
+    if rules.overlap_mask_area_threshold is not None:
+        (is_shown,) = fetch(_is_shown(masks, areas[own.places[order]].tolist(), rules.overlap_mask_area_threshold))
+        order, masks = order[is_shown], _chosen(masks, is_shown.nonzero()[:, 0])
+    segments_info = [
+        {"id": index + 1, "label_id": label, "score": score, "was_fused": False}
+        for index, (label, score) in enumerate(zip(own.labels[order].tolist(), scores[order].tolist(), strict=True))
+    ]
+    return InstancePrediction(_paint(masks), segments_info, masks)
+
+
+def _chosen(rows: Tensor, places: Int64[Tensor, " n"]) -> Tensor:
+    """Return some rows of a tensor; their places come from the CPU, and nobody waits until they arrive."""
+    return rows[places.to(rows.device, non_blocking=True)]
+
+
+def _is_shown(masks: Bool[Tensor, "n h w"], areas: Sequence[int], min_share: float) -> Bool[Tensor, " n"]:
     covered = torch.zeros(masks.shape[1:], dtype=torch.bool, device=masks.device)
     is_shown = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
     # Numbers of pixels are compared: a share needs float64 to be exact, which Apple's GPUs do not have.
-    areas = masks.flatten(1).sum(dim=1).tolist()
     for index, (mask, area) in enumerate(zip(masks, areas, strict=True)):
         is_shown[index] = (mask & ~covered).sum() >= _least_pixels(area, min_share)
         covered |= mask & is_shown[index]

@@ -9,12 +9,14 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import (
     MAX_ELEMENTS,
     Frame,
+    check_logits,
     check_share,
     check_threshold,
     frames_of_batch,
@@ -75,44 +77,51 @@ def panoptic_predictions(
     check_threshold(threshold)
     check_share("mask_threshold", mask_threshold)
     check_share("overlap_mask_area_threshold", overlap_mask_area_threshold)
-    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    check_logits(class_queries_logits, masks_queries_logits)
     rules = _Rules(threshold, mask_threshold, overlap_mask_area_threshold, frozenset(label_ids_to_fuse), max_elements)
-    return [
-        _predict(class_logits, mask_logits, frame, rules)
-        for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+    # An accelerator is waited for twice, for all images together: to see what was found, and for the areas.
+    scores, labels = class_queries_logits.float().softmax(-1).max(-1)
+    image_sizes, target_sizes, known_scores, labels = fetch(image_sizes, target_sizes, scores, labels)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    no_object = class_queries_logits.shape[-1] - 1
+    kept = [row.nonzero()[:, 0] for row in (labels != no_object) & (known_scores > threshold)]
+    shared = [
+        _share_pixels(mask_logits, own_scores, queries.to(scores.device, non_blocking=True), frame, rules)
+        for mask_logits, own_scores, queries, frame in zip(masks_queries_logits, scores, kept, frames, strict=True)
     ]
-
-
-def _predict(
-    class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame, rules: _Rules
-) -> PanopticPrediction:
-    scores, labels = class_logits.float().softmax(-1).max(-1)
-    no_object = class_logits.shape[-1] - 1
-    kept = ((labels != no_object) & (scores > rules.threshold)).nonzero()[:, 0]
-    if len(kept) == 0:
-        return PanopticPrediction(torch.zeros(frame.target_size, dtype=torch.int32, device=mask_logits.device), [])
-    pixels = _share_pixels(mask_logits[kept], scores[kept], frame, rules)
-    segment_ids, segments_info = _make_segments(
-        labels[kept].tolist(), scores[kept].tolist(), pixels.areas.tolist(), rules
-    )
-    id_of_query = torch.tensor(segment_ids, dtype=torch.int32, device=mask_logits.device)
-    return PanopticPrediction(id_of_query[pixels.owner] * pixels.is_inside, segments_info)
+    areas = fetch(*[pixels.areas for pixels in shared])
+    segments = [
+        _make_segments(own_labels[queries].tolist(), own_scores[queries].tolist(), of_queries.tolist(), rules)
+        for own_labels, own_scores, queries, of_queries in zip(labels, known_scores, kept, areas, strict=True)
+    ]
+    return [
+        PanopticPrediction(_painted(pixels.owner, segment_ids), segments_info)
+        for pixels, (segment_ids, segments_info) in zip(shared, segments, strict=True)
+    ]
 
 
 class _Pixels(NamedTuple):
     """Which kept query owns each pixel and reaches the mask threshold there, and for each query three areas.
 
-    The areas: of pixels it owns, of pixels where it reaches the threshold, and of pixels where both are true.
+    Where the owner does not reach the threshold, its number is n. The areas: of pixels that a query owns, of pixels
+    where it reaches the threshold, and of pixels where both are true.
     """
 
-    owner: Int[Tensor, "h w"]
-    is_inside: Bool[Tensor, "h w"]
-    areas: Int[Tensor, "n 3"]
+    owner: Int32[Tensor, "h w"]
+    areas: Int64[Tensor, "n 3"]
 
 
 def _share_pixels(
-    mask_logits: Float[Tensor, "n _ _"], scores: Float32[Tensor, " n"], frame: Frame, rules: _Rules
+    mask_logits: Float[Tensor, "q _ _"],
+    scores: Float32[Tensor, " q"],
+    kept: Int64[Tensor, " n"],
+    frame: Frame,
+    rules: _Rules,
 ) -> _Pixels:
+    mask_logits, scores, num_queries = mask_logits[kept], scores[kept], len(kept)
+    if num_queries == 0:
+        owner = torch.zeros(frame.target_size, dtype=torch.int32, device=mask_logits.device)
+        return _Pixels(owner, kept.new_zeros(0, 3))
     best = torch.full(frame.target_size, -1.0, device=mask_logits.device)
     owner = torch.zeros_like(best, dtype=torch.int32)
     is_inside = torch.zeros_like(best, dtype=torch.bool)
@@ -128,10 +137,22 @@ def _share_pixels(
             torch.maximum(best, value, out=best)
             owner.masked_fill_(is_better, query)
             is_inside = torch.where(is_better, mask, is_inside)
-    num_queries = len(scores)
-    counts = torch.bincount((owner + num_queries * is_inside).flatten(), minlength=2 * num_queries)
-    owned_outside, owned_inside = counts.view(2, num_queries)
-    return _Pixels(owner, is_inside, torch.stack([owned_outside + owned_inside, mask_areas, owned_inside], dim=1))
+    owned_outside, owned_inside = _count(owner + num_queries * is_inside, 2 * num_queries).view(2, num_queries)
+    areas = torch.stack([owned_outside + owned_inside, mask_areas, owned_inside], dim=1)
+    return _Pixels(owner.masked_fill_(~is_inside, num_queries), areas)
+
+
+def _count(numbers: Int32[Tensor, "h w"], end: int) -> Int64[Tensor, " end"]:
+    """Return how often each number below `end` occurs; `bincount` looks for the largest one first, and so waits."""
+    rows = torch.zeros(len(numbers), end, dtype=torch.int32, device=numbers.device)
+    rows.scatter_add_(1, numbers.long(), rows.new_ones(()).expand_as(numbers))
+    return rows.sum(dim=0)
+
+
+def _painted(owner: Int32[Tensor, "h w"], segment_ids: Sequence[int]) -> Int32[Tensor, "h w"]:
+    """Return the segment of each pixel, 0 where its query has none or is not there."""
+    id_of_query = torch.tensor([*segment_ids, 0], dtype=torch.int32)
+    return id_of_query.to(owner.device, non_blocking=True)[owner]
 
 
 def _make_segments(

@@ -57,7 +57,7 @@ def frames_of_batch(
     Raises:
         ValueError: When shapes, counts or sizes do not fit together.
     """
-    batch_size, canvas = _check_logits(class_queries_logits, masks_queries_logits)
+    batch_size, canvas = check_logits(class_queries_logits, masks_queries_logits)
     images = [canvas] * batch_size if image_sizes is None else _size_list("image_sizes", image_sizes, batch_size)
     for height, width in images:
         if height > canvas[0] or width > canvas[1]:
@@ -70,7 +70,8 @@ def frames_of_batch(
     return [Frame(image, target) for image, target in zip(images, targets, strict=True)]
 
 
-def _check_logits(class_logits: Tensor, mask_logits: Tensor) -> tuple[int, Size]:
+def check_logits(class_logits: Tensor, mask_logits: Tensor) -> tuple[int, Size]:
+    """Return the number of images and the size of the canvas; raise a ValueError when shapes do not fit together."""
     if class_logits.ndim != 3 or mask_logits.ndim != 4 or class_logits.shape[:2] != mask_logits.shape[:2]:
         raise ValueError(
             "Expected class_queries_logits (batch, queries, classes + 1) and masks_queries_logits (batch, queries, "
@@ -187,7 +188,7 @@ def _rows_between(old_height: int, new_height: int, device: torch.device) -> _Ro
     position = (scale * centers - 0.5).float().clamp_(min=0)
     upper = position.long().clamp_(max=old_height - 1)
     lower = (upper + 1).clamp_(max=old_height - 1)
-    return _RowsBetween(upper.to(device), lower.to(device), (position - upper).to(device))
+    return _RowsBetween(*(part.to(device, non_blocking=True) for part in (upper, lower, position - upper)))
 
 
 def _blend(

@@ -6,12 +6,14 @@ where said, the wanted size.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
-from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
+from unisegment.ops.transfers import fetch
+from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, check_logits, frames_of_batch, resize_rows
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
 
@@ -50,20 +52,36 @@ def semantic_predictions(
     Source:
         Mask2Former (arXiv:2112.01527), maskformer_model.py, semantic_inference.
     """
+    check_logits(class_queries_logits, masks_queries_logits)
+    # An accelerator is waited for twice, for all images together: for their sizes, and for the labels that occur.
+    image_sizes, target_sizes = fetch(image_sizes, target_sizes)
     frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
-    return [
-        _predict(class_logits, mask_logits, frame, return_segmentation_scores, max_elements)
+    maps = [
+        _label_pixels(class_logits, mask_logits, frame, return_segmentation_scores, max_elements)
         for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+    ]
+    found = fetch(*[pixels.sums for pixels in maps])
+    return [
+        SemanticPrediction(pixels.labels, labels_found(sums), pixels.scores)
+        for pixels, sums in zip(maps, found, strict=True)
     ]
 
 
-def _predict(
+class _Pixels(NamedTuple):
+    """The label of each pixel, the scores of all classes where asked for, and what `labels_found` needs."""
+
+    labels: Int64[Tensor, "h w"]
+    scores: Float32[Tensor, "k h w"] | None
+    sums: Float32[Tensor, "2 h k"]
+
+
+def _label_pixels(
     class_logits: Float[Tensor, "q k"],
     mask_logits: Float[Tensor, "q h w"],
     frame: Frame,
     return_scores: bool,
     max_elements: int,
-) -> SemanticPrediction:
+) -> _Pixels:
     class_probs = class_logits.float().softmax(-1)[:, :-1]
     num_classes = class_probs.shape[1]
     labels = torch.empty(frame.target_size, dtype=torch.int64, device=mask_logits.device)
@@ -77,26 +95,34 @@ def _predict(
         shares[rows] = best / scores.sum(dim=0).clamp(min=1)
         if all_scores is not None:
             all_scores[:, rows] = scores
-    return SemanticPrediction(labels, labels_found(labels, shares, num_classes), all_scores)
+    return _Pixels(labels, all_scores, sums_of_rows(labels, shares, num_classes))
 
 
-def labels_found(
+def sums_of_rows(
     labels: Int[Tensor, "h w"], shares: Float32[Tensor, "h w"], num_classes: int
-) -> list[dict[str, int | float]]:
-    """Return what `SemanticPrediction.segments_info` says of each label that occurs.
+) -> Float32[Tensor, "2 h k"]:
+    """Return the number of pixels of each label in each row, and the sum of their scores.
 
     Args:
         labels: Label of each pixel.
         shares: Score of each pixel's label.
         num_classes: Labels are below it.
     """
-    # Row by row in float32, then in float64 on the CPU: Apple's GPUs have none.
     rows = torch.zeros(2, len(labels), num_classes, device=labels.device)
     for row_sums, values in zip(rows, (torch.ones_like(shares), shares), strict=True):
         row_sums.scatter_add_(1, labels, values)
-    areas, sums = rows.cpu().double().sum(dim=1).tolist()
+    return rows
+
+
+def labels_found(sums: Float32[Tensor, "2 h k"]) -> list[dict[str, int | float]]:
+    """Return what `SemanticPrediction.segments_info` says of each label that occurs.
+
+    Args:
+        sums: What `sums_of_rows` returns, on the CPU: rows are added in float64, which Apple's GPUs do not have.
+    """
+    areas, totals = sums.double().sum(dim=1).tolist()
     return [
         {"id": label, "label_id": label, "score": total / area, "was_fused": True}
-        for label, (area, total) in enumerate(zip(areas, sums, strict=True))
+        for label, (area, total) in enumerate(zip(areas, totals, strict=True))
         if area > 0
     ]

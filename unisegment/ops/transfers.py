@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers from an accelerator to the CPU, as seldom as possible: each time, all work that was queued is waited for."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fetch(*values: Any) -> list[Any]:
+    """Return tensors on the CPU, brought there together: an accelerator is waited for once.
+
+    Args:
+        values: Tensors of any type and shape. What is on the CPU, or no tensor at all, is returned as it is.
+    """
+    away = [value for value in values if isinstance(value, Tensor) and value.device != torch.device("cpu")]
+    if not away:
+        return list(values)
+    parts = [value.contiguous().flatten().view(torch.uint8).to(away[0].device) for value in away]
+    brought = torch.cat(parts).cpu().split([len(part) for part in parts])
+    # Cloned, because numbers of 8 bytes begin at multiples of 8.
+    copies = (part.clone().view(value.dtype).view(value.shape) for part, value in zip(brought, away, strict=True))
+    return [next(copies) if any(value is other for other in away) else value for value in values]
