@@ -111,8 +111,8 @@ def make_pair(backbone: str) -> tuple[Contender, Contender]:
 
 def make_images(batch_size: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """Return noise (b 3 h w), as normalised images are."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch_size, 3, *size, generator=generator).to(device)
+    generator = torch.Generator(device).manual_seed(1)
+    return torch.randn(batch_size, 3, *size, generator=generator, device=device)
 
 
 def make_targets(batch_size: int, size: tuple[int, int], device: torch.device) -> list[SegmentationTarget]:

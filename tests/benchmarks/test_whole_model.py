@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.pretended_device import DEVICE, HOST, Record
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path += [str(BENCHMARKS), str(BENCHMARKS / "kernels")]
 
@@ -138,6 +140,21 @@ def test_both_make_a_segment_of_each_sure_query():
             assert result["segmentation"].shape == (64, 96)
             found = {info["label_id"] for info in result["segments_info"]}
             assert found == set(range(70, 90))
+
+
+def test_all_of_it_runs_on_a_device():
+    """Tensors of two devices do not mix on the pretended one, either."""
+    pair, images = model_pair.make_pair("tiny ResNet"), model_pair.make_images(2, (64, 96), HOST)
+    with Record():
+        for one in pair:
+            one.model.to(DEVICE)
+        images = images.to(DEVICE)
+        targets = model_pair.make_targets(2, (64, 96), DEVICE)
+        assert model_pair.compare_logits(pair, images)["relative_error"] < 1e-4
+        assert model_pair.compare_losses(pair, images, targets)["relative_error"] < 1e-5
+        for one in pair:
+            assert len(one.panoptic(whole_model.inference(one, "fp32", images)())) == 2
+            whole_model.training_step(one, "fp32", images, one.targets_of(targets))()
 
 
 def test_targets_are_of_a_realistic_number_and_without_gaps():
