@@ -88,8 +88,6 @@ def make_environment(arguments: argparse.Namespace, scratch: Path, report: Repor
     variables |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TMPDIR": str(scratch)}
     if arguments.device == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""
-    else:
-        variables["XDG_CACHE_HOME"] = str(scratch)  # the kernel is built here and now, whatever an earlier run left
     return variables
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gpu_report.rows import Row, failure
 from gpu_report.settings import Settings
@@ -23,7 +23,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     """Yield one row for each thing known of this machine."""
     yield {"what": "python", "value": f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"}
     if settings.device == "cuda":
-        yield from _of_the_gpu()
+        yield from of_the_gpu(_OF_THE_GPU)
     yield {"what": "programs", "value": ", ".join(_programs())}
     yield {"what": "packages", "value": ", ".join(_packages())}
     import torch
@@ -37,8 +37,9 @@ def rows(settings: Settings) -> Iterator[Row]:
     yield _import_of("unisegment")
 
 
-def _of_the_gpu() -> Iterator[Row]:
-    for what in _OF_THE_GPU:  # one by one: older drivers refuse all of a list for one that they do not know
+def of_the_gpu(questions: Sequence[str]) -> Iterator[Row]:
+    """Yield what nvidia-smi answers; one by one, because it refuses all of a list for one that it does not know."""
+    for what in questions:
         command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader", "--id=0"]
         try:
             answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

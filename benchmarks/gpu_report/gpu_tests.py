@@ -3,7 +3,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -35,7 +37,10 @@ def rows(settings: Settings) -> Iterator[Row]:
         errors="replace",
     )
     counts: dict[str, Counter] = {}
-    end, last = 0, ""
+    failures, last = 0, ""
+    # A little before this process is killed itself, so that what is known then is told.
+    timer = threading.Timer(settings.left() - 3, process.kill)
+    timer.start()
     for line in process.stdout:
         print(line, end="", flush=True)
         last = line.strip() or last
@@ -44,9 +49,11 @@ def rows(settings: Settings) -> Iterator[Row]:
             continue
         file, test, outcome = found.groups()
         counts.setdefault(file, Counter())[outcome.lower()] += 1
-        if outcome in ("FAILED", "ERROR") and end < _MOST_FAILURES:
-            end += 1
+        if outcome in ("FAILED", "ERROR") and failures < _MOST_FAILURES:
+            failures += 1
             yield {"what": f"{file}::{test}"[:150], "error": "failed; log.txt says how"}
     yield from ({"what": file, **dict(count)} for file, count in counts.items())
     status = process.wait()
-    yield {"what": "pytest", "value": last} | ({"error": f"status {status}"} if status else {})
+    timer.cancel()
+    wrong = "no end in its time" if status == -signal.SIGKILL else f"status {status}"
+    yield {"what": "pytest", "value": last} | ({"error": wrong} if status else {})

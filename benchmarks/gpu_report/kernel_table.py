@@ -26,6 +26,7 @@ from contenders import (
     truth_of,
 )
 from gpu_report import rates
+from gpu_report.environment import of_the_gpu
 from gpu_report.kernel_names import OURS_FUSED, OURS_OF_POINTS, SENSETIME, TRANSFORMERS, TRANSFORMERS_COMPILED
 from gpu_report.measure import HEAD_START, milliseconds, peak_mib
 from gpu_report.roofline import floor, traffic
@@ -94,6 +95,8 @@ def rows(settings: Settings) -> Iterator[Row]:
     yield from ({"what": name, "gb_per_s": rate / 1e9} for name, rate in found.items())
     if found:
         yield from rates.questions(found)
+    if settings.device == "cuda":  # while it is warm
+        yield from of_the_gpu(("clocks.sm", "clocks.mem", "power.draw", "clocks_throttle_reasons.active"))
     sensetime = {}
     if settings.sensetime:
         try:

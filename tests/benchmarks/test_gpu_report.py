@@ -6,12 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
+import venv
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+MISSING = ("unisegment", "datasets", "pycocotools", "beartype")
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 # Stages that do what stages should not.
@@ -162,6 +167,46 @@ def test_what_is_known_survives_the_end_of_the_report(tmp_path, how):
         assert not is_alive(pids[1])
     else:
         os.kill(pids[1], signal.SIGKILL)
+
+
+@pytest.fixture
+def bare_python(tmp_path):
+    """Return a Python that lacks what a machine with nothing but a GPU lacks; what it needs of it is in `wheels`."""
+    installed = Path(sysconfig.get_path("purelib"))
+    if not (installed / "pycocotools").is_dir():
+        pytest.skip("pycocotools is installed elsewhere than other packages")
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    packages = Path(str(installed).replace(sys.prefix, str(tmp_path / "bare")))
+    for package in installed.iterdir():
+        if not package.name.removeprefix("__editable__.").startswith(MISSING):
+            (packages / package.name).symlink_to(package)
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "pycocotools-1.0-py3-none-any.whl", "w") as wheel:
+        for file in metadata.files("pycocotools"):
+            if file.locate().is_file():
+                wheel.write(file.locate(), str(file))
+    return tmp_path / "bare" / "bin" / "python"
+
+
+def test_runs_where_nothing_is_installed(tmp_path, bare_python):
+    words = ["--wheels", str(tmp_path / "wheels"), "--output", str(tmp_path / "out"), "--seconds", "200"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [bare_python, str(BENCHMARKS / "gpu_report"), "--device", "cpu", *words, "--stages", "environment", "parity"],
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=200,
+    )
+    report = report_in(tmp_path / "out")
+    assert not errors_of(report)
+    said = {row["what"]: row.get("value") for row in report["rows"]}
+    assert all(f"{name} absent" in said["packages"] for name in ("datasets", "beartype"))
+    assert said["import unisegment"] == str(BENCHMARKS.parent / "unisegment" / "__init__.py")
+    shares = [row["share_of_allowed_error"] for row in report["rows"] if "share_of_allowed_error" in row]
+    assert len(shares) == 8
+    assert all(0 < share <= 1 for share in shares)
 
 
 def test_the_table_is_short_and_keeps_errors_and_forecasts(monkeypatch):
