@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from unisegment.files import WriteError
 from unisegment.ops import checkpoint_files
-from unisegment.ops.checkpoint_files import find_file, named, object_in, read_object, weight_bytes
+from unisegment.ops.checkpoint_files import find_file, named, object_in, read_object, require_whole, weight_bytes
 
 INDEX = "model.safetensors.index.json"
 
@@ -96,6 +96,9 @@ def test_a_cache_of_the_hub_that_cannot_be_written_is_named(monkeypatch, tmp_pat
     monkeypatch.setattr(checkpoint_files, "cached_file", fail)
     with pytest.raises(WriteError, match=f"^{tmp_path} could not be written: {os.strerror(number)}"):
         find_file("someone/model", "config.json", cache_dir=tmp_path)
+    monkeypatch.setattr(checkpoint_files, "is_peft_available", lambda: True)
+    with pytest.raises(WriteError, match=f"^{tmp_path} could not be written"):
+        require_whole("someone/model", cache_dir=tmp_path)
 
 
 def test_a_connection_that_fails_is_no_matter_of_the_disk(monkeypatch):

@@ -18,10 +18,10 @@ from transformers.utils import logging
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.config_files import backbone_config
 from unisegment.backbones.weight_fit import require_fit
-from unisegment.ops.checkpoint_files import weight_bytes
+from unisegment.ops.checkpoint_files import require_whole, weight_bytes
 from unisegment.ops.downloads import fetch, is_address
 from unisegment.ops.weight_files import read_weight_file, weights_in
-from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source, require_whole
+from unisegment.ops.weight_sources import WEIGHT_ENDINGS, require_source
 
 # A name in the file that tells its kind, the names, those to pass over, and what infers the sizes.
 _KINDS = (

@@ -13,11 +13,13 @@ from typing import Any
 
 from huggingface_hub import constants
 from transformers.utils import (
+    ADAPTER_CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
     cached_file,
+    is_peft_available,
 )
 
 from unisegment.files import WriteError, inside
@@ -97,6 +99,26 @@ def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str |
         if error.errno not in _OF_DISKS:
             raise
         raise WriteError.of(Path(hub.get("cache_dir") or constants.HF_HUB_CACHE), error) from error
+
+
+def require_whole(name: str | os.PathLike[str], **hub: Any) -> None:
+    """Raise for a checkpoint with an adapter of peft, whose file names the model that transformers would fetch for it.
+
+    Args:
+        name: A folder, or the name of a model on the Hub.
+        **hub: How to reach the Hub, as `from_pretrained` takes it.
+
+    Raises:
+        ValueError: When there is an adapter.
+        WriteError: As `find_file` does.
+    """
+    # Without peft, transformers does not look for one either.
+    may_have = os.path.isdir(name) or is_peft_available()
+    if may_have and find_file(name, ADAPTER_CONFIG_NAME, **hub) is not None:
+        raise ValueError(
+            f"{os.fspath(name)} holds an adapter ({ADAPTER_CONFIG_NAME}), and nothing is fetched because a file names "
+            "it. Merge it into its model first, by peft's `merge_and_unload`."
+        )
 
 
 @contextmanager

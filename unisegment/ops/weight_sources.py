@@ -6,7 +6,6 @@ Libraries that read checkpoints find that out late, after minutes of attempts to
 
 import os
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -18,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
-from transformers.utils import find_adapter_config_file, is_peft_available
 
 WEIGHT_ENDINGS = (".pth", ".pt", ".pkl", ".bin", ".safetensors")
 """How files of weights end."""
@@ -65,25 +63,6 @@ def require_source(name: str) -> None:
     except (_HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingSourceError(f"{_not_here(name)} The Hub cannot be reached: {reason}") from error
-
-
-def require_whole(name: str | os.PathLike[str], **hub: Any) -> None:
-    """Raise for a checkpoint with an adapter of peft, whose file names the model that transformers would fetch for it.
-
-    Args:
-        name: A folder, or the name of a model on the Hub.
-        **hub: How to reach the Hub, as `from_pretrained` takes it.
-
-    Raises:
-        ValueError: When there is an adapter.
-    """
-    # Without peft, transformers does not look for one either.
-    may_have = os.path.isdir(name) or is_peft_available()
-    if may_have and find_adapter_config_file(os.fspath(name), **hub) is not None:
-        raise ValueError(
-            f"{os.fspath(name)} holds an adapter (adapter_config.json), and nothing is fetched because a file names "
-            "it. Merge it into its model first, by peft's `merge_and_unload`."
-        )
 
 
 def _not_here(name: str) -> str:

@@ -35,10 +35,10 @@ from unisegment.models.unisegment.stock_checkpoints import (
     stock_twin,
 )
 from unisegment.models.unisegment.whole_checkpoints import save_whole
-from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, weight_bytes
+from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, require_whole, weight_bytes
 from unisegment.ops.json_values import shown
 from unisegment.ops.weight_files import damage_named
-from unisegment.ops.weight_sources import MissingSourceError, require_whole
+from unisegment.ops.weight_sources import MissingSourceError
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
