@@ -42,6 +42,10 @@ _WHAT_HELPS = {
 _OTHERWISE = "See whether the disk or network share is in order, and give the same command again."
 
 
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system says of disks that nothing can be written to, and of nothing else."""
+
+
 class WriteError(OSError):
     """Something could not be written. Everything that was complete before is still there."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same rows are found wherever they are, and whatever is missing is named."""
 
+import errno
 from pathlib import Path
 
 import datasets
@@ -11,6 +12,7 @@ from tests.data.rows import save, semantic_rows
 from unisegment.data import hugging_face_sources
 from unisegment.data.hugging_face_sources import open_source, open_split
 from unisegment.data.parquet_rows import ParquetRows
+from unisegment.files import WriteError
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +188,14 @@ def test_an_address_that_needs_a_package_names_it(monkeypatch):
     monkeypatch.setattr(hugging_face_sources, "url_to_fs", refuse)
     with pytest.raises(ValueError, match=r"http://a/x\.parquet cannot be reached: HTTPFileSystem requires aioh"):
         open_source("http://a/x.parquet")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only"), OSError("Not enough disk space. Needed: 1 MB")])
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, error):
+    def load_dataset(name, config, revision):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(WriteError, match=f"^{tmp_path / 'cache'} could not be written"):
+        open_source(str(tmp_path / "rows"))

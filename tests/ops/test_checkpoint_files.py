@@ -88,7 +88,7 @@ def test_the_files_are_those_that_transformers_reads(tmp_path):
         weight_bytes(tmp_path, use_safetensors=False)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_cache_of_the_hub_that_cannot_be_written_is_named(monkeypatch, tmp_path, number):
     def fail(*words, **keywords):
         raise OSError(number, os.strerror(number))

@@ -14,6 +14,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from unisegment.data.parquet_rows import ParquetRows
+from unisegment.files import FULL_OR_READ_ONLY, WriteError
 from unisegment.ops.yaml_reading import read_front_matter, read_yaml
 
 _SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev", "test")}
@@ -47,6 +48,7 @@ def open_source(root: str, streaming: bool = False) -> Source:
     Raises:
         FileNotFoundError: When there is no such data set.
         ValueError: When it cannot be opened, or a package is missing for its address.
+        WriteError: When `datasets` cannot write what it makes of it into its cache (HF_DATASETS_CACHE).
     """
     if "*" in root or root.endswith(".parquet"):
         return Source(_splits_of_pattern(root), lambda name: None)
@@ -126,7 +128,10 @@ def _loaded_splits(name: str, config: str | None, revision: str | None, streamin
         raise FileNotFoundError(f"{name} is neither a folder with data nor a data set on the Hub: {error}") from error
     except ValueError as error:
         raise ValueError(f"{error} A configuration is chosen as {name}:CONFIG.") from error
-    except OSError:
+    except OSError as error:
+        # `datasets` looks for room itself, and says so without a number.
+        if error.errno in FULL_OR_READ_ONLY or "disk space" in str(error):
+            raise WriteError.of(Path(datasets.config.HF_DATASETS_CACHE), error) from error
         raise
     except Exception as error:  # of any kind, where files are broken
         raise ValueError(f"{name}: {error}") from error

@@ -4,7 +4,6 @@
 transformers trusts them: an index may name weights anywhere, a JSON file hold anything.
 """
 
-import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from transformers.utils import (
     is_peft_available,
 )
 
-from unisegment.files import WriteError, inside
+from unisegment.files import FULL_OR_READ_ONLY, WriteError, inside
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_kinds import NOTHING, TEXT, Kind, mapping_of, require, require_shallow
@@ -32,8 +31,6 @@ HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "revisio
 """Keywords of `from_pretrained` that say how to reach the Hub."""
 READING_KEYS = (*HUB_KEYS, "variant", "use_safetensors", "weights_only")
 """Keywords of `from_pretrained` that say where and how to read, and have no part in what becomes of it."""
-_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What keeps a file that is fetched from being written. Errors of connections have other numbers, or none."""
 _SAFETENSORS, _INDEX = ".safetensors", ".json"
 _MOST_WEIGHTS = 1_000_000
 """Weights of a checkpoint that is in several files."""
@@ -96,7 +93,7 @@ def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str |
             **hub,
         )
     except OSError as error:
-        if error.errno not in _OF_DISKS:
+        if error.errno not in FULL_OR_READ_ONLY:
             raise
         raise WriteError.of(Path(hub.get("cache_dir") or constants.HF_HUB_CACHE), error) from error
 
