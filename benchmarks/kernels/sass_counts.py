@@ -23,14 +23,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TYPES = {"bfloat16": "__nv_bfloat16", "float32": "float"}
 CORNERS = 4
-# One kernel in each direction, started as launch.cu starts it.
+# One kernel in each direction. How many threads it is started with does not show in its code.
 SOURCE = """
 #include "cuda/launch.cuh"
 namespace ms_deform_attn::cuda {
 struct Launcher {
+  static constexpr int64_t kMostImages = 65535;
   template <typename Kernel, typename... Arguments>
-  void start(Kernel* kernel, const Grid& grid, const Arguments&... arguments) const {
-    kernel<<<dim3(unsigned(grid.blocks)), dim3(grid.lanes, grid.tile), grid.shared_bytes>>>(arguments...);
+  void start(Kernel* kernel, const Grid&, const Arguments&... arguments) const {
+    kernel<<<1, 1>>>(arguments...);
   }
 };
 void both(const Call& call, bool backward) {
@@ -64,6 +65,15 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, folders)))
 
 
+def disassemble(path: Path, architecture: str | None = None) -> str:
+    """Return the machine code in a file as text, of one of its architectures if need be."""
+    tool, helper = find_tool("cuobjdump"), find_tool("nvdisasm")
+    command = [tool, "-sass", *(["-arch", architecture] if architecture else []), str(path)]
+    search = os.pathsep.join([os.environ["PATH"], *([str(Path(helper).parent)] if helper else [])])
+    environment = os.environ | {"PATH": search}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
 def compile_kernels(tree: Path, dtype: str, architecture: str, macros: tuple[str, ...] = ()) -> tuple[str, str]:
     """Return the machine code of the forward and the backward kernel, and what ptxas says about them.
 
@@ -82,16 +92,7 @@ def compile_kernels(tree: Path, dtype: str, architecture: str, macros: tuple[str
         log = subprocess.run(command, capture_output=True, text=True, check=False)
         if log.returncode:
             raise SystemExit(f"{' '.join(command)}\n{log.stderr}")
-        disassembler = find_tool("nvdisasm")
-        path = os.pathsep.join([os.environ["PATH"], *([str(Path(disassembler).parent)] if disassembler else [])])
-        sass = subprocess.run(
-            [find_tool("cuobjdump"), "-sass", str(cubin)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PATH": path},
-        )
-    return sass.stdout, log.stderr
+        return disassemble(cubin), log.stderr
 
 
 def instructions_of(sass: str, kernel: str) -> list[tuple[int, str]]:

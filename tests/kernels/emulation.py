@@ -23,7 +23,7 @@ class Arguments(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in ("batch_size", "num_queries")],
         *[(name, ctypes.c_int32) for name in ("num_levels", "num_points", "num_heads", "head_dim")],
         *[(name, ctypes.c_int32) for name in ("value_type", "parameter_type", "fused", "queries_are_pixels")],
-        *[(name, ctypes.c_int32) for name in ("backward", "last_lane_first")],
+        *[(name, ctypes.c_int32) for name in ("backward", "last_lane_first", "double_places")],
         ("spatial_shapes", ctypes.c_void_p),
         *[(name, ctypes.c_void_p) for name in ("value", "points", "weights", "reference_points")],
         *[(name, ctypes.c_void_p) for name in ("output", "grad_output", "grad_value", "grad_points", "grad_weights")],
@@ -40,6 +40,7 @@ def build_emulator(library, namespace=NAMESPACE, macros=()):
     torch_folder = Path(torch.__file__).parent
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall"]
     flags += [
+        "-ffp-contract=off",  # places as sums of two floats are made of single roundings
         "-Wno-unknown-pragmas",
         f"-DTORCH_EXTENSION_NAME={namespace}",
         "-DTORCH_TARGET_VERSION=0x020a000000000000",
@@ -67,8 +68,19 @@ def guarded(shape, dtype, fill):
     return memory[GUARD : GUARD + size].view(shape), check
 
 
-def run(emulate, arguments, grad_output=None, queries_are_pixels=False, last_lane_first=False):
-    """Return the output, or with grad_output the gradients of value, points and weights."""
+def run(
+    emulate,
+    arguments,
+    grad_output=None,
+    queries_are_pixels=False,
+    last_lane_first=False,
+    double_places=True,
+    grad_value=None,
+):
+    """Return the output, or with grad_output the gradients of value, points and weights.
+
+    The first of these is added to grad_value where that is given.
+    """
     value, shapes, *reference, points, weights = arguments
     flat_shapes = torch.tensor(shapes, dtype=torch.int64)
     batch_size, num_queries, num_heads, num_levels, num_points = weights.shape
@@ -76,7 +88,9 @@ def run(emulate, arguments, grad_output=None, queries_are_pixels=False, last_lan
     backward = grad_output is not None
     if backward:
         results = {
-            "grad_value": guarded(value.shape, torch.promote_types(value.dtype, torch.float32), 0),
+            "grad_value": (grad_value, lambda: None)
+            if grad_value is not None
+            else guarded(value.shape, torch.promote_types(value.dtype, torch.float32), 0),
             "grad_points": guarded(points.shape, points.dtype, torch.nan),
             "grad_weights": guarded(weights.shape, weights.dtype, torch.nan),
         }
@@ -99,6 +113,7 @@ def run(emulate, arguments, grad_output=None, queries_are_pixels=False, last_lan
             queries_are_pixels=queries_are_pixels,
             backward=backward,
             last_lane_first=last_lane_first,
+            double_places=double_places,
             **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
         )
     )

@@ -2,7 +2,6 @@
 """What nvcc makes of the CUDA kernels of ms_deform_attn: no GPU needed."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -11,22 +10,33 @@ from pathlib import Path
 import pytest
 import torch
 
-CSRC = Path(__file__).parents[2] / "kernels" / "ms_deform_attn" / "csrc"
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / "kernels" / "ms_deform_attn" / "csrc"
 TARGETS = ["arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]", "arch=compute_100,code=sm_100"]
 FAST = "Li32E"  # the fast head width in a kernel's mangled name
+# Instructions of the loop over samples, for one sample and warp, on sm_90: what nvcc 13.0 makes, and a few per cent.
+MOST_INSTRUCTIONS = {
+    "forward bfloat16": 85,
+    "forward float32": 35,
+    "backward bfloat16": 177,
+    "backward float32": 103,
+}
 NUM_FAST = 20  # float, two parameter types for each of two 16-bit types; fused or not; forward and backward
 
 
-def find_tool(name):
-    """Return the path of a program of the CUDA toolkit, or None. Some come with triton, too."""
-    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"]
-    triton = importlib.util.find_spec("triton")
-    if triton is not None:
-        folders.append(Path(triton.submodule_search_locations[0]) / "backends" / "nvidia" / "bin")
-    return shutil.which(name) or next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
+def load_sass_counts():
+    spec = importlib.util.spec_from_file_location("sass_counts", ROOT / "benchmarks" / "kernels" / "sass_counts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-NVCC, CUOBJDUMP = find_tool("nvcc"), find_tool("cuobjdump")
+sass_counts = load_sass_counts()
+NVCC = sass_counts.find_tool("nvcc")
+needs_disassembler = pytest.mark.skipif(
+    None in (sass_counts.find_tool("cuobjdump"), sass_counts.find_tool("nvdisasm")),
+    reason="cuobjdump and nvdisasm were found neither on PATH, in CUDA_HOME nor in nvidia's or triton's packages",
+)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(NVCC is None, reason="nvcc was found neither on PATH nor in CUDA_HOME"),
@@ -69,31 +79,47 @@ def functions_of(text, start, kernel):
 
 def test_ptx_reads_16_bytes_and_adds_four_floats_at_once(build):
     *_, ptx = build
-    for function in functions_of(ptx, r"\.entry ", "_kernel"):
+    for function in functions_of(ptx, r"\.entry ", "forward_kernel"):
         assert re.search(r"ld\.global\.nc\.v4", function)
     for function in functions_of(ptx, r"\.entry ", "backward_kernel"):
         assert "red.global.add.v4.f32" in function
         assert not re.search(r"(red|atom)\.global\.add\.f(16|32)", function)
 
 
-@pytest.mark.skipif(CUOBJDUMP is None, reason="cuobjdump was found neither on PATH, in CUDA_HOME nor in triton")
+@needs_disassembler
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_machine_code_reads_16_bytes_and_adds_four_floats_at_once(build, architecture):
     target, *_ = build
-    sass = subprocess.run(
-        [CUOBJDUMP, "-sass", "-arch", architecture, str(target)], capture_output=True, text=True, check=True
-    ).stdout
+    sass = sass_counts.disassemble(target, architecture)
     forward = functions_of(sass, "Function : ", "forward_kernel")
     backward = functions_of(sass, "Function : ", "backward_kernel")
     assert len(forward) == len(backward) == NUM_FAST // 2
     for function in (*forward, *backward):
-        assert len(re.findall(r"LDG\.E\.128\.CONSTANT", function)) >= 4
+        # The backward reads what four floats of gradient belong to, which is 8 bytes in 16 bits.
+        assert (
+            len(
+                re.findall(r"LDG\.E\.128\.CONSTANT" if function in forward else r"LDG\.E\.(64|128)\.CONSTANT", function)
+            )
+            >= 4
+        )
         assert not re.search(r"\b(LDL|STL)\b", function)
     vector = r"REDG?\.E\.ADD\.F32x4"
     for function in backward:
         # Two additions of four for each corner's eight 16-bit channels, one for four floats.
         count = len(re.findall(vector, function))
         assert count >= 4 if architecture == "sm_90" else count == 0
+
+
+@needs_disassembler
+def test_loops_over_samples_have_few_instructions():
+    rows = sass_counts.count_all(ROOT, "sm_90")
+    counts = {name: row["loop"] / row["samples"] for name, row in rows.items()}
+    assert all(counts[name] <= most for name, most in MOST_INSTRUCTIONS.items()), counts
+    # One corner's loads and additions, and nothing for addresses but one multiplication each.
+    for name, row in rows.items():
+        accesses = row["samples"] * 4 * (2 if name == "backward bfloat16" else 1)
+        assert row["classes"]["gather"] == accesses
+        assert row["classes"].get("reduction", 0) == (accesses if "backward" in name else 0)
 
 
 @pytest.mark.parametrize("source", ["csrc/cuda/ms_deform_attn_cuda.cpp", "torch-ext/torch_binding.cpp"])

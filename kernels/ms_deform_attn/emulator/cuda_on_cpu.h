@@ -10,6 +10,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <set>
 #include <vector>
 
 #define __global__
@@ -18,8 +19,15 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
+// Which of the two forms of places a call computes with.
+inline bool double_places = true;
+#define MS_DEFORM_ATTN_DOUBLE_PLACES double_places
+
 struct float2 {
   float x, y;
+};
+struct uint2 {
+  uint32_t x, y;
 };
 struct uint4 {
   uint32_t x, y, z, w;
@@ -50,6 +58,11 @@ inline double __hiloint2double(int high, int low) {
   memcpy(&number, &bits, sizeof number);
   return number;
 }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline int min(int a, int b) { return a < b ? a : b; }
 inline float __half2float(__half number) { return float(number.number); }
 inline __half __float2half_rn(float number) { return {_Float16(number)}; }
 inline float2 __half22float2(__half2 two) { return {__half2float(two.x), __half2float(two.y)}; }
@@ -68,14 +81,13 @@ T __ldg(const T* address) {
   if (reinterpret_cast<uintptr_t>(address) % sizeof(T)) failure = "a vector was read from an address not aligned to it";
   return *address;
 }
-template <typename T>
-void atomicAdd(T* address, T number) {
-  *address += number;
-}
 
 class Warp {
  public:
   static constexpr unsigned kLanes = 32;
+
+  // The sectors, 32 bytes each, that the L2 cache had to add to. It takes an addition of all lanes of a group at once.
+  int64_t sectors = 0;
 
   // Runs `body` in all lanes, with numbers from `first_thread` on. The order must not matter: if it does, lanes have
   // not waited for each other where they have to.
@@ -95,9 +107,13 @@ class Warp {
         swapcontext(&caller_, &fibers_[lane_]);
         working -= done_[lane_];
       }
+      count_sectors();
       if (working && working != before) failure = "some lanes have ended while others still wait for them";
     }
   }
+
+  // Four of a lane one after the other are one addition on a GPU.
+  void note_addition(const void* address) { additions_[lane_].push_back(reinterpret_cast<uintptr_t>(address) / 32); }
 
   void wait() { swapcontext(&fibers_[lane_], &caller_); }
 
@@ -126,6 +142,21 @@ class Warp {
 
   static void work();
 
+  // Of what lanes have added since they last waited for each other: the lanes of a group add to the same pixels.
+  void count_sectors() {
+    for (unsigned first = 0; first < kLanes; first += blockDim.x) {
+      for (size_t i = 0; i < additions_[first].size(); i += 4) {
+        std::set<uintptr_t> touched;
+        for (unsigned lane = first; lane < first + blockDim.x; ++lane) {
+          for (size_t j = i; j < i + 4 && j < additions_[lane].size(); ++j) touched.insert(additions_[lane][j]);
+        }
+        sectors += touched.size();
+      }
+    }
+    for (auto& addresses : additions_) addresses.clear();
+  }
+
+  std::vector<uintptr_t> additions_[kLanes];
   ucontext_t caller_, fibers_[kLanes];
   std::vector<char> stacks_;
   void (*body_)(const void*);
@@ -141,6 +172,11 @@ inline void Warp::work() {
   warp.done_[warp.lane_] = true;
 }
 
+template <typename T>
+void atomicAdd(T* address, T number) {
+  warp.note_addition(address);
+  *address += number;
+}
 inline void __syncwarp() { warp.wait(); }
 template <typename T>
 T __shfl_xor_sync(unsigned, T number, int distance) {

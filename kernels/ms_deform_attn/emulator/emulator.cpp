@@ -21,6 +21,7 @@ uint4 shared_memory[(1 << 17) / sizeof(uint4)];
 namespace {
 
 struct Emulator {
+  static constexpr int64_t kMostImages = 2;  // so that small batches take several grids
   bool last_lane_first;
 
   template <typename Kernel, typename... Arguments>
@@ -33,9 +34,9 @@ struct Emulator {
     ASAN_UNPOISON_MEMORY_REGION(shared_memory, grid.shared_bytes);
     ASAN_POISON_MEMORY_REGION(reinterpret_cast<char*>(shared_memory) + grid.shared_bytes,
                               sizeof shared_memory - grid.shared_bytes);
-    blockDim = {unsigned(grid.lanes), unsigned(grid.tile)};
-    for (unsigned block = 0; block < grid.blocks && !failure; ++block) {
-      blockIdx = {block, 0};
+    blockDim = {unsigned(grid.lanes), unsigned(grid.groups)};
+    for (int64_t block = 0; block < grid.blocks * grid.images && !failure; ++block) {
+      blockIdx = {unsigned(block % grid.blocks), unsigned(block / grid.blocks)};
       memset(shared_memory, 0xff, grid.shared_bytes);  // not a number
       for (unsigned thread = 0; thread < blockDim.x * blockDim.y; thread += Warp::kLanes) {
         warp.run(thread, last_lane_first, [&] { kernel(arguments...); });
@@ -48,6 +49,7 @@ struct Emulator {
 
 const char* run_on_stream(const Call& call, bool backward, void*) {
   failure = nullptr;
+  double_places = true;
   launch(call, backward, Emulator{false});
   return failure;
 }
@@ -76,7 +78,7 @@ STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
 struct Arguments {
   int64_t batch_size, num_queries;
   int32_t num_levels, num_points, num_heads, head_dim;
-  int32_t value_type, parameter_type, fused, queries_are_pixels, backward, last_lane_first;
+  int32_t value_type, parameter_type, fused, queries_are_pixels, backward, last_lane_first, double_places;
   const int64_t* spatial_shapes;
   const void *value, *points, *weights, *reference_points;
   void* output;
@@ -88,6 +90,8 @@ struct Arguments {
 extern "C" __attribute__((visibility("default"))) const char* emulate(const Arguments& a) {
   using namespace ms_deform_attn::cuda;
   failure = nullptr;
+  double_places = a.double_places;
+  warp.sectors = 0;
   const Geometry geometry =
       make_geometry(a.spatial_shapes, a.num_levels, a.num_points, a.num_queries, a.num_heads, a.head_dim);
   const Call call{Number(a.value_type),
@@ -108,3 +112,6 @@ extern "C" __attribute__((visibility("default"))) const char* emulate(const Argu
   launch(call, a.backward, Emulator{bool(a.last_lane_first)});
   return failure;
 }
+
+// Sectors of the L2 cache that the last call's additions went to.
+extern "C" __attribute__((visibility("default"))) int64_t reduction_sectors() { return warp.sectors; }

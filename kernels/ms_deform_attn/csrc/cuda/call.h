@@ -9,8 +9,8 @@
 
 namespace ms_deform_attn::cuda {
 
-// Queries of a tile, at most.
-constexpr int kLargestTile = 64;
+// Queries of a tile, at most: a thread for each.
+constexpr int kLargestTile = 1024;
 
 struct Map {
   int height, width, start;
@@ -21,6 +21,7 @@ struct Map {
 struct Tiles {
   int num_maps, num_tiles;
   int width_bits;  // tiles are 1 << width_bits queries wide
+  int head_bits;   // a block has 1 << head_bits heads of its tile
   Map maps[kMaxLevels];
   int first[kMaxLevels];    // number of the first tile of a map
   int per_row[kMaxLevels];  // tiles from the left to the right border
@@ -28,8 +29,13 @@ struct Tiles {
 
 struct Geometry {
   int num_levels, num_points, num_samples, num_pixels, num_queries, num_heads, head_dim;
+  int level_factor;     // of `level_of`
+  int64_t first_image;  // of those that blocks are started for
   Map levels[kMaxLevels];
   Tiles tiles;
+
+  // sample / num_points, for the samples of a query and head. Without a division, which takes some twenty instructions.
+  MS_DEFORM_ATTN_INLINE int level_of(int sample) const { return sample * level_factor >> 16; }
 };
 
 inline Geometry make_geometry(const int64_t* heights_and_widths, int num_levels, int num_points, int64_t num_queries,
@@ -38,6 +44,7 @@ inline Geometry make_geometry(const int64_t* heights_and_widths, int num_levels,
   geometry.num_levels = num_levels;
   geometry.num_points = num_points;
   geometry.num_samples = num_levels * num_points;
+  geometry.level_factor = (1 << 16) / num_points + 1;
   geometry.num_queries = int(num_queries);
   geometry.num_heads = num_heads;
   geometry.head_dim = head_dim;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The number types of tensors, moved 16 bytes at a time and computed with in float (double stays double).
+// The number types of tensors, moved 8 or 16 bytes at a time and computed with in float (double stays double).
 #pragma once
 
 #include <stdint.h>
+
+#include <type_traits>
 
 // A C++ compiler has read emulator/cuda_on_cpu.h instead.
 #if defined(__CUDACC__)
@@ -17,10 +19,6 @@ namespace ms_deform_attn::cuda {
 
 template <typename T>
 using computed_t = typename RealOf<T>::Type;
-
-// How many numbers one 16-byte access moves.
-template <typename T>
-constexpr int kVector = 16 / sizeof(T);
 
 // What lies next to each other: (x, y), or four numbers that a thread wants at once.
 template <typename T>
@@ -42,19 +40,39 @@ __device__ __forceinline__ void narrow(double number, double& result) { result =
 __device__ __forceinline__ void narrow(float number, __half& result) { result = __float2half_rn(number); }
 __device__ __forceinline__ void narrow(float number, __nv_bfloat16& result) { result = __float2bfloat16_rn(number); }
 
-// 16 bytes as they come, and their numbers. Separate, so that many loads can be under way before the first is used.
+// What is given, in a register: the compiler would rather compute it again wherever it is used.
 template <typename T>
-__device__ __forceinline__ Four<uint32_t> load_bytes(const T* address) {
-  const uint4 bytes = __ldg(reinterpret_cast<const uint4*>(address));
-  return {bytes.x, bytes.y, bytes.z, bytes.w};
+__device__ __forceinline__ T* kept(T* address) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+l"(address));
+#endif
+  return address;
 }
+__device__ __forceinline__ float kept(float number) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+f"(number));
+#endif
+  return number;
+}
+__device__ __forceinline__ double kept(double number) { return number; }
 
-template <typename T>
-__device__ __forceinline__ Four<uint32_t> load_or_zero(const T* address, bool wanted) {
-  Four<uint32_t> bytes{0, 0, 0, 0};
-  if (wanted) bytes = load_bytes(address);
-  return bytes;
-}
+// kCount numbers as they come. Apart from what they are, so that many loads can be under way before the first is used.
+template <typename T, int kCount>
+struct Bytes {
+  static constexpr int kWords = kCount * int(sizeof(T)) / 4;
+  static_assert(kWords == 2 || kWords == 4, "an access moves 8 or 16 bytes");
+  uint32_t words[kWords];
+
+  __device__ __forceinline__ void load(const T* address) {
+    if constexpr (kWords == 4) {
+      const uint4 four = __ldg(reinterpret_cast<const uint4*>(address));
+      words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+    } else {
+      const uint2 two = __ldg(reinterpret_cast<const uint2*>(address));
+      words[0] = two.x, words[1] = two.y;
+    }
+  }
+};
 
 __device__ __forceinline__ void unpack(uint32_t word, float* numbers, float) { numbers[0] = __uint_as_float(word); }
 __device__ __forceinline__ void unpack(uint32_t word, float* numbers, __nv_bfloat16) {
@@ -68,39 +86,51 @@ __device__ __forceinline__ void unpack(uint32_t word, float* numbers, __half) {
   numbers[1] = two.y;
 }
 
-template <typename T>
-__device__ __forceinline__ void unpack(const Four<uint32_t>& bytes, float (&numbers)[kVector<T>]) {
-  constexpr int kEach = 4 / sizeof(T);
-  unpack(bytes.a, numbers, T());
-  unpack(bytes.b, numbers + kEach, T());
-  unpack(bytes.c, numbers + 2 * kEach, T());
-  unpack(bytes.d, numbers + 3 * kEach, T());
+template <typename T, int kCount>
+__device__ __forceinline__ void unpack(const Bytes<T, kCount>& bytes, float (&numbers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < bytes.kWords; ++i) unpack(bytes.words[i], numbers + i * (4 / sizeof(T)), T());
 }
-template <typename T>
-__device__ __forceinline__ void unpack(const Four<uint32_t>& bytes, double (&numbers)[2]) {
-  numbers[0] = __hiloint2double(int(bytes.b), int(bytes.a));
-  numbers[1] = __hiloint2double(int(bytes.d), int(bytes.c));
+template <int kCount>
+__device__ __forceinline__ void unpack(const Bytes<double, kCount>& bytes, double (&numbers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) numbers[i] = __hiloint2double(int(bytes.words[2 * i + 1]), int(bytes.words[2 * i]));
 }
 
-template <typename T>
-__device__ __forceinline__ void store_vector(T* address, const computed_t<T> (&numbers)[kVector<T>]) {
-  struct alignas(16) Vector {
-    T elements[kVector<T>];
+template <typename T, typename A, int kCount>
+__device__ __forceinline__ void store_vector(T* address, const A (&numbers)[kCount]) {
+  struct alignas(kCount * sizeof(T)) Vector {
+    T elements[kCount];
   } vector;
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) narrow(numbers[i], vector.elements[i]);
+  for (int i = 0; i < kCount; ++i) narrow(numbers[i], vector.elements[i]);
   *reinterpret_cast<Vector*>(address) = vector;
 }
 
-// Adds to memory that other threads add to as well.
+// Adds to memory that other threads add to as well. In assembler, because the compiler does not see that an address out
+// of `kept` is one of global memory, and would ask at run time.
+__device__ __forceinline__ void add(float* address, float number) {
+#if defined(__CUDACC__)
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(address), "f"(number));
+#else
+  atomicAdd(address, number);
+#endif
+}
+__device__ __forceinline__ void add(double* address, double number) {
+#if defined(__CUDACC__)
+  asm volatile("red.global.add.f64 [%0], %1;" ::"l"(address), "d"(number));
+#else
+  atomicAdd(address, number);
+#endif
+}
 __device__ __forceinline__ void add_four(float* address, float a, float b, float c, float d) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(address), "f"(a), "f"(b), "f"(c), "f"(d));
 #else
-  atomicAdd(address, a);
-  atomicAdd(address + 1, b);
-  atomicAdd(address + 2, c);
-  atomicAdd(address + 3, d);
+  add(address, a);
+  add(address + 1, b);
+  add(address + 2, c);
+  add(address + 3, d);
 #endif
 }
 
@@ -114,7 +144,7 @@ __device__ __forceinline__ void add_scaled(float* address, float scale, const fl
 template <int kCount>
 __device__ __forceinline__ void add_scaled(double* address, double scale, const double (&numbers)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) atomicAdd(address + i, scale * numbers[i]);
+  for (int i = 0; i < kCount; ++i) add(address + i, scale * numbers[i]);
 }
 
 }  // namespace ms_deform_attn::cuda
