@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernels.emulation import KERNEL
-from tests.kernels.test_cuda_build import CUOBJDUMP
+from tests.kernels.test_cuda_build import sass_counts
 from tests.quick_compiler import write_quick_compiler
 from tests.warm_processes import run_code, run_warm
 from unisegment.ops import kernel_build
@@ -95,8 +95,10 @@ def test_needs_no_torch_for_cuda_and_no_cuda_library(library):
     assert not [name for kind, name in kinds if kind in "TDB" and "cuda" in name.lower()]
 
 
-@pytest.mark.skipif(CUOBJDUMP is None, reason="cuobjdump was found neither on PATH, in CUDA_HOME nor in triton")
 def test_holds_code_for_every_architecture_of_its_name(library):
-    listed = subprocess.run([CUOBJDUMP, "-lelf", "-lptx", library], capture_output=True, text=True, check=True).stdout
+    tool = sass_counts.find_tool("cuobjdump")
+    if tool is None:
+        pytest.skip("cuobjdump was found neither on PATH, in CUDA_HOME nor in nvidia's or triton's packages")
+    listed = subprocess.run([tool, "-lelf", "-lptx", library], capture_output=True, text=True, check=True).stdout
     assert sorted(set(re.findall(r"\.(sm_\d+)\.cubin", listed))) == ["sm_90"]
     assert sorted(set(re.findall(r"\.sm_(\d+)\.ptx", listed))) == ["90"]
