@@ -14,6 +14,7 @@ from unisegment.training import checkpointing
 from unisegment.training.checkpointing import (
     Start,
     changed_keys,
+    changes_since,
     plan_start,
     save_state,
 )
@@ -180,3 +181,17 @@ def test_changes_are_listed_by_key():
     old = {"a": {"b": 1, "c": 2, "gone": 3}, "d": [1]}
     new = {"a": {"b": 1, "c": 5, "new": 4}, "d": [1]}
     assert changed_keys(old, new) == ["a.c: 2 -> 5", "a.gone: 3 -> None", "a.new: None -> 4"]
+
+
+def test_keys_that_are_newer_than_a_recipe_had_their_defaults(folder, unfinished):
+    folder.recipe.write_text(
+        "data: {root: data, old: 3}\nschedule: {max_steps: 6}\nrun: {output_dir: there, seed: 1}\n"
+    )
+    changes = changes_since(folder, recipe(folder, tf32=False))
+    assert sorted(changes) == [
+        "data.old: 3 -> None",
+        f"run.output_dir: there -> {folder.root}",
+        "run.seed: 1 -> 0",
+        "run.tf32: True -> False",
+        "schedule.max_steps: 6 -> 7",
+    ]

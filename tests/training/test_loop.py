@@ -255,9 +255,40 @@ def test_runs_of_one_process_may_differ_in_precision(recipe, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
+def test_tf32_is_the_recipes_for_as_long_as_the_run_lasts(recipe, tmp_path, capsys, monkeypatch):
+    seen, take_step, evaluate = [], loop.take_step, judging.evaluate
+
+    def noting(function):
+        def noted(*arguments, **settings):
+            matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+            seen.append((matmul.allow_tf32, matmul.fp32_precision == "tf32", cudnn.allow_tf32))
+            return function(*arguments, **settings)
+
+        return noted
+
+    monkeypatch.setattr(loop, "take_step", noting(take_step))
+    monkeypatch.setattr(judging, "evaluate", noting(evaluate))
+    before, run = torch.backends.cuda.matmul.fp32_precision, tmp_path / "run" / "recipe.yaml"
+    fit(recipe, **{"schedule.max_steps": 1, "run.checkpoint_every": 1})
+    # A state of an earlier release, whose recipes had no such key: it goes on with the default, and nothing changed.
+    text = run.read_text()
+    run.write_text("".join(line for line in text.splitlines(keepends=True) if "tf32" not in line))
+    fit(recipe, **{"schedule.max_steps": 2, "run.resume": str(tmp_path / "run"), "run.overwrite": True})
+    said = capsys.readouterr().out
+    assert "Changed since the run began: schedule.max_steps: 1 -> 2" in said
+    assert "run.tf32" not in said
+    assert run.read_text().count("tf32: true") == 1
+    fit(recipe, **{"schedule.max_steps": 1, "run.tf32": False, "run.output_dir": str(tmp_path / "other")})
+    assert seen == [(True, True, True)] * 4 + [(False, False, False)] * 2
+    assert torch.backends.cuda.matmul.fp32_precision == before
+    # On a processor it has no effect.
+    assert log_of(tmp_path / "other")[0]["loss"] == log_of(tmp_path / "run")[0]["loss"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"run.tf32": "on"}, r"run\.tf32 must be true or false, got 'on'"),
         ({"data.num_val": 4}, r"holds 8 scenes for training and 3 held out, but the recipe asks for .*data.num_val=4"),
         ({"data.root": "gone", "data.format": "coco_panoptic"}, r"data.root=gone, data.format=coco_panoptic: "),
         ({"model.config.hidden_dim": 33}, r"model.config: "),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from unisegment.runs.recipe import RunRecipe
 from unisegment.runs.run_folder import RunFolder
-from unisegment.training.messages import already_finished, result
+from unisegment.training.messages import already_finished, number_formats, result
 
 METRICS = {
     "pq": 0.81234,
@@ -55,3 +56,18 @@ def test_a_finished_run_says_how_to_go_on():
     assert "runs/a holds a finished run of 700 steps (PQ 0.812" in message
     assert "model.pretrained=runs/a/checkpoint" in message
     assert "run.resume=never run.overwrite=true" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_tf32", "said"),
+    [
+        ({}, False, "steps in float32, evaluation in float32"),
+        ({"precision": "bf16", "tf32": False}, True, "steps in bf16, evaluation in float32"),
+        ({"precision": "bf16"}, True, "float32 is rounded to TF32 in matrix products and convolutions (run.tf32)"),
+        ({}, None, "to TF32 in matrix products and convolutions where the GPU has it (run.tf32)"),
+    ],
+)
+def test_number_formats_are_those_that_hold(settings, has_tf32, said):
+    text = number_formats(RunRecipe(output_dir="out", **settings), has_tf32)
+    assert text.endswith(said)
+    assert text.startswith(f"steps in {'bf16' if settings.get('precision') else 'float32'}, evaluation in float32")

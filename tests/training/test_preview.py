@@ -19,6 +19,7 @@ def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path
     assert "# data    8 images to learn from and 3 to judge by, found; 8 labels, 3 of them stuff" in text
     assert "# run     begins anew; 6 steps of 4 images, 3 epochs, on 1 process(es)" in text
     assert re.search(r"# model   0\.\d million weights, of which 0\.\d million learn", text)
+    assert "# numbers steps in float32, evaluation in float32\n" in text
     assert re.search(r"# memory  \d+ MiB in each process, .*average \d.*activations \d+.*, 4 of \d+x\d+\)", text)
 
 

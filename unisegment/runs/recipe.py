@@ -268,6 +268,8 @@ class RunRecipe:
         output_dir: Folder of everything that the run writes, relative to the folder the command runs in.
         seed: Decides the first weights, the order of images and everything random.
         precision: Number format of the training steps; evaluation is always in float32.
+        tf32: Let GPUs that have TF32 round float32 to it in matrix products and convolutions, in steps and evaluation,
+            as the original's did. False computes in full.
         checkpoint_every: Steps between two states to resume from; 0 saves none.
         keep_checkpoints: How many of them are kept, the newest.
         eval_every: Steps between two evaluations; 0 evaluates at the end only.
@@ -287,6 +289,7 @@ class RunRecipe:
     output_dir: str
     seed: Annotated[int, Bounds(0, 2**63 - 1)] = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
+    tf32: bool = True
     checkpoint_every: NotNegative = 1000
     keep_checkpoints: AtLeastOne = 2
     eval_every: NotNegative = 0

@@ -84,6 +84,20 @@ def merge(section: Any, base: Mapping[str, Any], new: Mapping[str, Any]) -> dict
     return merged
 
 
+def with_defaults(section: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a section and, beside them, the default of each key that they lack and that has one."""
+    filled = dict(values)
+    for item in fields(section):
+        kind, value = _hints(section)[item.name], values.get(item.name, {})
+        if is_dataclass(kind):
+            filled[item.name] = with_defaults(kind, value) if isinstance(value, Mapping) else value
+        elif item.default is not MISSING:
+            filled.setdefault(item.name, plain(item.default))
+        elif item.default_factory is not MISSING:
+            filled.setdefault(item.name, plain(item.default_factory()))
+    return filled
+
+
 def check(section: Any, values: Any, origin: str, prefix: str = "", root: Any = None) -> dict[str, Any]:
     """Return the values of a section, each as the type that its key asks for; keys may be missing.
 

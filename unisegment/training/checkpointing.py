@@ -13,7 +13,7 @@ from unisegment.runs.folder_lock import LOCK
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.recipe_files import read_mapping
 from unisegment.runs.run_folder import RunFolder, state_step
-from unisegment.runs.settings import RecipeError, plain
+from unisegment.runs.settings import RecipeError, plain, with_defaults
 from unisegment.training.sharding import plain_errors
 from unisegment.training.state_files import CATEGORIES
 from unisegment.training.training_state import TrainingState
@@ -120,10 +120,13 @@ def save_state(
 
 
 def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
-    """Describe what a recipe changes of the one that a folder was trained with, one line for each key."""
+    """Describe what a recipe changes of the one that a folder was trained with, one line for each key.
+
+    Keys that are newer than the folder's recipe had their defaults there.
+    """
     if not folder.recipe.is_file():
         return []
-    return changed_keys(read_mapping(folder.recipe), plain(asdict(recipe)))
+    return changed_keys(with_defaults(Recipe, read_mapping(folder.recipe)), plain(asdict(recipe)))
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

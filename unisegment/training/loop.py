@@ -27,6 +27,7 @@ from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.ops.tf32 import has_tf32, use_tf32
 from unisegment.runs.folder_lock import locked
 from unisegment.runs.log_file import LogFile, cut_log, read_metrics
 from unisegment.runs.processes import (
@@ -59,7 +60,7 @@ from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluation import EvaluationCancelledError
 from unisegment.training.judging import Judge
 from unisegment.training.lora import without_adapters
-from unisegment.training.messages import already_finished, result
+from unisegment.training.messages import already_finished, number_formats, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.state_files import Progress, read_categories
@@ -114,7 +115,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     start = decide_once(lambda: plan_start(recipe))
     if recipe.hub.push:
         decide_once(lambda: _check_push(recipe.hub))
-    with nullcontext() if start.is_finished else locked(folder.root):
+    with nullcontext() if start.is_finished else locked(folder.root), use_tf32(run.tf32):
         start = decide_once(lambda: plan_start(recipe))  # again: another run may have been here until now
         if start.is_finished:
             metrics = read_metrics(folder.metrics)
@@ -135,6 +136,8 @@ def _check_push(hub: HubRecipe) -> None:
 
 def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, start: Start) -> dict[str, Any]:
     check_model(recipe)
+    if accelerator.device.type == "cuda":
+        accelerator.print(f"Numbers: {number_formats(recipe.run, has_tf32(accelerator.device))}.")
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, read_categories(start.state))
         for note in [*model_notes(recipe), *data_notes(samples, held_out)]:

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from unisegment.runs.recipe import RunRecipe
 from unisegment.runs.run_folder import RunFolder
 
 
@@ -17,6 +18,20 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequen
         f"  train it for longer         run.resume={folder.root} run.overwrite=true schedule.max_steps=MORE\n"
         f"  replace it                  run.resume=never run.overwrite=true"
     )
+
+
+def number_formats(run: RunRecipe, has_tf32: bool | None) -> str:
+    """Say in which numbers a run computes.
+
+    Args:
+        run: What its recipe says.
+        has_tf32: Whether the device has TF32; None where it was not asked.
+    """
+    formats = f"steps in {'float32' if run.precision == 'no' else run.precision}, evaluation in float32"
+    if not run.tf32 or has_tf32 is False:
+        return formats
+    where = " where the GPU has it" if has_tf32 is None else ""
+    return f"{formats}; float32 is rounded to TF32 in matrix products and convolutions{where} (run.tf32)"
 
 
 def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = None) -> str:

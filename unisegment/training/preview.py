@@ -17,6 +17,7 @@ from unisegment.runs.run_folder import RunFolder
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
 from unisegment.training.checkpointing import changes_since, plan_start
 from unisegment.training.memory import step_memory
+from unisegment.training.messages import number_formats
 from unisegment.training.optimization import make_optimizer
 from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
@@ -68,6 +69,8 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
             "start": origin[0],
+            # Not asked of a GPU: that would start CUDA, and who rehearses may fork later.
+            "numbers": number_formats(recipe.run, None if PartialState().device.type == "cuda" else False),
             "memory": _memory(recipe, model, processor, samples),
         }
     described = [*lines.items(), *(("note", note) for note in [*model_notes(recipe), *data_notes(samples, held_out)])]
