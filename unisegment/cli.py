@@ -26,7 +26,7 @@ from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
 from unisegment.hub import Layout
 from unisegment.hub import push as push_to_hub
-from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
+from unisegment.inference.checkpoint_evaluation import Dtype, evaluate_checkpoint
 from unisegment.inference.checkpoint_prediction import predict_images
 from unisegment.inference.report import format_report
 from unisegment.models.conversion import Format, find_checkpoint, format_of
@@ -34,6 +34,7 @@ from unisegment.models.conversion import convert as convert_checkpoint
 from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
 from unisegment.ops.downloads import is_address
 from unisegment.ops.kernel_backend import describe_backend
+from unisegment.ops.tf32 import has_tf32
 from unisegment.runs.processes import num_threads
 from unisegment.runs.recipe import DataFormat
 from unisegment.runs.recipe_files import is_recipe
@@ -52,6 +53,8 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 Peer = Literal["transformers"]
 OnError = Literal["raise", "skip"]
 _CHECKPOINT = "Folder of a checkpoint or of a run, Hub id, or a file of the original."
+_DTYPE = "What the network computes in; auto is what the checkpoint was saved in."
+_TF32 = "Let GPUs that have TF32 round float32 to it in products; else the recipe's, or on."
 
 
 def _share(value: float | None) -> float | None:
@@ -194,6 +197,8 @@ def evaluate(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help=_DTYPE)] = "auto",
+    tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
     _start_processes()
@@ -202,7 +207,7 @@ def evaluate(
         raise typer.BadParameter("Say where the data are: --data FOLDER, or --recipe FILE.")
     checkpoint = find_checkpoint(checkpoint)
     samples, settings = open_judged_data(source, data, format, split, on_error)
-    given = {"batch_size": batch_size, "top_k": top_k}
+    given = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
     settings |= {name: number for name, number in given.items() if number is not None}
     report = evaluate_checkpoint(
         checkpoint,
@@ -215,6 +220,7 @@ def evaluate(
         worst=worst if output else 0,
         limit=limit,
         workers=workers,
+        dtype=dtype,
         **settings,
     )
     if PartialState().is_main_process:
@@ -249,6 +255,8 @@ def predict(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help=_DTYPE)] = "auto",
+    tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
     if to not in EXPORT_FORMATS:
@@ -262,7 +270,7 @@ def predict(
         settings.pop("tasks")
     else:
         samples, settings = ImageFolder(source, images), {"skip_unreadable": on_error == "skip"}
-    given = {"panoptic_threshold": panoptic_threshold, "batch_size": batch_size, "top_k": top_k}
+    given = {"panoptic_threshold": panoptic_threshold, "batch_size": batch_size, "top_k": top_k, "tf32": tf32}
     settings |= {name: value for name, value in given.items() if value is not None}
     place = source if is_address(source) else Path(source).resolve()
     summary = predict_images(
@@ -276,6 +284,7 @@ def predict(
         augment=tta,
         run_name=name,
         workers=workers,
+        dtype=dtype,
         **settings,
     )
     if PartialState().is_main_process:
@@ -304,7 +313,8 @@ def environment() -> list[tuple[str, str]]:
         properties = torch.cuda.get_device_properties(index)
         gibibytes = properties.total_memory / 2**30
         architecture = f"sm_{properties.major}{properties.minor}"
-        lines.append((f"cuda:{index}", f"{properties.name}, {gibibytes:.0f} GiB, {architecture}"))
+        tf32 = "TF32" if has_tf32(torch.device("cuda", index)) else "no TF32"
+        lines.append((f"cuda:{index}", f"{properties.name}, {gibibytes:.0f} GiB, {architecture}, {tf32}"))
     if torch.backends.mps.is_available():
         lines.append(("mps", "available"))
     return lines + describe_backend()

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
@@ -24,6 +25,10 @@ from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import difference, headlines, make_report
 from unisegment.models.conversion import find_checkpoint, open_model, open_processor
+from unisegment.ops.tf32 import use_tf32
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""What weights are held and computed in: "auto" is the checkpoint's own."""
 
 
 def evaluate_checkpoint(
@@ -44,6 +49,8 @@ def evaluate_checkpoint(
     batch_size: int = 1,
     workers: int = 0,
     skip_unreadable: bool = False,
+    dtype: Dtype = "auto",
+    tf32: bool = True,
 ) -> dict[str, Any]:
     """Judge a checkpoint of any code base; all processes share the images.
 
@@ -65,6 +72,8 @@ def evaluate_checkpoint(
         batch_size: Most images that go through the model together.
         workers: Processes that load images.
         skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
+        dtype: What the network computes in; what its logits become is computed in float32. A peer stays in float32.
+        tf32: Let GPUs that have TF32 round float32 to it in matrix products and convolutions.
 
     Returns:
         What `make_report` does, with `task` (what the labels are made for), `checkpoint`, `settings`, `worst` (the file
@@ -74,14 +83,14 @@ def evaluate_checkpoint(
     Raises:
         FileNotFoundError: When there is no such checkpoint.
         ValueError: When the checkpoint cannot be read, its labels are not those of the data set, a threshold is not
-            from 0 to 1, or a file of `output` would be replaced that is of something else.
+            from 0 to 1, `dtype` is none of these, or a file of `output` would be replaced that is of something else.
         WriteError: When something cannot be written; whether anything can be in `output` is tried first.
     """
     if output is not None:
         require_own(output, ("metrics.json", "worst"), "metrics.json", "checkpoint")
         make_folder(output)
     checkpoint = find_checkpoint(checkpoint)
-    predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit)
+    predictor, matched = open_matched(checkpoint, samples, size, panoptic_threshold, matching, limit, dtype)
     kind = AugmentedPredictor if augment else Predictor
     predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
     problems = [*samples.left_out]
@@ -92,7 +101,9 @@ def evaluate_checkpoint(
         "tasks": tasks,
         "on_unreadable": problems.extend if skip_unreadable else None,
     }
-    scores = evaluate(predictor, matched, rank_images=worst > 0, **settings)
+    with use_tf32(tf32):
+        scores = evaluate(predictor, matched, rank_images=worst > 0, **settings)
+        theirs = None if peer is None else evaluate(open_stock_predictor(predictor, checkpoint), matched, **settings)
     ranking: list[JudgedImage] = scores.get("ranking", [])[:worst]
     report = make_report(scores, predictor.id2label) | {
         "task": predictor.task,
@@ -103,12 +114,13 @@ def evaluate_checkpoint(
             "panoptic_threshold": panoptic_threshold,
             "top_k": top_k,
             "test_time_augmentation": list(SCALES) if augment else None,
+            "dtype": str(predictor.model.dtype).removeprefix("torch."),
+            "tf32": tf32,
         },
         "worst": [{"file_name": image.file_name, "quality": image.quality} for image in ranking],
         "unreadable_images": sorted(set(gather_object(problems))),
     }
-    if peer is not None:
-        theirs = evaluate(open_stock_predictor(predictor, checkpoint), matched, **settings)
+    if theirs is not None:
         report["transformers"] = make_report(theirs, predictor.id2label)
         report["gain"] = gain(report, report["transformers"])
     if output is not None and PartialState().is_main_process:
@@ -124,12 +136,13 @@ def open_matched(
     panoptic_threshold: float = 0.8,
     matching: Matching = "name",
     limit: int | None = None,
+    dtype: Dtype = "auto",
 ) -> tuple[Predictor, MatchedSamples]:
     """Open a checkpoint on this process's device, and a data set with the checkpoint's labels and range; see above.
 
     Its categories are those of the data set, with its ids. Those that it lacks keep the checkpoint's where free.
     """
-    predictor = open_predictor(checkpoint, size, panoptic_threshold)
+    predictor = open_predictor(checkpoint, size, panoptic_threshold, dtype)
     new_labels = match_labels(predictor.id2label, samples.id2label, matching)
     stuff = {label for label in predictor.stuff_label_ids if label not in new_labels.values()}
     predictor.processor.stuff_label_ids = sorted(stuff | {new_labels[label] for label in samples.stuff_label_ids})
@@ -147,10 +160,16 @@ def open_matched(
 
 
 def open_predictor(
-    checkpoint: str | os.PathLike[str], size: Mapping[str, int] | None = None, panoptic_threshold: float = 0.8
+    checkpoint: str | os.PathLike[str],
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    dtype: Dtype = "auto",
 ) -> Predictor:
     """Open a checkpoint of any code base on this process's device; see `evaluate_checkpoint`."""
-    model = open_model(checkpoint).eval().to(PartialState().device)
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}.")
+    asked = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
+    model = open_model(checkpoint, **asked).eval().to(PartialState().device)
     sizes = {} if size is None else {"size": dict(size)}
     return Predictor(model, open_processor(checkpoint, model.config, **sizes), panoptic_threshold)
 

@@ -11,11 +11,12 @@ from unisegment.data.export import open_export
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.label_spaces import Matching
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
-from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
+from unisegment.inference.checkpoint_evaluation import Dtype, open_matched, open_predictor
 from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
 from unisegment.models.conversion import find_checkpoint
+from unisegment.ops.tf32 import use_tf32
 from unisegment.runs.folder_lock import locked
 from unisegment.structures import Category
 
@@ -37,6 +38,8 @@ def predict_images(
     batch_size: int = 1,
     workers: int = 0,
     skip_unreadable: bool = False,
+    dtype: Dtype = "auto",
+    tf32: bool = True,
 ) -> dict[str, Any]:
     """Write predictions of a checkpoint of any code base; all processes share the images, and a rerun goes on.
 
@@ -56,20 +59,22 @@ def predict_images(
         batch_size: Most images that go through the model together.
         workers: Processes that load images.
         skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
+        dtype: As for `evaluate_checkpoint`.
+        tf32: As there.
 
     Returns:
         What `predict` does.
 
     Raises:
         FileNotFoundError: When there is no such checkpoint.
-        ValueError: When the checkpoint cannot be read, its labels do not fit, a threshold is not from 0 to 1, the
-            folder holds other files or another run, or names of images lead out of it.
+        ValueError: When the checkpoint cannot be read, its labels do not fit, a threshold is not from 0 to 1, `dtype`
+            is unknown, the folder holds other files or another run, or names of images lead out of it.
         WriteError: When something cannot be written; what is finished stays.
     """
     if isinstance(images, ImageFolder):
         images.leave_out(output)
     checkpoint = find_checkpoint(checkpoint)
-    predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching)
+    predictor, samples, categories = _open(checkpoint, images, size, panoptic_threshold, matching, dtype)
     kind = AugmentedPredictor if augment else Predictor
     predictor = kind(predictor.model, predictor.processor, panoptic_threshold, top_k)
     names = dict(enumerate(images.names)) if isinstance(images, ImageFolder) else None
@@ -86,8 +91,11 @@ def predict_images(
         "top_k": top_k,
         "test_time_augmentation": list(SCALES) if augment else None,
         "run_name": run_name,
+        # None, so that a folder begun before there was a choice can be gone on with.
+        "dtype": None if dtype == "auto" else dtype,
+        "tf32": None if tf32 else False,
     }
-    with locked(output):
+    with locked(output), use_tf32(tf32):
         return predict(
             predictor,
             samples,
@@ -107,11 +115,12 @@ def _open(
     size: Mapping[str, int] | None,
     panoptic_threshold: float,
     matching: Matching,
+    dtype: Dtype,
 ) -> tuple[Predictor, Samples, list[Category]]:
     """Return the predictor, the images with its labels, and the category of each label."""
     if isinstance(images, ImageFolder):
-        predictor = open_predictor(checkpoint, size, panoptic_threshold)
+        predictor = open_predictor(checkpoint, size, panoptic_threshold, dtype)
         images = with_range(images, predictor.processor.reading.range)
         return predictor, images, predictor.categories
-    predictor, samples = open_matched(checkpoint, images, size, panoptic_threshold, matching)
+    predictor, samples = open_matched(checkpoint, images, size, panoptic_threshold, matching, dtype=dtype)
     return predictor, samples, samples.categories

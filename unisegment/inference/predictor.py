@@ -77,7 +77,7 @@ class Predictor:
         return "panoptic" if self.stuff_label_ids else "instance"
 
     def forward(self, batch: Batch) -> Any:
-        """Return the model's output, computed in float32."""
+        """Return the model's output, computed in the dtype of its weights."""
         return _forward(self.model, batch)
 
     def panoptic(self, batch: Batch, outputs: Any) -> list[PanopticPrediction]:

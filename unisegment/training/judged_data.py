@@ -47,6 +47,7 @@ def open_judged_data(
         settings["panoptic_threshold"] = read.evaluation.panoptic_threshold
         settings["top_k"] = read.evaluation.top_k
         settings["batch_size"] = read.evaluation.batch_size
+        settings["tf32"] = read.run.tf32
     with data_named(data):
         samples = open_split(data, split)
     if judges and is_empty(samples):

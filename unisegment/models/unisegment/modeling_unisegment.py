@@ -234,7 +234,11 @@ def _criterion(config: UniSegmentConfig) -> SetCriterion:
 def _masks(
     mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b q h w"]:
-    return torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
+    logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
+    if logits.dtype == torch.float16:  # which ends at 65504: resizing would make NaN of infinite neighbours
+        largest = torch.finfo(torch.float16).max
+        logits = logits.clamp_(-largest, largest)
+    return logits
 
 
 def find_image_sizes(

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small model that has learned three scenes, in float32, bfloat16 and float16."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.training.test_assembly import RESNET, SMALL
+from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
+from unisegment.cli import app
+from unisegment.data.formats import open_data_set
+from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_predictor
+from unisegment.inference.images import load_batches
+
+NAMES = {label: category.name for label, category in enumerate(CATEGORIES)}
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return scenes, and a model that knows them by heart."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dtypes")
+    write_synthetic(folder / "scenes", num_train=0, num_val=3, progress=False)
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=RESNET, id2label=NAMES, **SMALL))
+    processor = UniSegmentImageProcessor(
+        size={"shortest_edge": 64, "longest_edge": 80}, num_labels=8, stuff_label_ids=[5, 6, 7]
+    )
+    samples = [scenes(folder)[index] for index in range(3)]
+    inputs = processor(
+        images=[sample.image for sample in samples],
+        segmentation_targets=[sample.target for sample in samples],
+        return_tensors="pt",
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**inputs).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    model.save_pretrained(folder / "ours")
+    processor.save_pretrained(folder / "ours")
+    return folder
+
+
+def scenes(folder):
+    return open_data_set("coco_panoptic", folder / "scenes", "val")
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def panoptic_maps(predictor, folder):
+    """Return the output for the scenes, and the id of the segment of each of their pixels."""
+    (batch,) = load_batches(scenes(folder), predictor.processor, range(3), batch_size=3)
+    outputs = predictor.forward(batch)
+    predictions = predictor.panoptic(batch, outputs)
+    assert all(len(prediction.segments_info) > 2 for prediction in predictions)
+    return outputs, torch.stack([prediction.segmentation for prediction in predictions])
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_panoptic_maps_are_those_of_float32(folder, dtype):
+    expected, whole = panoptic_maps(open_predictor(folder / "ours", dtype="float32"), folder)
+    predictor = open_predictor(folder / "ours", dtype=dtype)
+    assert {weight.dtype for weight in predictor.model.parameters()} == {HALF[dtype]}
+    outputs, half = panoptic_maps(predictor, folder)
+    assert expected.masks_queries_logits.dtype == torch.float32
+    assert outputs.masks_queries_logits.dtype == HALF[dtype]
+    assert (whole == half).double().mean() >= 0.995
+
+
+def test_masks_beyond_the_largest_float16_stay_finite(folder):
+    predictor = open_predictor(folder / "ours")
+    expected, whole = panoptic_maps(predictor, folder)
+    factor = 1e5 / expected.masks_queries_logits.abs().max()
+    with torch.no_grad():  # the sign of a mask, and so its pixels, stay
+        for layer in (
+            predictor.model.pixel_decoder.mask_proj,
+            predictor.model.transformer_decoder.predictor.mask_head[-1],
+        ):
+            layer.weight *= factor.sqrt()
+            layer.bias *= factor.sqrt()
+    predictor.model.half()
+    outputs, half = panoptic_maps(predictor, folder)
+    assert outputs.masks_queries_logits.abs().max() == torch.finfo(torch.float16).max
+    assert outputs.masks_queries_logits.isfinite().all()
+    assert (whole == half).double().mean() >= 0.98
+
+
+def test_auto_is_what_the_checkpoint_was_saved_in(folder, tmp_path):
+    predictor = open_predictor(folder / "ours")
+    assert predictor.model.dtype == torch.float32
+    predictor.model.to(torch.bfloat16).save_pretrained(tmp_path)
+    assert open_predictor(tmp_path).model.dtype == torch.bfloat16
+    assert open_predictor(tmp_path, dtype="float32").model.dtype == torch.float32
+
+
+def test_scores_in_half_precision_are_those_of_float32(folder, tmp_path):
+    settings = {"boundaries": False, "batch_size": 3}
+    expected = evaluate_checkpoint(folder / "ours", scenes(folder), **settings)
+    assert (expected["settings"]["dtype"], expected["settings"]["tf32"]) == ("float32", True)
+    arguments = "--data", folder / "scenes", "--no-boundaries", "--batch-size", 3, "--output", tmp_path
+    result = command("evaluate", folder / "ours", *arguments, "--dtype", "float16", "--no-tf32")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert (report["settings"]["dtype"], report["settings"]["tf32"]) == ("float16", False)
+    assert report["panoptic"]["all"]["pq"] == pytest.approx(expected["panoptic"]["all"]["pq"], abs=0.01)
+    assert report["semantic"]["miou"] == pytest.approx(expected["semantic"]["miou"], abs=0.01)
+
+
+def test_predictions_of_two_dtypes_are_not_mixed(folder, tmp_path):
+    arguments = "predict", folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--to", "label_png"
+    settings = tmp_path / "out" / "parts" / "settings.json"
+    result = command(*arguments, "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    assert json.loads(settings.read_text())["dtype"] == "bfloat16"
+    refused = command(*arguments)
+    assert refused.exit_code == 1
+    assert "dtype=None (before: 'bfloat16')" in refused.output
+    # A folder that was begun before there was a choice is gone on with.
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps({key: value for key, value in content.items() if key not in ("dtype", "tf32")}))
+    assert "3 images, 0 of them new" in command(*arguments).output
+    assert "tf32=False (before: None)" in command(*arguments, "--no-tf32").output
+
+
+def test_another_dtype_is_refused_in_a_line(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"dtype must be one of auto, float32, bfloat16, float16, got 'int8'\."):
+        evaluate_checkpoint(folder / "ours", scenes(folder), dtype="int8")
+    refused = command("predict", folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--dtype", "half")
+    assert refused.exit_code == 2
+    assert "'half' is not one of 'auto', 'float32', 'bfloat16', 'float16'" in refused.stderr
