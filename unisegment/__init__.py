@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""unisegment: one checkpoint for semantic, instance and panoptic segmentation."""
+"""unisegment: one checkpoint for semantic, instance and panoptic segmentation.
+
+A name is imported when it is first used, so that `import unisegment` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import unisegment.models.auto  # noqa: F401  # makes transformers' Auto classes know ours
-from unisegment.data.export.saving import save
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
-from unisegment.visualization import draw
+
+if TYPE_CHECKING:
+    from unisegment.data.export.saving import save
+    from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+    from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+    from unisegment.visualization import draw
 
 __all__ = [
     "InstancePrediction",
@@ -20,3 +28,24 @@ __all__ = [
     "draw",
     "save",
 ]
+
+_FAMILY = "models.unisegment"
+_MODULES = {
+    "UniSegmentConfig": f"{_FAMILY}.configuration_unisegment",
+    "UniSegmentForUniversalSegmentation": f"{_FAMILY}.modeling_unisegment",
+    "UniSegmentImageProcessor": f"{_FAMILY}.image_processing_unisegment",
+    "draw": "visualization",
+    "save": "data.export.saving",
+}
+"""Where a name is that is not in `structures`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'structures')}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -90,6 +92,33 @@ def test_stock_checkpoints_stay_stock_and_registering_again_changes_nothing(tmp_
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is Mask2FormerImageProcessorPil
     ours = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
     assert type(AutoModel.from_config(ours.config)) is UniSegmentForUniversalSegmentation
+
+
+ORDERS = {
+    "transformers before": "from transformers import AutoModel; import unisegment",
+    "transformers after": """
+import unisegment
+assert not {"torch", "transformers"} & set(sys.modules), "import unisegment is to take no time"
+from transformers import PreTrainedModel  # which imports AutoConfig on the way
+""",
+    "our model before both": "from unisegment.models.unisegment import modeling_unisegment",
+    "again": "from transformers import AutoConfig; import unisegment.models.auto as auto; importlib.reload(auto)",
+}
+REGISTERED = """
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+from transformers.models.auto import modeling_auto, configuration_auto
+from unisegment import *
+assert configuration_auto.CONFIG_MAPPING["unisegment"] is UniSegmentConfig
+for kind in ("", "FOR_UNIVERSAL_SEGMENTATION_", "FOR_IMAGE_SEGMENTATION_"):
+    assert getattr(modeling_auto, f"MODEL_{kind}MAPPING")[UniSegmentConfig] is UniSegmentForUniversalSegmentation
+assert set(IMAGE_PROCESSOR_MAPPING[UniSegmentConfig].values()) == {UniSegmentImageProcessor}
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_auto_classes_know_ours_in_whatever_order_both_are_imported(order):
+    code = f"import importlib, sys\n{ORDERS[order]}\n{REGISTERED}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("subtask", [None, "panoptic", "instance"])

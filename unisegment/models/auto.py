@@ -1,33 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our classes under the names of transformers' Auto classes, so that its pipeline and its users find them.
 
-Importing this module does it, as `import unisegment` does. Checkpoints of `model_type` "unisegment" then open through
-AutoConfig, AutoModel, AutoModelForImageSegmentation, AutoModelForUniversalSegmentation and AutoImageProcessor; nothing
-changes for any other model, a stock Mask2Former included.
+Checkpoints of `model_type` "unisegment" then open through AutoConfig, AutoModel, AutoModelForImageSegmentation,
+AutoModelForUniversalSegmentation and AutoImageProcessor; nothing changes for any other model, a stock Mask2Former
+included. `import unisegment` does it, and takes no time: what is ours is imported, and made known, as soon as one of
+transformers' modules with Auto classes is there.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageSegmentation, AutoModelForUniversalSegmentation
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
-# Without torchvision, transformers 5.15 has only a placeholder at its top level.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.models.auto.modeling_auto import MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES
+_AUTO = "transformers.models.auto"
+_FAMILY = "unisegment.models.unisegment"
 
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
-# `exist_ok`: a module may be imported again, as notebooks do.
-AutoConfig.register(UniSegmentConfig.model_type, UniSegmentConfig, exist_ok=True)
-# The pipeline looks for image segmentation, not for universal segmentation.
-for auto_class in (AutoModel, AutoModelForImageSegmentation, AutoModelForUniversalSegmentation):
-    auto_class.register(UniSegmentConfig, UniSegmentForUniversalSegmentation, exist_ok=True)
-# One class for both backends: it needs no torchvision, and whoever has it shall not be told that something is missing.
-AutoImageProcessor.register(
-    UniSegmentConfig,
-    image_processor_classes={"torchvision": UniSegmentImageProcessor, "pil": UniSegmentImageProcessor},
-    exist_ok=True,
-)
-# The pipeline checks names against this list alone; without ours it logs, as an error, that it does not support us.
-MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES[UniSegmentConfig.model_type] = (
-    UniSegmentForUniversalSegmentation.__name__
-)
+def _register_config(auto: Any) -> None:
+    config = _ours("configuration").UniSegmentConfig
+    auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_model(auto: Any) -> None:
+    config, model = _ours("configuration").UniSegmentConfig, _ours("modeling").UniSegmentForUniversalSegmentation
+    # The pipeline looks for image segmentation, not for universal segmentation.
+    for name in ("AutoModel", "AutoModelForImageSegmentation", "AutoModelForUniversalSegmentation"):
+        getattr(auto, name).register(config, model, exist_ok=True)
+    # The pipeline checks names against this list alone; without ours it logs, as an error, that it does not support us.
+    auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES[config.model_type] = model.__name__
+
+
+def _register_processor(auto: Any) -> None:
+    # One class for both backends: it needs no torchvision, and whoever has it shall not be told that it is missing.
+    classes = dict.fromkeys(("torchvision", "pil"), _ours("image_processing").UniSegmentImageProcessor)
+    config = _ours("configuration").UniSegmentConfig
+    auto.AutoImageProcessor.register(config, image_processor_classes=classes, exist_ok=True)
+
+
+def _ours(kind: str) -> Any:
+    return import_module(f"{_FAMILY}.{kind}_unisegment")
+
+
+_REGISTER: dict[str, Callable[[Any], None]] = {
+    f"{_AUTO}.configuration_auto": _register_config,
+    f"{_AUTO}.modeling_auto": _register_model,
+    f"{_AUTO}.image_processing_auto": _register_processor,
+}
+
+
+class _Watch(MetaPathFinder):
+    """Finds modules of transformers and ours as the other finders do, and registers what they make possible.
+
+    That must wait until the outermost import of such a module has come to its end: those in the middle of theirs would
+    be imported, or asked for what they do not have yet.
+    """
+
+    def __init__(self) -> None:
+        self.registered: set[str] = set()
+        self.running = threading.local()
+        """`depth`: how many imports of a thread are in the middle."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module as the other finders do; None where it is not watched, or every class is registered."""
+        if fullname.partition(".")[0] not in ("transformers", "unisegment") or self.registered == set(_REGISTER):
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: self._execute(execute, module)  # type: ignore[method-assign]
+        return spec
+
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        self.running.depth = getattr(self.running, "depth", 0) + 1
+        try:
+            execute(module)
+        finally:
+            self.running.depth -= 1
+        if not self.running.depth:
+            self.register()
+
+    def register(self) -> None:
+        """Register our classes with those of transformers' modules that are there."""
+        for name in _REGISTER.keys() - self.registered:
+            if name in sys.modules:
+                self.registered.add(name)  # before: what is imported for it ends here, too
+                _REGISTER[name](import_module(name))  # another thread may be in the middle of it
+
+
+def watch() -> None:
+    """Make our classes known to transformers' Auto classes, to those that are there and to those that come."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__qualname__ != _Watch.__qualname__]
+    watcher = _Watch()
+    sys.meta_path.insert(0, watcher)
+    watcher.register()
+
+
+watch()
