@@ -56,7 +56,7 @@ def all_at_once(mask_embeddings, mask_features, targets, matches):
         chosen = [own[match.queries[t]] for own, match in zip(embeddings, matches, strict=True)]
         logits = torch.cat([torch.einsum("ic,chw->ihw", *of) for of in zip(chosen, mask_features, strict=True)])
         true_masks = [target.binary_masks()[match.segments[t]] for target, match in zip(targets, matches, strict=True)]
-        points = uncertain_points(logits.detach(), *RULES[2:])
+        points = uncertain_points(logits.detach(), *RULES[2:5])
         sampled, labels = (
             peer.sample_point(masks[:, None], points, align_corners=False)[:, 0]
             for masks in (logits, torch.cat(true_masks).to(logits.dtype))
@@ -75,9 +75,9 @@ def same_points(monkeypatch, dtype=torch.float64):
 @pytest.mark.parametrize("pairs_at_a_time", [1, 4, 5, 1000])
 def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_at_a_time, in_the_sum):
     same_points(monkeypatch)
-    monkeypatch.setattr(chunked_mask_loss, "MAX_ELEMENTS", pairs_at_a_time * HEIGHT * WIDTH)
+    rules = RULES._replace(max_elements=pairs_at_a_time * HEIGHT * WIDTH)
     *leaves, targets, matches = scene()
-    losses = losses_of(*leaves, targets, matches, RULES, seed=3)
+    losses = losses_of(*leaves, targets, matches, rules, seed=3)
     expected = all_at_once(*leaves, targets, matches)
     torch.testing.assert_close(losses, expected)
     upstream = torch.full_like(losses, 7.0) if in_the_sum else torch.randn_like(losses)
@@ -110,10 +110,9 @@ def test_a_sum_is_known_without_a_look_at_how_much_each_loss_counts(monkeypatch)
     torch.testing.assert_close(found, wanted)
 
 
-def test_derivatives_are_those_of_the_function(monkeypatch):
-    monkeypatch.setattr(chunked_mask_loss, "MAX_ELEMENTS", 2 * HEIGHT * WIDTH)
+def test_derivatives_are_those_of_the_function():
     embeddings, features, *pairs = scene((3, 1))
-    everywhere = MaskRules(2.0, 5.0, 13, 1.0, 0.0)  # a choice by certainty jumps
+    everywhere = MaskRules(2.0, 5.0, 13, 1.0, 0.0, 2 * HEIGHT * WIDTH)  # a choice by certainty jumps
     assert torch.autograd.gradcheck(
         lambda *leaves: losses_of(*leaves, *pairs, everywhere, seed=3), (embeddings, features), fast_mode=True
     )
@@ -170,7 +169,7 @@ def test_no_pairs_cost_nothing():
         assert tensor.count_nonzero() == 0
 
 
-def score(target, num_queries, num_predictions=1, dim=4):
+def score(target, num_queries, num_predictions=1, dim=4, max_elements=None):
     """Match and score one image, forward and backward, with the numbers of points of the paper."""
     height, width = target.size
     logits = torch.randn(num_predictions, 1, num_queries, 5, requires_grad=True)
@@ -180,6 +179,7 @@ def score(target, num_queries, num_predictions=1, dim=4):
     criterion = SetCriterion(
         HungarianMatcher(2.0, 5.0, 5.0, 12544),
         **weights, num_points=12544, oversample_ratio=3.0, importance_sample_ratio=0.75,
+        max_elements=max_elements,
     )  # fmt: skip
     criterion(logits, embeddings, features, [target])[0].backward()
 
@@ -202,12 +202,24 @@ class LargestFloat(TorchDispatchMode):
         return result
 
 
+def test_what_is_held_at_a_time_can_be_asked_for():
+    """What remains are the points of the true masks, at which an image is matched."""
+    target, found = target_of(53, "id_map", 272, 368), []
+    for max_elements in (100_000, None):
+        with LargestFloat() as largest:
+            score(target, num_queries=60, max_elements=max_elements)
+        found.append(largest.elements)
+    assert found[0] == 53 * 12544 < found[1] / 2
+    with pytest.raises(ValueError, match="max_elements must be at least 1, or None for what suits the device, got 0"):
+        score(target_of(3, "id_map", 32, 32), num_queries=5, max_elements=0)
+
+
 @pytest.mark.parametrize("form", ["id_map", "masks"])
 def test_no_float_mask_of_all_segments_exists(form):
     target = target_of(53, form, 272, 368)
     with LargestFloat() as largest:
         score(target, num_queries=60)
-    assert 272 * 368 / 16 < largest.elements <= MAX_ELEMENTS < 53 * 272 * 368
+    assert 272 * 368 / 16 < largest.elements <= MAX_ELEMENTS.cpu < 53 * 272 * 368
 
 
 def peak_of(num_segments):

@@ -93,12 +93,11 @@ def test_uncertain_points_of_no_masks():
 
 @pytest.mark.parametrize("form", ["id_map", "masks", "layers"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_nothing_depends_on_how_many_masks_are_sampled_at_a_time(monkeypatch, target, form, shared):
+def test_nothing_depends_on_how_many_masks_are_sampled_at_a_time(target, form, shared):
     target = in_form(target, form)
     segments = torch.tensor([2, 0, 2, 1, 1])
     points = points_everywhere(1 if shared else 5, 53)
     logits = torch.randn(5, HEIGHT, WIDTH)
     whole = sample_target(target, points, segments), uncertain_points(logits, 20, 3.0, 0.75)
-    monkeypatch.setattr("unisegment.ops.point_sampling.MAX_POINTS", 120)
-    assert torch.equal(sample_target(target, points, segments), whole[0])
-    assert uncertain_points(logits, 20, 3.0, 0.75).shape == whole[1].shape
+    assert torch.equal(sample_target(target, points, segments, max_points=120), whole[0])
+    assert uncertain_points(logits, 20, 3.0, 0.75, max_points=120).shape == whole[1].shape

@@ -84,7 +84,7 @@ class AugmentedPredictor(Predictor):
 
 @torch.no_grad()
 def mean_semantic_prediction(
-    views: Sequence[View], target_size: Size, max_elements: int = MAX_ELEMENTS
+    views: Sequence[View], target_size: Size, max_elements: int | None = None
 ) -> SemanticPrediction:
     """Give every pixel the label with the highest mean score.
 
@@ -94,14 +94,15 @@ def mean_semantic_prediction(
     Args:
         views: The versions of one image.
         target_size: Height and width of the result.
-        max_elements: Numbers to hold at a time, beside the result and for each version.
+        max_elements: Numbers to hold at a time, beside the result and for each version. None takes what suits the
+            device.
     """
     num_classes = views[0].class_logits.shape[1] - 1
     labels = torch.empty(target_size, dtype=torch.int64, device=views[0].mask_logits.device)
     shares = torch.empty(target_size, device=labels.device)
     # Rows in step: each version holds another number of them at a time unless told otherwise.
     costs = [_numbers_of_a_row(view, target_size, num_classes) for view in views]
-    step = max(max_elements // max(costs), 1)
+    step = max(MAX_ELEMENTS.on(labels.device, max_elements) // max(costs), 1)
     rows_of_views = [
         resize_rows(view.mask_logits, Frame(view.image_size, target_size), num_classes, step * cost)
         for view, cost in zip(views, costs, strict=True)

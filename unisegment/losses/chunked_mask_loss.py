@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unisegment.losses.mask_losses import MAX_ELEMENTS, dice_loss, sigmoid_cross_entropy_loss
+from unisegment.losses.mask_losses import ELEMENTS_PER_POINT, MAX_ELEMENTS, dice_loss, sigmoid_cross_entropy_loss
 from unisegment.losses.matcher import Matches
 from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_points
 from unisegment.structures import SegmentationTarget
@@ -39,13 +39,17 @@ class MaskLosses(NamedTuple):
 
 
 class MaskRules(NamedTuple):
-    """How masks are judged: the weights of cross-entropy and dice, and the points (see `uncertain_points`)."""
+    """How masks are judged: the weights of cross-entropy and dice, and the points (see `uncertain_points`).
+
+    `max_elements` is how many mask logits to hold at a time, see `SetCriterion`.
+    """
 
     mask_weight: float
     dice_weight: float
     num_points: int
     oversample_ratio: float
     importance_sample_ratio: float
+    max_elements: int | None = None
 
 
 def matched_mask_losses(
@@ -144,7 +148,8 @@ class _Pairs(NamedTuple):
         self, mask_features: Float[Tensor, "b c h w"], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
     ) -> Iterator[_Chunk]:
         dtype = torch.promote_types(mask_features.dtype, torch.float32)
-        size = max(1, MAX_ELEMENTS // max(mask_features[0, 0].numel(), self.rules.num_points))
+        elements = MAX_ELEMENTS.on(mask_features.device, self.rules.max_elements)
+        size = max(1, elements // max(mask_features[0, 0].numel(), self.rules.num_points))
         for image, embeddings in enumerate(matched):
             rows, features = embeddings.to(dtype).flatten(0, 1), mask_features[image].to(dtype)
             counts = None if weights is None else weights.to(dtype).repeat_interleave(embeddings.shape[1], dim=1)
@@ -157,12 +162,13 @@ class _Pairs(NamedTuple):
     ) -> tuple[Float[Tensor, "2 r"], Float[Tensor, "r s"] | None]:
         """Return cross-entropy and dice of each mask, and the gradient of the logits."""
         rules, learns = self.rules, chunk.weights is not None
+        max_points = max(1, MAX_ELEMENTS.on(chunk.features.device, rules.max_elements) // ELEMENTS_PER_POINT)
         mask_logits = (chunk.embeddings @ chunk.features.flatten(1)).unflatten(1, chunk.features.shape[1:])  # r h w
         points = uncertain_points(
-            mask_logits, rules.num_points, rules.oversample_ratio, rules.importance_sample_ratio, generator
+            mask_logits, rules.num_points, rules.oversample_ratio, rules.importance_sample_ratio, generator, max_points
         )
         segments = self.segments[chunk.image].flatten()[chunk.rows]
-        true_masks = sample_target(self.targets[chunk.image], points, segments).to(mask_logits.dtype)
+        true_masks = sample_target(self.targets[chunk.image], points, segments, max_points).to(mask_logits.dtype)
         with torch.set_grad_enabled(learns):
             sampled = sample_map(mask_logits.requires_grad_(learns)[:, None], points)[:, 0]
             cross_entropy = rules.mask_weight * sigmoid_cross_entropy_loss(sampled, true_masks)

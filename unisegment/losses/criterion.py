@@ -59,6 +59,9 @@ class SetCriterion(nn.Module):
         importance_sample_ratio: Share of points where the prediction is uncertain.
         normalization: "global" divides by sums over all processes, which equals one process with the whole batch;
             "rank" divides the class term by the process's own sum, as the original does.
+        max_elements: Mask logits to hold at a time, which bounds the memory; the loss stays the same but for the points
+            that are drawn. None takes what suits the device: 2^22 on a CPU, 2^25 on a GPU. It is an attribute, too:
+            `model.criterion.max_elements = 2**22` for a small GPU.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class SetCriterion(nn.Module):
         oversample_ratio: float,
         importance_sample_ratio: float,
         normalization: LossNormalization = "global",
+        max_elements: int | None = None,
     ) -> None:
         super().__init__()
         self.matcher = matcher
@@ -81,6 +85,7 @@ class SetCriterion(nn.Module):
         self.num_points = num_points
         self.oversample_ratio, self.importance_sample_ratio = oversample_ratio, importance_sample_ratio
         self.normalization = normalization
+        self.max_elements = max_elements
 
     def forward(
         self,
@@ -105,7 +110,7 @@ class SetCriterion(nn.Module):
             The loss; and `loss_cross_entropy`, `loss_mask` and `loss_dice` of the final prediction, and the same with
             `_0`, `_1`, … for those before it.
         """
-        matches = self.matcher(class_logits, mask_embeddings, mask_features, targets)
+        matches = self.matcher(class_logits, mask_embeddings, mask_features, targets, self.max_elements)
         num_masks, class_weights = self._denominators(denominators, targets, class_logits)
         with torch.autocast(class_logits.device.type, enabled=False):
             class_loss = self._class_loss(class_logits, targets, matches) / class_weights
@@ -124,7 +129,7 @@ class SetCriterion(nn.Module):
 
     def _mask_rules(self) -> MaskRules:
         ratios = self.oversample_ratio, self.importance_sample_ratio
-        return MaskRules(self.mask_weight, self.dice_weight, self.num_points, *ratios)
+        return MaskRules(self.mask_weight, self.dice_weight, self.num_points, *ratios, self.max_elements)
 
     def _denominators(
         self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]

@@ -11,8 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MAX_ELEMENTS = 2**22
-"""Mask logits (or points, where these are more) that are held at a time: 16 megabytes of float32."""
+from unisegment.ops.piece_size import PieceSize
+
+MAX_ELEMENTS = PieceSize(cpu=2**22, accelerator=2**25)
+"""Mask logits (or points, where these are more) that are held at a time: 16 or 128 megabytes of float32."""
+
+ELEMENTS_PER_POINT = 4
+"""Of these, for one point that is sampled at the same time: points are a quarter, and hold a dozen numbers each."""
 
 
 def sigmoid_cross_entropy_loss(

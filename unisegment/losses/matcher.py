@@ -16,7 +16,12 @@ from jaxtyping import Float, Int, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from unisegment.losses.mask_losses import MAX_ELEMENTS, pairwise_dice_loss, pairwise_sigmoid_cross_entropy_loss
+from unisegment.losses.mask_losses import (
+    ELEMENTS_PER_POINT,
+    MAX_ELEMENTS,
+    pairwise_dice_loss,
+    pairwise_sigmoid_cross_entropy_loss,
+)
 from unisegment.ops.point_sampling import sample_map, sample_target
 from unisegment.structures import SegmentationTarget
 
@@ -59,6 +64,7 @@ class HungarianMatcher(nn.Module):
         mask_embeddings: Float[Tensor, "t b q c"],
         mask_features: Float[Tensor, "b c h w"],
         targets: Sequence[SegmentationTarget],
+        max_elements: int | None = None,
     ) -> list[Matches]:
         """Return the pairs of each image, on the device of the logits.
 
@@ -67,12 +73,13 @@ class HungarianMatcher(nn.Module):
             mask_embeddings: A mask is their dot product with the mask features.
             mask_features: Embedding of each pixel.
             targets: One for each image, on the padded image's grid.
+            max_elements: Mask logits to hold at a time, see `SetCriterion`.
 
         Raises:
             NonFiniteCostError: When a cost is NaN or infinite.
         """
         costs = [
-            self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target)
+            self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target, max_elements)
             for i, target in enumerate(targets)
         ]
         # One transfer there, which is waited for, and one back, which is not; the sizes of the blocks are known here.
@@ -90,16 +97,19 @@ class HungarianMatcher(nn.Module):
         mask_embeddings: Float[Tensor, "t q c"],
         mask_features: Float[Tensor, "c h w"],
         target: SegmentationTarget,
+        max_elements: int | None = None,
     ) -> Float[Tensor, "t q n"]:
         """Return what it would cost to match each query with each segment of one image, in float32."""
+        elements = MAX_ELEMENTS.on(class_logits.device, max_elements)
         with torch.autocast(class_logits.device.type, enabled=False):
             points = torch.rand(1, self.num_points, 2, device=class_logits.device)
             # Sampling commutes with the dot product: no mask is made for queries that will not be matched.
             features = sample_map(mask_features[None], points)[0]  # c p
-            true_masks = sample_target(target, points).to(features.dtype)
+            max_points = max(1, elements // ELEMENTS_PER_POINT)
+            true_masks = sample_target(target, points, max_points=max_points).to(features.dtype)
             mask_costs = [
                 self._mask_cost(embeddings.to(features.dtype) @ features, true_masks)
-                for embeddings in mask_embeddings.flatten(0, 1).split(max(1, MAX_ELEMENTS // self.num_points))
+                for embeddings in mask_embeddings.flatten(0, 1).split(max(1, elements // self.num_points))
             ]  # (t q) n, some rows each
             class_probs = class_logits.to(features.dtype).softmax(-1)[..., target.labels]
             return torch.cat(mask_costs).view_as(class_probs).sub_(class_probs, alpha=self.class_weight)

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unisegment.ops.piece_size import PieceSize
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
-MAX_POINTS = 2**20
-"""Points that are sampled in one go where masks have points of their own: some tens of megabytes."""
+MAX_POINTS = PieceSize(cpu=2**20, accelerator=2**23)
+"""Points that are sampled in one go where masks have points of their own: a dozen numbers for each."""
 
 
 def sample_map(features: Float[Tensor, "b c h w"], points: Float[Tensor, "b p 2"]) -> Float[Tensor, "b c p"]:
@@ -35,6 +36,7 @@ def sample_target(
     target: SegmentationTarget,
     points: Float[Tensor, "#i p 2"],
     segments: Int[Tensor, " i"] | None = None,
+    max_points: int | None = None,
 ) -> Float[Tensor, "i p"]:
     """Return the masks of segments at points, as sampling their (h, w) float masks would.
 
@@ -45,10 +47,11 @@ def sample_target(
         target: Its grid covers the image.
         points: One set of points for each segment, or one for all.
         segments: Index of each segment, repeats allowed; None takes all segments in order.
+        max_points: Points to sample in one go; None takes what suits the device.
     """
     chosen = torch.arange(len(target), device=points.device) if segments is None else segments
     sampled = torch.empty(len(chosen), points.shape[1], dtype=points.dtype, device=points.device)
-    size = _rows_at_a_time(points.shape[1])
+    size = _rows_at_a_time(points.shape[1], points.device, max_points)
     for first in range(0, len(chosen), size):
         rows = slice(first, first + size)
         sampled[rows] = _sample_segments(target, chosen[rows], points[rows] if len(points) == len(chosen) else points)
@@ -74,9 +77,9 @@ def _take(flat: Tensor, pixels: Int[Tensor, "i p"]) -> Tensor:
     return flat.index_select(0, pixels.flatten()).view(pixels.shape)
 
 
-def _rows_at_a_time(num_points: int) -> int:
+def _rows_at_a_time(num_points: int, device: torch.device, max_points: int | None) -> int:
     """Return how many masks to sample in one go; a dozen numbers are held for each point while it is looked up."""
-    return max(1, MAX_POINTS // num_points)
+    return max(1, MAX_POINTS.on(device, max_points) // num_points)
 
 
 def _interpolate(
@@ -108,6 +111,7 @@ def uncertain_points(
     oversample_ratio: float,
     importance_sample_ratio: float,
     generator: torch.Generator | None = None,
+    max_points: int | None = None,
 ) -> Float[Tensor, "n p 2"]:
     """Draw points for each mask, most of them where the mask is least certain (logit nearest to 0).
 
@@ -121,13 +125,14 @@ def uncertain_points(
         oversample_ratio: At least 1.
         importance_sample_ratio: 0 to 1.
         generator: Source of the random numbers, on the device of the logits; None takes torch's own.
+        max_points: Candidates to sample in one go; None takes what suits the device.
     """
     num_uncertain = int(importance_sample_ratio * num_points)
     num_candidates = int(num_points * oversample_ratio)
     with torch.no_grad():
         uncertain = [
             _most_uncertain(chunk, num_candidates, num_uncertain, generator)
-            for chunk in mask_logits.split(_rows_at_a_time(num_candidates))
+            for chunk in mask_logits.split(_rows_at_a_time(num_candidates, mask_logits.device, max_points))
         ]
         uniform = _uniform_points(mask_logits, num_points - num_uncertain, generator)
     return torch.cat([torch.cat(uncertain), uniform], dim=1)

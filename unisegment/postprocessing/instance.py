@@ -15,7 +15,6 @@ from torch import Tensor
 
 from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import (
-    MAX_ELEMENTS,
     Frame,
     check_logits,
     check_share,
@@ -34,7 +33,7 @@ class _Rules(NamedTuple):
     overlap_mask_area_threshold: float | None
     top_k: int
     label_ids: list[int] | None
-    max_elements: int
+    max_elements: int | None
 
 
 @torch.no_grad()
@@ -49,7 +48,7 @@ def instance_predictions(
     overlap_mask_area_threshold: float | None = None,
     top_k: int = 100,
     label_ids: Collection[int] | None = None,
-    max_elements: int = MAX_ELEMENTS,
+    max_elements: int | None = None,
 ) -> list[InstancePrediction]:
     """Return the best pairs of a query and a class as objects.
 
@@ -69,11 +68,12 @@ def instance_predictions(
         top_k: Pairs of a query and a class, the most probable ones, that are looked at.
         label_ids: Labels to return; None means all. Models that also know stuff are judged on their things by it.
             Other labels still count among the `top_k`.
-        max_elements: Numbers to hold at a time, beside the result.
+        max_elements: Numbers to hold at a time, beside the result: they bound the memory, and results do not depend on
+            them. None takes what suits the device: 2^22 on a CPU, 2^27 on a GPU.
 
     Raises:
         ValueError: When shapes, counts or sizes do not fit together, `threshold` is below 0, another threshold is not
-            in [0, 1], or `top_k` is below 1.
+            in [0, 1], or `top_k` or `max_elements` is below 1.
 
     Source:
         Mask2Former (arXiv:2112.01527), maskformer_model.py, instance_inference.

@@ -18,13 +18,14 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from unisegment.ops.piece_size import PieceSize
 from unisegment.types import Size
 
 MASK_STRIDE = 4
 """Pixels of the canvas for one cell of the mask grid, in both directions."""
 
-MAX_ELEMENTS = 2**22
-"""Numbers that one piece may hold: small enough for the cache of a CPU, large enough to keep a GPU busy."""
+MAX_ELEMENTS = PieceSize(cpu=2**22, accelerator=2**27)
+"""Logits that one piece may hold: 16 megabytes of float32 on a CPU, half a gigabyte on a GPU."""
 
 
 class Frame(NamedTuple):
@@ -115,21 +116,22 @@ def logit(probability: float) -> float:
 
 
 def resize_queries(
-    mask_logits: Float[Tensor, "q h w"], frame: Frame, max_elements: int = MAX_ELEMENTS
+    mask_logits: Float[Tensor, "q h w"], frame: Frame, max_elements: int | None = None
 ) -> Iterator[tuple[slice, Float32[Tensor, "_ h_target w_target"]]]:
     """Resize the masks of some queries after the other.
 
     Args:
         mask_logits: Logits on the mask grid, of any precision.
         frame: Place of the image and size of the result.
-        max_elements: Numbers to hold at a time; a single query may exceed it.
+        max_elements: Numbers to hold at a time; a single query may exceed it. None takes what suits the device.
 
     Yields:
         Which queries, and their logits at the target size in memory of their own.
     """
     canvas = mask_logits.shape[-2] * MASK_STRIDE, mask_logits.shape[-1] * MASK_STRIDE
     height, width = frame.image_size
-    step = max(max_elements // (canvas[0] * canvas[1] + frame.target_size[0] * frame.target_size[1]), 1)
+    elements = MAX_ELEMENTS.on(mask_logits.device, max_elements)
+    step = max(elements // (canvas[0] * canvas[1] + frame.target_size[0] * frame.target_size[1]), 1)
     for first in range(0, len(mask_logits), step):
         chunk = slice(first, min(first + step, len(mask_logits)))
         image_logits = _interpolate(mask_logits[chunk].float(), canvas)[:, :height, :width]
@@ -137,7 +139,7 @@ def resize_queries(
 
 
 def resize_rows(
-    mask_logits: Float[Tensor, "q h w"], frame: Frame, num_classes: int, max_elements: int = MAX_ELEMENTS
+    mask_logits: Float[Tensor, "q h w"], frame: Frame, num_classes: int, max_elements: int | None = None
 ) -> Iterator[tuple[slice, Float32[Tensor, "q _ w_target"]]]:
     """Resize some rows of all queries after the others, for results that mix all queries in a pixel.
 
@@ -148,7 +150,7 @@ def resize_rows(
         mask_logits: Logits on the mask grid, of any precision.
         frame: Place of the image and size of the result.
         num_classes: Numbers for each pixel of the result that the caller holds beside the logits.
-        max_elements: Numbers to hold at a time; a single row may exceed it.
+        max_elements: Numbers to hold at a time; a single row may exceed it. None takes what suits the device.
 
     Yields:
         Which rows of the result, and their logits in memory of their own.
@@ -159,7 +161,8 @@ def resize_rows(
     grid = mask_logits.float()
     canvas_rows = _rows_between(grid_height, grid_height * MASK_STRIDE, grid.device)
     target_rows = _rows_between(image_height, height, grid.device)
-    step = max(max_elements // (num_queries * max(canvas_width, width) + num_classes * width), 1)
+    elements = MAX_ELEMENTS.on(grid.device, max_elements)
+    step = max(elements // (num_queries * max(canvas_width, width) + num_classes * width), 1)
     for first in range(0, height, step):
         rows = slice(first, min(first + step, height))
         upper, lower, weight = (part[rows] for part in target_rows)

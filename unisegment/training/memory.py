@@ -123,7 +123,12 @@ class _AnyMatches(nn.Module):
     """Matches without looking: without contents there are no costs."""
 
     def forward(
-        self, class_logits: Tensor, embeddings: Tensor, features: Tensor, targets: Sequence[SegmentationTarget]
+        self,
+        class_logits: Tensor,
+        embeddings: Tensor,
+        features: Tensor,
+        targets: Sequence[SegmentationTarget],
+        max_elements: int | None = None,
     ) -> list[Matches]:
         pairs = [
             torch.zeros(

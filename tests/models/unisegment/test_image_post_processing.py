@@ -56,6 +56,16 @@ def test_defaults_are_those_of_the_functions(predict):
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_what_is_held_at_a_time_can_be_asked_for_and_changes_nothing(processor, task):
+    outputs, predict = outputs_of(), getattr(processor, f"post_process_{task}_segmentation")
+    whole, in_pieces = (predict(outputs, target_sizes=SIZES, max_elements=size) for size in (None, 1))
+    for one, other in zip(whole, in_pieces, strict=True):
+        assert torch.equal(one["segmentation"], other["segmentation"])
+    with pytest.raises(ValueError, match="max_elements must be at least 1"):
+        predict(outputs, max_elements=0)
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
 def test_sizes_are_those_of_the_images_upright(processor, task, tmp_path):
     outputs = outputs_of()
     predict = getattr(processor, f"post_process_{task}_segmentation")

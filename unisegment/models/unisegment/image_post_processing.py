@@ -41,6 +41,7 @@ class ImagePostProcessing:
         outputs: Any,
         target_sizes: TargetSizes = None,
         return_segmentation_scores: bool = False,
+        max_elements: int | None = None,
     ) -> list[SemanticPrediction]:
         """Give every pixel a label; see `unisegment.postprocessing.semantic_predictions`.
 
@@ -50,9 +51,13 @@ class ImagePostProcessing:
             target_sizes: Height and width of each result, usually of the original images: numbers, or the images
                 themselves as they were prepared, which are upright. None means the sizes that the model saw.
             return_segmentation_scores: Keep the scores of all classes.
+            max_elements: Numbers to hold at a time, which bounds the memory; the result does not depend on it. None
+                takes what suits the device: 2^22 on a CPU, 2^27 (half a gigabyte) on a GPU.
         """
         predictions = semantic_predictions(
-            *self._logits_and_sizes(outputs, target_sizes), return_segmentation_scores=return_segmentation_scores
+            *self._logits_and_sizes(outputs, target_sizes),
+            return_segmentation_scores=return_segmentation_scores,
+            max_elements=max_elements,
         )
         return self._named(predictions, outputs)
 
@@ -66,6 +71,7 @@ class ImagePostProcessing:
         return_coco_annotation: bool = False,
         return_binary_maps: bool = False,
         top_k: int = 100,
+        max_elements: int | None = None,
     ) -> list[InstancePrediction] | list[dict[str, Any]]:
         """Find objects, the best first; see `unisegment.postprocessing.instance_predictions`.
 
@@ -79,6 +85,7 @@ class ImagePostProcessing:
             return_binary_maps: Return a dict an image, with the masks (n h w) in `segmentation`; without an object a
                 map (h w) of -1. Ids of both kinds of dicts are places in `segmentation`, from 0.
             top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
+            max_elements: As for `post_process_semantic_segmentation`.
 
         Raises:
             ValueError: When both forms are asked for.
@@ -92,6 +99,7 @@ class ImagePostProcessing:
                 mask_threshold=mask_threshold,
                 overlap_mask_area_threshold=overlap_mask_area_threshold,
                 top_k=top_k,
+                max_elements=max_elements,
             ),
             outputs,
         )
@@ -113,6 +121,7 @@ class ImagePostProcessing:
         overlap_mask_area_threshold: float = 0.8,
         label_ids_to_fuse: Collection[int] | None = None,
         target_sizes: TargetSizes = None,
+        max_elements: int | None = None,
     ) -> list[PanopticPrediction]:
         """Give every pixel to one segment or to none; see `unisegment.postprocessing.panoptic_predictions`.
 
@@ -123,6 +132,7 @@ class ImagePostProcessing:
             overlap_mask_area_threshold: Share of its mask that a query must keep.
             label_ids_to_fuse: Labels of stuff; None means `stuff_label_ids`.
             target_sizes: As for `post_process_semantic_segmentation`.
+            max_elements: As for `post_process_semantic_segmentation`.
 
         Raises:
             ValueError: When `stuff_label_ids` would be used and are those of a model with other labels.
@@ -133,6 +143,7 @@ class ImagePostProcessing:
             mask_threshold=mask_threshold,
             overlap_mask_area_threshold=overlap_mask_area_threshold,
             label_ids_to_fuse=self._stuff_of(outputs) if label_ids_to_fuse is None else label_ids_to_fuse,
+            max_elements=max_elements,
         )
         return self._named(predictions, outputs)
 

@@ -215,7 +215,7 @@ def _pixel_decoder(config: UniSegmentConfig, in_channels: Sequence[int]) -> nn.M
 
 
 def _criterion(config: UniSegmentConfig) -> SetCriterion:
-    weights = {
+    weights: dict[str, Any] = {
         "class_weight": config.class_weight,
         "mask_weight": config.mask_weight,
         "dice_weight": config.dice_weight,
