@@ -148,7 +148,7 @@ def check_polygon(polygon: Float64[np.ndarray, " n"], size: Size) -> None:
     if len(polygon) % 2 or not np.isfinite(polygon).all():
         raise ValueError(
             f"a polygon must be an even number of finite coordinates [x, y, x, y, …], got {len(polygon)} "
-            f"numbers, {shown(polygon[:6].tolist())}"
+            f"numbers, {shown(polygon[:6].tolist())}."
         )
     for axis, numbers, length in (("x", polygon[::2], size[1]), ("y", polygon[1::2], size[0])):
         low, high = float(numbers.min(initial=0)), float(numbers.max(initial=0))
