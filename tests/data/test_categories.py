@@ -142,5 +142,7 @@ def test_names_in_a_file(tmp_path):
             ValueError, match=r"names\.json must name the labels 0, 1, .*: the key .* is no whole number"
         ):
             label_names(str(tmp_path / "names.json"))
+    with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file\.$"):  # and none of annotations
+        label_names(str(tmp_path / "none.json"))
     with pytest.raises(ValueError, match=r"no label names for 'imagenet', only for coco_panoptic, .* and \.json files"):
         label_names("imagenet")

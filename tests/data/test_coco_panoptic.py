@@ -277,7 +277,7 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(root):
 
 
 def test_a_missing_or_broken_json_file_is_refused(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.json: there is no such annotation file"):
+    with pytest.raises(FileNotFoundError, match=r"none.json: there is no such file"):
         CocoPanoptic(tmp_path / "none.json", root / "images", root / "panoptic")
     (root / "panoptic.json").write_text('{"images": [')
     with pytest.raises(ValueError, match=r"panoptic.json is not valid JSON"):

@@ -93,7 +93,7 @@ def test_other_encodings_and_missing_files_are_refused(tmp_path):
     for read in (read_json, lambda file: list(iterate_json_lists(file))):
         with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
             read(file)
-        with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such annotation file"):
+        with pytest.raises(FileNotFoundError, match=r"none\.json: there is no such file"):
             read(tmp_path / "none.json")
 
 

@@ -197,7 +197,7 @@ class _Text:
 
 def _open(file: Path) -> TextIO:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such annotation file.")
+        raise FileNotFoundError(f"{file}: there is no such file.")
     return file.open(encoding="utf-8-sig", newline="")
 
 
