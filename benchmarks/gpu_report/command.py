@@ -29,7 +29,7 @@ def main(description: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     adopt_orphans()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    report = Report(arguments.output, sys.argv[1:])
+    report = Report(arguments.output, sys.argv[1:], arguments.small)
     finished = False
     try:
         with tempfile.TemporaryDirectory(prefix="gpu_report_") as scratch:

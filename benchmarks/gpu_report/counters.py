@@ -11,9 +11,6 @@ from gpu_report.programs import PYTHON, SMALL_CASE, Said, run
 from gpu_report.rows import Row
 from gpu_report.settings import Settings
 
-from unisegment.ops.kernel_backend import Kernel, find_kernel
-from unisegment.ops.kernel_build import NAMESPACE
-
 # What a row calls it, and ncu. A hundred percent of issue slots is one instruction in every cycle of every scheduler.
 METRICS = {
     "us": "gpu__time_duration.sum",
@@ -31,15 +28,21 @@ METRICS = {
 _TO_MICROSECONDS = {"nsecond": 1e-3, "ns": 1e-3, "usecond": 1, "us": 1, "msecond": 1e3, "ms": 1e3}
 _TO_BYTES = {"Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9}
 DTYPES = ("bfloat16", "float32")
+_NAMESPACE = "unisegment_ms_deform_attn"
 _KERNELS = ("forward", "backward")
 
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Yield a row for each kernel, in each of two types."""
-    program, kernel = shutil.which("ncu"), find_kernel()
+    program = shutil.which("ncu")
     if program is None:
         yield {"what": "ncu", "error": "there is no such program"}
-    elif not isinstance(kernel, Kernel):
+        return
+    # Imported by whom it is of use to: it takes seconds.
+    from unisegment.ops.kernel_backend import Kernel, find_kernel
+
+    kernel = find_kernel()
+    if not isinstance(kernel, Kernel):
         yield {"what": "ncu", "error": f"there is no kernel: {kernel.splitlines()[0]}"}
     else:
         for number, dtype in enumerate(DTYPES):
@@ -50,7 +53,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 def of_dtype(program: str, kernel: str, dtype: str, settings: Settings, seconds: float) -> Iterator[Row]:
     """Yield the rows of one type."""
     size = "tiny" if settings.small else "encoder"
-    case = [PYTHON, SMALL_CASE, kernel, NAMESPACE, "--device", settings.device, "--size", size]
+    case = [PYTHON, SMALL_CASE, kernel, _NAMESPACE, "--device", settings.device, "--size", size]
     case += ["--forms", "fused", "--dtypes", dtype]
     # In C, numbers have a point and nothing else in them.
     said = run([*command(program, list(METRICS.values())), *case], {**os.environ, "LC_ALL": "C"}, seconds)

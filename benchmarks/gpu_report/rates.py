@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from gpu_report.measure import milliseconds
+from gpu_report.measure import HEAD_START, milliseconds
 from gpu_report.rows import Row
 
 from unisegment.ops.kernel_backend import kernel_folder
@@ -162,13 +162,14 @@ def measured(device: str, small: bool) -> dict[str, float]:
 
 
 def _per_second(device: str, size: int, run: Callable, turns: int, blocks: int, repeats: int) -> float:
-    return size / milliseconds(device, lambda _: run(turns, blocks), repeats, 1) * 1000
+    return size / milliseconds(device, lambda _: run(turns, blocks), repeats, 1, head_start=HEAD_START) * 1000
 
 
 def copied_per_second(device: str, size: int, repeats: int) -> float:
     """Return the bytes that are read and written in a second when a tensor of so many bytes is copied."""
     source, target = torch.ones(2, size // 4, device=device)
-    return 2 * source.nbytes / milliseconds(device, lambda _: target.copy_(source), repeats) * 1000
+    took = milliseconds(device, lambda _: target.copy_(source), repeats, head_start=HEAD_START)
+    return 2 * source.nbytes / took * 1000
 
 
 def multiprocessors(device: str) -> int:

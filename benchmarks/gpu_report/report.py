@@ -28,12 +28,19 @@ class Report:
     Args:
         folder: Where report.json is.
         command: What was asked for, for the reader.
+        small: Whether sizes are tiny, which says nothing about a GPU.
     """
 
-    def __init__(self, folder: Path, command: list[str]) -> None:
+    def __init__(self, folder: Path, command: list[str], small: bool) -> None:
         self._path, self._began = folder / FILE, time.monotonic()
         self.rows: list[Row] = []
-        self._head = {"what": "benchmarks/gpu_report", "command": command, "began": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._small = small
+        self._head = {
+            "what": "benchmarks/gpu_report",
+            "command": command,
+            "small": small,
+            "began": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
         self._write = _load_files().write_text
 
     def add(self, stage: str, row: Row) -> None:
@@ -47,7 +54,7 @@ class Report:
             **self._head,
             "finished": finished,
             "seconds": round(time.monotonic() - self._began, 1),
-            "forecasts": compare(self.rows),
+            "forecasts": compare([] if self._small else self.rows),
             "rows": self.rows,
         }
 

@@ -34,7 +34,7 @@ _OPTIONS = {
 }
 _PLANTED = {"memcheck": "out_of_bounds", "racecheck": "race"}
 # Of the calls that torch makes to see what there is, some fail, and that is no fault.
-_ALWAYS = ("--error-exitcode", "3", "--report-api-errors", "no", "--print-limit", "10", "--launch-timeout", "0")
+_ALWAYS = ("--error-exitcode", "3", "--report-api-errors", "no", "--print-limit", "1000", "--launch-timeout", "0")
 _TELLING = re.compile(r"(Invalid|Error|Warning|Uninit|Barrier|.*hazard|.*[a-z]Error:)")
 _DONE = re.compile("^done: ", re.MULTILINE)
 _SUMMARIES = (r"ERROR SUMMARY: (\d+) error", r"RACECHECK SUMMARY: (\d+) hazard")
@@ -117,7 +117,9 @@ def first_trouble(said: Said) -> str:
 def emulated(settings: Settings) -> Row:
     """Run the case in the emulator."""
     try:
-        path = build_emulator(Path(tempfile.gettempdir()) / "emulator.so")
+        path = build_emulator(
+            Path(tempfile.gettempdir()) / "emulator.so", macros=["-O0"]
+        )  # is made quicker than it runs
     except (KernelUnavailableError, AssertionError) as error:
         return {"what": "emulator", "error": failure(error)}
     said = run([PYTHON, SMALL_CASE, str(path), EMULATED, "--device", "cpu"], os.environ, settings.left() - 3)

@@ -81,11 +81,11 @@ def centres_of(height: int, width: int, device: str) -> Tensor:
 
 
 def plant(fault: str, path: str) -> None:
-    """Write beyond a tensor, or read what another warp may not have written yet."""
+    """Write 4 KiB beyond a tensor, or read what another warp may not have written yet."""
     library, numbers = ctypes.CDLL(path), torch.zeros(64, device="cuda")
     pointer = ctypes.c_void_p(numbers.data_ptr())
     if fault == "out_of_bounds":
-        library.plant_out_of_bounds(pointer, 64, None)
+        library.plant_out_of_bounds(pointer, 1024, None)
     else:
         library.plant_race(pointer, None)
     torch.cuda.synchronize()

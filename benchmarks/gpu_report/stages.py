@@ -34,7 +34,7 @@ class Stage:
 
 STAGES = (
     Stage(("environment", "build", "parity"), "", 95),
-    Stage(("sanitizers",), "", 45),
+    Stage(("sanitizers",), "", 60),
     Stage(("kernel_table",), "", 75),
     Stage(("counters",), "", 25),
     Stage(("gpu_tests",), "", 35),

@@ -16,7 +16,8 @@ from typing import IO
 from gpu_report.settings import Settings
 
 _PR_SET_CHILD_SUBREAPER = 36
-_TO_END = 10  # seconds for a process to end that has nothing more to say
+_TO_END, _TO_DIE = 10, 3
+"""Seconds for a process to end that has nothing more to say, and that was killed."""
 
 
 def adopt_orphans() -> None:
@@ -90,15 +91,23 @@ def _ending(status: int) -> str:
 
 
 def kill_all(process: subprocess.Popen) -> None:
-    """Kill a process, and all that this one has become the parent of."""
+    """Kill a process, and all that this one has become the parent of. One that a driver holds is not waited for."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for _ in range(100):  # each kill may hand on the children of what was killed
-        children = Path(f"/proc/self/task/{os.getpid()}/children")
-        pids = [int(word) for word in children.read_text().split()] if children.exists() else []
-        if not pids:
+    deadline = time.monotonic() + _TO_DIE
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        children = _children()  # of what was killed, too
+        if ended and not children:
             return
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    """Return the processes whose parent this one is, where the system tells."""
+    file = Path(f"/proc/self/task/{os.getpid()}/children")
+    return [int(word) for word in file.read_text().split()] if file.exists() else []

@@ -85,7 +85,7 @@ def build(device: str, folder: Path, number: int, variant: Variant) -> Path:
     namespace = namespace_of(number)
     library = folder / f"{namespace}.so"
     if device == "cpu":
-        return build_emulator(library, namespace, variant.flags())
+        return build_emulator(library, namespace, [*variant.flags(), "-O0"])
     command = nvcc_command(library, namespace, variant.flags(), torch.cuda.get_device_capability())
     made = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if made.returncode:

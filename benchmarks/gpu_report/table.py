@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report as a table: a line for each thing that was done, short enough to be read at once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 MOST_CHARACTERS = 11_000  # what some terminals and tools show of an output is its last 12,000
 MOST_IN_LINE = 180
+_ERROR = "ERROR"
 _ASIDE = ("stage", "what", "who", "at_s", "error", "value")
 _UNITS = {"ms": "ms", "us": "us", "peak_mib": "MiB", "images_per_s": "img/s", "percent": "%", "s": "s"}
 
@@ -14,20 +16,24 @@ def to_table(content: dict[str, Any]) -> str:
     """Return all rows as text, and the forecasts after them. Where that is too long, rows of the longest stages go."""
     blocks = {stage: _lines(rows) for stage, rows in _by_stage(content["rows"]).items()}
     forecasts = _forecast_lines(content["forecasts"])
-    while _size(blocks) + sum(map(len, forecasts)) > MOST_CHARACTERS and any(map(len, blocks.values())):
-        longest = max(blocks, key=lambda stage: sum(map(len, blocks[stage])))
-        kept = [line for line in blocks[longest] if not line.startswith("  …")]
-        left_out = len(_lines(_by_stage(content["rows"])[longest])) - len(kept) + 1
-        blocks[longest] = [*kept[:-1], f"  … {left_out} more in report.json"]
+    left_out: Counter[str] = Counter()
+    while sum(map(_size, [*blocks.values(), forecasts])) > MOST_CHARACTERS and any(blocks.values()):
+        longest = max(blocks, key=lambda stage: _size(blocks[stage]))
+        lines = blocks[longest]
+        # What failed is left out last.
+        last = next((place for place in reversed(range(len(lines))) if _ERROR not in lines[place]), len(lines) - 1)
+        del lines[last]
+        left_out[longest] += 1
     state = "finished" if content["finished"] else "NOT FINISHED"
     lines = [f"{content['what']}: {len(content['rows'])} rows in {content['seconds']:.0f} s, {state}"]
     for stage, block in blocks.items():
-        lines += [f"== {stage}", *block]
+        more = [f"  … {left_out[stage]} more in report.json"] if left_out[stage] else []
+        lines += [f"== {stage}", *block, *more]
     return "\n".join([*lines, *forecasts])
 
 
-def _size(blocks: dict[str, list[str]]) -> int:
-    return sum(len(line) + 1 for stage, block in blocks.items() for line in (f"== {stage}", *block))
+def _size(lines: Sequence[str]) -> int:
+    return sum(len(line) + 1 for line in lines)
 
 
 def _by_stage(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -59,7 +65,7 @@ def _cell(row: dict[str, Any]) -> str:
         words.append(str(row["value"]))
     words += [_measure(key, value) for key, value in row.items() if key not in _ASIDE and value is not None]
     if row.get("error"):
-        words.append(f"ERROR {row['error']}")
+        words.append(f"{_ERROR} {row['error']}")
     return " ".join(words)
 
 
