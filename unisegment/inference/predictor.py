@@ -9,6 +9,7 @@ import torch
 
 from unisegment.data.export.categories import categories_of_labels
 from unisegment.inference.images import Batch
+from unisegment.ops.transfers import send
 from unisegment.postprocessing import instance_predictions
 from unisegment.postprocessing.resize import check_share
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction
@@ -118,8 +119,8 @@ def _forward(model: Any, batch: Batch) -> Any:
     model.eval()
     with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
         outputs = model(
-            pixel_values=torch.cat([item.pixel_values for item in batch]).to(model.device, non_blocking=True),
-            pixel_mask=torch.cat([item.pixel_mask for item in batch]).to(model.device, non_blocking=True),
+            pixel_values=send(torch.cat([item.pixel_values for item in batch]), model.device),
+            pixel_mask=send(torch.cat([item.pixel_mask for item in batch]), model.device),
         )
     model.train(was_training)
     return outputs

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
 from unisegment.losses.matcher import HungarianMatcher, Matches
 from unisegment.ops.distributed import mean_over_processes
+from unisegment.ops.transfers import send
 from unisegment.structures import SegmentationTarget
 
 LossNormalization = Literal["global", "rank"]
@@ -135,10 +136,10 @@ class SetCriterion(nn.Module):
         self, given: Float[Tensor, "2"] | None, targets: Sequence[SegmentationTarget], like: Float[Tensor, "t b q k"]
     ) -> tuple[Tensor, Tensor]:
         if given is not None:
-            num_masks, class_weights = given.to(like.device, non_blocking=True).clamp(min=1e-6)
+            num_masks, class_weights = send(given, like.device).clamp(min=1e-6)
             return num_masks, class_weights
         own = loss_denominators([len(target) for target in targets], like.shape[2], self.no_object_weight)
-        own = own.to(like.device, non_blocking=True)
+        own = send(own, like.device)
         shared = mean_over_processes(own)
         class_weights = own[1] if self.normalization == "rank" else shared[1]
         return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)

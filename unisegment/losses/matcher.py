@@ -23,6 +23,7 @@ from unisegment.losses.mask_losses import (
     pairwise_sigmoid_cross_entropy_loss,
 )
 from unisegment.ops.point_sampling import sample_map, sample_target
+from unisegment.ops.transfers import send
 from unisegment.structures import SegmentationTarget
 
 
@@ -88,7 +89,7 @@ class HungarianMatcher(nn.Module):
         for image, block in enumerate(blocks):
             _check_finite(block, image, class_logits[:, image], mask_embeddings[:, image], mask_features[image])
         pairs = [_assign(block) for block in blocks]
-        on_device = torch.from_numpy(np.concatenate(pairs, axis=2)).to(class_logits.device, non_blocking=True)
+        on_device = send(torch.from_numpy(np.concatenate(pairs, axis=2)), class_logits.device)
         return [Matches(*part.unbind(1)) for part in on_device.split([part.shape[2] for part in pairs], dim=2)]
 
     def cost(

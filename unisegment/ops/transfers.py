@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers from an accelerator to the CPU, as seldom as possible: each time, all work that was queued is waited for."""
+"""Numbers from an accelerator to the CPU and back, with as little waiting as possible.
+
+Whatever comes from there is waited for, with all work that was queued.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_WAITED_FOR = ("mps",)
+"""Devices that copy from memory which others may use again by then (pytorch/pytorch, issues 139550 and 189690)."""
 
 
 def fetch(*values: Any) -> list[Any]:
@@ -21,3 +27,11 @@ def fetch(*values: Any) -> list[Any]:
     # Cloned, because numbers of 8 bytes begin at multiples of 8.
     copies = (part.clone().view(value.dtype).view(value.shape) for part, value in zip(brought, away, strict=True))
     return [next(copies) if any(value is other for other in away) else value for value in values]
+
+
+def send(value: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device, where it may arrive later; `value` need not be kept until then.
+
+    CUDA reads all of it before this returns, or copies it aside. Of pinned memory torch keeps account.
+    """
+    return value.to(device, non_blocking=device.type not in _WAITED_FOR)

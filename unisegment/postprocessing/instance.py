@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from unisegment.ops.transfers import fetch
+from unisegment.ops.transfers import fetch, send
 from unisegment.postprocessing.resize import (
     Frame,
     check_logits,
@@ -186,7 +186,7 @@ def _prediction(
 
 def _chosen(rows: Tensor, places: Int64[Tensor, " n"]) -> Tensor:
     """Return some rows of a tensor; their places come from the CPU, and nobody waits until they arrive."""
-    return rows[places.to(rows.device, non_blocking=True)]
+    return rows[send(places, rows.device)]
 
 
 def _is_shown(masks: Bool[Tensor, "n h w"], areas: Sequence[int], min_share: float) -> Bool[Tensor, " n"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from unisegment.ops.transfers import fetch
+from unisegment.ops.transfers import fetch, send
 from unisegment.postprocessing.resize import (
     Frame,
     check_logits,
@@ -86,7 +86,7 @@ def panoptic_predictions(
     no_object = class_queries_logits.shape[-1] - 1
     kept = [row.nonzero()[:, 0] for row in (labels != no_object) & (known_scores > threshold)]
     shared = [
-        _share_pixels(mask_logits, own_scores, queries.to(scores.device, non_blocking=True), frame, rules)
+        _share_pixels(mask_logits, own_scores, send(queries, scores.device), frame, rules)
         for mask_logits, own_scores, queries, frame in zip(masks_queries_logits, scores, kept, frames, strict=True)
     ]
     areas = fetch(*[pixels.areas for pixels in shared])
@@ -152,7 +152,7 @@ def _count(numbers: Int32[Tensor, "h w"], end: int) -> Int64[Tensor, " end"]:
 def _painted(owner: Int32[Tensor, "h w"], segment_ids: Sequence[int]) -> Int32[Tensor, "h w"]:
     """Return the segment of each pixel, 0 where its query has none or is not there."""
     id_of_query = torch.tensor([*segment_ids, 0], dtype=torch.int32)
-    return id_of_query.to(owner.device, non_blocking=True)[owner]
+    return send(id_of_query, owner.device)[owner]
 
 
 def _make_segments(

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unisegment.ops.piece_size import PieceSize
+from unisegment.ops.transfers import send
 from unisegment.types import Size
 
 MASK_STRIDE = 4
@@ -191,7 +192,7 @@ def _rows_between(old_height: int, new_height: int, device: torch.device) -> _Ro
     position = (scale * centers - 0.5).float().clamp_(min=0)
     upper = position.long().clamp_(max=old_height - 1)
     lower = (upper + 1).clamp_(max=old_height - 1)
-    return _RowsBetween(*(part.to(device, non_blocking=True) for part in (upper, lower, position - upper)))
+    return _RowsBetween(*(send(part, device) for part in (upper, lower, position - upper)))
 
 
 def _blend(

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from unisegment.losses.criterion import SetCriterion, loss_denominators, term_names
 from unisegment.losses.matcher import NonFiniteCostError
+from unisegment.ops.transfers import send
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
 
@@ -88,7 +89,8 @@ def step_denominators(
             loss_denominators([len(labels) for labels in batch.inputs["class_labels"]], num_queries, no_object_weight)
             for batch in micro_batches
         ]
-    ).to(accelerator.device, non_blocking=True)
+    )
+    own = send(own, accelerator.device)
     if mode == "rank":
         num_masks = accelerator.reduce(own[:, 0].sum(), "mean").clamp(min=1)
         return [torch.stack([num_masks, class_weights]) for class_weights in own[:, 1] * len(micro_batches)]
