@@ -76,6 +76,15 @@ def test_what_is_missing_is_named(state, name):
         READERS[name](state)
 
 
+def test_what_is_missing_of_an_old_state_is_named(state):
+    make_old(state)
+    (state / "custom_checkpoint_2.pkl").unlink()
+    with pytest.raises(
+        RecipeError, match=r"custom_checkpoint_2\.pkl cannot be used: it is missing\. Remove the folder"
+    ):
+        read_numbers(state)
+
+
 @pytest.mark.parametrize(
     ("entry", "value", "said"),
     [

@@ -87,8 +87,9 @@ def read_numbers(state: Path) -> SavedNumbers:
         RecipeError: When its file is missing or damaged, or has another number of steps than the name of the state.
     """
     file = state / (_OLD_PROGRESS if _is_old(state) else PROGRESS)
+    old = _old_numbers(state) if _is_old(state) else None
     with _read_as_data(file):
-        content = _old_numbers(state) if _is_old(state) else read_json(file, "it")
+        content = read_json(file, "it") if old is None else old
         checked = check(SavedNumbers, content, str(file))
         found = {*checked, *checked.get("progress", ())}
         missing = [item.name for item in (*fields(SavedNumbers), *fields(Progress)) if item.name not in found]
@@ -244,15 +245,20 @@ def _is_old(state: Path) -> bool:
 
 def _old_numbers(state: Path) -> dict[str, Any]:
     """Return what a state of 0.1 holds besides tensors, as it is written today."""
-    average = read_weight_file(state / _OLD_AVERAGE) if (state / _OLD_AVERAGE).is_file() else {}
-    scale = read_weight_file(state / _OLD_SCALE) if (state / _OLD_SCALE).is_file() else {}
+    average = _old_part(state / _OLD_AVERAGE) if (state / _OLD_AVERAGE).is_file() else {}
+    scale = _old_part(state / _OLD_SCALE) if (state / _OLD_SCALE).is_file() else {}
     return {
-        "progress": read_weight_file(state / _OLD_PROGRESS),
-        "unreadable": read_weight_file(state / _OLD_UNREADABLE).get("problems"),
+        "progress": _old_part(state / _OLD_PROGRESS),
+        "unreadable": _old_part(state / _OLD_UNREADABLE).get("problems"),
         "average_steps": average.get("steps"),
         "scale": scale.get("scale"),
         "scale_steps": scale.get("_growth_tracker", 0),
     }
+
+
+def _old_part(file: Path) -> dict[str, Any]:
+    with _read_as_data(file):
+        return read_weight_file(file)
 
 
 def _params(group: Any) -> Any:
