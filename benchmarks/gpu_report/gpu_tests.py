@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage: the tests that need a GPU, tests/gpu, by pytest."""
 
-import os
 import re
 import signal
 import subprocess
@@ -29,7 +28,6 @@ def rows(settings: Settings) -> Iterator[Row]:
     process = subprocess.Popen(
         [PYTHON, "-c", _BEGIN, *words],
         cwd=ROOT,
-        env=os.environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -41,19 +39,20 @@ def rows(settings: Settings) -> Iterator[Row]:
     # A little before this process is killed itself, so that what is known then is told.
     timer = threading.Timer(settings.left() - 3, process.kill)
     timer.start()
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line.strip() or last
-        found = _OUTCOME.match(line)
-        if found is None:
-            continue
-        file, test, outcome = found.groups()
-        counts.setdefault(file, Counter())[outcome.lower()] += 1
-        if outcome in ("FAILED", "ERROR") and failures < _MOST_FAILURES:
-            failures += 1
-            yield {"what": f"{file}::{test}"[:150], "error": "failed; log.txt says how"}
+    with process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+            found = _OUTCOME.match(line)
+            if found is None:
+                continue
+            file, test, outcome = found.groups()
+            counts.setdefault(file, Counter())[outcome.lower()] += 1
+            if outcome in ("FAILED", "ERROR") and failures < _MOST_FAILURES:
+                failures += 1
+                yield {"what": f"{file}::{test}"[:150], "error": "failed; log.txt says how"}
     yield from ({"what": file, **dict(count)} for file, count in counts.items())
-    status = process.wait()
+    status = process.returncode
     timer.cancel()
     wrong = "no end in its time" if status == -signal.SIGKILL else f"status {status}"
     yield {"what": "pytest", "value": last} | ({"error": wrong} if status else {})

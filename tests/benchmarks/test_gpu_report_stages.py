@@ -290,6 +290,66 @@ def test_out_of_memory_is_a_row(settings):
     assert row["error"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB."
 
 
+def test_times_on_a_gpu_are_those_between_events(monkeypatch):
+    """With stand-ins for torch.cuda, in the order in which a GPU would be asked."""
+    from gpu_report.measure import milliseconds
+
+    asked = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            asked.append("record")
+
+        def synchronize(self):
+            asked.append("wait")
+
+        def elapsed_time(self, end):
+            return float(len(asked))
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: asked.append("wait"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: asked.append(f"sleep {cycles}"))
+    numbers = []
+    took = milliseconds("cuda", numbers.append, 3, 2, lambda number: 10 * number, head_start=7)
+    assert numbers == [0, 10, 20, 30, 40]
+    each = ["wait", "sleep 7", "record", "record", "wait"]
+    assert asked == 3 * each
+    assert took == 2 * len(each)
+
+
+def test_what_nvidia_smi_says(tmp_path, monkeypatch):
+    from gpu_report.environment import of_the_gpu
+
+    script = (
+        '#!/bin/sh\ncase "$1" in *=name) echo "NVIDIA H100 80GB HBM3";; *) echo "Field is not valid."; exit 2;; esac\n'
+    )
+    write_program(tmp_path / "nvidia-smi", script)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    known, unknown = of_the_gpu(["name", "no.such.thing"])
+    assert known == {"what": "name", "value": "NVIDIA H100 80GB HBM3"}
+    assert unknown == {"what": "no.such.thing", "error": "Field is not valid."}
+
+
+def test_what_tests_gpu_say(tmp_path, settings, monkeypatch):
+    from gpu_report import gpu_tests
+
+    (tmp_path / "tests" / "gpu").mkdir(parents=True)
+    (tmp_path / "tests" / "gpu" / "test_it.py").write_text(
+        "import pytest\n\n\n@pytest.mark.parametrize('what', ['one thing', 'another'])\ndef test_it(what):\n"
+        "    import tests\n    assert what == 'another'\n\n\ndef test_sanitizer():\n    assert False\n\n\n"
+        "@pytest.mark.skip(reason='no')\ndef test_skipped():\n    pass\n"
+    )
+    monkeypatch.setattr(gpu_tests, "ROOT", tmp_path)
+    failed, counted, whole = gpu_tests.rows(settings)
+    assert failed["what"] == "tests/gpu/test_it.py::test_it[one thing]"
+    assert counted == {"what": "tests/gpu/test_it.py", "failed": 1, "passed": 1, "skipped": 1}
+    assert whole["error"] == "status 1"
+    assert "1 failed, 1 passed, 1 skipped, 1 deselected" in whole["value"]
+
+
 def test_a_wrong_kernel_is_seen(settings, monkeypatch):
     from cases import TYPES
     from gpu_report import parity
