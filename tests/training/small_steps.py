@@ -27,6 +27,15 @@ BACKBONES = {
     "dinov2": Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14),
 }
 
+PREDICTIONS = [
+    ("post_process_panoptic_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.0}, 2),
+    ("post_process_instance_segmentation", {"threshold": 0.0}, 2),
+    # And once for each image, to see what others hide.
+    ("post_process_instance_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.1}, 4),
+    ("post_process_semantic_segmentation", {"return_segmentation_scores": True}, 2),
+]
+"""What a processor can make of two images, by which rules, and how often an accelerator is waited for."""
+
 
 def network(backbone="resnet"):
     torch.manual_seed(3)

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import send_to_device
 
 from tests.pretended_device import DEVICE, HOST, Record
-from tests.training.small_steps import BACKBONES, SIZES, batch, network, samples, take_steps, trained
+from tests.training.small_steps import BACKBONES, PREDICTIONS, SIZES, batch, network, samples, take_steps, trained
 from unisegment import UniSegmentImageProcessor
 from unisegment.inference.augmentation import AugmentedPredictor
 from unisegment.inference.images import load_batches
@@ -76,15 +76,6 @@ def test_targets_on_the_device_are_waited_for_once():
         record.synchronisations.clear()
         model(pixel_values, mask_labels=targets)
     assert sum(count for place, count in record.synchronisations.items() if "modeling" in place) == 1
-
-
-PREDICTIONS = [
-    ("post_process_panoptic_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.0}, 2),
-    ("post_process_instance_segmentation", {"threshold": 0.0}, 2),
-    # And once for each image, to see what others hide.
-    ("post_process_instance_segmentation", {"threshold": 0.0, "overlap_mask_area_threshold": 0.1}, 4),
-    ("post_process_semantic_segmentation", {"return_segmentation_scores": True}, 2),
-]
 
 
 @pytest.mark.parametrize(("task", "rules", "waits"), PREDICTIONS)

@@ -99,11 +99,10 @@ def instance_predictions(
         for mask_logits, own, frame in zip(masks_queries_logits, candidates, frames, strict=True)
     ]
     numbers = fetch(*[masks.mean_probs for masks in made], *[masks.areas for masks in made])
+    # The masks of each image go as soon as its prediction has its own: at a threshold of 0 they are a hundred.
     return [
-        _prediction(own, masks.masks, mean_probs, areas, rules)
-        for own, masks, mean_probs, areas in zip(
-            candidates, made, numbers[: len(made)], numbers[len(made) :], strict=True
-        )
+        _prediction(own, made.pop(0).masks, mean_probs, areas, rules)
+        for own, mean_probs, areas in zip(candidates, numbers[: len(frames)], numbers[len(frames) :], strict=True)
     ]
 
 
@@ -185,7 +184,7 @@ def _prediction(
 
 
 def _chosen(rows: Tensor, places: Int64[Tensor, " n"]) -> Tensor:
-    """Return some rows of a tensor; their places come from the CPU, and nobody waits until they arrive."""
+    """Return some rows of a tensor, whose places come from the CPU."""
     return rows[send(places, rows.device)]
 
 

@@ -95,8 +95,8 @@ def panoptic_predictions(
         for own_labels, own_scores, queries, of_queries in zip(labels, known_scores, kept, areas, strict=True)
     ]
     return [
-        PanopticPrediction(_painted(pixels.owner, segment_ids), segments_info)
-        for pixels, (segment_ids, segments_info) in zip(shared, segments, strict=True)
+        PanopticPrediction(_painted(shared.pop(0).owner, segment_ids), segments_info)
+        for segment_ids, segments_info in segments
     ]
 
 
