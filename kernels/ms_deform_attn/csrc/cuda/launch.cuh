@@ -29,10 +29,10 @@ Grid make_grid(const Call& call, Geometry& geometry) {
 }
 
 // Whether the kernels for a head width known to the compiler can do it: they count accesses of four numbers in 32 bits,
-// and take sides of levels as floats.
+// also to corners outside, before they leave these out; and they take sides of levels as floats.
 inline bool is_fast(const Geometry& geometry) {
   const int64_t accesses = int64_t(geometry.num_pixels) * geometry.num_heads * geometry.head_dim / 4;
-  bool fits = geometry.head_dim == kFastHeadDim && accesses <= INT32_MAX;
+  bool fits = geometry.head_dim == kFastHeadDim && accesses <= INT32_MAX / 2;
   for (int level = 0; level < geometry.num_levels; ++level) {
     fits = fits && geometry.levels[level].height < 1 << 24 && geometry.levels[level].width < 1 << 24;
   }
