@@ -14,8 +14,8 @@ namespace ms_deform_attn::cuda {
 extern __shared__ uint4 shared_memory[];
 
 // The channels of a lane, of kFastHeadDim at a time: kAccesses accesses of kCount numbers each, in which the channels
-// of the lanes follow each other. The forward moves 16 bytes at a time, the backward four numbers: gradients of values are
-// floats beside 16-bit values, too, and then the lanes fill whole sectors of the L2 cache (32 bytes), which adds by
+// of the lanes follow each other. The forward moves 16 bytes at a time, the backward four numbers: gradients of values
+// are floats beside 16-bit values, too, and then the lanes fill whole sectors of the L2 cache (32 bytes), which adds by
 // sectors. kHeadDim is the head width, or 0 for one known only at run time, and for sizes beyond those of `is_fast`.
 template <typename T, bool kForward, int kHeadDim>
 struct Channels {
@@ -94,8 +94,8 @@ __device__ __forceinline__ Sample<computed_t<T>> stage(const Staged<T, kForward>
   if (sample.exists) {
     const int level = geometry.level_of(sample.number);
     const Map map = geometry.levels[level];
-    const int64_t k = group.first_sample(geometry) + sample.number;
-    sample.cell = samples.template cell<kFast>(k, group.image_query(geometry) * geometry.num_levels + level, map);
+    const int64_t k = group.first_sample + sample.number;
+    sample.cell = samples.template cell<kFast>(k, group.image_query * geometry.num_levels + level, map);
     sample.weight = samples.weight(k);
     Cell<A> cell = sample.cell;
     A weight = sample.weight;
@@ -219,7 +219,7 @@ __device__ __forceinline__ void write_sample(const Staged<T, false>& staged, con
   const Four<A> dots = staged.numbers[staged.place(group.lane, group)];
   const Interpolated<A> dot = interpolate(dots.a, dots.b, dots.c, dots.d, sample.cell.right, sample.cell.down);
   const Pair<A> step = samples.step(geometry.levels[geometry.level_of(sample.number)]);
-  const int64_t k = group.first_sample(geometry) + sample.number;
+  const int64_t k = group.first_sample + sample.number;
   Pair<P> of_point;
   narrow(sample.weight * dot.slope_x * step.x, of_point.x);
   narrow(sample.weight * dot.slope_y * step.y, of_point.y);
@@ -237,7 +237,7 @@ __device__ __forceinline__ void write_logits(const Staged<T, false>& staged, con
                                              const Geometry& geometry, P* grad_logits) {
   using A = computed_t<T>;
   const int num_samples = group.is_alive() ? geometry.num_samples : 0;
-  const int64_t first = group.first_sample(geometry);
+  const int64_t first = group.first_sample;
   A mean = 0;
 #pragma unroll 1
   for (int i = group.lane; i < num_samples; i += kLanes<T>) {
