@@ -85,15 +85,16 @@ __device__ __forceinline__ int query_in_tile(const Tiles& tiles, int tile, int s
 // the blocks fastest, so that the blocks at work at one time share a region of one image.
 struct Group {
   int lane, index, head;
-  int query;             // negative beyond the border: such a group has no samples and writes nothing
-  int64_t image_query;   // number of the query among those of all images
-  int64_t first_sample;  // number of its first sample for this head among those of all groups
+  int64_t image_query;  // b * num_queries + q. Negative beyond the border: the group has no samples and writes nothing
 
-  __device__ __forceinline__ bool is_alive() const { return query >= 0; }
+  __device__ __forceinline__ bool is_alive() const { return image_query >= 0; }
 
   // Computed where they are needed: registers are scarce.
   static __device__ __forceinline__ int64_t image(const Geometry& geometry) {
     return geometry.first_image + int64_t(blockIdx.y);
+  }
+  __device__ __forceinline__ int64_t first_sample(const Geometry& geometry) const {
+    return (image_query * geometry.num_heads + head) * geometry.num_samples;
   }
   __device__ __forceinline__ int64_t first_channel(const Geometry& geometry, int head_dim) const {
     return (image_query * geometry.num_heads + head) * head_dim;
@@ -109,9 +110,8 @@ __device__ __forceinline__ Group this_group(const Geometry& geometry) {
   const unsigned tile = blockIdx.x / blocks_of_tile;
   const int first_head = int(blockIdx.x - tile * blocks_of_tile) << tiles.head_bits;
   group.head = first_head + (group.index & ((1 << tiles.head_bits) - 1));
-  group.query = query_in_tile(tiles, int(tile), group.index >> tiles.head_bits);
-  group.image_query = Group::image(geometry) * geometry.num_queries + group.query;
-  group.first_sample = (group.image_query * geometry.num_heads + group.head) * geometry.num_samples;
+  const int query = query_in_tile(tiles, int(tile), group.index >> tiles.head_bits);
+  group.image_query = query < 0 ? -1 : Group::image(geometry) * geometry.num_queries + query;
   return group;
 }
 

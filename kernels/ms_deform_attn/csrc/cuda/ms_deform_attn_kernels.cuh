@@ -94,7 +94,7 @@ __device__ __forceinline__ Sample<computed_t<T>> stage(const Staged<T, kForward>
   if (sample.exists) {
     const int level = geometry.level_of(sample.number);
     const Map map = geometry.levels[level];
-    const int64_t k = group.first_sample + sample.number;
+    const int64_t k = group.first_sample(geometry) + sample.number;
     sample.cell = samples.template cell<kFast>(k, group.image_query * geometry.num_levels + level, map);
     sample.weight = samples.weight(k);
     Cell<A> cell = sample.cell;
@@ -219,7 +219,7 @@ __device__ __forceinline__ void write_sample(const Staged<T, false>& staged, con
   const Four<A> dots = staged.numbers[staged.place(group.lane, group)];
   const Interpolated<A> dot = interpolate(dots.a, dots.b, dots.c, dots.d, sample.cell.right, sample.cell.down);
   const Pair<A> step = samples.step(geometry.levels[geometry.level_of(sample.number)]);
-  const int64_t k = group.first_sample + sample.number;
+  const int64_t k = group.first_sample(geometry) + sample.number;
   Pair<P> of_point;
   narrow(sample.weight * dot.slope_x * step.x, of_point.x);
   narrow(sample.weight * dot.slope_y * step.y, of_point.y);
@@ -237,7 +237,7 @@ __device__ __forceinline__ void write_logits(const Staged<T, false>& staged, con
                                              const Geometry& geometry, P* grad_logits) {
   using A = computed_t<T>;
   const int num_samples = group.is_alive() ? geometry.num_samples : 0;
-  const int64_t first = group.first_sample;
+  const int64_t first = group.first_sample(geometry);
   A mean = 0;
 #pragma unroll 1
   for (int i = group.lane; i < num_samples; i += kLanes<T>) {
@@ -251,9 +251,10 @@ __device__ __forceinline__ void write_logits(const Staged<T, false>& staged, con
   }
 }
 
-// grad_value is of the type computed with, and zero before. The order of its additions differs from run to run.
+// grad_value is of the type computed with, and zero before. The order of its additions differs from run to run. Doubles
+// and heads of any width need more registers.
 template <typename T, typename Samples, typename P, int kHeadDim>
-__global__ void __launch_bounds__(kThreads<false>, kBlocks<false>)
+__global__ void __launch_bounds__(kThreads<false>, kHeadDim ? kBlocks<false> : kBlocks<false> / 2)
     backward_kernel(const T* __restrict__ grad_output, const T* __restrict__ value, Samples samples,
                     computed_t<T>* __restrict__ grad_value, P* __restrict__ grad_points, P* __restrict__ grad_weights,
                     const Geometry geometry) {

@@ -80,7 +80,7 @@ struct FusedSamples {
 
   template <int kCount>
   __device__ __forceinline__ void begin(const Group& group, const Geometry& geometry) {
-    const P* logits = weights + group.first_sample;
+    const P* logits = weights + group.first_sample(geometry);
     const int num_samples = group.is_alive() ? geometry.num_samples : 0;
     largest = num_samples ? widen(logits[0]) : 0;
 #pragma unroll 1
