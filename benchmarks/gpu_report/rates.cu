@@ -10,8 +10,9 @@
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 template <typename... Parameters, typename... Arguments>
-const char* start(void (*kernel)(Parameters...), int blocks, int threads, void* stream, Arguments... arguments) {
-  kernel<<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
+const char* start(void (*kernel)(Parameters...), int blocks, int lanes, int groups, void* stream,
+                  Arguments... arguments) {
+  kernel<<<blocks, dim3(lanes, groups), 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
@@ -22,12 +23,12 @@ struct float4 {
 };
 
 template <typename... Parameters, typename... Arguments>
-const char* start(void (*kernel)(Parameters...), int blocks, int threads, void*, Arguments... arguments) {
+const char* start(void (*kernel)(Parameters...), int blocks, int lanes, int groups, void*, Arguments... arguments) {
   failure = nullptr;
-  blockDim = {unsigned(threads), 1};
+  blockDim = {unsigned(lanes), unsigned(groups)};
   for (int block = 0; block < blocks; ++block) {
     blockIdx = {unsigned(block), 0};
-    for (int thread = 0; thread < threads; thread += Warp::kLanes) {
+    for (int thread = 0; thread < lanes * groups; thread += Warp::kLanes) {
       warp.run(thread, false, [&] { kernel(arguments...); });
     }
   }
@@ -37,25 +38,24 @@ const char* start(void (*kernel)(Parameters...), int blocks, int threads, void*,
 
 namespace ms_deform_attn_rates {
 
+constexpr int kThreads = 256;        // of a block, (lanes of a group, groups)
 constexpr int kRowBytes = 512;       // eight heads of 32 channels of 16 bits, or half of that in float
 constexpr int kGradientBytes = 128;  // a head's 32 channels in float
 
 // Pixels that differ from group to group and from turn to turn, found in a few instructions.
 __device__ __forceinline__ uint32_t next(uint32_t number) { return number * 1664525u + 1013904223u; }
 
-__device__ __forceinline__ uint32_t first(int lanes) {
-  return next((blockIdx.x * blockDim.x + threadIdx.x) / unsigned(lanes) * 747796405u);
-}
+__device__ __forceinline__ uint32_t first() { return next((blockIdx.x * blockDim.y + threadIdx.y) * 747796405u); }
 
 // Each group of lanes reads the rows of pixels, one 16-byte load a lane. The pixels of a block are neighbours, so that
 // they are found in the L1 cache. `kLanes` is how many lanes a head's row has; with `kHeads` = 2 groups take turns
 // between two neighbouring heads.
 template <int kLanes, int kHeads>
-__global__ void __launch_bounds__(256) gather(const char* values, uint32_t* sums, int pixels, int window, int turns) {
-  const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
+__global__ void __launch_bounds__(kThreads) gather(const char* values, uint32_t* sums, int pixels, int window, int turns) {
+  const int lane = threadIdx.x, group = threadIdx.y;
   const char* head = values + (group % kHeads) * kLanes * 16 + lane * 16;
   head += int64_t(blockIdx.x) * window % (pixels - window + 1) * kRowBytes;
-  uint32_t number = first(kLanes), sum = 0;
+  uint32_t number = first(), sum = 0;
   for (int turn = 0; turn < turns; turn += 4) {
     uint4 found[4];
 #pragma unroll
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(256) gather(const char* values, uint32_t* sums
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum += found[i].x ^ found[i].y ^ found[i].z ^ found[i].w;
   }
-  sums[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+  sums[blockIdx.x * kThreads + group * kLanes + lane] = sum;
 }
 
 __device__ __forceinline__ void add_ones(char* place) {
@@ -82,11 +82,11 @@ __device__ __forceinline__ void add_ones(char* place) {
 // together fill whole sectors of 32 bytes, or 4 lanes with two vectors each, one after the other. Those are neighbours
 // of one lane (`kApart` = 16 bytes: half sectors), or of all lanes (`kApart` = 64: whole ones).
 template <int kLanes, int kApart>
-__global__ void __launch_bounds__(256) reduce(char* gradients, int pixels, int turns) {
+__global__ void __launch_bounds__(kThreads) reduce(char* gradients, int pixels, int turns) {
   constexpr int kVectors = 8 / kLanes;
-  const int lane = threadIdx.x % kLanes;
+  const int lane = threadIdx.x;
   const int begin = lane * (kApart == 64 || kVectors == 1 ? 16 : 32);
-  uint32_t number = first(kLanes);
+  uint32_t number = first();
   for (int turn = 0; turn < turns; ++turn) {
     number = next(number);
     char* row = gradients + int64_t((number >> 8) % unsigned(pixels)) * kGradientBytes + begin;
@@ -110,25 +110,25 @@ __global__ void planted_race(float* numbers) {
 
 using namespace ms_deform_attn_rates;
 
-// All return null, or what went wrong. Every block has 256 threads.
+// All return null, or what went wrong.
 EXPORTED const char* gather_rows(int lanes, int heads, const void* values, void* sums, int pixels, int window,
                                  int turns, int blocks, void* stream) {
   const auto kernel = lanes == 8 ? gather<8, 1> : heads == 1 ? gather<4, 1> : gather<4, 2>;
-  return start(kernel, blocks, 256, stream, static_cast<const char*>(values), static_cast<uint32_t*>(sums), pixels,
-               window, turns);
+  return start(kernel, blocks, lanes, kThreads / lanes, stream, static_cast<const char*>(values),
+               static_cast<uint32_t*>(sums), pixels, window, turns);
 }
 
 EXPORTED const char* reduce_rows(int lanes, int apart, void* gradients, int pixels, int turns, int blocks,
                                  void* stream) {
   const auto kernel = lanes == 8 ? reduce<8, 16> : apart == 16 ? reduce<4, 16> : reduce<4, 64>;
-  return start(kernel, blocks, 256, stream, static_cast<char*>(gradients), pixels, turns);
+  return start(kernel, blocks, lanes, kThreads / lanes, stream, static_cast<char*>(gradients), pixels, turns);
 }
 
 #if defined(__CUDACC__)
 EXPORTED const char* plant_out_of_bounds(float* numbers, int count, void* stream) {
-  return start(planted_out_of_bounds, 1, 32, stream, numbers, count);
+  return start(planted_out_of_bounds, 1, 32, 1, stream, numbers, count);
 }
 EXPORTED const char* plant_race(float* numbers, void* stream) {
-  return start(planted_race, 1, 64, stream, numbers);
+  return start(planted_race, 1, 64, 1, stream, numbers);
 }
 #endif
