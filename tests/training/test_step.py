@@ -9,6 +9,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import nn
 
+from tests.training.small_steps import batch as images
+from tests.training.small_steps import network, trained
 from unisegment.training.batches import MicroBatch
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 
@@ -92,6 +94,21 @@ def test_the_gradient_is_clipped_as_a_whole():
 def test_a_loss_that_is_not_a_number_names_the_images():
     with pytest.raises(NonFiniteLossError, match=r"for the images 7\.png, 0\.png, 1\.png\. "):
         run([batch(SIZES[0]), batch(SIZES[1], factor=math.nan)])
+
+
+def test_a_micro_batch_that_cannot_be_matched_reports_all_terms_and_is_the_one_that_is_named():
+    """All processes add up the same terms, whether or not theirs could be computed."""
+    accelerator, model = Accelerator(cpu=True), network()
+    losses, optimizer = trained(model)
+    good, bad = MicroBatch(images(), ["good.png"]), MicroBatch(images(), ["bad.png"])
+    bad.inputs["pixel_values"][:, :, 5, 7] = math.nan
+    denominators = step_denominators(accelerator, [good, bad], model.config.num_queries, 0.1, "global")
+    found, broken = (losses(micro_batch.inputs, denominators[0]) for micro_batch in (good, bad))
+    assert list(broken) == list(found)
+    assert all(term.isnan() for term in broken.values())
+    with pytest.raises(NonFiniteLossError) as caught:
+        take_step(accelerator, losses, optimizer, [good, bad], denominators, 0.01)
+    assert caught.value.file_names == ["bad.png"]
 
 
 def test_less_than_one_mask_in_each_process_is_still_one_in_the_batch():
