@@ -34,7 +34,7 @@ SEGMENTS = (10, 20)
 _SWIN = {"model_type": "swin", "drop_path_rate": 0.0, "out_features": STAGES}
 _TINY = {
     "feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 32, "dim_feedforward": 32,
-    "encoder_layers": 1, "decoder_layers": 3, "num_attention_heads": 2, "num_queries": 24, "train_num_points": 112,
+    "encoder_layers": 1, "decoder_layers": 2, "num_attention_heads": 2, "num_queries": 24, "train_num_points": 112,
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "R50": {"backbone_config": {"model_type": "resnet", "out_features": STAGES}},

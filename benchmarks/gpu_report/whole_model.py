@@ -35,6 +35,8 @@ _LEARNING_RATE = 1e-6  # the same work as any other, and random weights stay fin
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Yield the rows of a part."""
+    if settings.small:
+        torch.set_num_threads(1)  # more would only wait for each other
     comparison = Comparison(settings)
     for case in (SMALL if settings.small else CASES)[settings.part]:
         if case.backbone != comparison.backbone:
@@ -59,7 +61,7 @@ class Comparison:
         self._found: dict[tuple[str, str], Row] = {}
 
     def begin(self, case: Case) -> Iterator[Row]:
-        """Make the models of a backbone, and yield a row that says whether both compute the same."""
+        """Make the models of a backbone, and yield a row that says whether both compute the same (not once more)."""
         if self._pair:  # of another backbone
             self._pair = ()
             free()
@@ -70,6 +72,8 @@ class Comparison:
         self._pair = make_pair(case.backbone)
         for one in self._pair:
             one.model.to(self._device)
+        if self._settings.part == "compiled":
+            return
         images = make_images(1, case.size, self._device)
         if self._is_training:
             targets = make_targets(1, case.size, self._device)
@@ -86,8 +90,7 @@ class Comparison:
             key = one.name, case.for_peer
             if one.name == "transformers" and key in self._found:
                 continue  # it was the same for another format of our pixel decoder
-            name = case.name if one.name == "ours" else case.for_peer
-            row: Row = {"what": f"training {name}" if self._is_training else name, "who": one.name}
+            row: Row = {"what": self._name(one, case), "who": one.name}
             if skipped := self._skipped(self._forecast(one, case)):
                 yield row | skipped
                 continue
@@ -95,6 +98,12 @@ class Comparison:
             yield row | self._found[key] | self._ratios(case)
             if "error" in self._found[key]:
                 require_sound(self._device)
+
+    def _name(self, one: Contender, case: Case) -> str:
+        name = case.name if one.name == "ours" else case.for_peer
+        if self._settings.part == "compiled" and not case.compiled:
+            return f"{name} eager"  # so that no other part has a row of the same name
+        return f"training {name}" if self._is_training else name
 
     def _skipped(self, forecast: float) -> Row | None:
         left = self._settings.left()
