@@ -39,7 +39,7 @@ void both(const Call& call, bool backward) {
 }
 }  // namespace ms_deform_attn::cuda
 """
-# What an instruction is for, by the beginning of its name; the first that fits. "-" begins the rest.
+# What an instruction is for, by the beginning of its name; the first that fits.
 CLASSES = {
     "gather": r"LDG\S*CONSTANT",
     "reduction": r"REDG?\b",
