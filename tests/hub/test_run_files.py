@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import yaml
+from PIL import Image
 
 from tests.hub.tiny_runs import METRICS, save, write_recipe
 from unisegment.hub.run_files import read_run
@@ -114,3 +115,20 @@ def test_a_link_uploads_nothing_from_elsewhere(run, tmp_path, name):
     (run / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="is a link: what is uploaded must lie in the folder itself"):
         read_run(run)
+
+
+def test_what_is_uploaded_as_a_picture_is_one(run):
+    picture = run / "predictions" / "00000_secret name.png"
+    picture.write_text("password: 123")
+    with pytest.raises(
+        ValueError, match=rf"^{picture} cannot be read as an image: .*Remove it, .*left out\.$"
+    ) as caught:
+        read_run(run)
+    assert len(str(caught.value).splitlines()) == 1
+    Image.new("RGB", (13, 7)).save(picture, "JPEG")
+    with pytest.raises(
+        ValueError, match=rf"^{picture} is a picture of another kind \(JPEG\), expected is PNG\. Remove"
+    ):
+        read_run(run)
+    picture.unlink()
+    assert read_run(run).picture is None

@@ -2,6 +2,7 @@
 """Where compiled kernels are kept, and who can have put them there. The compiler only pretends, see conftest.py."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_a_cache_that_cannot_be_used(folder, monkeypatch):
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(KernelUnavailableError, match="No space left on device"):
         cached_library(folder)
+
+
+def test_a_cache_without_room_is_found_out_before_anything_is_compiled(folder):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+    try:
+        with pytest.raises(KernelUnavailableError, match=r"cannot be used .*too large.*XDG_CACHE_HOME"):
+            cached_library(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not commands(folder)
+    library = cached_library(folder)
+    assert sorted(path.name for path in library.parent.iterdir()) == ["lock", library.name]
 
 
 def test_the_cache_is_in_the_home_folder_if_there_is_one(folder, monkeypatch):

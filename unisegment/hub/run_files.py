@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.hub.sharing import shared_recipe
+from unisegment.ops.image_opening import open_image
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.value_kinds import FLAG, NOTHING, TEXT, Kind, number, one_of, require, whole
 from unisegment.ops.yaml_reading import read_yaml
@@ -83,8 +84,26 @@ def read_run(folder: Path) -> RunFiles:
             f"The run in {run.root} is not finished, so that its scores are not those of {run.model.name}/. Give the "
             f"command that trains it again, or push {run.best}."
         )
-    pictures = sorted(run.predictions.glob("*.png"))
-    return RunFiles(checkpoint, metrics, recipe, _own(pictures[0]) if pictures else None)
+    return RunFiles(checkpoint, metrics, recipe, _picture(run.predictions))
+
+
+def _picture(folder: Path) -> Path | None:
+    """Return the first of the pictures that a run has drawn, if there is one.
+
+    Raises:
+        ValueError: When it is no PNG: any other file may have been given that name.
+    """
+    picture = next(filter(None, map(_own, sorted(folder.glob("*.png")))), None)
+    if picture is None:
+        return None
+    what_helps = f"Remove it, or the folder {folder}: it is then left out."
+    try:
+        kind = open_image(picture).format
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}. {what_helps}") from error
+    if kind != "PNG":
+        raise ValueError(f"{picture} is a picture of another kind ({kind}), expected is PNG. {what_helps}")
+    return picture
 
 
 def _read_recipe(file: Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ _X86_FLAGS = {
 }
 _MACHINES = ("x86_64", "aarch64")
 _OUTPUT_CHARACTERS = 2000
+_ROOM = 2**20
+"""Bytes that a build takes at least: objects and library of the CPU alone have 0.6 MB."""
 _NO_COMPILER = "no C++ compiler was found (looked for $CXX, g++ and clang++). Install one, for example g++."
 _NO_NVCC = (
     "no nvcc was found (looked in $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda and pip's nvidia packages). Install "
@@ -162,6 +164,7 @@ def build(folder: Path, library: Path, architectures: Sequence[str] = ()) -> Non
         linker = [*nvcc[0], "--no-device-link", *(["-ccbin", *compiler] if len(compiler) == 1 else [])]
     with tempfile.TemporaryDirectory(prefix="building-", dir=library.parent) as name:
         scratch = Path(name)
+        _require_room(scratch)
         commands, objects = [], []
         for source in _sources(folder, with_gpus=bool(nvcc)):
             objects.append(str(scratch / f"{source.name}.o"))
@@ -176,6 +179,16 @@ def build(folder: Path, library: Path, architectures: Sequence[str] = ()) -> Non
         _run([*linker, *objects, *(f"-L{path}" for path in library_folders), *_LINK_FLAGS, "-o", str(linked)])
         linked.chmod(0o755)  # also where files are made for a group to write to
         linked.replace(library)
+
+
+def _require_room(folder: Path) -> None:
+    """Raise an OSError where the disk is full, which compilers find out after seconds, in words of their own."""
+    place = folder / "room"
+    with place.open("wb", buffering=0) as file:
+        left = _ROOM
+        while left:
+            left -= file.write(bytes(left))
+    place.unlink()
 
 
 def instruction_sets() -> tuple[str, ...]:
