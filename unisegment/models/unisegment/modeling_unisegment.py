@@ -235,7 +235,9 @@ def _masks(
     mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b q h w"]:
     logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
-    if logits.dtype == torch.float16:  # which ends at 65504: resizing would make NaN of infinite neighbours
+    # float16 ends at 65504, and resizing would make NaN of infinite neighbours. In training nobody resizes these, and
+    # autograd would keep them.
+    if logits.dtype == torch.float16 and not logits.requires_grad:
         largest = torch.finfo(torch.float16).max
         logits = logits.clamp_(-largest, largest)
     return logits
