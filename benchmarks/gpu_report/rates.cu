@@ -51,7 +51,8 @@ __device__ __forceinline__ uint32_t first() { return next((blockIdx.x * blockDim
 // they are found in the L1 cache. `kLanes` is how many lanes a head's row has; with `kHeads` = 2 groups take turns
 // between two neighbouring heads.
 template <int kLanes, int kHeads>
-__global__ void __launch_bounds__(kThreads) gather(const char* values, uint32_t* sums, int pixels, int window, int turns) {
+__global__ void __launch_bounds__(kThreads)
+    gather(const char* values, uint32_t* sums, int pixels, int window, int turns) {
   const int lane = threadIdx.x, group = threadIdx.y;
   const char* head = values + (group % kHeads) * kLanes * 16 + lane * 16;
   head += int64_t(blockIdx.x) * window % (pixels - window + 1) * kRowBytes;

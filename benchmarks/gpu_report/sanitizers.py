@@ -90,7 +90,7 @@ def verdict(said: Said) -> Row:
     """Return what a tool found in our kernels."""
     errors = errors_of(said)
     if said.status is None:
-        return {"error": "no end in its time"}
+        return {"error": first_trouble(said)}
     if errors is None or (said.status and not errors):
         return {"error": f"status {said.status}, {first_trouble(said)}"}
     # Of initcheck, which looks at all kernels: those of others are not what is asked for.
@@ -107,6 +107,8 @@ def verdict_on_planted(said: Said) -> Row:
 
 def first_trouble(said: Said) -> str:
     """Return the line that says most about what went wrong."""
+    if said.status is None:
+        return "no end in its time"
     lines = [line.lstrip("= ").strip() for line in said.text.splitlines() if line.strip("= ")]
     telling = [
         line for line in lines if re.match(r"(Invalid|Error|Warning|Uninit|.*hazard|.*[a-z]Error:|Barrier)", line)

@@ -50,8 +50,9 @@ VARIANTS = (
     Variant("forward: 256 threads, 4 blocks", {"FORWARD_THREADS": 256, "FORWARD_BLOCKS": 4}),
     Variant("forward: 512 threads, 3 blocks", {"FORWARD_BLOCKS": 3}),
     Variant("backward: 128 threads, 6 blocks", {"BACKWARD_THREADS": 128, "BACKWARD_BLOCKS": 6}),
-    Variant("backward: 256 threads, 4 blocks", {"BACKWARD_BLOCKS": 4}),
+    Variant("backward: 256 threads, 3 blocks", {"BACKWARD_BLOCKS": 3}),
     Variant("places in double", {"DOUBLE_PLACES": 1}),
+    Variant("places in two floats", {"DOUBLE_PLACES": 0}),
 )
 SMALL = VARIANTS[1:2]
 _DTYPES = ("bfloat16", "float32")
