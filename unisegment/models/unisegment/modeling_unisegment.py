@@ -239,7 +239,7 @@ def _masks(
     # autograd would keep them.
     if logits.dtype == torch.float16 and not logits.requires_grad:
         largest = torch.finfo(torch.float16).max
-        logits = logits.clamp_(-largest, largest)
+        logits.detach().clamp_(-largest, largest)  # the same memory; autograd would keep what was there
     return logits
 
 
