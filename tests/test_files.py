@@ -56,6 +56,11 @@ def replace_with(path, name):
         (partial / name).write_text(name)
 
 
+def fill_with(path, name):
+    with filled_folder(path) as partial:
+        (partial / name).write_text(name)
+
+
 def break_off(whole, path, error):
     with whole(path) as partial:
         (partial if whole is whole_file else partial / "old").write_text("half")
@@ -257,6 +262,24 @@ def test_a_folder_is_made_and_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
     with pytest.raises(WriteError, match=r"Read-only file system\. "):
         make_folder(tmp_path / "a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of file sizes")
+def test_a_full_disk_is_found_out_first_and_nothing_that_was_made_stays(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "mine").mkdir()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        for folder in (tmp_path / "new" / "sub", tmp_path / "mine"):
+            for write in (make_folder, lambda path: write_text(path / "a", "b"), lambda path: fill_with(path, "a")):
+                with pytest.raises(WriteError, match="File too large"):
+                    write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path / "mine") == []
 
 
 @pytest.mark.parametrize("name", ["a.png", "sub/a.png", "a b/ü.png", "..a/b..", "sub/./a"])

@@ -82,11 +82,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         WriteError: When it cannot be written; what was at `path` is still there.
     """
     partial = partial_name(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        yield partial
-    put_in_place(path)
+    with _said(path), _made(path.parent):
+        with writing(path):
+            _remove(partial)
+            yield partial
+        put_in_place(path)
 
 
 @contextmanager
@@ -108,12 +108,12 @@ def filled_folder(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: When they cannot be written; what was in `path` is still there.
     """
-    make_folder(path)
-    with _said(path), tempfile.TemporaryDirectory(suffix=PARTIAL, dir=path, ignore_cleanup_errors=True) as name:
-        yield Path(name)
-        _flush_all(Path(name))
-        for part in sorted(Path(name).iterdir()):
-            part.replace(path / part.name)
+    with _said(path), _made(path):
+        with tempfile.TemporaryDirectory(suffix=PARTIAL, dir=path, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+            _flush_all(Path(name))
+            for part in sorted(Path(name).iterdir()):
+                part.replace(path / part.name)
         flush(path)
 
 
@@ -127,12 +127,10 @@ def make_folder(path: Path) -> None:
     """Make a folder unless it is there, and find out whether something can be written into it.
 
     Raises:
-        WriteError: When it cannot be made, or nothing can be written into it.
+        WriteError: When it cannot be made, or nothing can be written into it; it is then not made.
     """
-    with _said(path):
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+    with _said(path), _made(path), tempfile.TemporaryFile(dir=path, buffering=0) as file:
+        file.write(b"\0")  # a full disk has room for a file without content
 
 
 @contextmanager
@@ -283,6 +281,20 @@ def _said(path: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
         raise WriteError.of(path, error) from error
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it where what is to come into it breaks off and it was not there before."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # something is in it, or it could not be made
+                place.rmdir()
+        raise
 
 
 def _flush_all(path: Path) -> None:

@@ -68,8 +68,8 @@ def _locked_by_this_process(folder: Path) -> Iterator[None]:
             _held.discard(descriptor)
             os.close(descriptor)
     finally:
-        with suppress(OSError):  # something is in it
-            for place in made:
+        for place in made:
+            with suppress(OSError):  # something is in it, or it could not be made
                 place.rmdir()
 
 
