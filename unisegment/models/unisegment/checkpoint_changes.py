@@ -123,7 +123,8 @@ def require_complete(report: Mapping[str, Any], name_or_path: Any = None) -> Non
         raise ValueError(
             f"The weights{place} do not fit the config: {len(missing)} are missing (first: {missing[:3]}), "
             f"{len(unexpected)} are left over (first: {unexpected[:3]}), {len(mismatched)} have another shape "
-            f"(first: {mismatched[:3]}). If that is intended, pass ignore_mismatched_sizes=True."
+            f"(first: {mismatched[:3]}). Both must be of the same checkpoint: fetch it again, or correct config.json. "
+            "If that is intended, pass ignore_mismatched_sizes=True to from_pretrained."
         )
 
 
