@@ -13,9 +13,10 @@ from tests.inference.reads_colours import NUM_LABELS, SAMPLES, STUFF, Torn, make
 from tests.metrics.conftest import average, judge_image, random_image
 from tests.metrics.test_average_precision import coco_stats
 from tests.two_processes import run_in_two_processes
-from unisegment.inference import evaluation, images
+from unisegment.inference import evaluation
 from unisegment.inference.evaluation import EvaluationCancelledError, evaluate
 from unisegment.metrics import BoundaryIoU, MeanAveragePrecision, MeanIoU, PanopticQuality
+from unisegment.runs import processes
 from unisegment.structures import (
     InstancePrediction,
     PanopticPrediction,
@@ -87,7 +88,7 @@ def test_processes_share_the_images_and_nothing_is_counted_twice(monkeypatch, nu
     monkeypatch.setattr(evaluation, "gather_object", lambda own: shards.extend(own) or own)
     for index in range(num_processes):
         state = SimpleNamespace(num_processes=num_processes, process_index=index, is_main_process=index == 0)
-        monkeypatch.setattr(images, "PartialState", lambda state=state: state)
+        monkeypatch.setattr(processes, "PartialState", lambda state=state: state)
         monkeypatch.setattr(evaluation, "PartialState", lambda state=state: state)
         predictor = make_predictor()
         evaluate(predictor, SAMPLES, batch_size=2, boundaries=True, rank_images=True)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.inference.reads_colours import SAMPLES, SIZES, Torn, make_processor
-from unisegment.inference import images
 from unisegment.inference.images import load_batches
+from unisegment.runs import processes
 from unisegment.runs.processes import share_of_process
 
 
@@ -51,7 +51,7 @@ def test_shares_are_disjoint_and_even(monkeypatch, num_processes):
     shares = []
     for index in range(num_processes):
         state = SimpleNamespace(num_processes=num_processes, process_index=index)
-        monkeypatch.setattr(images, "PartialState", lambda state=state: state)
+        monkeypatch.setattr(processes, "PartialState", lambda state=state: state)
         shares.append(share_of_process(indices))
     assert [index for share in shares for index in share] == indices
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

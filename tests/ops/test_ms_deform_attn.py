@@ -132,7 +132,7 @@ def test_wrong_shapes_are_printed_by_the_fused_function_too(change, message):
 def test_backends(monkeypatch):
     arguments = inputs()
     torch.testing.assert_close(ms_deform_attn(*arguments, backend="torch"), naive(*arguments))
-    with pytest.raises(ValueError, match="take auto, native or torch, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend takes auto, native or torch, got 'cuda'"):
         ms_deform_attn(*arguments, backend="cuda")
     # A head of 5 channels is none for the kernel, if there is one at all.
     torch.testing.assert_close(ms_deform_attn(*arguments), naive(*arguments))

@@ -34,7 +34,7 @@ def test_recipes_are_in_the_readme():
 
 def test_the_readme_lists_every_key_with_its_default():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", readme.split("## All keys")[1], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| (.*?) \|", readme.split("## All keys")[1], re.MULTILINE))
     rows.pop("extends")
     assert list(rows) == dotted_keys(Recipe)
     schedule = ScheduleRecipe(max_steps=1)

@@ -26,11 +26,17 @@ def hold(folder, with_child=False):
     """Have the lock until killed, as a run with a process that loads images would."""
     with locked(folder):
         if with_child:
-            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-            child.start()
-            (folder / "child").write_text(str(child.pid))
-        (folder / "ready").touch()
+            multiprocessing.get_context("fork").Process(target=live, args=(folder,)).start()
+        else:
+            (folder / "ready").touch()
         time.sleep(60)
+
+
+def live(folder):
+    """Be a child, and say so only here: its parent may be killed before it has come so far as to let go."""
+    (folder / "child").write_text(str(os.getpid()))
+    (folder / "ready").touch()
+    time.sleep(60)
 
 
 def held(folder, *arguments):

@@ -210,7 +210,7 @@ def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path):
     assert all(np.array_equal(matched[index].image, sample.image) for index, sample in enumerate(samples))
     levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
     folder = ImageFolder(file.parent)
-    _, images, _ = checkpoint_prediction._open(tmp_path / "saved", folder, None, 0.8, "name")
+    _, images, _ = checkpoint_prediction._open(tmp_path / "saved", folder, None, 0.8, "name", "auto")
     assert any(np.array_equal(image.image[..., 0], levels) for image in images)
     assert (plain.reading.range, folder.reading.range) == ("dtype", "dtype")
 

@@ -235,9 +235,8 @@ def _masks(
     mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b q h w"]:
     logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
-    # float16 ends at 65504, and resizing would make NaN of infinite neighbours. In training nobody resizes these, and
-    # autograd would keep them.
-    if logits.dtype == torch.float16 and not logits.requires_grad:
+    # float16 ends at 65504, and resizing would make NaN of infinite neighbours.
+    if logits.dtype == torch.float16:
         largest = torch.finfo(torch.float16).max
         logits.detach().clamp_(-largest, largest)  # the same memory; autograd would keep what was there
     return logits
