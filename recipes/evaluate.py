@@ -6,7 +6,7 @@ usage: accelerate launch recipes/evaluate.py CHECKPOINT --data ROOT [--format F]
 
 import sys
 
-from unisegment.cli import app
+from unisegment.__main__ import main
 
 if __name__ == "__main__":
-    app(["evaluate", *sys.argv[1:]], prog_name="recipes/evaluate.py")
+    main(["evaluate", *sys.argv[1:]], "recipes/evaluate.py")

@@ -6,7 +6,7 @@ usage: accelerate launch recipes/predict.py CHECKPOINT INPUT OUTPUT --to FORMAT 
 
 import sys
 
-from unisegment.cli import app
+from unisegment.__main__ import main
 
 if __name__ == "__main__":
-    app(["predict", *sys.argv[1:]], prog_name="recipes/predict.py")
+    main(["predict", *sys.argv[1:]], "recipes/predict.py")

@@ -19,7 +19,7 @@ import sys
 # must be said before PyTorch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from unisegment.cli import app
+from unisegment.__main__ import main
 
 if __name__ == "__main__":
-    app(["train", *sys.argv[1:]], prog_name="recipes/train.py")
+    main(["train", *sys.argv[1:]], "recipes/train.py")

@@ -4,7 +4,6 @@
 Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.training.command`.
 """
 
-import gc
 import os
 import platform
 from datetime import timedelta
@@ -44,9 +43,6 @@ from unisegment.training import dry_run as describe_run
 from unisegment.training import fit
 from unisegment.training.command import FAILED, Commands
 from unisegment.training.judged_data import open_judged_data
-
-# What the imports made lives to the end. To look for garbage in it there takes a second of every command.
-gc.freeze()
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
