@@ -63,6 +63,8 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
         ),
         (OSError(errno.EPROTO, "No words"), 1, f"error: [Errno {errno.EPROTO}] No words"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error"), 1, "error: the connection to another process"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), 1, "error: a process that loads images was"),
+        (RuntimeError("DataLoader timed out after 3 seconds"), 1, "error: a process that loads images was"),
         (torch.distributed.DistBackendError("NCCL error"), 1, "error: the connection to another process"),
     ],
 )

@@ -56,6 +56,8 @@ _WHAT_HELPS = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n), or take fewer workers.",
 }
 _OTHERWISE = "See whether the disk or network share is in order."
+_OF_LOADER = re.compile(r"DataLoader (worker|timed out)|A process that loads images has died")
+"""How it begins when a process that loads images is no longer there, or hangs."""
 _DEBUG = "unisegment.debug"
 _LONGEST_LINE = 2000
 
@@ -180,6 +182,11 @@ def _message(error: Exception) -> str:
         text = (
             "the connection to another process of this run was lost: see what that process printed, or whether it was "
             f"killed, and start the same command again ({text.rstrip('.')})."
+        )
+    elif kind == "RuntimeError" and _OF_LOADER.match(text):
+        text = (
+            f"a process that loads images was killed, has died or hangs ({text.rstrip('.')}). Mostly memory is short: "
+            "let fewer of them load (data.workers in a recipe, --workers), and start the same command again."
         )
     elif not isinstance(error, _FORESEEN):
         text = (
