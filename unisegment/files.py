@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -283,17 +283,27 @@ def _said(path: Path) -> Iterator[None]:
         raise WriteError.of(path, error) from error
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """Return what must be made for a folder to be there: itself and those around it, the innermost first."""
+    return [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first; those that hold something, or were never made, are left."""
+    for place in folders:
+        with suppress(OSError):
+            place.rmdir()
+
+
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """Make a folder, and remove it where what is to come into it breaks off and it was not there before."""
-    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for place in missing:
-            with suppress(OSError):  # something is in it, or it could not be made
-                place.rmdir()
+        remove_empty(missing)
         raise
 
 

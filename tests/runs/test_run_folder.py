@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tests.runs.small_runs import write_finished, write_unfinished
 from unisegment.runs.run_folder import RunFolder, recipe_of_run, state_step
 
 
@@ -14,18 +15,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unfinished(folder):
-    for step in (2, 1_000_000, 999_999):
-        (folder.states / f"step-{step:06d}").mkdir(parents=True)
-    (folder.states / "step-1000001.partial~").mkdir()
-    folder.recipe.write_text("run: {}")
-    folder.metrics.write_text(json.dumps({"step": 10, "finished": False}))
-    return folder
+    return write_unfinished(folder)
 
 
 @pytest.fixture
-def finished(unfinished):
-    unfinished.metrics.write_text(json.dumps({"step": 12, "finished": True}))
-    return unfinished
+def finished(folder):
+    return write_finished(folder)
 
 
 def test_a_copy_of_a_state_is_left_alone(unfinished):

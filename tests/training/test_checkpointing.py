@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 
 import pytest
 import torch
 from torch import nn
 
+from tests.runs.small_runs import write_finished, write_unfinished
 from tests.training.tiny_state import tiny_training
 from unisegment.files import WriteError
 from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
@@ -35,18 +35,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unfinished(folder):
-    for step in (2, 1_000_000, 999_999):
-        (folder.states / f"step-{step:06d}").mkdir(parents=True)
-    (folder.states / "step-1000001.partial~").mkdir()
-    folder.recipe.write_text("run: {}")
-    folder.metrics.write_text(json.dumps({"step": 10, "finished": False}))
-    return folder
+    return write_unfinished(folder)
 
 
 @pytest.fixture
-def finished(unfinished):
-    unfinished.metrics.write_text(json.dumps({"step": 12, "finished": True}))
-    return unfinished
+def finished(folder):
+    return write_finished(folder)
 
 
 def test_a_new_or_empty_folder_starts_anew(folder):

@@ -19,7 +19,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -38,7 +38,7 @@ from unisegment.ops.kernel_build import (
 Backend = Literal["auto", "native", "torch"]
 ENVIRONMENT_VARIABLE = "UNISEGMENT_KERNELS"
 DEMANDED = f"The compiled ms_deform_attn kernel is demanded (backend or {ENVIRONMENT_VARIABLE} is 'native')"
-_WORDS = ("auto", "native", "torch")
+_WORDS = get_args(Backend)
 _BUILT_HERE = "built on this machine"
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from unisegment.files import WriteError
+from unisegment.files import WriteError, missing_folders, remove_empty
 from unisegment.runs.processes import decide_once
 
 try:
@@ -56,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked_by_this_process(folder: Path) -> Iterator[None]:
-    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    missing = missing_folders(folder)
     try:
         descriptor = _acquire(folder / LOCK)
         try:
@@ -68,9 +68,7 @@ def _locked_by_this_process(folder: Path) -> Iterator[None]:
             _held.discard(descriptor)
             os.close(descriptor)
     finally:
-        for place in made:
-            with suppress(OSError):  # something is in it, or it could not be made
-                place.rmdir()
+        remove_empty(missing)
 
 
 def _acquire(path: Path) -> int:

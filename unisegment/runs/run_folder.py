@@ -109,7 +109,7 @@ class RunFolder:
 
     def best_score(self, metric: str, step: int) -> float:
         """Return the score of the best model so far, up to a step; minus infinity when there is none."""
-        found = self.best / "metrics.json"
+        found = self.best / self.metrics.name
         metrics = read_metrics(found) if found.is_file() else {}
         # What was judged later belongs to a part of the run that is about to be done again.
         score = metrics.get(metric) if metrics.get("step", 0) <= step else None

@@ -129,7 +129,7 @@ class Judge:
         metric = _METRICS[self.task]
         score = metrics[metric]
         if score is not None and score > self.folder.best_score(metric, metrics["step"]):
-            self._save_model(model, self.folder.best, {"metrics.json": json.dumps(metrics, indent=2) + "\n"})
+            self._save_model(model, self.folder.best, {self.folder.metrics.name: json.dumps(metrics, indent=2) + "\n"})
 
     def _save_model(
         self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
