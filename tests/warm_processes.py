@@ -22,7 +22,15 @@ context = multiprocessing.get_context("forkserver" if _SERVES else "spawn")
 if _SERVES:
     context.set_forkserver_preload(
         [
-            *("pytest", "unisegment.cli", "accelerate.checkpointing", "torch.distributed.fsdp", "datasets"),
+            *(
+                "pytest",
+                "unisegment.cli",
+                "unisegment.training",
+                "unisegment.checking",
+                "accelerate.checkpointing",
+                "torch.distributed.fsdp",
+                "datasets",
+            ),
             *("transformers.models.resnet.modeling_resnet", "transformers.models.mask2former.modeling_mask2former"),
         ]
     )

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command `unisegment` and `python -m unisegment` start."""
 
-import gc
+import sys
 from collections.abc import Sequence
+
+from unisegment.errors import INTERRUPTED
 
 
 def main(words: Sequence[str] | None = None, name: str = "unisegment") -> None:
@@ -12,13 +14,13 @@ def main(words: Sequence[str] | None = None, name: str = "unisegment") -> None:
         words: Subcommand, arguments and options; None takes those that the process was started with.
         name: What the command is called in its help.
     """
-    # What imports make lives to the end: to look for garbage in it takes a second and a half of every command.
-    gc.disable()
-    from unisegment.cli import app
+    try:
+        from unisegment.cli import app  # takes a moment, in which Ctrl-C may come
 
-    gc.enable()
-    gc.freeze()
-    app(words, prog_name=name)
+        app(words, prog_name=name)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `unisegment` command: thin, every subcommand calls one function of the library.
 
-Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.training.command`.
+A subcommand imports what it needs when it runs, so that help and misuse do not wait for torch and transformers.
+Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.command_errors`.
 """
 
+import gc
 import os
 import platform
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 
-from unisegment.checking.check import check_data
-from unisegment.checking.sources import find_parts, sources_and_overrides
-from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.categories import label_names
-from unisegment.data.export import EXPORT_FORMATS
-from unisegment.data.image_folder import ImageFolder
-from unisegment.data.label_spaces import Matching
-from unisegment.hub import Layout
-from unisegment.hub import push as push_to_hub
-from unisegment.inference.checkpoint_evaluation import Dtype, evaluate_checkpoint
-from unisegment.inference.checkpoint_prediction import predict_images
-from unisegment.inference.report import format_report
-from unisegment.models.conversion import Format, find_checkpoint, format_of
-from unisegment.models.conversion import convert as convert_checkpoint
-from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
-from unisegment.ops.downloads import is_address
-from unisegment.ops.kernel_backend import describe_backend
-from unisegment.ops.tf32 import has_tf32
-from unisegment.runs.processes import num_threads
-from unisegment.runs.recipe import DataFormat
-from unisegment.runs.recipe_files import is_recipe
-from unisegment.runs.run_folder import recipe_of_run
-from unisegment.runs.settings import parse_overrides
-from unisegment.training import dry_run as describe_run
-from unisegment.training import fit
-from unisegment.training.command import FAILED, Commands
-from unisegment.training.judged_data import open_judged_data
+from unisegment.command_errors import Commands
+from unisegment.data.choices import DataFormat, ExportName, Matching
+from unisegment.errors import FAILED
+from unisegment.models.choices import ORIGINAL_ZOO, Dtype, Format, Layout
+
+if TYPE_CHECKING:
+    from unisegment.data.annotated_images import AnnotatedImages
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
@@ -64,8 +44,29 @@ _MOST = 2**31 - 1
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"unisegment {metadata.version('unisegment')}")
+        raise typer.Exit
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Import without looking for garbage: what imports make lives to the end, and the search took 1.5 s each time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Universal image segmentation: one checkpoint for semantic, instance and panoptic results."""
 
 
@@ -90,11 +91,17 @@ def train(
 
     For several processes: accelerate launch "$(command -v unisegment)" train RECIPE ...
     """
+    from unisegment.runs.settings import parse_overrides
+
     settings = parse_overrides(overrides or ())
+    with _importing():
+        from accelerate import PartialState
+
+        from unisegment import training
     if dry_run:
-        PartialState().print(describe_run(recipe, **settings))
+        PartialState().print(training.dry_run(recipe, **settings))
     else:
-        fit(recipe, **settings)
+        training.fit(recipe, **settings)
 
 
 @app.command("check-data")
@@ -119,6 +126,9 @@ def check(
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
 ) -> None:
     """Look through a data set before training: files, ids, shapes, figures and pictures. Status 1 if it has errors."""
+    with _importing():
+        from unisegment.checking.check import check_data
+        from unisegment.checking.sources import find_parts, sources_and_overrides
     names, overrides = sources_and_overrides(sources)
     parts = find_parts(names, format, split or ("train", "val"), overrides)
     typer.echo(f"Checking as {parts[0].data.format}.")
@@ -143,9 +153,12 @@ def convert(
     license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
 ) -> None:
     """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these."""
+    with _importing():
+        from unisegment.data.categories import label_names
+        from unisegment.models import conversion
     id2label = None if labels is None else label_names(labels)
-    to = to or format_of(destination)
-    model = convert_checkpoint(source, destination, to, id2label, license=license)
+    to = to or conversion.format_of(destination)
+    model = conversion.convert(source, destination, to, id2label, license=license)
     sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
     typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
 
@@ -163,7 +176,9 @@ def push(
     message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
 ) -> None:
     """Upload a model with a model card written from its run to the Hugging Face Hub, and print the address."""
-    address = push_to_hub(
+    with _importing():
+        from unisegment import hub
+    address = hub.push(
         folder, repo, private=private, revision=revision, format=format, license=license, message=message
     )
     typer.echo(address)
@@ -197,10 +212,20 @@ def evaluate(
     tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
-    _start_processes()
+    from unisegment.runs.run_folder import recipe_of_run
+
     source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
     if source is None and data is None:
         raise typer.BadParameter("Say where the data are: --data FOLDER, or --recipe FILE.")
+    with _importing():
+        from accelerate import PartialState
+
+        from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
+        from unisegment.inference.report import format_report
+        from unisegment.models.conversion import find_checkpoint
+        from unisegment.runs.processes import start_processes
+        from unisegment.training.judged_data import open_judged_data
+    start_processes()
     checkpoint = find_checkpoint(checkpoint)
     samples, settings = open_judged_data(source, data, format, split, on_error)
     given = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
@@ -233,7 +258,7 @@ def predict(
         typer.Argument(metavar="INPUT", help="Folder of images, of a data set (--format), or a recipe for its data."),
     ],
     output: Annotated[Path, typer.Argument(help="Folder for the files; the same command goes on where it stopped.")],
-    to: Annotated[str, typer.Option(help=f"{', '.join(EXPORT_FORMATS)}.")] = "coco_panoptic",
+    to: Annotated[ExportName, typer.Option(help="Format of the files.")] = "coco_panoptic",
     format: Annotated[DataFormat | None, typer.Option(help="INPUT is a data set of this format.")] = None,
     split: Annotated[str, typer.Option(help="Which part of the data set.")] = "val",
     images: Annotated[Path | None, typer.Option(help="JSON list of the images, as COCO has for tests.")] = None,
@@ -255,9 +280,17 @@ def predict(
     tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
-    if to not in EXPORT_FORMATS:
-        raise typer.BadParameter(f"{to!r} is not one of {', '.join(EXPORT_FORMATS)}.", param_hint="'--to'")
-    _start_processes()
+    with _importing():
+        from accelerate import PartialState
+
+        from unisegment.data.image_folder import ImageFolder
+        from unisegment.inference.checkpoint_prediction import predict_images
+        from unisegment.models.conversion import find_checkpoint
+        from unisegment.ops.downloads import is_address
+        from unisegment.runs.processes import start_processes
+        from unisegment.runs.recipe_files import is_recipe
+        from unisegment.training.judged_data import open_judged_data
+    start_processes()
     checkpoint = find_checkpoint(checkpoint)
     samples: AnnotatedImages | ImageFolder
     if is_recipe(source) or format is not None or is_address(source):
@@ -289,17 +322,13 @@ def predict(
             typer.echo(f"left out: {problem}", err=True)
 
 
-def _start_processes() -> None:
-    """Join the other processes, if there are any, and use the processors that there are for each."""
-    # Processes on CPUs find each other only when told that they are; launchers say so in this variable.
-    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    # Some wait for others: for those with larger images, or for the first one, which packs the files.
-    state = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
-    torch.set_num_threads(num_threads(dict(os.environ), state.num_processes))
-
-
 def environment() -> list[tuple[str, str]]:
     """Return what `unisegment info` prints, as (name, value) lines."""
+    with _importing():
+        import torch
+
+        from unisegment.ops.kernel_backend import describe_backend
+        from unisegment.ops.tf32 import has_tf32
     lines = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     lines += [(package, metadata.version(package)) for package in _PACKAGES]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -13,6 +13,8 @@ from tests.data.rows import same, semantic_rows
 from tests.recipes import small_trees
 from unisegment import UniSegmentConfig, cli
 from unisegment.checking.sources import find_parts
+from unisegment.inference import checkpoint_evaluation, checkpoint_prediction
+from unisegment.models import conversion
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.run_folder import recipe_of_run
 from unisegment.runs.settings import RecipeError
@@ -46,9 +48,9 @@ def rows_of_one_split(tmp_path, monkeypatch):
 def opened_by(monkeypatch, *words):
     """Return the images and keywords that a command hands on to the library."""
     seen = []
-    for name in ("evaluate_checkpoint", "predict_images"):
-        monkeypatch.setattr(cli, name, lambda checkpoint, samples, *_, **keywords: seen.append((samples, keywords)))
-    monkeypatch.setattr(cli, "find_checkpoint", lambda checkpoint: checkpoint)
+    for module, name in ((checkpoint_evaluation, "evaluate_checkpoint"), (checkpoint_prediction, "predict_images")):
+        monkeypatch.setattr(module, name, lambda checkpoint, samples, *_, **keywords: seen.append((samples, keywords)))
+    monkeypatch.setattr(conversion, "find_checkpoint", lambda checkpoint: checkpoint)
     CliRunner().invoke(cli.app, words)
     return seen[0]
 

@@ -9,15 +9,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
 from unisegment.data.annotated_images import AnnotatedImages, ImagesOfAnother
 from unisegment.data.categories import label_key, label_spelling
+from unisegment.data.choices import Matching
 from unisegment.structures import Category, Sample
-
-Matching = Literal["name", "order"]
 
 _SHOWN = 20
 

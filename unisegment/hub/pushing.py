@@ -26,9 +26,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
+from unisegment.errors import ForeseenError
 from unisegment.hub.model_card import PICTURE
 from unisegment.hub.run_files import read_run
-from unisegment.hub.staging import Layout, stage
+from unisegment.hub.staging import stage
+from unisegment.models.choices import Layout
 from unisegment.ops.weight_sources import MissingSourceError
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 _FAILURES = (_HTTPError, OSError, RuntimeError, ValueError)
 
 
-class PushError(Exception):
+class PushError(ForeseenError):
     """A model could not be uploaded. Nothing is lost; the message says why and how to go on."""
 
 

@@ -5,19 +5,17 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
 from unisegment.hub.model_card import PICTURE, model_card
 from unisegment.hub.run_files import read_run
 from unisegment.hub.sharing import shared
+from unisegment.models.choices import Layout
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.stock_checkpoints import config_to_stock
 from unisegment.ops.json_reading import read_json
-
-Layout = Literal["auto", "unisegment", "transformers"]
 
 
 def stage(

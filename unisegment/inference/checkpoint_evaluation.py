@@ -15,7 +15,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
-from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
+from unisegment.data.choices import Matching
+from unisegment.data.label_spaces import MatchedSamples, match_labels
 from unisegment.files import filled_folder, make_folder, require_own, write_text
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
@@ -24,11 +25,9 @@ from unisegment.inference.peer import open_stock_predictor
 from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import difference, headlines, make_report
+from unisegment.models.choices import Dtype
 from unisegment.models.conversion import find_checkpoint, open_model, open_processor
 from unisegment.ops.tf32 import use_tf32
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""What weights are held and computed in: "auto" is the checkpoint's own."""
 
 
 def evaluate_checkpoint(

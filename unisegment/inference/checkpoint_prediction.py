@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
+from unisegment.data.choices import Matching
 from unisegment.data.export import open_export
 from unisegment.data.image_folder import ImageFolder
-from unisegment.data.label_spaces import Matching
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
-from unisegment.inference.checkpoint_evaluation import Dtype, open_matched, open_predictor
+from unisegment.inference.checkpoint_evaluation import open_matched, open_predictor
 from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
+from unisegment.models.choices import Dtype
 from unisegment.models.conversion import find_checkpoint
 from unisegment.ops.tf32 import use_tf32
 from unisegment.runs.folder_lock import locked

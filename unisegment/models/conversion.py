@@ -4,19 +4,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
-from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO
+from unisegment.models.choices import ORIGINAL_ZOO, Format
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, MissingSourceError, require_source
-
-Format = Literal["unisegment", "transformers", "original"]
 
 
 def find_checkpoint(source: str | os.PathLike[str]) -> str:

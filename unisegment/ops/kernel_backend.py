@@ -23,6 +23,7 @@ from typing import Literal, cast, get_args
 
 import torch
 
+from unisegment.errors import ForeseenError
 from unisegment.ops.kernel_build import (
     LIBRARY,
     NAMESPACE,
@@ -42,7 +43,7 @@ _WORDS = get_args(Backend)
 _BUILT_HERE = "built on this machine"
 
 
-class BackendError(RuntimeError):
+class BackendError(ForeseenError, RuntimeError):
     """What is demanded cannot run here, or UNISEGMENT_KERNELS has no meaning; the message is the reason."""
 
 

@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from unisegment.errors import ForeseenError
+
 WEIGHT_ENDINGS = (".pth", ".pt", ".pkl", ".bin", ".safetensors")
 """How files of weights end."""
 _TIMEOUT = 10
@@ -26,8 +28,10 @@ _TIMEOUT = 10
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
-class MissingSourceError(FileNotFoundError):
+class MissingSourceError(ForeseenError, FileNotFoundError):
     """There is no checkpoint of a name, or none that can be reached; in one line."""
+
+    found_by_all = True
 
 
 def require_source(name: str) -> None:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from unisegment.errors import ForeseenError
 from unisegment.files import WriteError, missing_folders, remove_empty
 from unisegment.runs.processes import decide_once
 
@@ -33,8 +34,10 @@ _held: set[int] = set()
 """Descriptors of the locks of this process."""
 
 
-class FolderInUseError(ValueError):
+class FolderInUseError(ForeseenError, ValueError):
     """Another run is at work in a folder."""
+
+    found_by_all = True
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 T = TypeVar("T")
 
@@ -33,6 +34,15 @@ def num_threads(environment: dict[str, str], num_processes: int) -> int:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(environment.get("LOCAL_WORLD_SIZE", num_processes)))
+
+
+def start_processes() -> None:
+    """Join the other processes, if there are any, and use the processors that there are for each."""
+    # Processes on CPUs find each other only when told that they are; launchers say so in this variable.
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    # Some wait for others: for those with larger images, or for the first one, which packs the files.
+    state = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
+    torch.set_num_threads(num_threads(dict(os.environ), state.num_processes))
 
 
 def decide_once(decide: Callable[[], T]) -> T:

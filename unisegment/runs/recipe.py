@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from huggingface_hub.utils import validate_repo_id
 
+from unisegment.data.choices import DataFormat
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -34,13 +35,6 @@ from unisegment.runs.settings import (
     expand_home,
     plain,
 )
-
-DataFormat = Literal[
-    "coco_panoptic", "coco_instance", "ade20k_semantic", "ade20k_instance", "ade20k_panoptic", "cityscapes_semantic",
-    "cityscapes_instance", "cityscapes_panoptic", "mapillary_vistas_semantic", "mapillary_vistas_panoptic",
-    "png_semantic", "png_instance", "hugging_face", "synthetic",
-]  # fmt: skip
-"""The readers of `unisegment.data.formats`, and drawn scenes."""
 
 _Images = Annotated[int, Bounds(1, 2**16)]
 _Pixels = Annotated[int, Bounds(1, 2**14)]

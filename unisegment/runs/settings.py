@@ -12,13 +12,16 @@ from math import inf, isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from unisegment.errors import ForeseenError
 from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import near_name
 from unisegment.ops.yaml_reading import parse_yaml
 
 
-class RecipeError(ValueError):
+class RecipeError(ForeseenError, ValueError):
     """A recipe that cannot be run: the message names the key, the file and what was expected."""
+
+    found_by_all = True
 
 
 class Bounds(NamedTuple):

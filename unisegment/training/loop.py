@@ -23,6 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.errors import INTERRUPTED, ForeseenError
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
@@ -74,8 +75,11 @@ _MOST_OVERFLOWS = 50
 """In a row; fp16's scale, halved each time, is then as good as zero."""
 
 
-class TrainingInterruptedError(Exception):
+class TrainingInterruptedError(ForeseenError):
     """A signal asked for the end. What was learned is saved, and the same command goes on from there."""
+
+    exit_status = INTERRUPTED
+    found_by_all = True
 
 
 def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unisegment.errors import ForeseenError
 from unisegment.losses.criterion import SetCriterion, loss_denominators, term_names
 from unisegment.losses.matcher import NonFiniteCostError
 from unisegment.ops.transfers import send
@@ -20,12 +21,14 @@ from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(ForeseenError, ArithmeticError):
     """The loss or its gradient became infinite or not a number, and the weights were not changed.
 
     Args:
         file_names: The images of the micro-batches that it happened in, on any process.
     """
+
+    found_by_all = True
 
     def __init__(self, file_names: Sequence[str]) -> None:
         super().__init__(

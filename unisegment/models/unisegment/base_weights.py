@@ -8,12 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.yaml_reading import read_front_matter
-
-ORIGINAL_ZOO = "cc-by-nc-4.0"
-"""Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
 
 _LONGEST = 200
 """Characters of a licence's name."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.weight_fit import size_of
 from unisegment.files import whole_file
+from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -33,7 +34,7 @@ _RECORD = "base_weights"
 
 def read_original(
     path: str | os.PathLike[str],
-    license: str = base_weights.ORIGINAL_ZOO,
+    license: str = ORIGINAL_ZOO,
     num_attention_heads: int | None = None,
     encoder_n_points: int = 4,
 ) -> tuple[UniSegmentConfig, dict[str, Tensor]]:

@@ -17,7 +17,8 @@ from transformers.initialization import no_init_weights
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.models.unisegment.base_weights import ORIGINAL_ZOO, record
+from unisegment.models.choices import ORIGINAL_ZOO
+from unisegment.models.unisegment.base_weights import record
 from unisegment.models.unisegment.checkpoint_changes import (
     Change,
     adapt,

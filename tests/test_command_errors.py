@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
-from unisegment import cli
+from unisegment import cli, training
+from unisegment.checking import check, sources
 from unisegment.hub import PushError
 from unisegment.ops.kernel_backend import BackendError
 from unisegment.ops.weight_sources import MissingSourceError
@@ -27,19 +28,19 @@ def fail_with(monkeypatch, error):
     def fit(recipe, **overrides):
         raise error
 
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(training, "fit", fit)
 
 
 def test_overrides_reach_the_run(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "fit", lambda recipe, **overrides: seen.append((recipe, overrides)))
+    monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append((recipe, overrides)))
     assert run("train", "quickstart", "optim.lr=1e-4", "run.seed=3").exit_code == 0
     assert seen == [("quickstart", {"optim.lr": 1e-4, "run.seed": 3})]
 
 
 def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
-    monkeypatch.setattr(cli, "fit", None)
-    monkeypatch.setattr(cli, "describe_run", lambda recipe, **overrides: f"{recipe} {overrides}")
+    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(training, "dry_run", lambda recipe, **overrides: f"{recipe} {overrides}")
     assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "quickstart {'run.seed': 3}\n"
 
 
@@ -168,7 +169,7 @@ def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):
         (["convert", "a", "b", "--to", "onnx"], "error: Invalid value for '--to'"),
         (["evaluate", "a", "--data", "b", "--format", "voc"], "error: Invalid value for '--format'"),
         (["check-data", "a", "--format", "voc"], "error: Invalid value for '--format'"),
-        (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of coco_"),
+        (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of 'coco_"),
         (["evaluate", "a"], "error: Invalid value: Say where the data are"),
     ],
 )
@@ -191,10 +192,10 @@ def test_without_a_command_all_of_them_are_listed():
 def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
-    monkeypatch.setattr(cli, "fit", lambda recipe, **overrides: seen.append(recipe))
+    monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append(recipe))
     run("train", "~/mine.yaml", "run.output_dir=~/run")
-    monkeypatch.setattr(cli, "find_parts", lambda *words: seen.append(words[0]) or [])
-    monkeypatch.setattr(cli, "check_data", lambda *_, **words: seen.append(words))
+    monkeypatch.setattr(sources, "find_parts", lambda *words: seen.append(words[0]) or [])
+    monkeypatch.setattr(check, "check_data", lambda *_, **words: seen.append(words))
     run("check-data", "~/mine", "--output=~/report")
     assert seen == [f"{tmp_path}/mine.yaml", [f"{tmp_path}/mine"]]
 
@@ -202,7 +203,7 @@ def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_interrupt_every_command(monkeypatch, number):
     before = signal.getsignal(number)
-    monkeypatch.setattr(cli, "find_parts", lambda *words: os.kill(os.getpid(), number) or time.sleep(60))
+    monkeypatch.setattr(sources, "find_parts", lambda *words: os.kill(os.getpid(), number) or time.sleep(60))
     result = run("check-data", "mine")
     assert (result.exit_code, result.stderr) == (75, "Interrupted.\n")
     assert signal.getsignal(number) == before
@@ -222,5 +223,5 @@ def test_what_a_command_has_forked_ends_by_sigterm_without_a_word(monkeypatch):
         os.kill(child, signal.SIGTERM)
         raise ValueError(f"ended with {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
 
-    monkeypatch.setattr(cli, "find_parts", fork)
+    monkeypatch.setattr(sources, "find_parts", fork)
     assert run("check-data", "mine").stderr == "error: ended with 75\n"

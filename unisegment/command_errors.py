@@ -14,34 +14,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
-import torch
 import typer
-from accelerate import PartialState
 from typer.core import TyperGroup
 
-from unisegment.hub import PushError
-from unisegment.ops.kernel_backend import BackendError
-from unisegment.ops.weight_sources import MissingSourceError
-from unisegment.runs.folder_lock import FolderInUseError
-from unisegment.runs.settings import RecipeError
-from unisegment.training.loop import TrainingInterruptedError
-from unisegment.training.step import NonFiniteLossError
-
-FAILED = 1
-"""What was asked for could not be done, or a check found errors."""
-INTERRUPTED = 75
-"""A signal asked for the end: the same command goes on, or starts again. sysexits.h calls it EX_TEMPFAIL."""
+from unisegment.errors import FAILED, INTERRUPTED, ForeseenError
 
 # typer's own copy of click, or click, from release to release.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _ClickError: type[Any] = typer.BadParameter.__mro__[2]
-_FORESEEN = (ValueError, OSError, PushError, NonFiniteLossError, BackendError)
+_FORESEEN = (ValueError, OSError, ForeseenError)
 """Of which messages say what to do."""
-_OF_ALL = (
-    *(MissingSourceError, RecipeError, FolderInUseError, NonFiniteLossError),
-    *(TrainingInterruptedError, KeyboardInterrupt),
-)
-"""What every process of a machine finds."""
+_ENDS = (KeyboardInterrupt, typer.Abort)
 _OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^\n]*\n([\w.]+):? ?(.*)", re.DOTALL)
 """The end of what torch adds to errors of processes that load images."""
 _OF_CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|\bTCPStore\b")
@@ -108,9 +91,12 @@ class Commands(TyperGroup):
                 error.show()  # all the help
             else:
                 place = error.ctx.command_path if error.ctx else "unisegment"
-                said = _one_line(error.format_message())
+                said = _one_line(error.format_message()).replace(": Value error, ", ": ")  # which pydantic puts there
                 _say(f"error: {said}{'' if said.endswith(('.', '?')) else '.'} See `{place} --help`.", error)
             status = error.exit_code
+        except typer.Abort as error:  # which Ctrl-C becomes where no command runs yet
+            _say("Interrupted.", error)
+            status = INTERRUPTED
         except OSError as error:  # where help cannot be written
             _say(f"error: {_message(error)}", error)
             status = FAILED
@@ -123,21 +109,22 @@ class Commands(TyperGroup):
         try:
             with _interrupted_by_sigterm():
                 result = super().invoke(ctx)
-        except TrainingInterruptedError as error:
-            _say(_one_line(str(error)), error)
-            raise typer.Exit(INTERRUPTED) from error
         except KeyboardInterrupt as error:
             _say("Interrupted.", error)
             raise typer.Exit(INTERRUPTED) from error
         except (_ClickError, typer.Exit, typer.Abort, BrokenPipeError):  # misuse, an end, and `| head`, say
             raise
         except Exception as error:
+            if isinstance(error, ForeseenError) and error.exit_status == INTERRUPTED:
+                _say(_one_line(str(error)), error)
+                raise typer.Exit(INTERRUPTED) from error
             if ctx.meta.get(_DEBUG):
                 traceback.print_exception(error)
             _say(f"error: {_message(error)}", error)
             raise typer.Exit(FAILED) from error
-        if PartialState._shared_state:
-            PartialState().destroy_process_group()
+        processes = sys.modules.get("accelerate.state")
+        if processes is not None and processes.PartialState._shared_state:
+            processes.PartialState().destroy_process_group()
         return result
 
 
@@ -176,9 +163,11 @@ def _message(error: Exception) -> str:
         kind, text = of_worker.groups()
     if isinstance(error, OSError) and text.startswith(f"[Errno {error.errno}]"):
         text = _by_system(error) or text
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    # Those of torch by name: who has not imported it cannot have raised them, and need not wait for it now.
+    kinds = {base.__name__ for base in type(error).__mro__}
+    if kinds & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in text:
         text = f"there is not enough memory: {text.rstrip('.') or kind}. Take smaller batches, images or models."
-    elif isinstance(error, torch.distributed.DistError) or (kind == "RuntimeError" and _OF_CONNECTION.search(text)):
+    elif "DistError" in kinds or (kind == "RuntimeError" and _OF_CONNECTION.search(text)):
         text = (
             "the connection to another process of this run was lost: see what that process printed, or whether it was "
             f"killed, and start the same command again ({text.rstrip('.')})."
@@ -219,5 +208,6 @@ def _one_line(text: str) -> str:
 def _say(text: str, error: BaseException) -> None:
     """Say something on standard error; what all processes of a machine find, once for each machine."""
     rank = os.environ.get("RANK", "0")
-    if not isinstance(error, (*_OF_ALL, _UsageError)) or os.environ.get("LOCAL_RANK", "0") == "0":
+    by_all = error.found_by_all if isinstance(error, ForeseenError) else isinstance(error, (_UsageError, *_ENDS))
+    if not by_all or os.environ.get("LOCAL_RANK", "0") == "0":
         print(text if rank == "0" else f"process {rank}: {text}", file=sys.stderr)

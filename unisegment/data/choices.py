@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words that options of data take. They are here, and not beside what they choose, so that help needs no torch."""
+
+from typing import Literal
+
+DataFormat = Literal[
+    "coco_panoptic", "coco_instance", "ade20k_semantic", "ade20k_instance", "ade20k_panoptic", "cityscapes_semantic",
+    "cityscapes_instance", "cityscapes_panoptic", "mapillary_vistas_semantic", "mapillary_vistas_panoptic",
+    "png_semantic", "png_instance", "hugging_face", "synthetic",
+]  # fmt: skip
+"""The readers of `unisegment.data.formats`, and drawn scenes."""
+
+ExportName = Literal["coco_panoptic", "coco_instance", "coco_test_dev", "label_png", "cityscapes"]
+"""The writers of `unisegment.data.export`."""
+
+Matching = Literal["name", "order"]
+"""How labels of two lists are matched: see `unisegment.data.label_spaces.match_labels`."""

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words that options of checkpoints take. They are here so that help imports no torch."""
+
+from typing import Literal
+
+Format = Literal["unisegment", "transformers", "original"]
+"""Whose checkpoint is written: see `unisegment.models.conversion.convert`."""
+
+Layout = Literal["auto", "unisegment", "transformers"]
+"""What is uploaded to the Hub: "auto" is transformers' own layout where it can hold the model, else ours."""
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""What weights are held and computed in: "auto" is the checkpoint's own."""
+
+ORIGINAL_ZOO = "cc-by-nc-4.0"
+"""Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
