@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from unisegment.ops.transfers import fetch, send
@@ -24,6 +24,7 @@ from unisegment.postprocessing.resize import (
     resize_queries,
 )
 from unisegment.structures import InstancePrediction
+from unisegment.structures.predictions import paint
 from unisegment.types import Size
 
 
@@ -180,7 +181,7 @@ def _prediction(
         {"id": index + 1, "label_id": label, "score": score, "was_fused": False}
         for index, (label, score) in enumerate(zip(own.labels[order].tolist(), scores[order].tolist(), strict=True))
     ]
-    return InstancePrediction(_paint(masks), segments_info, masks)
+    return InstancePrediction(paint(masks, range(1, len(masks) + 1)), segments_info, masks)
 
 
 def _chosen(rows: Tensor, places: Int64[Tensor, " n"]) -> Tensor:
@@ -201,10 +202,3 @@ def _is_shown(masks: Bool[Tensor, "n h w"], areas: Sequence[int], min_share: flo
 def _least_pixels(area: int, min_share: float) -> int:
     """Return the lowest number of pixels that is a large enough share of an area above 0."""
     return bisect_left(range(area), min_share, key=lambda pixels: pixels / area)
-
-
-def _paint(masks: Bool[Tensor, "n h w"]) -> Int32[Tensor, "h w"]:
-    segmentation = torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device)
-    for index in reversed(range(len(masks))):
-        segmentation.masked_fill_(masks[index], index + 1)
-    return segmentation

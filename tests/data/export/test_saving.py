@@ -45,6 +45,17 @@ def test_semantic(tmp_path, factor, dtype):
     assert pixels.dtype == dtype
 
 
+@pytest.mark.parametrize(("label", "dtype"), [(254, np.uint8), (255, np.uint16), (256, np.uint16)])
+def test_void_of_labels_is_the_largest_number(tmp_path, label, dtype):
+    info = {"id": label, "label_id": label, "score": 0.5}
+    whole = SemanticPrediction(torch.tensor([[0, label]]), [info | {"id": 0, "label_id": 0}, info])
+    save(tmp_path / "a.png", whole.filter(labels=[label]))
+    pixels, infos = read(tmp_path / "a.png")
+    assert pixels.tolist() == [[np.iinfo(dtype).max, label]]
+    assert pixels.dtype == dtype
+    assert infos == [info]
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match=r"saved as a \.png file"):
         save(tmp_path / "a.jpg", FOUND["panoptic"])

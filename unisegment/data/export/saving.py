@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer, Shaped
 
 from unisegment.data.export.format import save_png
 from unisegment.files import write_text
 from unisegment.ops.masks import encode_rle, ids_to_rgb
 from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
+from unisegment.structures.predictions import NO_LABEL
 
 
 def save(
@@ -21,8 +23,9 @@ def save(
 ) -> None:
     """Write a prediction to two files that differ in their ending alone.
 
-    * `.png`: of a semantic prediction the label of each pixel, in 8 bits, or in 16 where labels need them; of the
-      others the segment's id as a colour, red + 256 green + 65536 blue, and 0 where there is none.
+    * `.png`: of a semantic prediction the label of each pixel, in 8 bits, or in 16 where labels need them, with 255
+      (65535 in 16 bits) for void, which `filter` makes; of the others the segment's id as a colour,
+      red + 256 green + 65536 blue, and 0 where there is none.
     * `.json`: `segments_info`, with the `label` in words where it is known; of instances, whose masks may overlap, also
       the mask of each as `segmentation`, COCO's run lengths.
 
@@ -42,7 +45,7 @@ def save(
         raise ValueError(f"prediction must be one of unisegment's predictions, got {type(prediction)}.")
     segmentation = prediction.segmentation.cpu().numpy()
     if isinstance(prediction, SemanticPrediction):
-        save_png(path, segmentation.astype(np.uint8 if segmentation.max() < 2**8 else np.uint16))
+        save_png(path, _labels(segmentation))
     else:
         save_png(path, ids_to_rgb(segmentation))
     infos: list[dict[str, Any]] = [dict(info) for info in prediction.segments_info]
@@ -54,3 +57,10 @@ def save(
             info["segmentation"] = rle
     text = json.dumps({"segments_info": infos}, indent=2) + "\n"
     write_text(path.with_suffix(".json"), text)
+
+
+def _labels(segmentation: Integer[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
+    """Return labels as uint8 or uint16, with the largest number of the type for void, which is then no label."""
+    is_void = segmentation == NO_LABEL
+    dtype = np.uint8 if segmentation.max() < 2**8 - is_void.any() else np.uint16
+    return np.where(is_void, np.iinfo(dtype).max, segmentation).astype(dtype)

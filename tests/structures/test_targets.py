@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-import copy
-import pickle
-
 import numpy as np
 import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from unisegment import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+from unisegment import SegmentationTarget
 
 ID_MAP = torch.tensor([[0, 5, 5], [70_000, 70_000, 9]])
 
@@ -73,51 +70,6 @@ def test_select_keeps_segments_and_their_flags(form):
 def test_targets_that_make_no_sense_are_named(keys, message):
     with pytest.raises(ValueError, match=message):
         SegmentationTarget(**keys)
-
-
-def test_predictions_are_read_as_attributes_and_as_items():
-    info = [{"id": 1, "label_id": 2, "score": 0.5}]
-    panoptic = PanopticPrediction(ID_MAP, info)
-    assert panoptic["segmentation"] is panoptic.segmentation
-    assert dict(panoptic)["segments_info"] == info
-    assert "masks" not in panoptic
-    with pytest.raises(KeyError, match="'masks' is not one of segmentation, segments_info"):
-        panoptic["masks"]
-    instance = InstancePrediction(ID_MAP, info, torch.zeros(1, 2, 3, dtype=torch.bool))
-    assert list(instance) == ["segmentation", "segments_info", "masks"]
-
-
-def test_a_semantic_prediction_is_the_label_map():
-    info = [{"id": 5, "label_id": 5, "score": 1.0}]
-    prediction = SemanticPrediction(ID_MAP, info)
-    assert isinstance(prediction, torch.Tensor)
-    assert np.array_equal(prediction.numpy(), ID_MAP.numpy())
-    assert type(prediction == 5) is torch.Tensor
-    assert type(prediction[0]) is torch.Tensor
-    assert prediction["segments_info"] == prediction.segments_info == info
-    assert type(prediction["segmentation"]) is torch.Tensor
-    assert prediction.segmentation_scores is None
-    with pytest.raises(KeyError, match="'masks' is not one of segmentation, segments_info, segmentation_scores"):
-        prediction["masks"]
-
-
-def test_a_semantic_prediction_says_what_it_has():
-    prediction = SemanticPrediction(ID_MAP, [])
-    # As supervision and others ask, who expect transformers' dicts.
-    assert "segmentation" in prediction
-    assert "segments_info" in prediction
-    assert "masks" not in prediction
-    assert 70_000 in prediction
-    assert 6 not in prediction
-
-
-@pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_a_semantic_prediction_can_be_copied_and_sent(copier):
-    prediction = SemanticPrediction(ID_MAP.clone(), [{"id": 5}], torch.zeros(2, 2, 3))
-    again = copier(prediction)
-    assert torch.equal(again.segmentation, ID_MAP)
-    assert again.segments_info == [{"id": 5}]
-    assert again.segmentation_scores.shape == (2, 2, 3)
 
 
 def test_overlaps_are_told():

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes in and comes out, apart from pixels: categories, targets and the three kinds of prediction.
+"""What goes in: categories, and images with what is to be found in them. Axes: see `unisegment.types`."""
 
-All of them hold data only. Drawing, saving and judging are functions elsewhere. Axes: see `unisegment.types`.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from copy import copy, deepcopy
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
 from unisegment.types import Size
@@ -214,105 +210,3 @@ class Sample:
     target: SegmentationTarget
     image_id: int | str
     file_name: str
-
-
-class _Record(Mapping[str, Any]):
-    """Fields of a dataclass read as attributes or as items, as users of transformers do."""
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._names():
-            raise KeyError(f"{key!r} is not one of {', '.join(self._names())}")
-        return getattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
-
-    def __len__(self) -> int:
-        return len(self._names())
-
-    def _names(self) -> list[str]:
-        return [item.name for item in fields(self)]  # type: ignore[arg-type]  # every subclass is a dataclass
-
-
-@dataclass(frozen=True, eq=False)
-class PanopticPrediction(_Record):
-    """Every pixel belongs to one segment or to none.
-
-    Args:
-        segmentation: Number of the segment that each pixel belongs to; 0 is void.
-        segments_info: One dict a segment: `id` (its number in `segmentation`, from 1), `label_id`, `score` in [0, 1],
-            `was_fused` (whether all segments of its label are made one), and of processors also `label`, the name.
-    """
-
-    segmentation: Int[Tensor, "h w"]
-    segments_info: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class InstancePrediction(_Record):
-    """Objects, best score first; their masks may overlap.
-
-    Args:
-        segmentation: The same objects painted into one map, the best on top; ids as in `segments_info`, 0 is void.
-        segments_info: One dict an object: `id` (from 1, in order of score), `label_id`, `score` in [0, 1], `was_fused`
-            (never), and of processors also `label`, the name.
-        masks: One mask an object, in the order of `segments_info`.
-    """
-
-    segmentation: Int[Tensor, "h w"]
-    segments_info: list[dict[str, Any]]
-    masks: Bool[Tensor, "n h w"]
-
-
-class SemanticPrediction(Tensor):
-    """The label of every pixel: a (h, w) tensor of integers that also has the fields of the other predictions.
-
-    It is a tensor because transformers' pipeline and its users take the semantic result for one; whatever is
-    computed from it is a plain tensor. `in` looks for a text among the fields, for a number among the pixels.
-
-    Args:
-        segmentation: Label of each pixel.
-        segments_info: One dict for each label that occurs, as in the other predictions: `id` and `label_id` are both
-            the label, `score` is its mean over the pixels of the label, and `was_fused` is True.
-        segmentation_scores: Score of each class at each pixel, where asked for.
-    """
-
-    segments_info: list[dict[str, Any]]
-    segmentation_scores: Float[Tensor, "k h w"] | None
-
-    _FIELDS = ("segmentation", "segments_info", "segmentation_scores")
-
-    # Results of operations are plain tensors: they are no longer a prediction.
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-
-    def __new__(
-        cls: type["SemanticPrediction"],
-        segmentation: Int[Tensor, "h w"],
-        segments_info: list[dict[str, Any]],
-        segmentation_scores: Float[Tensor, "k h w"] | None = None,
-    ) -> "SemanticPrediction":
-        """See the class."""
-        prediction = segmentation.as_subclass(cls)
-        prediction.segments_info = segments_info
-        prediction.segmentation_scores = segmentation_scores
-        return prediction
-
-    @property
-    def segmentation(self) -> Int[Tensor, "h w"]:
-        """The labels as a plain tensor."""
-        return self.as_subclass(Tensor)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SemanticPrediction":
-        return SemanticPrediction(
-            self.segmentation.clone(), deepcopy(self.segments_info, memo), deepcopy(self.segmentation_scores, memo)
-        )
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            if key not in self._FIELDS:
-                raise KeyError(f"{key!r} is not one of {', '.join(self._FIELDS)}")
-            return getattr(self, key)
-        return self.as_subclass(Tensor)[key]
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._FIELDS if isinstance(key, str) else key in self.as_subclass(Tensor)
