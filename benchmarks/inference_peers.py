@@ -16,9 +16,8 @@ from pathlib import Path
 
 import torch
 import transformers
+from peers.inference import evaluate_both
 
-from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
-from unisegment.inference.report import format_report, headlines
 from unisegment.models.conversion import convert
 from unisegment.runs.recipe import load_recipe
 from unisegment.training.judged_data import open_judged_data
@@ -31,24 +30,33 @@ def main() -> None:
     arguments = parse_arguments()
     recipe = arguments.run / "recipe.yaml"
     samples, settings = open_judged_data(recipe, arguments.data, "coco_panoptic", "val")
+    settings = {key: settings[key] for key in ("tasks", "size", "panoptic_threshold", "top_k", "batch_size")}
     with tempfile.TemporaryDirectory() as folder:
         convert(str(arguments.run / "checkpoint"), folder, to="transformers")
-        report = evaluate_checkpoint(folder, samples, peer="transformers", limit=arguments.limit, **settings)
-    print(format_report(report, report["transformers"]))
+        scores = evaluate_both(folder, samples, limit=arguments.limit, **settings)
+    print_scores(scores)
     read = load_recipe(recipe)
     result = {
         "what": "our inference beside transformers' own on the same weights, saved in its layout",
         "recipe": read.data.format,
         "steps": read.schedule.max_steps,
-        "images": report["images"],
-        "panoptic threshold of both": report["settings"]["panoptic_threshold"],
+        "images": min(len(samples), arguments.limit or len(samples)),
+        "panoptic threshold of both": settings["panoptic_threshold"],
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "scores": {"unisegment": headlines(report), "transformers": headlines(report["transformers"])},
-        "gain": report["gain"],
+        "scores": {name: scores[name] for name in ("unisegment", "transformers")},
+        "gain": scores["gain"],
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def print_scores(scores):
+    """Print the scores side by side, without those of which there is nothing to judge."""
+    print(f"{'':14}" + "".join(f"{name:>14}" for name in scores))
+    for name, gain in scores["gain"].items():
+        if gain is not None:
+            print(f"{name:14}" + "".join(f"{of_one[name]:14.3f}" for of_one in scores.values()))
 
 
 def parse_arguments() -> argparse.Namespace:

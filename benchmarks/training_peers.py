@@ -2,7 +2,7 @@
 """A whole training run with our model and with transformers' Mask2Former: scores, time and memory of several seeds.
 
 Both begin with the same weights and see the same images, changed in the same way, under the same optimiser, schedule
-and evaluation: `model.peer=transformers` is all that differs. The random points of the losses are each code's own.
+and evaluation: peers/training.py is all that differs. The random points of the losses are each code's own.
 Every run has a process of its own; the two take turns, and which of them begins changes from seed to seed. Run it with
 nothing else on the machine:
 
@@ -30,13 +30,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 import transformers
+from peers.training import fit_peer
 
 from unisegment.runs.settings import parse_overrides
 from unisegment.training import Recipe, fit, load_recipe
 from unisegment.training.assembly import open_samples
 
 ROOT = Path(__file__).parents[1]
-PEERS: dict[str, str | None] = {"unisegment": None, "transformers": "transformers"}
+CODES = {"unisegment": fit, "transformers": fit_peer}
 SCORES = ("pq", "mask_ap", "miou")
 COSTS = ("train_seconds", "peak_mebibytes")
 
@@ -46,14 +47,14 @@ def main() -> None:
     arguments = parse_arguments()
     recipe = load_recipe(arguments.recipe, parse_overrides(arguments.overrides) | chosen_keys(arguments))
     open_samples(recipe.data)  # drawn scenes are made here, not in the first run
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in PEERS}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CODES}
     for turn, seed in enumerate(arguments.seeds):
-        for name in list(PEERS)[:: -1 if turn % 2 else 1]:
+        for name in list(CODES)[:: -1 if turn % 2 else 1]:
             runs[name].append(train_alone(recipe, name, seed))
             print(json.dumps({"code": name, **runs[name][-1]}), flush=True)
     means = {name: {key: mean(results, key) for key in (*SCORES, *COSTS)} for name, results in runs.items()}
     report = {
-        "what": f"training runs of {arguments.recipe.name}, ours beside model.peer=transformers",
+        "what": f"training runs of {arguments.recipe.name}, ours beside transformers' Mask2Former",
         "overrides": [text for text in arguments.overrides if not text.startswith("data.root=")],
         "steps": recipe.schedule.max_steps,
         "threads": recipe.run.threads,
@@ -83,13 +84,13 @@ def train_alone(recipe: Recipe, name: str, seed: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process,
     ):
-        keys = {"model.peer": PEERS[name], "run.seed": seed, "run.output_dir": f"{folder}/run"}
-        return process.submit(train, recipe, keys).result()
+        keys = {"run.seed": seed, "run.output_dir": f"{folder}/run"}
+        return process.submit(train, recipe, name, keys).result()
 
 
-def train(recipe: Recipe, keys: dict[str, Any]) -> dict[str, Any]:
+def train(recipe: Recipe, name: str, keys: dict[str, Any]) -> dict[str, Any]:
     """Return the scores and costs of one run in this process."""
-    metrics = fit(recipe, **keys)
+    metrics = CODES[name](recipe, **keys)
     scores = {key: metrics[key] for key in (*SCORES, "train_seconds")}
     return {"seed": keys["run.seed"], **scores, "peak_mebibytes": peak_mebibytes()}
 

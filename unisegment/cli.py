@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
-Peer = Literal["transformers"]
 OnError = Literal["raise", "skip"]
 _CHECKPOINT = "Folder of a checkpoint or of a run, Hub id, or a file of the original."
 _DTYPE = "What the network computes in; auto is what the checkpoint was saved in."
@@ -197,7 +196,6 @@ def evaluate(
     ] = None,
     match_labels: Annotated[Matching, typer.Option(help="How labels of both are matched.")] = "name",
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
-    peer: Annotated[Peer | None, typer.Option(help="Also judge its code on the same weights.")] = None,
     boundaries: Annotated[bool, typer.Option(help="Also judge boundaries.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
     worst: Annotated[int, typer.Option(min=0, max=_MOST, help="How many of the worst images to draw.")] = 10,
@@ -236,7 +234,6 @@ def evaluate(
         matching=match_labels,
         boundaries=boundaries,
         augment=tta,
-        peer=peer,
         output=output,
         worst=worst if output else 0,
         limit=limit,
@@ -245,7 +242,7 @@ def evaluate(
         **settings,
     )
     if PartialState().is_main_process:
-        typer.echo(format_report(report, report.get("transformers")))
+        typer.echo(format_report(report))
         for problem in report["unreadable_images"]:
             typer.echo(f"left out: {problem}", err=True)
 

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from peers.training import TransformersPeer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerImageProcessorPil
@@ -19,7 +20,6 @@ from unisegment import (
     UniSegmentForUniversalSegmentation,
     UniSegmentImageProcessor,
 )
-from unisegment.training.peer import TransformersPeer
 
 NUM_LABELS = 133
 NUM_THINGS = 80

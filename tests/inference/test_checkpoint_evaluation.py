@@ -70,20 +70,18 @@ def test_categories_that_a_data_set_lacks_keep_their_ids_where_these_are_free(fo
     assert [category.id for category in matched.categories] == [3, 5, 43, 6, 40, 8, 9, 10]
 
 
-def test_the_command_prints_tables_with_the_peer_beside(folder, tmp_path, caplog):
+def test_the_command_prints_tables(folder, tmp_path, caplog):
     result = command(
-        folder / "ours", "--data", folder / "scenes", "--peer", "transformers", "--limit", 2, "--output", tmp_path,
-        "--worst", 1, "--no-boundaries", "--top-k", 1,
+        folder / "ours", "--data", folder / "scenes", "--limit", 2, "--output", tmp_path, "--worst", 1,
+        "--no-boundaries", "--top-k", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "transformers" in result.output
     assert "triangle" in result.output
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert report["images"] == report["transformers"]["images"] == 2
+    assert report["images"] == 2
     assert report["settings"]["top_k"] == 1
     (note,) = {record.getMessage() for record in caplog.records if "top_k" in record.getMessage()}
     assert "objects, but predictions have the 1 best of an image (--top-k; evaluation.top_k in a recipe)" in note
-    assert report["gain"]["mIoU"] == report["semantic"]["miou"] - report["transformers"]["semantic"]["miou"]
 
 
 def test_errors_are_one_line(folder):

@@ -22,7 +22,7 @@ def test_it_says_how_it_is_used(capsys):
     assert run("evaluate.py", "--help") == 0
     printed = capsys.readouterr().out
     assert "recipes/evaluate.py" in printed
-    assert "--peer" in printed
+    assert "--boundaries" in printed
 
 
 def test_misuse_has_status_2(capsys):

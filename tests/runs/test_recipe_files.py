@@ -76,6 +76,14 @@ def test_files_that_are_no_recipes_are_refused_by_name(tmp_path, content, messag
         read_keys(Recipe, tmp_path / "a.yaml")
 
 
+def test_a_removed_key_is_passed_over_where_it_says_null(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: {pretrained: x, peer: null}")
+    assert read_keys(Recipe, tmp_path / "a.yaml") == {"model": {"pretrained": "x"}}
+    (tmp_path / "a.yaml").write_text("model: {peer: transformers}")
+    with pytest.raises(RecipeError, match=r"a\.yaml: model\.peer='transformers' is no key any more: .* Remove it\.$"):
+        read_keys(Recipe, tmp_path / "a.yaml")
+
+
 def test_files_that_are_extended_again_and_again_are_counted(tmp_path):
     for number in range(9):
         (tmp_path / f"{number}.yaml").write_text(f"extends: [{', '.join(9 * [f'{number + 1}.yaml'])}]")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from accelerate import PartialState
@@ -21,10 +21,9 @@ from unisegment.files import filled_folder, make_folder, require_own, write_text
 from unisegment.inference.augmentation import SCALES, AugmentedPredictor
 from unisegment.inference.evaluation import TASKS, JudgedImage, evaluate
 from unisegment.inference.images import Samples
-from unisegment.inference.peer import open_stock_predictor
 from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
-from unisegment.inference.report import difference, headlines, make_report
+from unisegment.inference.report import make_report
 from unisegment.models.choices import Dtype
 from unisegment.models.conversion import find_checkpoint, open_model, open_processor
 from unisegment.ops.tf32 import use_tf32
@@ -41,7 +40,6 @@ def evaluate_checkpoint(
     matching: Matching = "name",
     boundaries: bool = True,
     augment: bool = False,
-    peer: Literal["transformers"] | None = None,
     output: Path | None = None,
     worst: int = 0,
     limit: int | None = None,
@@ -63,7 +61,6 @@ def evaluate_checkpoint(
         matching: How labels are matched, see `match_labels`. What is stuff, the data set says.
         boundaries: Also judge boundaries.
         augment: Make semantic results from several sizes of each image, mirrored and not.
-        peer: "transformers" also judges its own model, preparation and post-processing on the same weights.
         output: Folder for `metrics.json` and the pictures, which replace those of an earlier evaluation; None writes
             nothing.
         worst: How many of the worst images are drawn, into `worst/`.
@@ -71,13 +68,12 @@ def evaluate_checkpoint(
         batch_size: Most images that go through the model together.
         workers: Processes that load images.
         skip_unreadable: Leave out images that cannot be read, and list them, rather than raise.
-        dtype: What the network computes in; what its logits become is computed in float32. A peer stays in float32.
+        dtype: What the network computes in; what its logits become is computed in float32.
         tf32: Let GPUs that have TF32 round float32 to it in matrix products and convolutions.
 
     Returns:
         What `make_report` does, with `task` (what the labels are made for), `checkpoint`, `settings`, `worst` (the file
-        names, the worst first, and their quality), `unreadable_images`, and with a peer `transformers`, its own report,
-        and `gain`, what our scores are above its.
+        names, the worst first, and their quality) and `unreadable_images`.
 
     Raises:
         FileNotFoundError: When there is no such checkpoint.
@@ -102,7 +98,6 @@ def evaluate_checkpoint(
     }
     with use_tf32(tf32):
         scores = evaluate(predictor, matched, rank_images=worst > 0, **settings)
-        theirs = None if peer is None else evaluate(open_stock_predictor(predictor, checkpoint), matched, **settings)
     ranking: list[JudgedImage] = scores.get("ranking", [])[:worst]
     report = make_report(scores, predictor.id2label) | {
         "task": predictor.task,
@@ -119,9 +114,6 @@ def evaluate_checkpoint(
         "worst": [{"file_name": image.file_name, "quality": image.quality} for image in ranking],
         "unreadable_images": sorted(set(gather_object(problems))),
     }
-    if theirs is not None:
-        report["transformers"] = make_report(theirs, predictor.id2label)
-        report["gain"] = gain(report, report["transformers"])
     if output is not None and PartialState().is_main_process:
         write_text(output / "metrics.json", json.dumps(report, indent=2) + "\n")
         _draw(predictor, matched, ranking, tasks, output / "worst")
@@ -171,12 +163,6 @@ def open_predictor(
     model = open_model(checkpoint, **asked).eval().to(PartialState().device)
     sizes = {} if size is None else {"size": dict(size)}
     return Predictor(model, open_processor(checkpoint, model.config, **sizes), panoptic_threshold)
-
-
-def gain(report: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return what each score that stands for the whole is above the peer's."""
-    theirs = headlines(peer)
-    return {name: difference(score, theirs.get(name)) for name, score in headlines(report).items()}
 
 
 def _draw(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scores of an evaluation in; a report for machines, a table for people, and the gain over a peer out."""
+"""The scores of an evaluation in; a report for machines and a table for people out."""
 
 import math
 from collections.abc import Mapping
@@ -92,27 +92,15 @@ def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
     return found
 
 
-def format_report(report: Mapping[str, Any], peer: Mapping[str, Any] | None = None) -> str:
+def format_report(report: Mapping[str, Any]) -> str:
     """Return the tables for people: all scores that there are, from 0 to 1, then those of each label.
 
     Args:
         report: What `make_report` returned.
-        peer: The same of transformers' own code, whose scores are shown beside ours.
     """
-    ours = headlines(report)
-    rows = [["", "score"] if peer is None else ["", "unisegment", "transformers", "gain"]]
-    theirs = {} if peer is None else headlines(peer)
-    for name, value in ours.items():
-        if value is None and theirs.get(name) is None:
-            continue
-        gain = difference(value, theirs.get(name))
-        rows.append([name, _score(value)] + ([] if peer is None else [_score(theirs.get(name)), _score(gain)]))
+    rows = [["", "score"]]
+    rows += [[name, _score(value)] for name, value in headlines(report).items() if value is not None]
     return f"{report['images']} images\n\n{_table(rows)}\n\n{_table(_class_rows(report))}"
-
-
-def difference(ours: float | None, theirs: float | None) -> float | None:
-    """Return what one score is above another, None where there are not two."""
-    return None if ours is None or theirs is None else ours - theirs
 
 
 def _main_first(scores: Mapping[str, tuple[str, ...]], report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:

@@ -145,8 +145,6 @@ class ModelRecipe:
         frozen_stages: How much of the backbone does not learn, counted from its input: 0 nothing, 1 the stem, 2 the
             stem and the first stage (of a plain vision transformer: block), and so on; `all` the whole backbone.
         lora: Small matrices beside the layers of `pretrained` learn instead of the layers.
-        peer: `transformers` trains transformers' own Mask2Former instead, with the same weights at the start, for
-            comparison. None trains ours.
     """
 
     pretrained: str | None = None
@@ -154,7 +152,6 @@ class ModelRecipe:
     gradient_checkpointing: bool = False
     frozen_stages: Annotated[int, Bounds(0, 1000)] | Literal["all"] = 0
     lora: LoraRecipe = field(default_factory=LoraRecipe)
-    peer: Literal["transformers"] | None = None
 
     def __post_init__(self) -> None:
         expand_home(self, "pretrained")
@@ -167,15 +164,10 @@ class ModelRecipe:
                 f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
                 "in categories.json, or by data.categories."
             )
-        if self.peer is not None and self.gradient_checkpointing:
+        if self.lora.rank and self.pretrained is None:
             raise ValueError(
-                f"gradient_checkpointing=true: the Mask2Former of peer={self.peer} has none. Set it to false."
-            )
-        if self.lora.rank and (self.pretrained is None or self.peer is not None):
-            raise ValueError(
-                f"lora.rank={self.lora.rank} is for a model of ours that has learned before, but "
-                f"pretrained={self.pretrained} and peer={self.peer}. Give pretrained a checkpoint and no peer, or set "
-                f"lora.rank to 0."
+                f"lora.rank={self.lora.rank} is for a model that has learned before, but pretrained=null. Give "
+                "pretrained a checkpoint, or set lora.rank to 0."
             )
 
 

@@ -13,6 +13,8 @@ from unisegment.runs.settings import RecipeError, check, merge
 
 _MOST_FILES = 100
 """That one recipe may be made of."""
+_REMOVED = {("model", "peer"): "benchmarks/training_peers.py trains transformers' Mask2Former beside ours"}
+"""Keys of earlier releases, which are passed over where they say null, and what does their work now."""
 
 
 def recipe_folder() -> Path:
@@ -108,9 +110,20 @@ def _read(section: Any, file: Path, extended_by: tuple[Path, ...], seen: list[Pa
     bases = bases if isinstance(bases, list) else [bases]
     if not all(isinstance(base, str) for base in bases):
         raise RecipeError(f"{file}: extends must be the name of a recipe or a list of names, got {shown(bases)}.")
+    _remove_old_keys(values, file)
     check(section, values, str(file))
     merged: dict[str, Any] = {}
     for base in bases:
         merged = merge(section, merged, _read(section, find_recipe(base, file), chain, seen))
     merged.get("evaluation", {}).pop("expected", None)  # which is of another recipe
     return merge(section, merged, values)
+
+
+def _remove_old_keys(values: dict[str, Any], file: Path) -> None:
+    for (part, name), instead in _REMOVED.items():
+        section = values.get(part)
+        if not isinstance(section, dict) or name not in section:
+            continue
+        value = section.pop(name)
+        if value is not None:
+            raise RecipeError(f"{file}: {part}.{name}={shown(value)} is no key any more: {instead}. Remove it.")

@@ -27,7 +27,6 @@ from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
-from unisegment.training.peer import TransformersPeer
 
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
@@ -189,7 +188,7 @@ def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_class
 def build_model(
     recipe: Recipe, samples: AnnotatedImages, say: Callable[[str], object] | None = None
 ) -> tuple[Any, UniSegmentImageProcessor]:
-    """Return the model that is trained (ours, or a `TransformersPeer` of it) and its processor, for a data set.
+    """Return the model that is trained and its processor, for a data set.
 
     With `model.lora.rank` it has adapters, see `add_adapters`.
 
@@ -205,9 +204,7 @@ def build_model(
     chosen = recipe.model
     if say is not None:
         say(starting_weights(recipe, model, new, new_classes))
-    with _named(f"model{'' if chosen.peer is None else f'.peer={chosen.peer}'}"):
-        if chosen.peer is not None:
-            return TransformersPeer(model, chosen.frozen_stages, recipe.optim.accumulation), processor
+    with _named("model"):
         model.backbone.freeze(chosen.frozen_stages)
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)

@@ -78,8 +78,6 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
 
 
 def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, samples: AnnotatedImages) -> str:
-    if recipe.model.peer is not None:
-        return "is not computed for a peer"
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
     optim, state = recipe.optim, PartialState()

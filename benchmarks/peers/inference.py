@@ -1,19 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""transformers' own Mask2Former and image processor on a checkpoint's weights, as a predictor beside ours."""
+"""A checkpoint in, the scores of transformers' own Mask2Former and image processor on its weights, beside ours, out."""
 
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
 from transformers.configuration_utils import PreTrainedConfig
 
+from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.inference.checkpoint_evaluation import open_matched
+from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import Batch
 from unisegment.inference.predictor import Predictor, original_sizes
+from unisegment.inference.report import headlines, make_report
 from unisegment.structures import InstancePrediction, PanopticPrediction
+
+
+def evaluate_both(
+    checkpoint: str | os.PathLike[str],
+    samples: AnnotatedImages,
+    *,
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    top_k: int = 100,
+    limit: int | None = None,
+    **settings: Any,
+) -> dict[str, dict[str, float | None]]:
+    """Evaluate a checkpoint with our code and with transformers'.
+
+    Args:
+        checkpoint: As in `evaluate_checkpoint`, as the other arguments.
+        samples: Annotated images.
+        size: The processor's `size`.
+        panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image.
+        limit: Most images that are judged.
+        settings: Keywords of `unisegment.inference.evaluate`.
+
+    Returns:
+        The scores that stand for the whole, by name: of "unisegment", of "transformers", and how much ours are above
+        theirs ("gain").
+
+    Raises:
+        ValueError: When transformers' model cannot be what ours is; and as `evaluate_checkpoint` does.
+    """
+    ours, matched = open_matched(checkpoint, samples, size, panoptic_threshold, limit=limit)
+    ours = replace(ours, top_k=top_k)
+    predictors = {"unisegment": ours, "transformers": open_stock_predictor(ours, checkpoint)}
+    scores = {
+        name: headlines(make_report(evaluate(predictor, matched, boundaries=True, **settings), ours.id2label))
+        for name, predictor in predictors.items()
+    }
+    pairs = {name: (score, scores["transformers"].get(name)) for name, score in scores["unisegment"].items()}
+    return scores | {"gain": {name: None if None in pair else pair[0] - pair[1] for name, pair in pairs.items()}}
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
 
 from tests.models.unisegment.original_files import stock_model
-from unisegment.inference.checkpoint_evaluation import open_predictor
+from unisegment.data.formats import open_data_set
+from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_predictor
 from unisegment.inference.images import load_batches
-from unisegment.inference.peer import StockPredictor, _instance, _panoptic, open_stock_predictor
+from unisegment.inference.report import headlines
 from unisegment.models.conversion import convert
 from unisegment.structures import Sample, SegmentationTarget
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from peers.inference import StockPredictor, _instance, _panoptic, evaluate_both, open_stock_predictor  # noqa: E402
 
 SIZE = {"shortest_edge": 64, "longest_edge": 96}
 
@@ -84,3 +94,18 @@ def test_nothing_found():
     assert nothing.masks.shape == (0, 3, 5)
     stuff = {"segmentation": torch.ones(1, 3, 5), "segments_info": [{"id": 0, "label_id": 1, "score": 0.5}]}
     assert _instance(stuff, frozenset({0})).masks.shape == (0, 3, 5)
+
+
+def test_both_are_scored_on_the_same_data_set(tmp_path):
+    write_synthetic(tmp_path / "scenes", num_train=0, num_val=3, progress=False)
+    samples = open_data_set("coco_panoptic", tmp_path / "scenes", "val")
+    names = {label: category.name for label, category in enumerate(CATEGORIES)}
+    stock_model("resnet", num_labels=8, id2label=names).save_pretrained(tmp_path / "stock")
+    Mask2FormerImageProcessorPil().save_pretrained(tmp_path / "stock")
+    settings = {"size": SIZE, "panoptic_threshold": 0.01, "limit": 2, "top_k": 7, "batch_size": 2}
+    found = evaluate_both(tmp_path / "stock", samples, **settings)
+    assert found["unisegment"] == headlines(evaluate_checkpoint(tmp_path / "stock", samples, **settings))
+    assert found["transformers"].keys() == found["unisegment"].keys()
+    assert found["transformers"]["mIoU"] > 0
+    assert found["gain"]["mIoU"] == found["unisegment"]["mIoU"] - found["transformers"]["mIoU"]
+    assert found["gain"]["AP large"] is None

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our model in, transformers' own Mask2Former out, with the same weights and fit for the same training loop.
+"""A recipe in, a training run of transformers' own Mask2Former out, from the same weights and in the same loop as ours.
 
 Everything around the network is shared: data, optimiser, schedule, evaluation. The network, matching and losses, and
 what losses are divided by, are transformers' own.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from jaxtyping import Float, Int
@@ -15,12 +17,17 @@ from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation
 
 from unisegment.backbones.freezing import FrozenStages, frozen_modules
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation, find_image_sizes
 from unisegment.models.unisegment.outputs import UniSegmentOutput
 from unisegment.models.unisegment.stock_checkpoints import config_to_stock, stock_twin
+from unisegment.runs.recipe import Recipe
 from unisegment.structures import SegmentationTarget
+from unisegment.training import fit, loop
+from unisegment.training.assembly import build_model
 
 # Our names for the parts of transformers' model.
 _PARTS = {
@@ -33,6 +40,41 @@ _PARTS = {
 # With other values transformers' model stops in the middle of a forward pass: it drops layers, but not their masks, and
 # cannot do without the inner predictions.
 _TRAINABLE = {"dropout": 0, "use_auxiliary_loss": True}
+
+
+def fit_peer(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
+    """Train transformers' Mask2Former as `fit` trains ours.
+
+    Args:
+        recipe: As in `fit`.
+        overrides: As in `fit`.
+
+    Returns:
+        As `fit` does.
+
+    Raises:
+        ValueError: When transformers' model cannot be trained so; and as `fit` does.
+    """
+    with mock.patch.object(loop, "build_model", build_peer):
+        return fit(recipe, **overrides)
+
+
+def build_peer(
+    recipe: Recipe, samples: AnnotatedImages, say: Callable[[str], object] | None = None
+) -> tuple["TransformersPeer", UniSegmentImageProcessor]:
+    """Return what takes the place of the model in the training loop, and its processor; see `build_model`.
+
+    Raises:
+        ValueError: When transformers' model cannot be trained as the recipe says.
+    """
+    chosen = recipe.model
+    if chosen.gradient_checkpointing or chosen.lora.rank:
+        raise ValueError(
+            "transformers' Mask2Former is trained without model.gradient_checkpointing and model.lora: set them to "
+            "false and to rank 0."
+        )
+    model, processor = build_model(recipe, samples, say)
+    return TransformersPeer(model, chosen.frozen_stages, recipe.optim.accumulation), processor
 
 
 class TransformersPeer(nn.Module):

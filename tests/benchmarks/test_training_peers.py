@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
 import json
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,15 +12,18 @@ from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
 
 from tests.models.model_tester import assert_close_in_scale, random_targets, same_points
 from tests.models.unisegment.original_files import stock_model
-from tests.training.tiny_run import log_of
+from tests.training.tiny_run import RECIPE, log_of
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.data.collate import Collate
+from unisegment.data.synthetic import write_synthetic
 from unisegment.runs.recipe import OptimRecipe, load_recipe
-from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import build_model, open_samples
-from unisegment.training.loop import fit
 from unisegment.training.optimization import parameter_groups
-from unisegment.training.peer import TransformersPeer
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from peers.training import TransformersPeer, build_peer, fit_peer  # noqa: E402
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SWIN = {
@@ -32,14 +37,28 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    write_synthetic(root, num_train=8, num_val=3, progress=False)
+    return root
+
+
+@pytest.fixture
+def recipe(scenes, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(root=scenes, output=tmp_path / "run"))
+    return path
+
+
 def pair(recipe, **keys):
     """Return our model and the peer, as the loop builds each, and a batch of the recipe's data."""
     models = []
-    for peer in (None, "transformers"):
-        loaded = load_recipe(recipe, {**keys, "model.peer": peer})
-        samples, _ = open_samples(loaded.data)
+    loaded = load_recipe(recipe, keys)
+    samples, _ = open_samples(loaded.data)
+    for build in (build_model, build_peer):
         torch.manual_seed(loaded.run.seed)
-        model, processor = build_model(loaded, samples)
+        model, processor = build(loaded, samples)
         models.append(model)
     batch = Collate(**processor.collate_settings())([samples[index] for index in (0, 3, 5)])
     return *models, batch
@@ -147,7 +166,7 @@ def test_constant_norms_of_the_backbone_stay(recipe):
 
 
 def test_a_run_leaves_what_transformers_opens(recipe, tmp_path):
-    metrics = fit(recipe, **{"model.peer": "transformers", "schedule.max_steps": 2})
+    metrics = fit_peer(recipe, **{"schedule.max_steps": 2})
     assert (metrics["images"], metrics["step"], metrics["finished"]) == (3, 2, True)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == metrics
     lines = log_of(tmp_path / "run")
@@ -162,11 +181,13 @@ def test_a_run_leaves_what_transformers_opens(recipe, tmp_path):
 
 
 def test_a_broken_off_run_goes_on(recipe, tmp_path):
-    keys = {"model.peer": "transformers", "run.checkpoint_every": 1}
-    fit(recipe, **keys, **{"schedule.max_steps": 3, "run.output_dir": str(tmp_path / "unbroken")})
-    fit(recipe, **keys, **{"schedule.max_steps": 3})
+    keys = {"run.checkpoint_every": 1}
+    fit_peer(recipe, **keys, **{"schedule.max_steps": 3, "run.output_dir": str(tmp_path / "unbroken")})
+    fit_peer(recipe, **keys, **{"schedule.max_steps": 3})
     state = tmp_path / "run" / "checkpoints" / "step-000002"
-    fit(recipe, **keys, **{"schedule.max_steps": 3, "run.resume": str(state), "run.output_dir": str(tmp_path / "on")})
+    fit_peer(
+        recipe, **keys, **{"schedule.max_steps": 3, "run.resume": str(state), "run.output_dir": str(tmp_path / "on")}
+    )
     expected, found = log_of(tmp_path / "unbroken"), log_of(tmp_path / "on")
     assert found == expected[2:]
 
@@ -193,14 +214,14 @@ def test_checkpoints_are_starting_points_of_both(recipe, tmp_path):
     ],
 )
 def test_what_transformers_cannot_train_is_named(recipe, tmp_path, keys, message):
-    with pytest.raises(RecipeError, match=rf"^model\.peer=transformers: .*{message}"):
-        fit(recipe, **{"model.peer": "transformers", **keys})
+    with pytest.raises(ValueError, match=message):
+        fit_peer(recipe, **keys)
     assert not (tmp_path / "run").exists()
 
 
 def test_gradient_checkpointing_of_the_peer_is_refused(recipe):
-    with pytest.raises(RecipeError, match=r"model: gradient_checkpointing=true: the Mask2Former of peer=transformers"):
-        load_recipe(recipe, {"model.peer": "transformers", "model.gradient_checkpointing": True})
+    with pytest.raises(ValueError, match=r"trained without model\.gradient_checkpointing and model\.lora"):
+        fit_peer(recipe, **{"model.gradient_checkpointing": True})
 
 
 def test_a_copy_is_whole_and_apart(recipe):
