@@ -1,8 +1,9 @@
 # Every target works alone on a fresh clone: `setup` is made when it is missing or out of date.
 PYTHON ?= python3
-BIN := .venv/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
 
-.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan gpu-report lint format bench ALWAYS
+.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan gpu-report lint format bench release-check ALWAYS
 
 # One environment for each set of releases: those that were tested last, the oldest supported, the newest there are.
 setup: .venv/.installed
@@ -11,7 +12,7 @@ setup: .venv/.installed
 .venv-newest/.installed: ALWAYS
 .venv-newest/.installed: PIP_OPTIONS := --upgrade --upgrade-strategy eager
 
-PIP_INSTALL = $*/bin/pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(filter constraints%,$^))
+PIP_INSTALL = $*/$(SCRIPTS)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(filter constraints%,$^))
 
 # torch first and alone: with it installed, no other package pulls a different (larger) build.
 %/.installed: pyproject.toml
@@ -19,7 +20,7 @@ PIP_INSTALL = $*/bin/pip install --quiet --disable-pip-version-check $(addprefix
 	$(PYTHON) -m venv $*
 	$(PIP_INSTALL) $(PIP_OPTIONS) torch
 	$(PIP_INSTALL) $(PIP_OPTIONS) --editable '.[dev]'
-	$*/bin/unisegment info  # which builds the kernel, where it can be built
+	$*/$(SCRIPTS)/unisegment info  # which builds the kernel, where it can be built
 	touch $@
 
 # The flags are accelerate's own defaults for one CPU process, said aloud so that it does not warn about them. Threads:
@@ -35,11 +36,11 @@ test: setup
 	$(BIN)/$(PYTEST)
 
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/$(PYTEST)
+	.venv-oldest/$(SCRIPTS)/$(PYTEST)
 
 test-newest: .venv-newest/.installed
-	.venv-newest/bin/pip list
-	.venv-newest/bin/$(PYTEST)
+	.venv-newest/$(SCRIPTS)/pip list
+	.venv-newest/$(SCRIPTS)/$(PYTEST)
 
 # What needs an NVIDIA GPU, and the CUDA sources on the CPU.
 test-gpu: setup
@@ -72,6 +73,11 @@ bench: setup
 	$(BIN)/python benchmarks/model_step.py
 	$(BIN)/python benchmarks/kernels/ms_deform_attn.py
 	$(BIN)/python benchmarks/kernel_in_training.py
+
+# The packages that users get, in dist: built of what git knows, compared, and each of them installed and used where
+# nothing else is. Takes some minutes and 3 GB.
+release-check:
+	$(PYTHON) tests/repository/release_check.py dist
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -12,6 +12,7 @@ from tests.warm_processes import run_code, run_warm
 from unisegment import files
 from unisegment.files import (
     WriteError,
+    check_name,
     filled_folder,
     inside,
     make_folder,
@@ -319,6 +320,17 @@ def test_names_that_lead_elsewhere(tmp_path, name, problem):
     ) as error:
         inside(folder, name)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["con", "a/AUX.png", "nul .png", "a.png:stream", "LPT1"])
+def test_names_that_are_no_files_on_windows(name, monkeypatch):
+    check_name(name)
+    check_name("console/auxiliary.com1.png")
+    with monkeypatch.context() as pretence:
+        pretence.setattr(os, "name", "nt")
+        with pytest.raises(ValueError, match="names a device"):
+            check_name(name)
+        check_name("console/auxiliary.com1.png")
 
 
 def test_links_that_stay_inside(tmp_path):

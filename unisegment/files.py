@@ -39,6 +39,8 @@ _WHAT_HELPS = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the limit of file sizes (ulimit -f), or choose a disk that holds files of this size.",
 }
+_OF_WINDOWS = re.compile(r":|^(con|prn|aux|nul|com[1-9]|lpt[1-9]) *(\.|$)", re.IGNORECASE)
+"""In names that are not of a file there, though they could be."""
 _OTHERWISE = "See whether the disk or network share is in order, and give the same command again."
 
 
@@ -118,9 +120,9 @@ def filled_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as a whole file, in UTF-8; see `whole_file`."""
+    """Write a text as a whole file, in UTF-8, the same bytes on every system; see `whole_file`."""
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def make_folder(path: Path) -> None:
@@ -265,6 +267,7 @@ def _problem_of(name: str) -> str | None:
         "is absolute": PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor),
         "holds a backslash": "\\" in name,
         "has '..' in it": ".." in parts,
+        "names a device, or a part of a file, for Windows": os.name == "nt" and any(map(_OF_WINDOWS.search, parts)),
     }
     return next((problem for problem, is_so in problems.items() if is_so), None)
 

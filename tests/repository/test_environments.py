@@ -58,6 +58,48 @@ def test_a_workflow_tests_the_newest_releases_every_month():
     assert (month, weekday) == ("*", "*")
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_do_little_end_by_themselves_and_know_no_secret(path):
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"]
+    assert "secrets." not in text
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"] <= 60
+        # What PyPI takes for a proof of where a package comes from.
+        assert job.get("permissions") == ({"id-token": "write"} if name == "pypi" else None)
+        for action in (step["uses"] for step in job["steps"] if "uses" in step):
+            assert re.search(r"@(v\d+|release/v\d+)$", action), action
+
+
+def test_a_tag_publishes_what_was_installed_and_tried():
+    publish = yaml.safe_load((ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8"))
+    assert publish[True] == {"push": {"tags": ["v*"]}}
+    packages, pypi = publish["jobs"]["packages"]["steps"], publish["jobs"]["pypi"]
+    assert next(step["run"] for step in packages if "run" in step) == "make release-check"
+    assert (pypi["needs"], pypi["environment"]) == ("packages", "pypi")
+    (uploaded,) = (step["with"]["name"] for step in packages if "upload-artifact" in step.get("uses", ""))
+    assert pypi["steps"][0]["with"] == {"name": uploaded, "path": "dist/"}
+
+
+def test_every_system_and_both_ends_of_the_releases_are_tested():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    assert {name.partition("-")[0] for name in jobs["systems"]["strategy"]["matrix"]["os"]} == {
+        "ubuntu",
+        "macos",
+        "windows",
+    }
+    version = {
+        name: next(step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", ""))
+        for name, job in jobs.items()
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stated = [kind.rpartition(" ")[2] for kind in project["classifiers"] if "Python :: 3." in kind]
+    assert (version["oldest"], version["newest"]) == (stated[0], stated[-1])
+    assert project["requires-python"] == f">={stated[0]}"
+
+
 @pytest.mark.parametrize("path", [*WORKFLOWS, *ROOT.glob("*.md"), ROOT / ".ci" / "run"], ids=lambda path: path.name)
 def test_make_knows_every_target_that_is_named(path):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.quick_compiler import write_quick_compiler
+from tests.repository.release_check import KERNEL, check_wheel, expected_files
 from unisegment.ops import kernel_backend
 
 pytest.importorskip("setuptools", minversion="77")
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNEL = "unisegment/_kernels/ms_deform_attn"
 RECIPES = "unisegment/_recipes"
 SOURCES = {
     path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*.*") if "__pycache__" not in path.parts
@@ -63,10 +63,10 @@ def make_wheel(source_folder, target, **variables):
     return wheel
 
 
-def contents(wheel):
+def tags(wheel):
     with zipfile.ZipFile(wheel) as file:
         (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/WHEEL"))
-        return set(file.namelist()), file.read(metadata).decode()
+        return file.read(metadata).decode()
 
 
 def test_sdist_has_the_sources(source_folder):
@@ -98,18 +98,25 @@ def test_script_beside_an_installed_clone_finds_the_package(source_folder, tmp_p
 def test_pure_wheel(source_folder, tmp_path):
     wheel = make_wheel(source_folder, tmp_path)
     assert wheel.name.endswith("-py3-none-any.whl")
-    files, metadata = contents(wheel)
-    packaged = {source.replace("kernels/ms_deform_attn", KERNEL) for source in SOURCES}
-    needed = {path for path in packaged if path.startswith((f"{KERNEL}/csrc/", f"{KERNEL}/torch-ext/"))}
-    assert {file for file in files if file.startswith(KERNEL)} == needed
-    assert "Root-Is-Purelib: true" in metadata
-    recipes = {
-        path.relative_to(ROOT).as_posix() for kind in ("yaml", "json") for path in (ROOT / "recipes").rglob(f"*.{kind}")
-    }
-    assert {file for file in files if file.startswith(RECIPES)} == {f"unisegment/_{name}" for name in recipes}
-    library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "unisegment").rglob("*.py")}
-    assert {file for file in files if file.endswith(".py") and KERNEL not in file} == library
-    assert not [file for file in files if file.endswith((".so", ".pyc"))]
+    check_wheel(wheel, ROOT)
+    assert "Root-Is-Purelib: true" in tags(wheel)
+
+
+LICENCE = "unisegment-0.dist-info/licenses/LICENSE"
+
+
+@pytest.mark.parametrize("change", ["unisegment/py.typed", f"{RECIPES}/quickstart.yaml", LICENCE, "unisegment/new.py"])
+def test_a_wheel_that_lacks_a_file_or_has_one_too_many_is_refused(change, tmp_path):
+    def write_wheel(names):
+        with zipfile.ZipFile(tmp_path / "unisegment-0-py3-none-any.whl", "w") as file:
+            for name in names:
+                file.writestr(name, "")
+        return Path(file.filename)
+
+    names = {*expected_files(ROOT), LICENCE}
+    check_wheel(write_wheel(names), ROOT)
+    with pytest.raises(SystemExit, match=f"{Path(change).name}"):
+        check_wheel(write_wheel(names ^ {change}), ROOT)
 
 
 @pytest.mark.slow
@@ -118,9 +125,8 @@ def test_binary_wheel_needs_no_compiler(source_folder, tmp_path):
         pytest.skip(kernel_backend.find_kernel())
     wheel = make_wheel(source_folder, tmp_path, UNISEGMENT_BUILD_KERNELS="1", CXX=write_quick_compiler(tmp_path))
     assert wheel.name.endswith(f"-py3-none-linux_{os.uname().machine}.whl")
-    files, metadata = contents(wheel)
-    assert f"{KERNEL}/ms_deform_attn.so" in files
-    assert "Root-Is-Purelib: false" in metadata
+    check_wheel(wheel, ROOT)
+    assert "Root-Is-Purelib: false" in tags(wheel)
     site = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(command, check=True)

@@ -79,8 +79,9 @@ class Kernel:
 
 _found: Kernel | str | None = None
 _finding = threading.RLock()
-# A fork waits while another thread loads: its process would have half a library, and a lock that nobody opens.
-os.register_at_fork(before=_finding.acquire, after_in_parent=_finding.release, after_in_child=_finding.release)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # A fork waits while another thread loads: its process would have half a library, and a lock that nobody opens.
+    os.register_at_fork(before=_finding.acquire, after_in_parent=_finding.release, after_in_child=_finding.release)
 
 
 def wished_backend(backend: Backend = "auto") -> Backend:

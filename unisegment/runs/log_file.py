@@ -96,7 +96,7 @@ class LogFile:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file = None if path is None else path.open("a", encoding="utf-8", buffering=1)
+        self._file = None if path is None else path.open("a", encoding="utf-8", buffering=1, newline="\n")
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line; numbers that JSON has no word for become null.
