@@ -27,7 +27,8 @@ def test_the_result_names_scores_and_files():
     assert (
         "700 steps in 1.6 minutes; on 13 held-out images: PQ 0.812, things 0.700, mask AP 0.500, mIoU 0.900" in message
     )
-    assert "UniSegmentForUniversalSegmentation.from_pretrained('runs/a/checkpoint')" in message
+    assert 'Segmenter.from_pretrained("runs/a")' in message
+    assert "unisegment push runs/a USER/NAME" in message
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_the_result_names_scores_and_files():
 def test_the_score_and_the_snippet_are_those_of_the_task(task, scores):
     message = result(RunFolder(Path("runs/a")), METRICS | {"task": task})
     assert f"on 13 held-out images: {scores}\n" in message
-    assert re.findall(r"processor\.post_process_(\w+)_segmentation\(", message) == [task]
+    assert re.findall(r"result\.draw\(\"(\w+)\"\)", message) == [task]
     assert f"({scores[:-1]})" in already_finished(RunFolder(Path("runs/a")), METRICS | {"task": task})
 
 

@@ -14,6 +14,7 @@ from unisegment.hub.run_files import TASKS, RunFiles
 from unisegment.hub.sharing import hub_data_set, shared_record
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.runs.usage import command_usage, python_usage
 
 PICTURE = "prediction.png"
 """Name of the picture beside the card."""
@@ -180,25 +181,16 @@ def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
 
 
 def _use(repo_id: str, why_not_stock: str | None, task: str) -> str:
-    others = " and ".join(f"`post_process_{other}_segmentation`" for other in TASKS if other != task)
+    others = " and ".join(f"`result.{other}`" for other in TASKS if other != task)
     ours = f"""\
-```python
-import torch
-from PIL import Image
-
-from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, draw
-
-model = UniSegmentForUniversalSegmentation.from_pretrained("{repo_id}").eval()
-processor = UniSegmentImageProcessor.from_pretrained("{repo_id}")
-image = Image.open("photo.jpg")
-with torch.inference_mode():
-    outputs = model(**processor(image))
-{task} = processor.post_process_{task}_segmentation(outputs, target_sizes=[image])[0]
-print({task}.segments_info)  # {task}.segmentation has the ids
-draw(image, {task}, model.config.id2label).save("{task}.png")
+```bash
+{command_usage(repo_id)}
 ```
 
-{others} read the same `outputs`."""
+```python
+{python_usage(repo_id, task)}```
+
+{others} come from the same forward pass."""
     if why_not_stock:
         return (
             f"With unisegment; after `import unisegment`, transformers' Auto classes and pipeline open it, too. No "

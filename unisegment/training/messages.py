@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run and its scores in, what the user is told out."""
 
+import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from unisegment.runs.recipe import RunRecipe
 from unisegment.runs.run_folder import RunFolder
+from unisegment.runs.usage import command_usage, python_usage
 
 
 def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequence[str] = ()) -> str:
@@ -36,25 +39,18 @@ def number_formats(run: RunRecipe, has_tf32: bool | None) -> str:
 
 def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = None) -> str:
     """Say what was reached and what was expected, where it is, and what to do with it."""
-    left_out = len(metrics["unreadable_images"])
+    left_out, run = len(metrics["unreadable_images"]), str(folder.root)
     return (
         f"\n{metrics['step']} steps in {metrics['train_seconds'] / 60:.1f} minutes; on {metrics['images']} held-out "
         f"images: {_scores(metrics)}.\n"
         + (f"Expected of the recipe as it stands: {expected}.\n" if expected else "")
         + (f"{left_out} images could not be read and were left out; metrics.json names them.\n" if left_out else "")
-        + f"  model and processor   {folder.model}\n"
+        + f"  model                 {folder.model}\n"
         f"  pictures              {folder.predictions}\n"
         f"  scores and log        {folder.metrics}, {folder.log}\n"
-        f"Next, in Python:\n"
-        f"  import torch\n"
-        f"  from PIL import Image\n"
-        f"  from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor\n"
-        f"  model = UniSegmentForUniversalSegmentation.from_pretrained({str(folder.model)!r})\n"
-        f"  processor = UniSegmentImageProcessor.from_pretrained({str(folder.model)!r})\n"
-        f'  image = Image.open("your.jpg")\n'
-        f"  with torch.inference_mode():\n"
-        f'      outputs = model(**processor(images=image, return_tensors="pt"))\n'
-        f"  processor.post_process_{metrics['task']}_segmentation(outputs, target_sizes=[image])[0]"
+        f"  use it                {command_usage(run)}\n"
+        f"  share it              unisegment push {shlex.quote(run)} USER/NAME\n"
+        f"In Python:\n" + textwrap.indent(python_usage(run, metrics["task"]), "  ").rstrip()
     )
 
 
