@@ -34,6 +34,16 @@ def test_info_says_when_a_demand_cannot_be_met(monkeypatch):
     assert "error: native is demanded and cannot be had: no compiler here;" in run("info").output
 
 
+def test_recipes_are_listed():
+    assert len(run("recipes").output.splitlines()) > 50
+    result = run("recipes", "nothing")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+
+
+def test_the_version_is_printed():
+    assert run("--version").output == f"unisegment {metadata.version('unisegment')}\n"
+
+
 def test_help_lists_the_commands():
     assert "info" in run("--help").output
 

@@ -193,6 +193,7 @@ def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
     monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append(recipe))
+    (tmp_path / "mine.yaml").touch()
     run("train", "~/mine.yaml", "run.output_dir=~/run")
     monkeypatch.setattr(sources, "find_parts", lambda *words: seen.append(words[0]) or [])
     monkeypatch.setattr(check, "check_data", lambda *_, **words: seen.append(words))

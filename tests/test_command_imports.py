@@ -9,7 +9,7 @@ import typer
 
 from unisegment import cli
 
-HEAVY = {"torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "safetensors", "numpy"}
+HEAVY = {"torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "numpy"}
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 SHOW_MODULES = """
 import json, sys
@@ -32,10 +32,19 @@ def modules_after(*lines):
 
 def test_help_and_misuse_import_nothing_heavy():
     lines = [
-        *(["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)),
+        *(["--help"], ["--version"], ["recipes"], *([command, "--help"] for command in COMMANDS)),
         *(["trian"], ["--bogus"], ["train"], ["convert", "a", "b", "--to", "onnx"], ["check-data", "a", "--workers=0"]),
         *(["predict", "a", "b", "c", "--threshold", "2"], ["evaluate", "a", "--no-such-option"]),
     ]
     seen = modules_after(*lines)
-    assert [status for status, _ in seen] == [0] * (2 + len(COMMANDS)) + [2] * 7
+    assert [status for status, _ in seen] == [0] * (3 + len(COMMANDS)) + [2] * 7
+    assert not HEAVY & set(seen[-1][1])
+
+
+def test_what_is_missing_is_found_before_anything_heavy_is_imported():
+    seen = modules_after(
+        *(["train", "nope.yaml"], ["evaluate", "/nope", "--data", "x"], ["predict", "/nope", "x", "out"]),
+        *(["convert", "/nope", "out"], ["push", "/nope", "user/name"], ["recipes", "nothing"]),
+    )
+    assert [status for status, _ in seen] == [1] * 6
     assert not HEAVY & set(seen[-1][1])

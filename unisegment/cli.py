@@ -90,9 +90,11 @@ def train(
 
     For several processes: accelerate launch "$(command -v unisegment)" train RECIPE ...
     """
+    from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.settings import parse_overrides
 
     settings = parse_overrides(overrides or ())
+    find_recipe(recipe)
     with _importing():
         from accelerate import PartialState
 
@@ -101,6 +103,14 @@ def train(
         PartialState().print(training.dry_run(recipe, **settings))
     else:
         training.fit(recipe, **settings)
+
+
+@app.command()
+def recipes(word: Annotated[str, typer.Argument(help="Lists those that have it in their line only.")] = "") -> None:
+    """List the recipes that come with unisegment: data, task and backbone of each."""
+    from unisegment.runs.recipe_list import list_recipes
+
+    typer.echo("\n".join(list_recipes(word)))
 
 
 @app.command("check-data")
@@ -152,6 +162,9 @@ def convert(
     license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
 ) -> None:
     """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these."""
+    from unisegment.ops.weight_sources import find_checkpoint
+
+    find_checkpoint(source)
     with _importing():
         from unisegment.data.categories import label_names
         from unisegment.models import conversion
@@ -175,6 +188,9 @@ def push(
     message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
 ) -> None:
     """Upload a model with a model card written from its run to the Hugging Face Hub, and print the address."""
+    from unisegment.files import require_folder
+
+    require_folder(folder)
     with _importing():
         from unisegment import hub
     address = hub.push(
@@ -210,21 +226,24 @@ def evaluate(
     tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
+    from unisegment.ops.weight_sources import find_checkpoint
+    from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.run_folder import recipe_of_run
 
     source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
     if source is None and data is None:
         raise typer.BadParameter("Say where the data are: --data FOLDER, or --recipe FILE.")
+    checkpoint = find_checkpoint(checkpoint)
+    if source is not None:
+        find_recipe(source)
     with _importing():
         from accelerate import PartialState
 
         from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
         from unisegment.inference.report import format_report
-        from unisegment.models.conversion import find_checkpoint
         from unisegment.runs.processes import start_processes
         from unisegment.training.judged_data import open_judged_data
     start_processes()
-    checkpoint = find_checkpoint(checkpoint)
     samples, settings = open_judged_data(source, data, format, split, on_error)
     given = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
     settings |= {name: number for name, number in given.items() if number is not None}
@@ -277,21 +296,28 @@ def predict(
     tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
     """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
+    from unisegment.files import require_folder
+    from unisegment.ops.downloads import is_address
+    from unisegment.ops.weight_sources import find_checkpoint
+    from unisegment.runs.recipe_files import find_recipe, is_recipe
+
+    checkpoint = find_checkpoint(checkpoint)
+    of_recipe = is_recipe(source)
+    if of_recipe:
+        find_recipe(source)
+    elif format is None and not is_address(source):
+        require_folder(Path(source))
     with _importing():
         from accelerate import PartialState
 
         from unisegment.data.image_folder import ImageFolder
         from unisegment.inference.checkpoint_prediction import predict_images
-        from unisegment.models.conversion import find_checkpoint
-        from unisegment.ops.downloads import is_address
         from unisegment.runs.processes import start_processes
-        from unisegment.runs.recipe_files import is_recipe
         from unisegment.training.judged_data import open_judged_data
     start_processes()
-    checkpoint = find_checkpoint(checkpoint)
     samples: AnnotatedImages | ImageFolder
-    if is_recipe(source) or format is not None or is_address(source):
-        recipe, root = (source, None) if is_recipe(source) else (None, source)
+    if of_recipe or format is not None or is_address(source):
+        recipe, root = (source, None) if of_recipe else (None, source)
         samples, settings = open_judged_data(recipe, root, format, split, on_error, judges=False)
         settings.pop("tasks")
     else:

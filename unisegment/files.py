@@ -73,6 +73,12 @@ class WriteError(OSError):
         return cls(f"{path} could not be written: {reason}. Nothing that was complete is lost. {helps}")
 
 
+def require_folder(folder: Path) -> None:
+    """Raise a FileNotFoundError unless there is a folder of a name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}.")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give the name to write a file under, which gets the name `path` when it is complete and on the disk.

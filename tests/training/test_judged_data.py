@@ -14,7 +14,7 @@ from tests.recipes import small_trees
 from unisegment import UniSegmentConfig, cli
 from unisegment.checking.sources import find_parts
 from unisegment.inference import checkpoint_evaluation, checkpoint_prediction
-from unisegment.models import conversion
+from unisegment.ops import weight_sources
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.run_folder import recipe_of_run
 from unisegment.runs.settings import RecipeError
@@ -50,7 +50,7 @@ def opened_by(monkeypatch, *words):
     seen = []
     for module, name in ((checkpoint_evaluation, "evaluate_checkpoint"), (checkpoint_prediction, "predict_images")):
         monkeypatch.setattr(module, name, lambda checkpoint, samples, *_, **keywords: seen.append((samples, keywords)))
-    monkeypatch.setattr(conversion, "find_checkpoint", lambda checkpoint: checkpoint)
+    monkeypatch.setattr(weight_sources, "find_checkpoint", lambda checkpoint: checkpoint)
     CliRunner().invoke(cli.app, words)
     return seen[0]
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
 from unisegment.data.image_reading import ImageReading, exif_hint, read_image
+from unisegment.files import require_folder
 from unisegment.ops.json_values import read_flag, value_of, whole_number
 from unisegment.ops.value_range import ValueRange
 from unisegment.structures import Category, Sample
@@ -237,12 +238,6 @@ def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
             f"{file} is {size[0]}x{size[1]} (height x width), but {source} says {expected[0]}x{expected[1]}: resize "
             f"one of them, or correct the annotation.{exif_hint(size, expected)}"
         )
-
-
-def require_folder(folder: Path) -> None:
-    """Raise a FileNotFoundError unless there is a folder of a name."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}.")
 
 
 def find_layout(root: str | Path, layouts: Iterable[tuple[str, ...]], wanted: str) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unisegment.data.annotated_images import check_size, read_listed_image, require_folder
+from unisegment.data.annotated_images import check_size, read_listed_image
 from unisegment.data.coco_lists import read_size
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS, files_under
-from unisegment.files import check_name, is_within
+from unisegment.files import check_name, is_within, require_folder
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import Sample, SegmentationTarget

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
-from transformers.image_utils import load_image
 
 from unisegment.ops.image_opening import is_cut, open_image
 from unisegment.ops.orientation import upright
@@ -103,7 +102,11 @@ def fetched(image: Any) -> Any:
     """
     if not isinstance(image, str):
         return image
-    return Path(image) if os.path.isfile(image) else load_image(image)
+    if os.path.isfile(image):
+        return Path(image)
+    from transformers.image_utils import load_image  # here, because it takes a second
+
+    return load_image(image)
 
 
 def lost_range(image: Any) -> str | None:

@@ -19,11 +19,11 @@ from unisegment.data.annotated_images import (
     check_size,
     distinct_ids,
     read_listed_image,
-    require_folder,
     without_void,
 )
 from unisegment.data.annotation_reading import read_segment_map
 from unisegment.data.image_reading import ImageReading
+from unisegment.files import require_folder
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category, Sample, SegmentationTarget

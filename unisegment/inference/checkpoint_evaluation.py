@@ -25,8 +25,9 @@ from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import make_report
 from unisegment.models.choices import Dtype
-from unisegment.models.conversion import find_checkpoint, open_model, open_processor
+from unisegment.models.conversion import open_model, open_processor
 from unisegment.ops.tf32 import use_tf32
+from unisegment.ops.weight_sources import find_checkpoint
 
 
 def evaluate_checkpoint(

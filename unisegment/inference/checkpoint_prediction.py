@@ -16,8 +16,8 @@ from unisegment.inference.images import Samples
 from unisegment.inference.prediction import digest, predict
 from unisegment.inference.predictor import Predictor
 from unisegment.models.choices import Dtype
-from unisegment.models.conversion import find_checkpoint
 from unisegment.ops.tf32 import use_tf32
+from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.folder_lock import locked
 from unisegment.structures import Category
 

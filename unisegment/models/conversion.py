@@ -14,33 +14,7 @@ from unisegment.models.unisegment.image_processing_unisegment import UniSegmentI
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.ops.checkpoint_files import find_file
-from unisegment.ops.weight_sources import WEIGHT_ENDINGS, MissingSourceError, require_source
-
-
-def find_checkpoint(source: str | os.PathLike[str]) -> str:
-    """Return where a checkpoint is, without opening it: the name itself, or the checkpoint in the folder of a run.
-
-    Args:
-        source: A folder or Hub id of ours or of transformers' Mask2Former, a file of the original code, or the folder
-            of a finished run (`run.output_dir`), which stands for `checkpoint/` in it.
-
-    Raises:
-        MissingSourceError: When there is nothing of that name, the Hub cannot be reached to look for it, or the folder
-            holds no checkpoint.
-    """
-    name = os.fspath(source)
-    require_source(name)
-    folder = Path(name)
-    if not folder.is_dir() or (folder / "config.json").is_file():
-        return name
-    if (folder / "checkpoint" / "config.json").is_file():
-        return str(folder / "checkpoint")
-    best = folder / "checkpoint-best"
-    instead = f" The best model so far of the run there is {best}." if (best / "config.json").is_file() else ""
-    raise MissingSourceError(
-        f"{name} holds no checkpoint: it must be a folder with config.json in it, or that of a finished run, with "
-        f"checkpoint/ in it.{instead}"
-    )
+from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
 
 
 def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:

@@ -21,8 +21,6 @@ from urllib.request import (
     getproxies,
 )
 
-import torch
-
 from unisegment.files import WriteError, filled_folder, inside, make_folder, write_text
 
 _TIMEOUT = 30
@@ -62,7 +60,7 @@ def fetch(address: str, known: str | None = None) -> Path:
         WriteError: When it cannot be written.
     """
     file = _place(address)
-    shared = Path(torch.hub.get_dir()) / "checkpoints" / file.name
+    shared = _hub_folder() / "checkpoints" / file.name
     if known is not None and not file.is_file() and shared.is_file() and _digest_of(shared) == known:
         return shared
     record = file.with_name(f"{file.name}.sha256")
@@ -82,6 +80,12 @@ def fetch(address: str, known: str | None = None) -> Path:
     return file
 
 
+def _hub_folder() -> Path:
+    import torch  # here, because whether a name is an address is asked without it
+
+    return Path(torch.hub.get_dir())
+
+
 def _place(address: str) -> Path:
     """Return where the file of an address is kept."""
     parts = urlsplit(address)
@@ -91,7 +95,7 @@ def _place(address: str) -> Path:
             "and name your file."
         )
     key = hashlib.sha256(address.encode()).hexdigest()
-    return inside(Path(torch.hub.get_dir()) / "unisegment" / key, parts.path.rpartition("/")[2])
+    return inside(_hub_folder() / "unisegment" / key, parts.path.rpartition("/")[2])
 
 
 def _download(address: str, file: Path, expected: str | None) -> None:

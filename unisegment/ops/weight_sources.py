@@ -69,6 +69,32 @@ def require_source(name: str) -> None:
         raise MissingSourceError(f"{_not_here(name)} The Hub cannot be reached: {reason}") from error
 
 
+def find_checkpoint(source: str | os.PathLike[str]) -> str:
+    """Return where a checkpoint is, without opening it: the name itself, or the checkpoint in the folder of a run.
+
+    Args:
+        source: A folder or Hub id of ours or of transformers' Mask2Former, a file of the original code, or the folder
+            of a finished run (`run.output_dir`), which stands for `checkpoint/` in it.
+
+    Raises:
+        MissingSourceError: When there is nothing of that name, the Hub cannot be reached to look for it, or the folder
+            holds no checkpoint.
+    """
+    name = os.fspath(source)
+    require_source(name)
+    folder = Path(name)
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return name
+    if (folder / "checkpoint" / "config.json").is_file():
+        return str(folder / "checkpoint")
+    best = folder / "checkpoint-best"
+    instead = f" The best model so far of the run there is {best}." if (best / "config.json").is_file() else ""
+    raise MissingSourceError(
+        f"{name} holds no checkpoint: it must be a folder with config.json in it, or that of a finished run, with "
+        f"checkpoint/ in it.{instead}"
+    )
+
+
 def _not_here(name: str) -> str:
     return (
         f"{name} does not exist here: there is no file or folder of that name, and no model that was fetched from the "

@@ -56,7 +56,7 @@ def find_recipe(name: str | Path, extended_by: Path | None = None) -> Path:
         f"There is no recipe {path}"
         + (f" to extend in {extended_by}" if extended_by else "")
         + ", neither a file nor one that comes with unisegment."
-        + (did_you_mean(Path(name).stem, recipe_names()) or " `ls recipes` and recipes/README.md list those.")
+        + (did_you_mean(Path(name).stem, recipe_names()) or " `unisegment recipes` lists those.")
     )
 
 

@@ -15,12 +15,13 @@ from unisegment.data.first_look import doubt_two_numbers, is_empty
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
-from unisegment.models.conversion import find_checkpoint, open_model, open_processor
+from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.ops.limits import MAX_MODEL
+from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.recipe import DataRecipe, Recipe
 from unisegment.runs.recipe_data import data_named, open_split
 from unisegment.runs.settings import RecipeError
