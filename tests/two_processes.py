@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a function in two processes that can talk to each other."""
 
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch.distributed as dist
@@ -14,7 +17,14 @@ def run_in_two_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
     """Return what `work(rank)` returns in each of two gloo processes, in order of rank."""
     results = context.Queue()
     processes = [WarmProcess(_join, rank, work, str(folder / "rendezvous"), results) for rank in (0, 1)]
-    found = dict(results.get(timeout=60) for _ in processes)
+    found: dict[int, Any] = {}
+    while len(found) < len(processes):
+        with suppress(Empty):
+            found.update([results.get(timeout=1)])
+        if any(process.poll() for process in processes):  # the other one waits for it
+            for process in processes:
+                process.send_signal(signal.SIGKILL)
+            raise AssertionError("\n".join(process.communicate()[1] for process in processes))
     for process in processes:
         process.communicate()
     return [found[0], found[1]]

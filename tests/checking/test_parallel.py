@@ -3,13 +3,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from unisegment.checking.parallel import Failure, run_parallel
+from tests.warm_processes import NEVER, WarmProcess
+from unisegment.checking import parallel
+from unisegment.checking.parallel import Failure, _Worker, run_parallel
 
 
 def square(number):
@@ -30,18 +30,21 @@ def suffer(number):
 
 @pytest.mark.parametrize("workers", [1, 3, 20])
 def test_every_number_has_a_result(workers):
-    assert dict(run_parallel(square, range(11), workers, timeout=60)) == {n: n * n for n in range(11)}
-    assert list(run_parallel(square, [], workers, timeout=60)) == []
+    assert dict(run_parallel(square, range(11), workers, timeout=NEVER)) == {n: n * n for n in range(11)}
+    assert list(run_parallel(square, [], workers, timeout=NEVER)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_processes_that_die_or_hang_are_told_and_replaced(workers):
-    results = dict(run_parallel(suffer, range(11), workers, timeout=3))
+def test_processes_that_die_or_hang_are_told_and_replaced(workers, monkeypatch):
+    begin = _Worker.begin
+    # Only the one that hangs has little time: a busy machine must not make the others slow.
+    monkeypatch.setattr(_Worker, "begin", lambda self, number, _: begin(self, number, 0.5 if number == 7 else NEVER))
+    results = dict(run_parallel(suffer, range(11), workers, timeout=NEVER))
     failed = {number: result for number, result in results.items() if isinstance(result, Failure)}
     assert failed == {
         2: Failure("died", "it was ended by signal 9"),
         5: Failure("died", "it ended with the exit code 3"),
-        7: Failure("slow", "no result after 3 seconds"),
+        7: Failure("slow", "no result after 600 seconds"),
         8: Failure("raised", "RuntimeError: no idea"),
     }
     assert {number: result for number, result in results.items() if number not in failed} == {
@@ -70,38 +73,36 @@ def test_no_process_is_left_when_results_are_no_longer_wanted():
     assert not is_alive(process)
 
 
-INTERRUPTED = """
-import os, signal, sys, time
-from unisegment.checking.parallel import run_parallel
+def work_until_the_end(folder):
+    os.setsid()  # which gets a signal as from a terminal
+    parent, parallel._PARENT_CHECK = os.getpid(), 0.1
 
-def task(number):
-    print(os.getpid(), flush=True)
-    time.sleep(1000)
+    def task(number):
+        (folder / str(os.getpid())).touch()
+        while os.getppid() == parent:
+            time.sleep(0.05)
 
-for _ in run_parallel(task, range(4), 2, timeout=2000):
-    pass
-"""
+    for _ in run_parallel(task, range(4), 2, timeout=NEVER):
+        pass
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_processes_end_with_the_one_that_started_them(ending):
-    # In a session of its own, which gets the signal as from a terminal.
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.replace("1000", "2" if ending == signal.SIGKILL else "1000")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    workers = [int(process.stdout.readline()) for _ in range(2)]
+def test_processes_end_with_the_one_that_started_them(ending, tmp_path):
+    process = WarmProcess(work_until_the_end, tmp_path)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    workers = [int(file.name) for file in tmp_path.iterdir()]
     assert all(is_alive(worker) for worker in workers)
     if ending == signal.SIGINT:
         os.killpg(process.pid, ending)
     else:
-        process.kill()
-    _, errors = process.communicate(timeout=60)
-    assert errors.count(b"Traceback") == (ending == signal.SIGINT)
-    for _ in range(600):
-        if not any(is_alive(worker) for worker in workers):
-            return
-        time.sleep(0.1)
-    pytest.fail("processes are left")
+        process.send_signal(ending)
+    _, errors = process.communicate()
+    assert errors.count("Traceback") == (ending == signal.SIGINT)
+    wait_until(lambda: not any(is_alive(worker) for worker in workers))
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + NEVER
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -295,7 +295,7 @@ def use():
 use()
 process = os.fork()
 if process == 0:
-    signal.alarm(30)
+    signal.alarm(600)
     use()
     os._exit(0)
 assert os.waitpid(process, 0)[1] == 0, "the forked process hangs"
@@ -326,7 +326,7 @@ def test_a_fork_waits_until_a_library_is_loaded(monkeypatch):
         begun.wait()
         process = os.fork()
         if process == 0:
-            signal.alarm(60)
+            signal.alarm(600)
             os._exit(0 if kernel_backend._found is find_kernel() else 1)
         assert os.waitpid(process, 0)[1] == 0
         assert loading.result() is SOME_KERNEL

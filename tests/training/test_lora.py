@@ -239,7 +239,7 @@ def train_in_two_processes(recipe, root):
 @pytest.mark.slow
 def test_two_processes_come_to_the_same_model_also_with_weights_in_parts(adapted, tmp_path, monkeypatch):
     two = start_two(train_in_two_processes, adapted, tmp_path)
-    _, errors = two.communicate(timeout=300)
+    _, errors = two.communicate()
     assert two.returncode == 0, errors
     monkeypatch.setattr(torch, "rand", same_points)
     fit(adapted, **WAYS)

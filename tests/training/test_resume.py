@@ -2,7 +2,6 @@
 """Runs that are killed, stopped or cannot write, and are started again: they end as if nothing had happened."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ from unisegment.cli import app
 from unisegment.inference import predictor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.log_file import read_lines
-from unisegment.training import checkpointing, fit, training_state
+from unisegment.training import checkpointing, fit, loop, training_state
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -145,48 +144,69 @@ def test_a_run_that_dies_ends_like_one_that_does_not(recipe, tmp_path, unbroken,
     assert_same(tmp_path / "run", unbroken)
 
 
-def stop_by(number, recipe, folder, max_steps):
-    """Start a run, send it a signal in the middle, and return after which step it stopped."""
-    settings = [f"schedule.max_steps={max_steps}", f"run.output_dir={folder}"]
-    stopped = WarmProcess(run_script, ROOT / "recipes" / "train.py", recipe, *settings)
-    log = folder / "log.jsonl"
-    while not log.exists() or log.read_text().count("\n") < 3:
-        assert stopped.poll() is None, stopped.communicate()[1]
-        time.sleep(0.01)
-    stopped.send_signal(number)
-    message = stopped.communicate(timeout=60)[1]
-    assert stopped.returncode == 75, message
-    said = r"Stopped after step (\d+) of \d+, as a signal asked for\. The same command goes on"
-    (step,) = re.findall(said, message)
-    assert len(log_of(folder)) == int(step)
-    return int(step)
+def at_the_third_step(act):
+    """Let a run of this process do something in its third step."""
+    take_step, steps = loop.take_step, []
+
+    def acting(*arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            act()
+        return take_step(*arguments)
+
+    loop.take_step = acting
+
+
+def train_and_signal(number, recipe, *words):
+    at_the_third_step(lambda: os.kill(os.getpid(), number))
+    run_script(ROOT / "recipes" / "train.py", recipe, *words)
+
+
+def stop_by(number, recipe, folder):
+    """Start a run of 9 steps to which a signal comes in its third, and see it stop."""
+    words = ["schedule.max_steps=9", f"run.output_dir={folder}"]
+    status, _, message = run_warm(train_and_signal, number, recipe, *words)
+    assert status == 75, message
+    assert "Stopped after step 3 of 9, as a signal asked for. The same command goes on" in message
+    assert len(log_of(folder)) == 3
 
 
 def test_a_run_that_is_stopped_saves_and_goes_on(recipe, tmp_path):
-    assert 3 <= stop_by(signal.SIGTERM, recipe, tmp_path / "stopped", max_steps=30) < 30
+    stop_by(signal.SIGTERM, recipe, tmp_path / "stopped")
     for name in ("stopped", "run"):
-        fit(recipe, **{"schedule.max_steps": 30, "run.output_dir": str(tmp_path / name)})
+        fit(recipe, **{"schedule.max_steps": 9, "run.output_dir": str(tmp_path / name)})
     assert log_of(tmp_path / "stopped") == log_of(tmp_path / "run")
     assert scores_of(tmp_path / "stopped") == scores_of(tmp_path / "run")
 
 
 def test_ctrl_c_stops_it_in_the_same_way(recipe, tmp_path):
-    step = stop_by(signal.SIGINT, recipe, tmp_path / "run", max_steps=1000)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}"]
+    stop_by(signal.SIGINT, recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003"]
+
+
+def train_when_told(recipe, settings, told):
+    def wait():
+        while not told.exists():
+            time.sleep(0.01)
+
+    at_the_third_step(wait)
+    fit(recipe, **settings)
 
 
 def test_of_two_runs_in_one_folder_the_second_is_told_and_the_first_ends_as_if_alone(recipe, tmp_path):
-    first = WarmProcess(train, recipe, {"schedule.max_steps": 20, "run.checkpoint_every": 5})
-    while not (tmp_path / "run" / "run.lock").exists():
+    told, log = tmp_path / "told", tmp_path / "run" / "log.jsonl"
+    first = WarmProcess(train_when_told, recipe, {"schedule.max_steps": 9, "run.checkpoint_every": 3}, told)
+    while not log.exists():
         assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.001)
+        time.sleep(0.01)
     second = CliRunner().invoke(app, ["train", str(recipe)])
     assert second.exit_code == 1
     (line,) = second.stderr.splitlines()
     assert line.startswith(f"error: {tmp_path}/run is in use by process {first.pid} on ")
-    first.communicate()
-    assert first.returncode == 0
-    assert [line["step"] for line in log_of(tmp_path / "run")] == list(range(1, 21))
+    told.touch()
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert [line["step"] for line in log_of(tmp_path / "run")] == list(range(1, 10))
     assert not (tmp_path / "run" / "run.lock").exists()
 
 

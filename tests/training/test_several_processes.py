@@ -240,7 +240,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, recorded_gradients(root / "one.gradients"):
         patch.setattr(torch, "rand", same_points)
         fit(recipe, **SETTINGS)
-    message = two.communicate(timeout=300)[1]
+    message = two.communicate()[1]
     assert two.returncode == 0, message
     return root
 
@@ -347,7 +347,7 @@ def test_processes_that_are_stopped_go_on_and_end_when_one_dies(recipe, tmp_path
     stopped = start_two(*arguments)
     wait_for_steps(stopped, log, 3)
     stopped.send_signal(signal.SIGTERM)
-    message = stopped.communicate(timeout=60)[1]
+    message = stopped.communicate()[1]
     assert stopped.returncode != 0
     (step,) = re.findall(r"Stopped after step (\d+) of 100000, as a signal asked for", message)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{int(step):06d}"]
@@ -356,7 +356,7 @@ def test_processes_that_are_stopped_go_on_and_end_when_one_dies(recipe, tmp_path
     wait_for_steps(again, log, int(step) + 2)
     pids = [int((tmp_path / str(rank)).read_text()) for rank in range(2)]
     os.kill(pids[1], signal.SIGKILL)
-    message = again.communicate(timeout=60)[1]
+    message = again.communicate()[1]
     assert again.returncode != 0
     first = re.search(r"rank +: (\d) .*\n *exitcode +: (-?\d+) \(pid: (\d+)\)", message)  # that the launcher saw to end
     assert first, message
@@ -382,6 +382,6 @@ def test_a_data_worker_that_dies_or_raises_ends_the_run(recipe, tmp_path, scenes
         worker.kill()
     killed = "error: a process that loads images was killed, has died or hangs"
     for run, cause in ((dying, killed), (raising, re.escape(str(picture)))):
-        message = run.communicate(timeout=30)[1]
+        message = run.communicate()[1]
         assert run.returncode == 1
         assert re.search(cause, message), message
