@@ -20,7 +20,7 @@ def open_as(root, data_format, split="train", paths=()):
 
 def test_every_format_is_known():
     known = {*INSTANCE_FORMATS, *PANOPTIC_FORMATS, *LABEL_MAP_FORMATS}
-    assert known - {"synthetic"} == formats._READERS.keys() - {"hugging_face"}
+    assert known - {"synthetic"} == formats.FORMATS.keys() - {"hugging_face"}
 
 
 @pytest.mark.parametrize("data_format", WRITERS)
@@ -81,7 +81,7 @@ def test_exceptions_that_nobody_foresaw_are_told(tmp_path, monkeypatch):
         raise ZeroDivisionError("why not")
 
     WRITERS["png_semantic"](tmp_path)
-    monkeypatch.setitem(formats._READERS, "png_semantic", fail)
+    monkeypatch.setitem(formats.FORMATS, "png_semantic", formats.Format(fail))
     opened, found = open_as(tmp_path, "png_semantic")
     assert (opened.samples, found) == (None, {"unexpected-exception": [str(tmp_path)]})
 
@@ -91,7 +91,7 @@ def test_a_data_set_without_images_is_told(tmp_path, monkeypatch):
         def __len__(self):
             return 0
 
-    monkeypatch.setitem(formats._READERS, "hugging_face", lambda *_, **options: NoImages([]))
+    monkeypatch.setitem(formats.FORMATS, "hugging_face", formats.Format(lambda *_, **options: NoImages([])))
     opened, found = open_as(tmp_path, "hugging_face")
     assert len(opened) == 0
     assert found == {"no-images": [f"{tmp_path}: train"]}

@@ -4,8 +4,7 @@
 import pytest
 
 from tests.checking.data_sets import WRITERS
-from tests.data.map_files import write_map
-from unisegment.checking.sources import find_parts, guess_format, sources_and_overrides
+from unisegment.checking.sources import find_parts, sources_and_overrides
 from unisegment.runs.settings import RecipeError
 
 RECIPE = "data: {root: somewhere, format: png_semantic}\nschedule: {max_steps: 3}\nrun: {output_dir: out}\n"
@@ -48,31 +47,8 @@ def test_the_format_of_a_folder_is_seen(tmp_path, data_format):
     ]
 
 
-@pytest.mark.parametrize(
-    ("files", "data_format"),
-    [
-        (["images/training/a.jpg", "annotations/training/a.png"], "ade20k_semantic"),
-        (["leftImg8bit/train/x/x_1_leftImg8bit.png", "gtFine/train/x/x_1_gtFine_labelIds.png"], "cityscapes_semantic"),
-        (
-            ["leftImg8bit/train/x/x_1_leftImg8bit.png", "gtFine/train/x/x_1_gtFine_instanceIds.png"],
-            "cityscapes_instance",
-        ),
-        (["training/images/a.jpg", "training/v1.2/labels/a.png"], "mapillary_vistas_semantic"),
-    ],
-)
-def test_layouts_of_known_data_sets(tmp_path, files, data_format):
-    for file in files:
-        write_map(tmp_path / file, [[1]])
-    assert guess_format(tmp_path, ["train", "val"]) == data_format
-
-
-def test_saved_data_sets_of_hugging_face_are_seen(tmp_path):
-    (tmp_path / "dataset_dict.json").touch()
-    assert guess_format(tmp_path, ["train"]) == "hugging_face"
-
-
 def test_what_cannot_be_seen_must_be_said(tmp_path):
-    with pytest.raises(ValueError, match=r"has the layout of no format: say which it is, with --format"):
+    with pytest.raises(ValueError, match=r"data\.format=auto: .* has the layout of no known format.*--format NAME"):
         find_parts([str(tmp_path)])
     WRITERS["coco_instance"](tmp_path)
     WRITERS["png_semantic"](tmp_path)
@@ -80,10 +56,10 @@ def test_what_cannot_be_seen_must_be_said(tmp_path):
         find_parts([str(tmp_path)])
     (part,) = find_parts([str(tmp_path)], "png_semantic", ["val"], {"data.workers": 0})
     assert (part.data.format, part.data.workers) == ("png_semantic", 0)
-    with pytest.raises(ValueError, match=r"^nowhere does not exist\.$"):
+    with pytest.raises(ValueError, match=r"data\.root=nowhere, data\.format=auto: nowhere does not exist\.$"):
         find_parts(["nowhere"])
     (tmp_path / "annotations.txt").touch()
-    with pytest.raises(ValueError, match=r"annotations.txt is neither a recipe \(\.yaml\) nor a folder"):
+    with pytest.raises(ValueError, match=r"annotations.txt is not a folder"):
         find_parts([str(tmp_path / "annotations.txt")])
     with pytest.raises(ValueError, match=r"optim\.lr: of a folder, only keys of `data` can be set"):
         find_parts([str(tmp_path)], "png_semantic", ["val"], {"optim.lr": 1})

@@ -10,19 +10,20 @@ from PIL import Image
 
 from tests.checking.data_sets import WRITERS
 from tests.data.map_files import write_image, write_map
-from tests.data.rows import semantic_rows, write_names
+from tests.data.rows import save, semantic_rows, write_names
+from tests.recipes import small_trees
 from unisegment.data import formats, image_reading
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, with_range
-from unisegment.data.formats import open_data_set
+from unisegment.data.formats import guess_format, open_data_set
 from unisegment.data.label_spaces import MatchedSamples
 from unisegment.runs.recipe import DataRecipe
 
 
 def test_recipes_know_every_format():
-    assert {*get_args(get_type_hints(DataRecipe)["format"])} == {*formats._READERS, "synthetic"}
+    assert {*get_args(get_type_hints(DataRecipe)["format"])} == {*formats.FORMATS, "auto", "synthetic"}
 
 
-@pytest.mark.parametrize("data_format", formats._READERS)
+@pytest.mark.parametrize("data_format", formats.FORMATS)
 def test_an_empty_folder_is_refused_by_every_reader(tmp_path, data_format):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         open_data_set(data_format, tmp_path, "train")
@@ -109,3 +110,81 @@ def test_options_that_make_no_sense_are_refused(tmp_path):
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no data set format 'voc', only coco_panoptic, coco_instance, "):
         open_data_set("voc", tmp_path, "train")
+
+
+# Of which files in COCO's form are read as such.
+PREPARED = {
+    "ade20k_panoptic": "coco_panoptic",
+    "ade20k_instance": "coco_instance",
+    "cityscapes_panoptic": "coco_panoptic",
+    "mapillary_vistas_panoptic": "coco_panoptic",
+}
+
+
+@pytest.mark.parametrize("data_format", formats.FORMATS.keys() - {"hugging_face", "png_instance"})
+def test_the_layout_of_a_folder_tells_its_format(tmp_path, data_format):
+    getattr(small_trees, data_format)(tmp_path)
+    guessed = guess_format(tmp_path)
+    assert guessed == PREPARED.get(data_format, data_format)
+    assert guess_format(tmp_path, ["val"]) == guessed
+    for split in ("train", "val"):
+        ours, named = (open_data_set(name, tmp_path, split) for name in (guessed, data_format))
+        assert (len(ours), ours.categories) == (len(named), named.categories)
+
+
+@pytest.mark.parametrize(
+    ("files", "data_format"),
+    [
+        (["leftImg8bit/train/x/a.png", "gtFine/train/x/a_gtFine_labelTrainIds.png"], "cityscapes_semantic"),
+        (["training/images/a.jpg", "training/labels/a.png"], "mapillary_vistas_semantic"),
+        (["images/train/a.jpg", "instances/train/a.png"], "png_instance"),
+        (["train/a.jpg", "train/_annotations.coco.json"], "coco_instance"),
+        (["data/train-00000-of-00001.parquet"], "hugging_face"),
+    ],
+)
+def test_further_layouts(tmp_path, files, data_format):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert guess_format(tmp_path) == data_format
+
+
+def test_data_sets_of_hugging_face_are_seen(tmp_path):
+    save(tmp_path, semantic_rows())
+    assert guess_format(tmp_path / "saved") == guess_format(tmp_path / "parquet") == "hugging_face"
+    assert guess_format(tmp_path / "saved/train") == "hugging_face"
+    for name in ("hf://datasets/user/cows", "s3://cows/{split}-*.parquet", str(tmp_path / "cows-*.parquet")):
+        assert guess_format(name) == "hugging_face"
+
+
+def test_what_cannot_be_told_is_refused_with_what_is_there(tmp_path):
+    advice = r"Say which it is: data\.format=NAME, or --format NAME\.$"
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist\.$"):
+        guess_format(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError,
+        match=rf"no known format for the split train or val\. Looked for were, among others, .* It is empty\. {advice}",
+    ):
+        guess_format(tmp_path)
+    for number in range(10):
+        (tmp_path / f"{number}.txt").touch()
+    holds = r"It holds 0\.txt, 1\.txt, 2\.txt, 3\.txt, 4\.txt, 5\.txt, 6\.txt, 7\.txt and 2 more\."
+    with pytest.raises(ValueError, match=f"{holds} {advice}"):
+        guess_format(tmp_path)
+    (tmp_path / "images/val").mkdir(parents=True)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train.json").touch()
+    nearest = r"coco_instance comes nearest: there is annotations/instances_train\.json, but no train\."
+    with pytest.raises(ValueError, match=nearest):
+        guess_format(tmp_path)
+    (tmp_path / "train").mkdir()
+    assert guess_format(tmp_path) == "coco_instance"
+    (tmp_path / "labels/val").mkdir(parents=True)
+    with pytest.raises(ValueError, match=rf"several formats \(coco_instance, png_semantic\)\. {advice}"):
+        guess_format(tmp_path)
+
+
+def test_messages_name_layouts_that_there_are():
+    for name, sign in formats._SIGNS.items():
+        layouts = [*formats.FORMATS[name].layouts("train")]
+        assert any(set(sign.split(" with ")) <= set(layout) for layout in layouts), name

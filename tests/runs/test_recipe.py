@@ -55,7 +55,7 @@ def test_void_ids_and_categories_reach_the_reader(base):
     as_in_json = load_recipe(base, parse_overrides(["data.format=png_instance", 'data.categories={"7": sky}']))
     assert as_in_json.data.reader_options["categories"] == {"7": "sky"}
     with pytest.raises(RecipeError, match="format=coco_panoptic names its own"):
-        load_recipe(base, {"data.categories": ["sky"]})
+        load_recipe(base, {"data.format": "coco_panoptic", "data.categories": ["sky"]})
 
 
 def test_overrides_win(base):
@@ -134,7 +134,10 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("schedule: {milestones: [0, 2]}", "schedule.milestones[1] must be a finite number from 0 to 1, got 2."),
         ("data: {transform: {flip_prob: 2}}", "data.transform: flip_prob must be in [0, 1], got 2.0."),
         ("run: {precision: fp8}", "run.precision must be one of no, bf16, fp16, got 'fp8'."),
-        ("data: {splits: {val: test}}", "data: columns, splits and streaming are for format=hugging_face"),
+        (
+            "data: {format: png_semantic, streaming: true}",
+            "data: columns, splits and streaming are for format=hugging_face",
+        ),
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
         ("run: {threads: 0}", "run.threads must be a whole number from 1 to 1,024 or null, got 0."),
@@ -215,4 +218,4 @@ def test_addresses_are_texts_that_one_format_reads():
     data = DataRecipe(root="hf://datasets/user/cows", format="hugging_face")
     assert data.root == "hf://datasets/user/cows"
     with pytest.raises(ValueError, match=r"root=s3://cows is an address, which format=hugging_face reads, not coco"):
-        DataRecipe(root="s3://cows")
+        DataRecipe(root="s3://cows", format="coco_panoptic")

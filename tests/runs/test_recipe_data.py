@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.checking.data_sets import WRITERS
 from unisegment.runs import recipe_data
 from unisegment.runs.recipe import DataRecipe
-from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.recipe_data import data_named, open_split, with_format
 from unisegment.runs.settings import RecipeError
 
 
@@ -31,3 +32,16 @@ def test_errors_name_the_keys():
     said = r"^data\.root=/nope, data\.format=png_semantic: /nope does not exist\.$"
     with pytest.raises(RecipeError, match=said), data_named(data):
         open_split(data, "train")
+
+
+def test_a_format_that_is_not_named_is_that_of_the_folder(tmp_path):
+    data = DataRecipe(root=str(tmp_path), workers=3, categories=["sky"])
+    with pytest.raises(RecipeError, match=r"^data\.root=\S+, data\.format=auto: \S+ has the layout of no known format"):
+        with_format(data)
+    WRITERS["png_semantic"](tmp_path)
+    named = with_format(data, ("train",))
+    assert named == replace(data, format="png_semantic")
+    assert with_format(named) is named
+    assert open_split(replace(data, categories=None), "val").categories[2].name == "grass"
+    with pytest.raises(RecipeError, match=r"columns, splits and streaming are for format=hugging_face, but format=png"):
+        with_format(replace(data, streaming=True))

@@ -117,6 +117,14 @@ def test_a_folder_and_its_format(scenes):
     assert settings == {"tasks": ("panoptic", "instance", "semantic"), "skip_unreadable": False}
 
 
+def test_the_format_of_a_folder_is_seen(tmp_path):
+    small_trees.ade20k_semantic(tmp_path)
+    samples, settings = open_judged_data(None, str(tmp_path), None, "val")
+    assert (len(samples), settings["tasks"]) == (1, ("semantic",))
+    with pytest.raises(RecipeError, match=r"data\.format=auto: .* of no known format for the split test\. Looked for"):
+        open_judged_data(None, str(tmp_path), None, "test")
+
+
 def test_a_recipe_says_data_sizes_and_thresholds(recipe, scenes):
     samples, settings = open_judged_data(recipe, None, None, "train")
     assert len(samples) == 8

@@ -133,6 +133,19 @@ def test_a_finished_run_is_left_alone(recipe, tmp_path, capsys):
     assert not stale.exists()
 
 
+def test_a_run_names_the_format_that_it_saw(recipe, scenes, tmp_path, capsys):
+    settings = {"data.format": "auto", "schedule.max_steps": 1, "run.checkpoint_every": 1}
+    fit(recipe, **settings)
+    assert load_recipe(tmp_path / "run/recipe.yaml").data.format == "coco_panoptic"
+    fit(recipe, **settings)
+    assert "Changed" not in capsys.readouterr().out
+    (tmp_path / "run/metrics.json").unlink()
+    fit(recipe, **settings)
+    fit(recipe, **settings | {"data.format": "synthetic"})
+    (change,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Changed"))
+    assert change == "Changed since that run: data.format: coco_panoptic -> synthetic"
+
+
 def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):
     first = fit(recipe, **{"schedule.max_steps": 1})
     model = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path / "run" / "checkpoint")

@@ -17,8 +17,8 @@ from unisegment.checking.findings import Findings
 from unisegment.checking.instance_file import check_instance_file
 from unisegment.checking.panoptic_file import check_panoptic_file
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.coco_instance import CocoInstance
-from unisegment.data.coco_panoptic import CocoPanoptic
+from unisegment.data.coco_instance import CocoInstance, instance_files
+from unisegment.data.coco_panoptic import CocoPanoptic, panoptic_files
 from unisegment.data.image_reading import ImageReading
 from unisegment.data.label_maps import IMAGE_ENDINGS, Pairing, forgiving_pairs
 from unisegment.runs.recipe import DataRecipe
@@ -93,38 +93,14 @@ class OpenedPart:
         return len(self.entries) if self.entries is not None else len(self.samples) if self.samples is not None else 0
 
 
-class InstanceParts(CocoInstance):
-    """Where the files of a split are, as `CocoInstance.from_folder` finds them; nothing is read."""
-
-    def __init__(self, annotation_file: str | Path, image_dir: str | Path, **settings: Any) -> None:
-        self.annotation_file, self.image_dir = Path(annotation_file), Path(image_dir)
-
-
-class PanopticParts(CocoPanoptic):
-    """Where the files of a split are, as `CocoPanoptic.from_folder` finds them; nothing is read."""
-
-    def __init__(
-        self, annotation_file: str | Path, image_dir: str | Path, panoptic_dir: str | Path, **settings: Any
-    ) -> None:
-        self.annotation_file, self.image_dir = Path(annotation_file), Path(image_dir)
-        self.panoptic_dir, self.settings = Path(panoptic_dir), settings
-
-
 def open_part(part: Part, findings: Findings) -> OpenedPart:
     """Open a part, and note what is wrong with it as a whole."""
     root, data_format = Path(part.data.root), part.data.format
     try:
         if data_format in INSTANCE_FORMATS:
-            instance = InstanceParts(*part.paths) if part.paths else InstanceParts.from_folder(root, part.split)
-            opened = _open_instance(part, instance, findings)
+            opened = _open_instance(part, findings)
         elif data_format in PANOPTIC_FORMATS:
-            panoptic = (
-                PanopticParts(*part.paths)
-                if part.paths
-                else PanopticParts.from_folder(root, part.split, part.data.void_ids)
-            )
-            assert isinstance(panoptic, PanopticParts)
-            opened = _open_panoptic(part, panoptic, findings)
+            opened = _open_panoptic(part, findings)
         elif data_format in LABEL_MAP_FORMATS:
             opened = _open_label_maps(part, findings)
         else:
@@ -139,24 +115,34 @@ def open_part(part: Part, findings: Findings) -> OpenedPart:
     return opened
 
 
-def _open_instance(part: Part, found: CocoInstance, findings: Findings) -> OpenedPart:
-    entries = check_instance_file(found.annotation_file, found.image_dir, findings)
-    _note_unlisted(entries, found.image_dir, entries.images, "unlisted-image", findings)
-    places, void_ids = (found.annotation_file, found.image_dir), part.data.void_ids
-    samples = _try(lambda: CocoInstance(*places, void_categories=void_ids), found.annotation_file, findings)
+def _open_instance(part: Part, findings: Findings) -> OpenedPart:
+    annotation_file, image_dir = part.paths or instance_files(part.data.root, part.split)
+    entries = check_instance_file(annotation_file, image_dir, findings)
+    _note_unlisted(entries, image_dir, entries.images, "unlisted-image", findings)
+    void_ids = part.data.void_ids
+    samples = _try(
+        lambda: CocoInstance(annotation_file, image_dir, void_categories=void_ids), annotation_file, findings
+    )
     return OpenedPart(part, samples, _fitting(entries, samples))
 
 
-def _open_panoptic(part: Part, found: PanopticParts, findings: Findings) -> OpenedPart:
-    by_city = found.settings.get("images_by_city", False)
-    places = found.annotation_file, found.image_dir, found.panoptic_dir
-    entries = check_panoptic_file(*places, by_city, findings)
+def _open_panoptic(part: Part, findings: Findings) -> OpenedPart:
+    settings: dict[str, Any] = {}
+    if part.paths:
+        annotation_file, image_dir, panoptic_dir = part.paths
+    else:
+        files, settings = panoptic_files(part.data.root, part.split, part.data.void_ids)
+        annotation_file, image_dir, panoptic_dir = files
+    entries = check_panoptic_file(
+        annotation_file, image_dir, panoptic_dir, settings.get("images_by_city", False), findings
+    )
     assert entries.label_maps is not None
-    _note_unlisted(entries, found.image_dir, entries.images, "unlisted-image", findings)
-    _note_unlisted(entries, found.panoptic_dir, entries.label_maps, "unlisted-label-map", findings)
-    samples = _try(lambda: CocoPanoptic(*places, **found.settings), found.annotation_file, findings)
-    hidden_segments = found.settings.get("hidden_segments", False)
-    return OpenedPart(part, samples, _fitting(entries, samples), hidden_segments)
+    _note_unlisted(entries, image_dir, entries.images, "unlisted-image", findings)
+    _note_unlisted(entries, panoptic_dir, entries.label_maps, "unlisted-label-map", findings)
+    samples = _try(
+        lambda: CocoPanoptic(annotation_file, image_dir, panoptic_dir, **settings), annotation_file, findings
+    )
+    return OpenedPart(part, samples, _fitting(entries, samples), settings.get("hidden_segments", False))
 
 
 def _open_label_maps(part: Part, findings: Findings) -> OpenedPart:

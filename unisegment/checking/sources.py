@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unisegment.checking.opening import InstanceParts, PanopticParts, Part
-from unisegment.ops.downloads import is_address
+from unisegment.checking.opening import Part
 from unisegment.runs.recipe import DataRecipe, load_recipe
+from unisegment.runs.recipe_data import with_format
 from unisegment.runs.recipe_files import is_recipe
 from unisegment.runs.settings import check, construct, parse_overrides
 
@@ -19,7 +19,7 @@ def find_parts(
     splits: Sequence[str] = ("train", "val"),
     overrides: Mapping[str, Any] | None = None,
 ) -> list[Part]:
-    """Return the parts that a user means; nothing of them is read.
+    """Return the parts that a user means, with the name of their format; nothing of them is read.
 
     Args:
         sources: One recipe, a file or the name of one of ours; or one folder or several, or other names that the format
@@ -40,7 +40,8 @@ def find_parts(
         if data_format is not None:
             overrides["data.format"] = data_format
         recipe = load_recipe(first, overrides)
-        return [Part(recipe.data, split, top_k=recipe.evaluation.top_k) for split in splits]
+        data = with_format(recipe.data, splits)
+        return [Part(data, split, top_k=recipe.evaluation.top_k) for split in splits]
     if first.endswith(".json"):
         return [_part_of_file([Path(source) for source in sources], data_format)]
     if not sources:
@@ -60,21 +61,6 @@ def sources_and_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, An
     return sources, parse_overrides(word for word in words if word not in sources)
 
 
-def guess_format(root: Path, splits: Sequence[str]) -> str:
-    """Return the format whose layout a folder has.
-
-    Raises:
-        ValueError: When it has that of none, or of several.
-    """
-    found = [name for name in _SIGNS if any(_has_layout(name, root, split) for split in splits)]
-    if (root / "dataset_dict.json").is_file():
-        found.append("hugging_face")
-    if len(found) == 1:
-        return found[0]
-    reason = f"has the layouts of several formats ({', '.join(found)})" if found else "has the layout of no format"
-    raise ValueError(f"{root} {reason}: say which it is, with --format. recipes/README.md lists them.")
-
-
 def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
     guessed = {2: "coco_instance", 3: "coco_panoptic"}.get(len(paths))
     if guessed is None or data_format not in (None, guessed):
@@ -89,47 +75,10 @@ def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
 def _data_of_folder(
     source: str, data_format: str | None, splits: Sequence[str], overrides: Mapping[str, Any]
 ) -> DataRecipe:
-    if data_format is None and is_address(source):
-        data_format = "hugging_face"
-    if data_format is None:
-        if not Path(source).is_dir():
-            what = "is neither a recipe (.yaml) nor a folder" if Path(source).exists() else "does not exist"
-            raise ValueError(f"{source} {what}.")
-        data_format = guess_format(Path(source), splits)
-    values: dict[str, Any] = {"root": source, "format": data_format}
+    values: dict[str, Any] = {"root": source, "format": data_format or "auto"}
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if section != "data":
             raise ValueError(f"{key}: of a folder, only keys of `data` can be set.")
         values[name] = value
-    return construct(DataRecipe, check(DataRecipe, values, source, "data."), source, "data.")
-
-
-_SIGNS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "coco_instance": (),
-    "coco_panoptic": (),
-    "png_semantic": (("images/{split}", "labels/{split}"),),
-    "png_instance": (("images/{split}", "instances/{split}"),),
-    "ade20k_semantic": (("images/training", "annotations/training"), ("images/validation", "annotations/validation")),
-    "cityscapes_semantic": (
-        ("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_labelIds.png"),
-        ("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_labelTrainIds.png"),
-    ),
-    "cityscapes_instance": (("leftImg8bit/{split}", "gtFine/{split}/*/*_gtFine_instanceIds.png"),),
-    "mapillary_vistas_semantic": (
-        ("training/images", "training/labels"),
-        ("training/images", "training/v1.2/labels"),
-    ),
-}
-"""Paths that a folder must all have, in the layouts of each format. COCO's readers know theirs, those of ADE20K,
-Cityscapes and Mapillary Vistas included."""
-
-
-def _has_layout(data_format: str, root: Path, split: str) -> bool:
-    if data_format in ("coco_instance", "coco_panoptic"):
-        try:
-            (InstanceParts if data_format == "coco_instance" else PanopticParts).from_folder(root, split)
-        except FileNotFoundError:
-            return False
-        return True
-    return any(all(any(root.glob(path.format(split=split))) for path in layout) for layout in _SIGNS[data_format])
+    return with_format(construct(DataRecipe, check(DataRecipe, values, source, "data."), source, "data."), splits)

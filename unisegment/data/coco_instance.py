@@ -90,16 +90,7 @@ class CocoInstance(AnnotatedImages):
         Raises:
             FileNotFoundError: When none of the layouts is there; lists what was looked for.
         """
-        layouts = [
-            (f"annotations/instances_{split}2017.json", f"{split}2017"),
-            (f"annotations/instances_{split}.json", split),
-            (f"ade20k_instance_{split}.json", f"images/{long_split_name(split)}"),
-            (f"{split}/_annotations.coco.json", split),
-            ("instances.json", "images"),
-        ]
-        wanted = f"COCO instance data for the split {split!r} (annotations, images)"
-        parts = (Path(root) / part for part in find_layout(root, layouts, wanted))
-        return cls(*parts, void_categories=void_ids)
+        return cls(*instance_files(root, split), void_categories=void_ids)
 
     def __len__(self) -> int:
         return len(self._image_ids)
@@ -138,6 +129,24 @@ class CocoInstance(AnnotatedImages):
             raise ValueError(
                 f"{self.annotation_file}: annotations[{annotation}] cannot be drawn: {error} Correct or remove it."
             ) from error
+
+
+def instance_files(root: str | Path, split: str) -> tuple[Path, Path]:
+    """Return the JSON file of a split and the folder of its images; see `CocoInstance.from_folder`."""
+    wanted = f"COCO instance data for the split {split!r} (annotations, images)"
+    annotations, images = find_layout(root, instance_layouts(split), wanted)
+    return Path(root) / annotations, Path(root) / images
+
+
+def instance_layouts(split: str) -> list[tuple[str, ...]]:
+    """Return the names that JSON file and folder of images may have."""
+    return [
+        (f"annotations/instances_{split}2017.json", f"{split}2017"),
+        (f"annotations/instances_{split}.json", split),
+        (f"ade20k_instance_{split}.json", f"images/{long_split_name(split)}"),
+        (f"{split}/_annotations.coco.json", split),
+        ("instances.json", "images"),
+    ]
 
 
 class _Objects:

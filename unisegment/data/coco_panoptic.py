@@ -106,12 +106,8 @@ class CocoPanoptic(AnnotatedImages):
         Raises:
             FileNotFoundError: When none of the layouts is there; lists what was looked for.
         """
-        layouts = _layouts(split)
-        wanted = f"COCO panoptic data for the split {split!r} (annotations, images, segments)"
-        parts = find_layout(root, layouts, wanted)
-        settings = {"void_categories": void_ids} | layouts[parts]
-        settings["void_categories"] = {*settings["void_categories"], *void_ids}
-        return cls(*(Path(root) / part for part in parts), **settings)
+        files, settings = panoptic_files(root, split, void_ids)
+        return cls(*files, **settings)
 
     def __len__(self) -> int:
         return len(self._image_ids)
@@ -188,7 +184,23 @@ class _Segments:
         self.is_crowd.append(read_flag(segment, "iscrowd"))
 
 
-def _layouts(split: str) -> dict[tuple[str, ...], dict[str, Any]]:
+def panoptic_files(
+    root: str | Path, split: str, void_ids: Collection[int] = ()
+) -> tuple[tuple[Path, Path, Path], dict[str, Any]]:
+    """Return the JSON file, the folder of the images, that of the PNG files, and the keywords that go with them.
+
+    See `CocoPanoptic.from_folder`.
+    """
+    layouts = panoptic_layouts(split)
+    parts = find_layout(root, layouts, f"COCO panoptic data for the split {split!r} (annotations, images, segments)")
+    annotations, images, maps = (Path(root) / part for part in parts)
+    settings = layouts[parts]
+    return (annotations, images, maps), settings | {
+        "void_categories": {*settings.get("void_categories", ()), *void_ids}
+    }
+
+
+def panoptic_layouts(split: str) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the settings that go with each layout: annotations, images and PNG files."""
     coco = [
         (f"annotations/panoptic_{name}.json", name, f"{folder}panoptic_{name}")

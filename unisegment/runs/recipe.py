@@ -53,10 +53,11 @@ class DataRecipe:
         root: Folder of the data set, relative to the folder the command runs in; as in all paths, `~` is the user's
             own. For `hugging_face`, also the name of a data set on the Hub (`user/name`, `user/name:config@revision`,
             `hf://datasets/user/name`), or Parquet files (`hf://…/{split}-*.parquet`, `s3://…`).
-        format: What the folder is: `coco`, `ade20k` or `cityscapes` with `_instance` or `_panoptic`, the last two also
-            with `_semantic`; `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or
-            `png_instance`; `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where
-            it does not exist.
+        format: What the folder is: `auto` is what its layout says, and the recipe of the run names it; `coco`, `ade20k`
+            or `cityscapes` with `_instance` or `_panoptic`, the last two also with `_semantic`;
+            `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or `png_instance`;
+            `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where it does not
+            exist.
         columns: Column of each role, such as `{image: image, semantic: label}` (`hugging_face` only, as `splits` and
             `streaming`): see `HuggingFaceImages.open`.
         categories: Where the data set does not name them: names of the ids from 0 on, `[sky, road]`, or by id,
@@ -86,7 +87,7 @@ class DataRecipe:
     """
 
     root: str
-    format: DataFormat = "coco_panoptic"
+    format: DataFormat = "auto"
     columns: dict[str, str] = field(default_factory=dict)
     categories: str | tuple[str, ...] | dict[_Id | str, str] | None = None
     void_ids: tuple[_Id, ...] = ()
@@ -107,14 +108,16 @@ class DataRecipe:
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories")
         checked_range(self.range)
+        if self.splits and self.splits.keys() != {"train", "val"}:
+            raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
+        if self.format == "auto":  # what goes with it is known once it has a name
+            return
         if self.format != "hugging_face" and is_address(self.root):
             raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
         if self.format != "hugging_face" and (self.columns or self.splits or self.streaming):
             raise ValueError(f"columns, splits and streaming are for format=hugging_face, but format={self.format}.")
         if self.categories is not None and self.format not in _NAMELESS:
             raise ValueError(f"categories is for format={', '.join(_NAMELESS)}; format={self.format} names its own.")
-        if self.splits and self.splits.keys() != {"train", "val"}:
-            raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
 
     @property
     def reader_options(self) -> dict[str, Any]:

@@ -122,11 +122,15 @@ def save_state(
 def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Describe what a recipe changes of the one that a folder was trained with, one line for each key.
 
-    Keys that are newer than the folder's recipe had their defaults there.
+    Keys that are newer than the folder's recipe had their defaults there. A format that is not looked for yet
+    (`data.format=auto`) changes nothing.
     """
     if not folder.recipe.is_file():
         return []
-    return changed_keys(with_defaults(Recipe, read_mapping(folder.recipe)), plain(asdict(recipe)))
+    old, new = with_defaults(Recipe, read_mapping(folder.recipe)), plain(asdict(recipe))
+    if recipe.data.format == "auto":
+        new["data"]["format"] = old["data"]["format"]
+    return changed_keys(old, new)
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

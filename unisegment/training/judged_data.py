@@ -8,9 +8,8 @@ from typing import Any
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.inference.evaluation import TASKS
-from unisegment.ops.downloads import is_address
 from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
-from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.recipe_data import data_named, open_split, with_format
 from unisegment.runs.settings import RecipeError, check, construct
 
 
@@ -28,8 +27,8 @@ def open_judged_data(
         recipe: A recipe. Its data are opened as training opens them: with its columns, categories, splits and whatever
             else the reader takes.
         root: Another data set, a folder or what else its format takes; None takes that of the recipe.
-        data_format: What `root` holds; None takes that of the recipe, or else `coco_panoptic`, or `hugging_face` for
-            an address (`hf://…`). With another format than the recipe's, no option of its reader counts.
+        data_format: What `root` holds; None takes that of the recipe, or else what the folder's layout says. With
+            another format than the recipe's, no option of its reader counts.
         split: Which part of the data set.
         on_error: "raise" or "skip" images that cannot be read; None takes what the recipe says, or else "raise".
         judges: Whether annotations are needed, and not only the images.
@@ -38,7 +37,7 @@ def open_judged_data(
         RecipeError: When neither recipe nor data set is given, it cannot be opened, or there is nothing to judge by.
     """
     read = None if recipe is None else load_recipe(recipe)
-    data = _data(read, root, data_format)
+    data = with_format(_data(read, root, data_format), (split,))
     if on_error is not None:
         data = replace(data, on_error=on_error)  # type: ignore[arg-type]  # one of the two
     settings: dict[str, Any] = {"tasks": tasks_of_format(data.format), "skip_unreadable": data.on_error == "skip"}
@@ -65,7 +64,7 @@ def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> D
         root = recipe.data.root
     if root is None:
         raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
-    values = {"root": root, "format": data_format or ("hugging_face" if is_address(root) else "coco_panoptic")}
+    values = {"root": root, "format": data_format or "auto"}
     return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ from unisegment.runs.processes import (
     peak_memory_mebibytes,
 )
 from unisegment.runs.recipe import HubRecipe, Recipe, load_recipe
+from unisegment.runs.recipe_data import with_format
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.settings import RecipeError, plain
 from unisegment.training.assembly import (
@@ -142,6 +143,7 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
     check_model(recipe)
     if accelerator.device.type == "cuda":
         accelerator.print(f"Numbers: {number_formats(recipe.run, has_tf32(accelerator.device))}.")
+    recipe = replace(recipe, data=with_format(recipe.data))
     with accelerator.main_process_first():
         samples, held_out = open_samples(recipe.data, read_categories(start.state))
         for note in [*model_notes(recipe), *data_notes(samples, held_out)]:

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.runs.recipe import Recipe, load_recipe
+from unisegment.runs.recipe_data import with_format
 from unisegment.runs.run_folder import RunFolder
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
 from unisegment.training.checkpointing import changes_since, plan_start
@@ -40,6 +41,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     check_trackers(recipe.run.trackers)
     start = plan_start(recipe)
     check_model(recipe)
+    recipe = replace(recipe, data=with_format(recipe.data))
     with tempfile.TemporaryDirectory() as folder:
         data, found = recipe.data, "found"
         if data.format == "synthetic" and not Path(data.root).exists():
