@@ -47,7 +47,7 @@ def test_what_is_missing_is_named_with_the_nearest(tmp_path):
         find_recipe("coco_panoptik_r5")
     with pytest.raises(RecipeError, match=r"no recipe .*/runs/coco_panoptic_r50"):
         find_recipe(str(tmp_path / "runs" / "coco_panoptic_r50"))
-    with pytest.raises(RecipeError, match=r"no recipe mine\.yaml, [^?]*`ls recipes`[^?]*$"):  # none is like it
+    with pytest.raises(RecipeError, match=r"no recipe mine\.yaml, [^?]*`unisegment recipes`[^?]*$"):  # none is like it
         find_recipe("mine.yaml")
     with pytest.raises(RecipeError, match=r"x\.yaml to extend in .*mine\.yaml, neither"):
         find_recipe("x.yaml", extended_by=tmp_path / "mine.yaml")
