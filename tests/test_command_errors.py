@@ -87,6 +87,15 @@ def test_help_that_cannot_be_written(monkeypatch):
     assert result.stderr.startswith("error: The output of this command")
 
 
+def test_ctrl_c_while_words_are_read(monkeypatch):
+    def interrupted(*words, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Commands.__mro__[1], "make_context", interrupted)
+    result = run("info")
+    assert (result.exit_code, result.stderr.strip()) == (75, "Interrupted.")
+
+
 def test_faults_of_the_library_are_one_line_that_asks_for_a_report(monkeypatch):
     fail_with(monkeypatch, KeyError("what"))
     result = run("train", "quickstart")
@@ -193,7 +202,7 @@ def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
     monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append(recipe))
-    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "mine.yaml").write_text("extends: quickstart")
     run("train", "~/mine.yaml", "run.output_dir=~/run")
     monkeypatch.setattr(sources, "find_parts", lambda *words: seen.append(words[0]) or [])
     monkeypatch.setattr(check, "check_data", lambda *_, **words: seen.append(words))

@@ -21,6 +21,10 @@ def main(words: Sequence[str] | None = None, name: str = "unisegment") -> None:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    finally:
+        # CPython remembers an interrupt in code that an import made of a string, as dataclasses do, and would end by
+        # the signal whatever status is asked for; the next such code lets it forget.
+        exec("")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,9 @@ def train(
     settings = parse_overrides(overrides or ())
     find_recipe(recipe)
     with _importing():
+        from unisegment.runs.recipe import load_recipe
+    load_recipe(recipe, settings)  # what is wrong with it is said before everything else is imported
+    with _importing():
         from accelerate import PartialState
 
         from unisegment import training

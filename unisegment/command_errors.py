@@ -24,6 +24,8 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _ClickError: type[Any] = typer.BadParameter.__mro__[2]
 _FORESEEN = (ValueError, OSError, ForeseenError)
 """Of which messages say what to do."""
+_CTRL_C_OF_TYPER = 130
+"""Its status where no command runs yet; earlier releases abort."""
 _ENDS = (KeyboardInterrupt, typer.Abort)
 _OF_WORKER = re.compile(r"Original Traceback \(most recent call last\):\n.*\n [^\n]*\n([\w.]+):? ?(.*)", re.DOTALL)
 """The end of what torch adds to errors of processes that load images."""
@@ -86,6 +88,8 @@ class Commands(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")
         try:
             status = super().main(words, standalone_mode=False, **settings)
+            if status == _CTRL_C_OF_TYPER:
+                raise typer.Abort
         except _UsageError as error:
             if not words:
                 error.show()  # all the help

@@ -16,7 +16,6 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.data.choices import DataFormat
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.downloads import is_address
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range
@@ -161,7 +160,11 @@ class ModelRecipe:
         backbone = self.config.get("backbone")
         if isinstance(backbone, str):
             object.__setattr__(self, "config", {**self.config, "backbone": os.path.expanduser(backbone)})
-        UniSegmentConfig.check_keys(self.config)
+        if self.config:
+            # Here, because it brings transformers, which most errors in recipes need not wait for.
+            from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+
+            UniSegmentConfig.check_keys(self.config)
         for key in {"id2label", "label2id", "num_labels", "categories"} & self.config.keys():
             raise ValueError(
                 f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
