@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from unisegment.checking.shapes import inspect_shape
-from unisegment.ops.masks import run_lengths
+from unisegment.ops.rle import run_lengths
 
 
 def test_polygons_are_measured():

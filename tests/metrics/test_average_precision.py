@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from unisegment.metrics.average_precision import MeanAveragePrecision, mask_average_precision
-from unisegment.ops.masks import encode_rle
+from unisegment.ops.rle import encode_rle
 from unisegment.structures import InstancePrediction, SegmentationTarget
 
 HEIGHT, WIDTH = 127, 131

@@ -150,6 +150,22 @@ def test_scores_out_of_range_are_named(score):
         panoptic().filter(score=score)
 
 
+def test_segments_become_a_target():
+    target = panoptic().as_target()
+    assert target.labels.tolist() == [0, 1, 0, 2]
+    assert torch.equal(target.binary_masks()[3], panoptic().segmentation == 4)
+    masks = torch.rand(2, 3, 5) < 0.5
+    target = InstancePrediction(torch.zeros(3, 5, dtype=torch.int32), infos(2, 0), masks).as_target()
+    assert target.labels.tolist() == [2, 0]
+    assert torch.equal(target.binary_masks(), masks)
+    found = [{"id": 0, "label_id": 0, "score": 1.0}]
+    target = SemanticPrediction(torch.tensor([[0, -1]]), found).as_target()
+    assert target.binary_masks().tolist() == [[[True, False]]]
+    twice = PanopticPrediction(ID_MAP, [*infos(0), *infos(1)])
+    with pytest.raises(ValueError, match=r"2 different numbers.*\[1, 1\]"):
+        twice.as_target()
+
+
 def test_segments_are_counted_by_label():
     assert list(panoptic().count().items()) == [("cow", 2), ("grass", 1), ("sky", 1)]
     assert panoptic(named=False).count() == {0: 2, 1: 1, 2: 1}

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from unisegment.data.packed_shapes import SHAPE, polygon_numbers, run_lengths_in
 from unisegment.ops.json_values import shown
-from unisegment.ops.masks import run_lengths
+from unisegment.ops.rle import run_lengths
 from unisegment.types import Size
 
 Box = tuple[float, float, float, float]

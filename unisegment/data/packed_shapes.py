@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, Shaped
 from pycocotools import mask as coco_mask
 
 from unisegment.ops.json_values import INT32, shown, value_of, whole_number
-from unisegment.ops.masks import pixels_of_rle
+from unisegment.ops.rle import pixels_of_rle
 from unisegment.types import Size
 
 LONGEST_OUTLINE = 2**22

@@ -33,7 +33,7 @@ from unisegment.ops.json_values import (
     shown,
     value_of,
 )
-from unisegment.ops.masks import encode_rle, run_lengths
+from unisegment.ops.rle import encode_rle, run_lengths
 from unisegment.structures import InstancePrediction, SegmentationTarget
 from unisegment.types import Size
 

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms of a mask: segment ids as colours, run lengths, boxes, and one map of all segments of a target.
+"""The forms of a mask: segment ids as colours, boxes, and one map of all segments of a target.
 
 Masks, maps and targets enter; the same content leaves in another form. Axes: n segment, h w pixel grid of the image.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from unisegment.structures import SegmentationTarget
-from unisegment.types import Size
 
 NUM_COLORS = 2**24
 """Segment ids that fit into the three bytes of a colour: 0 to 2**24 - 1."""
-_MOST_SYMBOLS = 7
-"""Symbols that a run length of 32 bits may take."""
 
 
 def rgb_to_ids(colors: UInt8[np.ndarray, "h w 3"]) -> Int32[np.ndarray, "h w"]:
@@ -52,85 +47,6 @@ def ids_to_rgb(ids: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
             "renumber the segments."
         )
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-
-
-def encode_rle(masks: Bool[Tensor, "n h w"]) -> list[dict[str, Any]]:
-    """Return each mask as run lengths in COCO's compressed form.
-
-    Returns:
-        One dict a mask: `size`, [height, width], and `counts`, a str, so that it can be written as JSON.
-
-    Source: the format of pycocotools (column by column, BSD-2-Clause).
-    """
-    return [_encode_one(mask) for mask in masks.cpu().numpy()]
-
-
-def decode_rle(rles: Sequence[dict[str, Any]]) -> Bool[Tensor, "n h w"]:
-    """Return the masks of run lengths as `encode_rle` makes them, all of one size.
-
-    Raises:
-        ValueError: When there are none, since the size is then unknown, when their sizes differ, or when run lengths
-            do not add up to the size.
-    """
-    sizes = {tuple(rle["size"]) for rle in rles}
-    if len(sizes) != 1:
-        raise ValueError(f"rles must be one or more masks of one (height, width), got sizes {sorted(sizes)}.")
-    (size,) = sizes
-    masks = torch.zeros((len(rles), *size), dtype=torch.bool)
-    for mask, rle in zip(masks, rles, strict=True):
-        mask.view(-1)[torch.from_numpy(pixels_of_rle(rle))] = True
-    return masks
-
-
-def pixels_of_rle(rle: Mapping[str, Any]) -> Int64[np.ndarray, " p"]:
-    """Return the pixels inside a mask of run lengths, as places in the image read row by row.
-
-    The time grows with the area of the mask, not with that of the image.
-
-    Args:
-        rle: `size`, [height, width], and `counts`, as for `run_lengths`.
-
-    Raises:
-        ValueError: When the run lengths do not add up to the size.
-
-    Source: the format of pycocotools (BSD-2-Clause).
-    """
-    height, width = rle["size"]
-    lengths = run_lengths(rle["counts"], (height, width))
-    # Runs go down the columns, and on at the top of the next one: they are cut there.
-    borders = np.cumsum(lengths)
-    starts, ends = borders[:-1:2], borders[1::2]
-    starts, ends = starts[starts < ends], ends[starts < ends]
-    columns = starts // height
-    pieces = (ends - 1) // height + 1 - columns
-    columns = _count_up(columns, pieces)
-    starts = np.maximum(starts.repeat(pieces), columns * height)
-    lengths = np.minimum(ends.repeat(pieces), (columns + 1) * height) - starts
-    # From one pixel of a run to the next it is a row. In place: there may be as many as the image has.
-    firsts = (starts - columns * height - np.cumsum(lengths) + lengths) * width + columns
-    pixels = np.arange(lengths.sum())
-    pixels *= width
-    pixels += firsts.repeat(lengths)
-    return pixels
-
-
-def run_lengths(counts: str | bytes | Integer[np.ndarray, " r"], size: Size) -> Int64[np.ndarray, " r"]:
-    """Return the lengths of runs outside and inside in turn, the first outside.
-
-    Args:
-        counts: Run lengths in COCO's compressed form, or as numbers.
-        size: Height and width of the image.
-
-    Raises:
-        ValueError: When they are in another form, or do not add up to the size.
-
-    Source: the format of pycocotools (BSD-2-Clause).
-    """
-    numbers = counts.astype(np.int64) if isinstance(counts, np.ndarray) else _uncompressed(counts)
-    area = size[0] * size[1]
-    if numbers.min(initial=0) < 0 or numbers.max(initial=0) > area or numbers.sum() != area:
-        raise ValueError(f"the run lengths (RLE) do not add up to {size[0]}x{size[1]} pixels (height x width).")
-    return numbers
 
 
 def boxes_from_masks(masks: Bool[Tensor, "n h w"]) -> Int64[Tensor, "n 4"]:
@@ -194,38 +110,6 @@ def segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
     ids, places = np.unique(pixels[starts], return_inverse=True)
     areas = dict(zip(ids.tolist(), np.bincount(places, lengths).tolist(), strict=True))
     return torch.tensor([areas.get(number, 0) for number in target.segment_ids.tolist()], dtype=torch.int64)
-
-
-def _encode_one(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(length) for length in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def _uncompressed(counts: str | bytes) -> Int64[np.ndarray, " r"]:
-    # Each symbol holds five bits of a number, the lowest first, and a sixth that says whether more follow.
-    content = counts.encode("utf-8", "replace") if isinstance(counts, str) else counts
-    symbols = np.frombuffer(content, dtype=np.uint8).astype(np.int64) - 48
-    lasts = np.flatnonzero(symbols & 32 == 0)
-    num_symbols = np.diff(lasts, prepend=-1)
-    if symbols.min(initial=0) < 0 or symbols.max(initial=0) > 63 or num_symbols.sum() != len(symbols):
-        raise ValueError(f"the run lengths (RLE) are not in COCO's compressed form, got {counts[:20]!r}.")
-    if num_symbols.max(initial=0) > _MOST_SYMBOLS:
-        raise ValueError(f"the run lengths (RLE) hold numbers of more than {5 * _MOST_SYMBOLS} bits.")
-    firsts = lasts + 1 - num_symbols
-    shifts = 5 * _count_up(np.zeros_like(firsts), num_symbols)
-    numbers = np.add.reduceat((symbols & 31) << shifts, firsts) if len(firsts) else firsts
-    # The highest bit is the sign.
-    numbers -= (symbols[lasts] >> 4 & 1) << 5 * num_symbols
-    # From the fourth on, a number is what a run is longer than the one before the last.
-    for first in (1, 2):
-        numbers[first::2] = np.cumsum(numbers[first::2])
-    return numbers
-
-
-def _count_up(firsts: Int64[np.ndarray, " r"], counts: Int64[np.ndarray, " r"]) -> Int64[np.ndarray, " p"]:
-    """Return for each run the numbers from its first on, as many as it counts, one run behind the other."""
-    ends = np.cumsum(counts)
-    return np.arange(counts.sum()) + (firsts - ends + counts).repeat(counts)
 
 
 def _first_and_behind_last(occupied: Bool[Tensor, "n s"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

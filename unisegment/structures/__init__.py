@@ -4,13 +4,14 @@
 All of them hold data. Drawing, saving, measuring and evaluating are functions elsewhere.
 """
 
-from unisegment.structures.predictions import InstancePrediction, PanopticPrediction, SemanticPrediction
+from unisegment.structures.predictions import InstancePrediction, PanopticPrediction, Prediction, SemanticPrediction
 from unisegment.structures.targets import Category, Sample, SegmentationTarget
 
 __all__ = [
     "Category",
     "InstancePrediction",
     "PanopticPrediction",
+    "Prediction",
     "Sample",
     "SegmentationTarget",
     "SemanticPrediction",

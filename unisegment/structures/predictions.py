@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor
+
+from unisegment.structures.targets import SegmentationTarget
 
 NO_LABEL = -1
 """Void in a semantic prediction, where 0 is a label."""
@@ -18,6 +20,7 @@ NO_LABEL = -1
 class _Segments:
     """What the predictions have in common: segments to choose from and to count."""
 
+    segmentation: Int[Tensor, "h w"]
     segments_info: list[dict[str, Any]]
 
     def filter(self, score: float = 0.0, labels: Collection[str | int] | str | int | None = None) -> Self:
@@ -48,6 +51,20 @@ class _Segments:
         The key is the label's name, or its index where segments have no names. All stuff of a label is one segment.
         """
         return dict(Counter(info.get("label", info["label_id"]) for info in self.segments_info).most_common())
+
+    def as_target(self) -> SegmentationTarget:
+        """Return the segments as a target, on the CPU: to measure, to draw, or to learn from as pseudo-labels.
+
+        Raises:
+            ValueError: When two segments have the same id, or there is not one mask for each.
+        """
+        labels = torch.tensor([info["label_id"] for info in self.segments_info], dtype=torch.int64)
+        return SegmentationTarget(labels=labels, **self._shapes())
+
+    def _shapes(self) -> dict[str, Any]:
+        """Return where the segments are, as `SegmentationTarget` takes it."""
+        segment_ids = torch.tensor([info["id"] for info in self.segments_info], dtype=torch.int64)
+        return {"id_map": self.segmentation.cpu(), "segment_ids": segment_ids}
 
     def _is_one_of(self, info: dict[str, Any], labels: list[str | int]) -> bool:
         name = next((label for label in labels if isinstance(label, str)), None)
@@ -118,6 +135,9 @@ class InstancePrediction(_Segments, _Record):
         infos, masks = _chosen(self.segments_info, places), self.masks[places]
         return InstancePrediction(paint(masks, [info["id"] for info in infos]), infos, masks)
 
+    def _shapes(self) -> dict[str, Any]:
+        return {"masks": self.masks.cpu()}
+
 
 def paint(masks: Bool[Tensor, "n h w"], ids: Sequence[int]) -> Int32[Tensor, "h w"]:
     """Return a map of masks that may overlap, each painted with its id, the first one on top; 0 is void."""
@@ -161,7 +181,7 @@ class SemanticPrediction(_Segments, Tensor):
         return prediction
 
     @property
-    def segmentation(self) -> Int[Tensor, "h w"]:
+    def segmentation(self) -> Int[Tensor, "h w"]:  # type: ignore[override]  # a field of the others
         """The labels as a plain tensor."""
         return self.as_subclass(Tensor)
 
@@ -194,3 +214,7 @@ def _chosen(infos: list[dict[str, Any]], places: list[int]) -> list[dict[str, An
 def _without_others(id_map: Int[Tensor, "h w"], infos: list[dict[str, Any]], void: int) -> Int[Tensor, "h w"]:
     ids = torch.tensor([info["id"] for info in infos], dtype=id_map.dtype, device=id_map.device)
     return torch.where(torch.isin(id_map, ids), id_map, void)
+
+
+Prediction: TypeAlias = SemanticPrediction | InstancePrediction | PanopticPrediction
+"""What post-processing makes of one image."""

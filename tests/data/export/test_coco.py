@@ -9,7 +9,7 @@ from tests.data.export.predictions import export_all
 from unisegment.data.export import open_export
 from unisegment.data.export.format import ExportedImage
 from unisegment.metrics import panoptic_quality_from_files
-from unisegment.ops.masks import decode_rle
+from unisegment.ops.rle import decode_rle
 from unisegment.structures import Category
 
 CATEGORIES = [Category(number, str(number), number < 50, (1, 2, 3)) for number in (3, 17, 90, 200)]

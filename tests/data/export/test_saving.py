@@ -8,7 +8,8 @@ from PIL import Image
 
 from tests.data.export.predictions import random_predictions
 from unisegment import save
-from unisegment.ops.masks import decode_rle, rgb_to_ids
+from unisegment.ops.masks import rgb_to_ids
+from unisegment.ops.rle import decode_rle
 from unisegment.structures import SemanticPrediction
 
 FOUND = random_predictions(3, (29, 43), [0, 1], 3)

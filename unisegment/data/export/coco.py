@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from unisegment.data.annotated_images import category_entry
 from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
 from unisegment.files import whole_file
-from unisegment.ops.masks import encode_rle, ids_to_rgb
-from unisegment.structures import Category, InstancePrediction, PanopticPrediction
+from unisegment.ops.column_runs import extents
+from unisegment.ops.masks import ids_to_rgb
+from unisegment.ops.rle import encode_segments
+from unisegment.structures import Category, PanopticPrediction, Prediction, SegmentationTarget
 
 
 class CocoPanopticResults(ExportFormat):
@@ -64,7 +65,7 @@ class CocoInstanceResults(ExportFormat):
 
     def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """See `ExportFormat`."""
-        return {"detections": detections(image, predictions["instance"], self.categories)}
+        return {"detections": detections(image.image_id, predictions["instance"], self.categories)}
 
     def finish(self, parts: Parts) -> None:
         """See `ExportFormat`."""
@@ -117,35 +118,30 @@ def panoptic_annotation(
     image_id: int | str, file_name: str, prediction: PanopticPrediction, categories: list[Category]
 ) -> dict[str, Any]:
     """Return the entry of an image in a panoptic JSON file, with area and box of each segment in pixels."""
-    ids = prediction.segmentation.cpu().numpy()
-    areas = np.bincount(ids.ravel(), minlength=1)
-    boxes = find_objects(ids)
-    segments = []
-    for info in prediction.segments_info:
-        rows, columns = boxes[info["id"] - 1]
-        segments.append(
-            {
-                "id": info["id"],
-                "category_id": categories[info["label_id"]].id,
-                "area": int(areas[info["id"]]),
-                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
-                "iscrowd": 0,
-                "score": info["score"],
-            }
-        )
+    segments = [
+        {"id": info["id"], "category_id": categories[info["label_id"]].id, **shape, "score": info["score"]}
+        for info, shape in zip(prediction.segments_info, shapes(prediction.as_target()), strict=True)
+    ]
     return {"image_id": image_id, "file_name": file_name, "segments_info": segments}
 
 
 def detections(
-    image: ExportedImage, prediction: InstancePrediction, categories: list[Category]
+    image_id: int | str, prediction: Prediction, categories: Sequence[Category] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the objects of an image as COCO's result files list them."""
+    """Return the segments of an image as COCO's result files list them; without categories the id is the label."""
     return [
         {
-            "image_id": image.image_id,
-            "category_id": categories[info["label_id"]].id,
+            "image_id": image_id,
+            "category_id": info["label_id"] if categories is None else categories[info["label_id"]].id,
             "segmentation": rle,
             "score": info["score"],
         }
-        for info, rle in zip(prediction.segments_info, encode_rle(prediction.masks), strict=True)
+        for info, rle in zip(prediction.segments_info, encode_segments(prediction.as_target()), strict=True)
     ]
+
+
+def shapes(target: SegmentationTarget) -> list[dict[str, Any]]:
+    """Return area and box (x, y, width, height) of each segment in pixels, as COCO's annotations list them."""
+    areas, boxes, _ = extents(target)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [{"area": area, "bbox": box, "iscrowd": 0} for area, box in zip(areas.tolist(), boxes.tolist(), strict=True)]

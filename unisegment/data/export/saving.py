@@ -11,14 +11,15 @@ from jaxtyping import Integer, Shaped
 
 from unisegment.data.export.format import save_png
 from unisegment.files import write_text
-from unisegment.ops.masks import encode_rle, ids_to_rgb
-from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
+from unisegment.ops.masks import ids_to_rgb
+from unisegment.ops.rle import encode_rle
+from unisegment.structures import InstancePrediction, Prediction, SemanticPrediction
 from unisegment.structures.predictions import NO_LABEL
 
 
 def save(
     path: str | Path,
-    prediction: SemanticPrediction | InstancePrediction | PanopticPrediction,
+    prediction: Prediction,
     id2label: Mapping[int, str] | None = None,
 ) -> None:
     """Write a prediction to two files that differ in their ending alone.
@@ -41,7 +42,7 @@ def save(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"A prediction is saved as a .png file, with a .json file beside it; got {path}.")
-    if not isinstance(prediction, SemanticPrediction | InstancePrediction | PanopticPrediction):
+    if not isinstance(prediction, Prediction):
         raise ValueError(f"prediction must be one of unisegment's predictions, got {type(prediction)}.")
     segmentation = prediction.segmentation.cpu().numpy()
     if isinstance(prediction, SemanticPrediction):
