@@ -20,20 +20,26 @@ from peers.inference import evaluate_both
 
 from unisegment.models.conversion import convert
 from unisegment.runs.recipe import load_recipe
-from unisegment.training.judged_data import open_judged_data
+from unisegment.runs.recipe_data import open_evaluation_data
 
 RESULT = Path(__file__).parent / "results" / "inference_peers.json"
 
 
 def main() -> None:
-    """Judge both, and print and save the scores and what ours are above the others."""
+    """Evaluate both, and print and save the scores and what ours are above the others."""
     arguments = parse_arguments()
     recipe = arguments.run / "recipe.yaml"
-    samples, settings = open_judged_data(recipe, arguments.data, "coco_panoptic", "val")
-    settings = {key: settings[key] for key in ("tasks", "size", "panoptic_threshold", "top_k", "batch_size")}
+    samples, settings = open_evaluation_data(recipe, arguments.data, "coco_panoptic", "val")
     with tempfile.TemporaryDirectory() as folder:
         convert(str(arguments.run / "checkpoint"), folder, to="transformers")
-        scores = evaluate_both(folder, samples, limit=arguments.limit, **settings)
+        scores = evaluate_both(
+            folder,
+            samples,
+            opening=settings.of_predictor,
+            limit=arguments.limit,
+            tasks=settings.tasks,
+            batch_size=settings.batch_size,
+        )
     print_scores(scores)
     read = load_recipe(recipe)
     result = {
@@ -41,7 +47,7 @@ def main() -> None:
         "recipe": read.data.format,
         "steps": read.schedule.max_steps,
         "images": min(len(samples), arguments.limit or len(samples)),
-        "panoptic threshold of both": settings["panoptic_threshold"],
+        "panoptic threshold of both": settings.panoptic_threshold,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "scores": {name: scores[name] for name in ("unisegment", "transformers")},

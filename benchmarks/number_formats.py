@@ -21,10 +21,8 @@ from typing import Any
 import torch
 import transformers
 
-from unisegment.inference.checkpoint_evaluation import open_predictor
 from unisegment.inference.evaluation import evaluate
-from unisegment.inference.images import load_batches
-from unisegment.inference.predictor import Predictor
+from unisegment.inference.predictor import Predictor, open_predictor
 from unisegment.runs.recipe import load_recipe
 from unisegment.structures import PanopticPrediction
 from unisegment.training.assembly import open_batches, open_samples
@@ -96,8 +94,8 @@ def with_decoder(model: Any, decoder: str) -> Any:
 
 def panoptic_maps(predictor: Predictor, samples: Any) -> list[PanopticPrediction]:
     """Return the panoptic prediction of each image."""
-    batches = load_batches(samples, predictor.processor, range(len(samples)), batch_size=4)
-    return [one for batch in batches for one in predictor.panoptic(batch, predictor.forward(batch))]
+    stream = predictor.stream(samples, range(len(samples)), batch_size=4)
+    return [one for batch, outputs in stream for one in predictor.panoptic(batch, outputs)]
 
 
 def equal_share(expected: PanopticPrediction, found: PanopticPrediction) -> float:

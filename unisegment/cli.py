@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -215,20 +215,20 @@ def evaluate(
     ] = None,
     match_labels: Annotated[Matching, typer.Option(help="How labels of both are matched.")] = "name",
     tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
-    boundaries: Annotated[bool, typer.Option(help="Also judge boundaries.")] = True,
+    boundaries: Annotated[bool, typer.Option(help="Also score boundaries.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
     worst: Annotated[int, typer.Option(min=0, max=_MOST, help="How many of the worst images to draw.")] = 10,
-    limit: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Judge the first images only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Evaluate the first images only.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="Images of equal size judged together.")
+        int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
     on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
     dtype: Annotated[Dtype, typer.Option(help=_DTYPE)] = "auto",
     tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
 ) -> None:
-    """Judge a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
+    """Evaluate a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
     from unisegment.ops.weight_sources import find_checkpoint
     from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.run_folder import recipe_of_run
@@ -242,27 +242,32 @@ def evaluate(
     with _importing():
         from accelerate import PartialState
 
-        from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
+        from unisegment.inference.evaluation import evaluate as evaluate_predictor
+        from unisegment.inference.images import leave_out
+        from unisegment.inference.labels import match_data_set
+        from unisegment.inference.predictor import open_predictor
         from unisegment.inference.report import format_report
+        from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
-        from unisegment.training.judged_data import open_judged_data
+        from unisegment.runs.recipe_data import open_evaluation_data
     start_processes()
-    samples, settings = open_judged_data(source, data, format, split, on_error)
-    given = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
-    settings |= {name: number for name, number in given.items() if number is not None}
-    report = evaluate_checkpoint(
-        checkpoint,
-        samples,
-        matching=match_labels,
-        boundaries=boundaries,
-        augment=tta,
-        output=output,
-        worst=worst if output else 0,
-        limit=limit,
-        workers=workers,
-        dtype=dtype,
-        **settings,
-    )
+    samples, settings = open_evaluation_data(source, data, format, split, on_error)
+    given: dict[str, Any] = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
+    settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
+    predictor = open_predictor(checkpoint, dtype=dtype, augment=tta, **settings.of_predictor)
+    predictor, samples = match_data_set(predictor, samples, matching=match_labels, limit=limit)
+    with use_tf32(settings.tf32):
+        report = evaluate_predictor(
+            predictor,
+            samples,
+            tasks=settings.tasks,
+            boundaries=boundaries,
+            output=output,
+            worst=worst if output else 0,
+            batch_size=settings.batch_size,
+            workers=workers,
+            on_unreadable=leave_out if settings.skip_unreadable else None,
+        )
     if PartialState().is_main_process:
         typer.echo(format_report(report))
         for problem in report["unreadable_images"]:
@@ -314,34 +319,44 @@ def predict(
         from accelerate import PartialState
 
         from unisegment.data.image_folder import ImageFolder
-        from unisegment.inference.checkpoint_prediction import predict_images
+        from unisegment.inference.export_run import export_predictions
+        from unisegment.inference.images import leave_out
+        from unisegment.inference.labels import match_data_set
+        from unisegment.inference.predictor import open_predictor
+        from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
-        from unisegment.training.judged_data import open_judged_data
+        from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
     start_processes()
     samples: AnnotatedImages | ImageFolder
     if of_recipe or format is not None or is_address(source):
         recipe, root = (source, None) if of_recipe else (None, source)
-        samples, settings = open_judged_data(recipe, root, format, split, on_error, judges=False)
-        settings.pop("tasks")
+        samples, settings = open_evaluation_data(recipe, root, format, split, on_error, needs_annotation=False)
     else:
-        samples, settings = ImageFolder(source, images), {"skip_unreadable": on_error == "skip"}
-    given = {"panoptic_threshold": panoptic_threshold, "batch_size": batch_size, "top_k": top_k, "tf32": tf32}
-    settings |= {name: value for name, value in given.items() if value is not None}
+        samples, settings = ImageFolder(source, images), EvaluationSettings(skip_unreadable=on_error == "skip")
+    given: dict[str, Any] = {
+        "panoptic_threshold": panoptic_threshold,
+        "batch_size": batch_size,
+        "top_k": top_k,
+        "tf32": tf32,
+    }
+    settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
+    predictor = open_predictor(checkpoint, dtype=dtype, augment=tta, **settings.of_predictor)
+    if not isinstance(samples, ImageFolder):
+        predictor, samples = match_data_set(predictor, samples, matching=match_labels)
     place = source if is_address(source) else Path(source).resolve()
-    summary = predict_images(
-        checkpoint,
-        samples,
-        output,
-        to,
-        source=f"{place} {images or ''} {format or ''} {'' if isinstance(samples, ImageFolder) else split}".strip(),
-        matching=match_labels,
-        threshold=threshold,
-        augment=tta,
-        run_name=name,
-        workers=workers,
-        dtype=dtype,
-        **settings,
-    )
+    with use_tf32(settings.tf32):
+        summary = export_predictions(
+            predictor,
+            samples,
+            output,
+            to,
+            source=f"{place} {images or ''} {format or ''} {'' if isinstance(samples, ImageFolder) else split}".strip(),
+            threshold=threshold,
+            run_name=name,
+            batch_size=settings.batch_size,
+            workers=workers,
+            on_unreadable=leave_out if settings.skip_unreadable else None,
+        )
     if PartialState().is_main_process:
         typer.echo(f"{output}: {summary['images']} images, {summary['new']} of them new")
         for problem in summary["unreadable_images"]:

@@ -4,7 +4,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +12,11 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 from transformers.configuration_utils import PreTrainedConfig
 
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.inference.checkpoint_evaluation import open_matched
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import Batch
-from unisegment.inference.predictor import Predictor, original_sizes
-from unisegment.inference.report import headlines, make_report
+from unisegment.inference.labels import match_data_set
+from unisegment.inference.predictor import Predictor, open_predictor, original_sizes
+from unisegment.inference.report import headlines
 from unisegment.structures import InstancePrediction, PanopticPrediction
 
 
@@ -24,21 +24,17 @@ def evaluate_both(
     checkpoint: str | os.PathLike[str],
     samples: AnnotatedImages,
     *,
-    size: Mapping[str, int] | None = None,
-    panoptic_threshold: float = 0.8,
-    top_k: int = 100,
+    opening: Mapping[str, Any],
     limit: int | None = None,
     **settings: Any,
 ) -> dict[str, dict[str, float | None]]:
     """Evaluate a checkpoint with our code and with transformers'.
 
     Args:
-        checkpoint: As in `evaluate_checkpoint`, as the other arguments.
+        checkpoint: As in `open_predictor`.
         samples: Annotated images.
-        size: The processor's `size`.
-        panoptic_threshold: Smallest score of a panoptic segment.
-        top_k: Most objects of an image.
-        limit: Most images that are judged.
+        opening: Keywords of `open_predictor`.
+        limit: Most images that are scored.
         settings: Keywords of `unisegment.inference.evaluate`.
 
     Returns:
@@ -46,13 +42,12 @@ def evaluate_both(
         theirs ("gain").
 
     Raises:
-        ValueError: When transformers' model cannot be what ours is; and as `evaluate_checkpoint` does.
+        ValueError: When transformers' model cannot be what ours is; and as `open_predictor` does.
     """
-    ours, matched = open_matched(checkpoint, samples, size, panoptic_threshold, limit=limit)
-    ours = replace(ours, top_k=top_k)
+    ours, matched = match_data_set(open_predictor(checkpoint, **opening), samples, limit=limit)
     predictors = {"unisegment": ours, "transformers": open_stock_predictor(ours, checkpoint)}
     scores = {
-        name: headlines(make_report(evaluate(predictor, matched, boundaries=True, **settings), ours.id2label))
+        name: headlines(evaluate(predictor, matched, boundaries=True, **settings))
         for name, predictor in predictors.items()
     }
     pairs = {name: (score, scores["transformers"].get(name)) for name, score in scores["unisegment"].items()}
@@ -114,7 +109,7 @@ def open_stock_predictor(ours: Predictor, source: str | os.PathLike[str]) -> Sto
             ours.processor.save_pretrained(folder, format="transformers")
             model, processor = _open(folder, ours.processor.size)
     return StockPredictor(
-        model.to(ours.model.device), processor, ours.panoptic_threshold, ours.top_k, ours.stuff_label_ids
+        model.to(ours.model.device), processor, ours.panoptic_threshold, ours.top_k, stuff=ours.stuff_label_ids
     )
 
 

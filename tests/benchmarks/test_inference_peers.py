@@ -10,8 +10,10 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 from tests.models.unisegment.original_files import stock_model
 from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
-from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_predictor
+from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import load_batches
+from unisegment.inference.labels import match_data_set
+from unisegment.inference.predictor import open_predictor
 from unisegment.inference.report import headlines
 from unisegment.models.conversion import convert
 from unisegment.structures import Sample, SegmentationTarget
@@ -37,7 +39,7 @@ def samples():
     image = np.random.default_rng(5).integers(0, 256, (53, 71, 3), dtype=np.uint8)
     nothing = torch.zeros(0, dtype=torch.int64)
     target = SegmentationTarget(labels=nothing, id_map=torch.zeros(53, 71, dtype=torch.int32), segment_ids=nothing)
-    return [Sample(image, target, image_id=0, file_name="0.png")]
+    return [Sample(image, 0, "0.png", target=target)]
 
 
 def test_it_is_transformers_own_code_on_a_stock_checkpoint(stock, samples):
@@ -102,9 +104,10 @@ def test_both_are_scored_on_the_same_data_set(tmp_path):
     names = {label: category.name for label, category in enumerate(CATEGORIES)}
     stock_model("resnet", num_labels=8, id2label=names).save_pretrained(tmp_path / "stock")
     Mask2FormerImageProcessorPil().save_pretrained(tmp_path / "stock")
-    settings = {"size": SIZE, "panoptic_threshold": 0.01, "limit": 2, "top_k": 7, "batch_size": 2}
-    found = evaluate_both(tmp_path / "stock", samples, **settings)
-    assert found["unisegment"] == headlines(evaluate_checkpoint(tmp_path / "stock", samples, **settings))
+    opening = {"size": SIZE, "panoptic_threshold": 0.01, "top_k": 7}
+    found = evaluate_both(tmp_path / "stock", samples, opening=opening, limit=2, batch_size=2)
+    ours = match_data_set(open_predictor(tmp_path / "stock", **opening), samples, limit=2)
+    assert found["unisegment"] == headlines(evaluate(*ours, boundaries=True, batch_size=2))
     assert found["transformers"].keys() == found["unisegment"].keys()
     assert found["transformers"]["mIoU"] > 0
     assert found["gain"]["mIoU"] == found["unisegment"]["mIoU"] - found["transformers"]["mIoU"]

@@ -20,7 +20,7 @@ def sample_of(size, form="id_map"):
         is_crowd=torch.tensor([True]),
         **({"masks": (ids == 5)[None]} if form == "masks" else {"id_map": ids, "segment_ids": torch.tensor([5])}),
     )
-    return Sample(np.full((*size, 3), (200, 20, 20), np.uint8), target, 1, "a.jpg")
+    return Sample(np.full((*size, 3), (200, 20, 20), np.uint8), 1, "a.jpg", target=target)
 
 
 @pytest.mark.parametrize("form", ["id_map", "masks"])
@@ -42,7 +42,7 @@ def test_image_and_target_stand_side_by_side(size, form):
 
 def test_an_empty_target_is_drawn():
     target = SegmentationTarget(labels=torch.zeros(0), masks=torch.zeros(0, 29, 37))
-    assert draw_tile(Sample(np.zeros((29, 37, 3), np.uint8), target, 1, "a.jpg"), {})
+    assert draw_tile(Sample(np.zeros((29, 37, 3), np.uint8), 1, "a.jpg", target=target), {})
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -41,7 +41,7 @@ def test_maps_and_masks_are_summed_alike():
     crowd = torch.tensor([False, True, False, False])
     for form in ({"id_map": id_map, "segment_ids": ids}, {"masks": id_map == ids[:, None, None]}):
         target = SegmentationTarget(labels=torch.tensor([2, 0, 2, 1]), is_crowd=crowd, **form)
-        summary = summarize(Sample(image, target, 1, "a.jpg"))
+        summary = summarize(Sample(image, 1, "a.jpg", target=target))
         assert summary.size == (3, 4)
         assert (summary.labels, summary.areas) == ([2, 0, 2, 1], [3, 3, 2, 0])
         assert summary.is_crowd == [False, True, False, False]
@@ -73,7 +73,7 @@ class Rows(AnnotatedImages):
         if self.error is not None:
             raise self.error
         target = SegmentationTarget(labels=torch.tensor([0]), masks=torch.ones(1, 5, 7))
-        return Sample(np.zeros((5, 7, 3), np.uint8), target, index, "row")
+        return Sample(np.zeros((5, 7, 3), np.uint8), index, "row", target=target)
 
 
 def test_data_sets_without_files_are_opened_by_their_reader_alone():

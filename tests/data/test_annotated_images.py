@@ -123,7 +123,7 @@ class _Crowds(AnnotatedImages):
         is_crowd = list(self.images[index])
         ids = torch.arange(1, len(is_crowd) + 1)
         target = SegmentationTarget(labels=[0] * len(ids), id_map=torch.zeros(2, 3), segment_ids=ids, is_crowd=is_crowd)
-        return Sample(np.zeros((2, 3, 3), np.uint8), target, image_id=index, file_name="")
+        return Sample(np.zeros((2, 3, 3), np.uint8), index, "", target=target)
 
 
 def test_images_with_nothing_but_crowds_are_left_out():

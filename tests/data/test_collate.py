@@ -21,7 +21,7 @@ def _image(height, width):
 def _sample(height, width, **fields):
     id_map = torch.arange(height * width).reshape(height, width) % 3
     target = SegmentationTarget(labels=[5, 2, 8], id_map=id_map, segment_ids=[0, 1, 2], **fields)
-    return Sample(_image(height, width), target, image_id=1, file_name="one.jpg")
+    return Sample(_image(height, width), 1, "one.jpg", target=target)
 
 
 def test_normalisation_is_that_of_transformers():

@@ -30,8 +30,8 @@ def test_all_images_are_found_in_the_order_of_their_names(tmp_path):
     assert ids(images) == [1, 2, 3]
     sample = images[2]
     assert sample.image.shape == (5, 7, 3)
-    assert sample.target.size == (5, 7)
-    assert len(sample.target) == 0
+    assert sample.size == (5, 7)
+    assert not hasattr(sample, "target")
     assert sample.file_name == str(tmp_path / "b.png")
 
 

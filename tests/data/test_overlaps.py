@@ -37,7 +37,7 @@ def _draw(num, seed=0, longest=31):
 
 def _sample(target):
     image = np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    return Sample(image, target, image_id=1, file_name="one.jpg")
+    return Sample(image, 1, "one.jpg", target=target)
 
 
 @pytest.mark.parametrize("num", [7, 30, 255, 256, 300])

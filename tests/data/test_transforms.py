@@ -31,7 +31,7 @@ def _sample(height, width, form="id_map"):
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     id_map = torch.from_numpy(generator.choice([7, 2**24 - 1, 0], size=(height, width)).astype(np.int32))
     target = in_form(SegmentationTarget(labels=[3, 1], id_map=id_map, segment_ids=[7, 2**24 - 1]), form)
-    return Sample(image, target, image_id=5, file_name="five.jpg")
+    return Sample(image, 5, "five.jpg", target=target)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def _sample(height, width, form="id_map", seed=0):
     blocks = generator.choice([*IDS[:4], 5], size=(height // 5 + 1, width // 4 + 1))
     id_map = torch.from_numpy(blocks.repeat(5, 0).repeat(4, 1)[:height, :width].astype(np.int32))
     target = SegmentationTarget(labels=LABELS, id_map=id_map, segment_ids=IDS, is_crowd=CROWD)
-    return Sample(image, in_form(target, form), image_id=5, file_name="five.jpg")
+    return Sample(image, 5, "five.jpg", target=in_form(target, form))
 
 
 def _naive_edges(size, shortest, longest):
@@ -176,7 +176,7 @@ def test_labels_at_corners_are_those_of_torch(size):
 def _halves(left_label, right_label):
     id_map = torch.tensor([[1] * 8 + [2] * 8])
     target = SegmentationTarget(labels=[left_label, right_label], id_map=id_map, segment_ids=[1, 2])
-    return Sample(np.zeros((1, 16, 3), np.uint8), target, image_id=0, file_name="")
+    return Sample(np.zeros((1, 16, 3), np.uint8), 0, "", target=target)
 
 
 def test_windows_of_one_category_are_drawn_again_at_most_ten_times():

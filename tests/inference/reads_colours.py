@@ -15,6 +15,10 @@ from unisegment.structures import Sample, SegmentationTarget
 NUM_LABELS = 3
 NUM_QUERIES = 5
 STUFF = [2]
+CATEGORIES = [
+    {"id": 11, "name": "disc", "isthing": 1}, {"id": 20, "name": "ring", "isthing": 1},
+    {"id": 30, "name": "sky", "isthing": 0},
+]  # fmt: skip
 SIZES = [(36, 52), (36, 52), (68, 44), (36, 52), (36, 52), (36, 52)]
 """Padded to multiples of 32, the third one differs."""
 
@@ -25,8 +29,12 @@ class ReadsColours(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        names = {0: "disc", 1: "ring", 2: "sky"}
-        self.config = SimpleNamespace(num_labels=NUM_LABELS, num_queries=NUM_QUERIES, id2label=names)
+        self.config = SimpleNamespace(
+            num_labels=NUM_LABELS,
+            num_queries=NUM_QUERIES,
+            id2label={label: entry["name"] for label, entry in enumerate(CATEGORIES)},
+            categories=CATEGORIES,
+        )
         self.batches = []
 
     @property
@@ -62,7 +70,7 @@ def sample(index):
     target = SegmentationTarget(
         labels=torch.from_numpy(labels), id_map=torch.from_numpy(ids), segment_ids=torch.arange(1, 4)
     )
-    return Sample(image, target, image_id=index, file_name=f"folder/{index}.png")
+    return Sample(image, index, f"folder/{index}.png", target=target)
 
 
 SAMPLES = [sample(index) for index in range(len(SIZES))]

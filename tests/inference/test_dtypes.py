@@ -14,8 +14,11 @@ from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, Uni
 from unisegment.cli import app
 from unisegment.data.formats import open_data_set
 from unisegment.data.synthetic import CATEGORIES, write_synthetic
-from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint, open_predictor
+from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import load_batches
+from unisegment.inference.labels import match_data_set
+from unisegment.inference.predictor import open_predictor
+from unisegment.ops.tf32 import use_tf32
 
 NAMES = {label: category.name for label, category in enumerate(CATEGORIES)}
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -124,8 +127,8 @@ def test_auto_is_what_the_checkpoint_was_saved_in(folder, tmp_path):
 
 
 def test_scores_in_half_precision_are_those_of_float32(folder, tmp_path):
-    settings = {"boundaries": False, "batch_size": 3}
-    expected = evaluate_checkpoint(folder / "ours", scenes(folder), **settings)
+    with use_tf32(True):
+        expected = evaluate(*match_data_set(open_predictor(folder / "ours"), scenes(folder)), batch_size=3)
     assert (expected["settings"]["dtype"], expected["settings"]["tf32"]) == ("float32", True)
     arguments = "--data", folder / "scenes", "--no-boundaries", "--batch-size", 3, "--output", tmp_path
     result = command("evaluate", folder / "ours", *arguments, "--dtype", "float16", "--no-tf32")
@@ -154,7 +157,7 @@ def test_predictions_of_two_dtypes_are_not_mixed(folder, tmp_path):
 
 def test_another_dtype_is_refused_in_a_line(folder, tmp_path):
     with pytest.raises(ValueError, match=r"dtype must be one of auto, float32, bfloat16, float16, got 'int8'\."):
-        evaluate_checkpoint(folder / "ours", scenes(folder), dtype="int8")
+        open_predictor(folder / "ours", dtype="int8")
     refused = command("predict", folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--dtype", "half")
     assert refused.exit_code == 2
     assert "'half' is not one of 'auto', 'float32', 'bfloat16', 'float16'" in refused.stderr

@@ -9,12 +9,23 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from tests.inference.reads_colours import NUM_LABELS, SAMPLES, STUFF, Torn, make_predictor
+from tests.inference.reads_colours import (
+    CATEGORIES,
+    NUM_LABELS,
+    SAMPLES,
+    STUFF,
+    ReadsColours,
+    Torn,
+    make_predictor,
+    make_processor,
+)
 from tests.metrics.conftest import average, judge_image, random_image
 from tests.metrics.test_average_precision import coco_stats
 from tests.two_processes import run_in_two_processes
 from unisegment.inference import evaluation
 from unisegment.inference.evaluation import EvaluationCancelledError, evaluate
+from unisegment.inference.predictor import Predictor
+from unisegment.inference.report import SHORT_NAMES, description, make_report
 from unisegment.metrics import BoundaryIoU, MeanAveragePrecision, MeanIoU, PanopticQuality
 from unisegment.runs import processes
 from unisegment.structures import (
@@ -27,14 +38,24 @@ from unisegment.structures import (
 
 
 def flat(scores, path=()):
-    """Return all numbers of nested dicts by their path."""
+    """Return all values of nested dicts and lists by their path."""
+    if isinstance(scores, list):
+        scores = dict(enumerate(scores))
     if not isinstance(scores, dict):
         return {path: scores}
     return {name: value for key, item in scores.items() for name, value in flat(item, (*path, key)).items()}
 
 
-def assert_same(scores, expected):
-    assert flat(scores) == pytest.approx(flat(expected), rel=0, abs=0, nan_ok=True)
+NAMES = [entry["name"] for entry in CATEGORIES]
+
+
+def approximately(values, **tolerance):
+    """Return what equals these numbers up to rounding, and everything else exactly; NaN stands for None."""
+    numbers = {path: None if value != value else value for path, value in values.items()}
+    return {
+        path: pytest.approx(value, **tolerance) if isinstance(value, float | int) else value
+        for path, value in numbers.items()
+    }
 
 
 def test_scores_are_those_of_the_metrics_fed_by_hand():
@@ -58,7 +79,9 @@ def test_scores_are_those_of_the_metrics_fed_by_hand():
         "instance": instance.compute(),
         "semantic": semantic.compute() | {"boundary": boundary.compute()},
     }
-    assert_same(scores, expected)
+    assert scores == make_report(expected, predictor.id2label) | {
+        **description(predictor), "worst": [], "unreadable_images": [],
+    }  # fmt: skip
     assert 0.1 < scores["panoptic"]["all"]["pq"] < 0.99
 
 
@@ -67,7 +90,7 @@ def test_only_neighbours_of_equal_size_share_a_batch_and_no_score_changes():
     alone = evaluate(predictor, SAMPLES, batch_size=1)
     assert predictor.model.batches == [1] * 6
     predictor.model.batches.clear()
-    assert_same(evaluate(predictor, SAMPLES, batch_size=2), alone)
+    assert evaluate(predictor, SAMPLES, batch_size=2) == alone
     assert predictor.model.batches == [2, 1, 2, 1]
 
 
@@ -83,7 +106,7 @@ def test_the_model_runs_in_float32_and_goes_back_to_training():
 
 @pytest.mark.parametrize("num_processes", [2, 7])
 def test_processes_share_the_images_and_nothing_is_counted_twice(monkeypatch, num_processes):
-    alone = evaluate(make_predictor(), SAMPLES, batch_size=2, boundaries=True, rank_images=True)
+    alone = evaluate(make_predictor(), SAMPLES, batch_size=2, boundaries=True, worst=6)
     shards, seen = [], 0
     monkeypatch.setattr(evaluation, "gather_object", lambda own: shards.extend(own) or own)
     for index in range(num_processes):
@@ -91,21 +114,24 @@ def test_processes_share_the_images_and_nothing_is_counted_twice(monkeypatch, nu
         monkeypatch.setattr(processes, "PartialState", lambda state=state: state)
         monkeypatch.setattr(evaluation, "PartialState", lambda state=state: state)
         predictor = make_predictor()
-        evaluate(predictor, SAMPLES, batch_size=2, boundaries=True, rank_images=True)
+        evaluate(predictor, SAMPLES, batch_size=2, boundaries=True, worst=6)
         seen += sum(predictor.model.batches)
     assert seen == len(SAMPLES)
     monkeypatch.setattr(evaluation, "gather_object", lambda own: shards)
-    together = evaluate(make_predictor(), [], boundaries=True, rank_images=True)
-    assert together["ranking"] == alone["ranking"]
+    together = evaluate(make_predictor(), [], boundaries=True, worst=6)
+    assert together["worst"] == alone["worst"]
+    assert len(alone["worst"]) == 6
     assert together["images"] == 6
     for task in ("panoptic", "instance", "semantic"):
-        assert flat(together[task]) == pytest.approx(flat(alone[task]), rel=1e-12, nan_ok=True)
+        assert flat(together[task]) == approximately(flat(alone[task]), rel=1e-12)
 
 
-def test_only_what_is_asked_for_is_judged():
+def test_only_what_is_asked_for_is_scored():
     scores = evaluate(make_predictor(), SAMPLES, tasks=("semantic",), boundaries=True)
-    assert set(scores) == {"images", "semantic"}
-    assert 0 < scores["semantic"]["boundary"]["miou"] < 1
+    assert {"panoptic", "instance", "semantic"} & set(scores) == {"semantic"}
+    assert 0 < scores["semantic"]["boundary_miou"] < 1
+    assert scores["miou"] == scores["semantic"]["miou"]
+    assert scores["pq"] is scores["mask_ap"] is None
 
 
 @pytest.mark.parametrize(
@@ -117,11 +143,13 @@ def test_only_what_is_asked_for_is_judged():
     ],
 )
 def test_images_are_ranked_by_their_own_score(tasks, quality):
-    ranking = evaluate(make_predictor(), SAMPLES, tasks=tasks, rank_images=True)["ranking"]
+    ranking = evaluate(make_predictor(), SAMPLES, tasks=tasks, worst=6)["worst"]
     alone = [quality(evaluate(make_predictor(), [item], tasks=tasks)) for item in SAMPLES]
     expected = sorted((alone[number], number) for number in range(len(SAMPLES)))
-    assert [(image.quality, image.number) for image in ranking] == expected
-    assert ranking[0].file_name == SAMPLES[ranking[0].number].file_name
+    assert ranking == [
+        {"file_name": SAMPLES[number].file_name, "quality": one_quality} for one_quality, number in expected
+    ]
+    assert evaluate(make_predictor(), SAMPLES, tasks=tasks, worst=2)["worst"] == ranking[:2]
 
 
 def test_an_evaluation_can_be_cancelled():
@@ -131,15 +159,16 @@ def test_an_evaluation_can_be_cancelled():
     assert predictor.model.batches == [1]
 
 
-def test_where_segments_overlap_only_instances_are_judged():
+def test_where_segments_overlap_only_instances_are_scored():
     item = SAMPLES[0]
     masks = item.target.binary_masks().clone()
     masks[0] |= masks[1]
     overlapping = replace(item, target=SegmentationTarget(labels=item.target.labels, masks=masks))
-    scores = evaluate(make_predictor(), [*SAMPLES[1:3], overlapping], boundaries=True, rank_images=True)
-    assert scores["panoptic"] is scores["semantic"] is None
+    scores = evaluate(make_predictor(), [*SAMPLES[1:3], overlapping], boundaries=True, worst=6)
+    assert not {"panoptic", "semantic"} & set(scores)
+    assert {name for name in SHORT_NAMES if scores[name] is not None} == {"mask_ap", "images"}
     assert 0 < scores["instance"]["ap"] < 1
-    assert len(scores["ranking"]) == 3
+    assert len(scores["worst"]) == 3
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -149,20 +178,15 @@ def test_images_that_cannot_be_read_are_errors_or_left_out(workers):
     left_out = []
     scores = evaluate(make_predictor(), Torn(SAMPLES), workers=workers, on_unreadable=left_out.extend)
     assert left_out == ["1.png is gone", "5.png is gone"]
-    assert_same(scores, evaluate(make_predictor(), [SAMPLES[0], *SAMPLES[2:5]]))
+    assert scores == evaluate(make_predictor(), [SAMPLES[0], *SAMPLES[2:5]]) | {"unreadable_images": left_out}
 
 
-class Guesses:
-    """Stands in for a predictor with random predictions, the same ones for an image wherever it is judged."""
-
-    num_labels, stuff_label_ids, thing_label_ids = NUM_LABELS, frozenset({2}), frozenset({0, 1})
-    top_k = 100
+class Guesses(Predictor):
+    """A predictor with random predictions, the same ones for an image wherever it is scored."""
 
     def __init__(self, cases):
-        self.cases = cases
-
-    def processor(self, images, return_tensors):
-        return {"pixel_values": torch.zeros(1, 3, 32, 32), "pixel_mask": torch.ones(1, 32, 32)}
+        super().__init__(ReadsColours(), make_processor(do_pad=False))
+        object.__setattr__(self, "cases", cases)
 
     def forward(self, batch):
         return [self.cases[item.number] for item in batch]
@@ -210,11 +234,11 @@ def random_cases():
         case["labels"] = rng.integers(0, 3, target.size)
         cases.append(case)
         image = np.zeros((*target.size, 3), np.uint8)
-        samples.append(Sample(image, target, image_id=number, file_name=f"{number}.png"))
+        samples.append(Sample(image, number, f"{number}.png", target=target))
     return samples, cases
 
 
-def judge_random_cases(rank=0, num_processes=1):
+def evaluate_random_cases(rank=0, num_processes=1):
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     if num_processes > 1:
         os.environ.update(dict(zip(names, map(str, (rank, rank, num_processes, num_processes)), strict=True)))
@@ -233,7 +257,10 @@ def assert_as_the_oracles(scores):
     for case in cases:
         judge_image(counts, case["target_map"], case["target_infos"], case["map"], case["infos"])
     expected = average(counts, {0: True, 1: True, 2: False})
-    assert flat(scores["panoptic"]) == pytest.approx(flat(expected), abs=1e-12, nan_ok=True)
+    expected["per_class"] = [
+        {"label": label, "name": NAMES[label], **one} for label, one in sorted(expected["per_class"].items())
+    ]
+    assert flat(scores["panoptic"]) == approximately(flat(expected), abs=1e-12)
     # pycocotools, of the things
     things = [[info["label_id"] < 2 for info in case["instance"].segments_info] for case in cases]
     predictions = [
@@ -249,8 +276,8 @@ def assert_as_the_oracles(scores):
         chosen = sample.target.select(sample.target.labels < 2)
         targets.append(SegmentationTarget(labels=chosen.labels, masks=chosen.binary_masks(), is_crowd=chosen.is_crowd))
     names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
-    stats = [np.nan if stat < 0 else stat for stat in coco_stats(predictions, targets)[:9]]
-    assert [scores["instance"][name] for name in names] == pytest.approx(stats, nan_ok=True)
+    stats = [None if stat < 0 else stat for stat in coco_stats(predictions, targets)[:9]]
+    assert [scores["instance"][name] for name in names] == pytest.approx(stats)
     assert 0.05 < scores["instance"]["ap"] < 0.95
     # a confusion matrix, pixel by pixel
     confusion = np.zeros((NUM_LABELS, NUM_LABELS))
@@ -260,15 +287,15 @@ def assert_as_the_oracles(scores):
             if true in label_of:
                 confusion[label_of[true], predicted] += 1
     ious = np.diag(confusion) / (confusion.sum(0) + confusion.sum(1) - np.diag(confusion))
-    assert scores["semantic"]["per_class"] == pytest.approx(dict(enumerate(ious)))
+    assert [line["iou"] for line in scores["semantic"]["per_class"]] == pytest.approx(ious.tolist())
     assert scores["semantic"]["miou"] == pytest.approx(ious.mean())
 
 
-def test_random_predictions_are_judged_as_by_the_oracles():
-    assert_as_the_oracles(judge_random_cases())
+def test_random_predictions_are_scored_as_by_the_oracles():
+    assert_as_the_oracles(evaluate_random_cases())
 
 
-def test_two_processes_with_uneven_shards_judge_as_the_oracles(tmp_path):
-    found = run_in_two_processes(partial(judge_random_cases, num_processes=2), tmp_path)
+def test_two_processes_with_uneven_shards_score_as_the_oracles(tmp_path):
+    found = run_in_two_processes(partial(evaluate_random_cases, num_processes=2), tmp_path)
     for scores in found:
         assert_as_the_oracles(scores)

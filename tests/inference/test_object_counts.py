@@ -16,7 +16,7 @@ from unisegment.inference.images import load_batches
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor
 from unisegment.models.unisegment.outputs import UniSegmentOutput
-from unisegment.structures import Sample, SegmentationTarget
+from unisegment.structures import NamedImage, Sample, SegmentationTarget
 
 ROWS, COLUMNS = 11, 13
 MANY = ROWS * COLUMNS
@@ -56,11 +56,11 @@ def many():
     image = np.zeros((8 * ROWS, 8 * COLUMNS, 3), np.uint8)
     nothing = SegmentationTarget(labels=[], masks=torch.zeros(0, *image.shape[:2]))
     predictor = predictor_of(top_k=MANY)
-    (batch,) = load_batches([Sample(image, nothing, 1, NAME)], predictor.processor, [0])
+    (batch,) = load_batches([Sample(image, 1, NAME, target=nothing)], predictor.processor, [0])
     (found,) = predictor.instance(batch, predictor.forward(batch))
     assert len(found.masks) == MANY
     target = SegmentationTarget(labels=torch.zeros(MANY), masks=found.masks)
-    return [Sample(image, target, 1, NAME)]
+    return [Sample(image, 1, NAME, target=target)]
 
 
 def test_perfect_predictions_of_many_objects_are_judged_so(many, caplog):
@@ -92,9 +92,14 @@ def test_too_few_queries_are_said(many, caplog):
 
 def test_the_most_objects_are_those_of_one_image_without_stuff_and_crowds():
     things = {0, 1, 2} - set(STUFF)
-    most = MostObjects().joined(SAMPLES[:2], things)
+    (batch,) = load_batches(SAMPLES[:2], make_processor(), [0, 1], batch_size=2)
+    most = MostObjects().joined(batch, things)
     assert most == MostObjects(2, "folder/1.png")
     crowd = SegmentationTarget(labels=[0, 0, 1, 0], masks=torch.ones(4, 3, 5), is_crowd=[False, True, False, False])
-    most = most.joined([Sample(np.zeros((3, 5, 3), np.uint8), crowd, 7, "crowd.png")], things)
+    pixels = np.zeros((3, 5, 3), np.uint8)
+    (batch,) = load_batches([Sample(pixels, 7, "crowd.png", target=crowd)], make_processor(), [0])
+    most = most.joined(batch, things)
     assert most == MostObjects(3, "crowd.png")
     assert MostObjects().joined([], things) == MostObjects()
+    (batch,) = load_batches([NamedImage(pixels, 7, "plain.png")], make_processor())
+    assert MostObjects().joined(batch, things) == MostObjects()

@@ -24,6 +24,14 @@ def test_chosen_images_are_drawn_one_after_the_other(monkeypatch):
     assert next(found)[0] == "00002_2.png"
 
 
+def test_stuff_is_not_drawn_as_an_instance(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: drawn.append(predictions))
+    list(draw_images(make_predictor(), SAMPLES, [0]))
+    labels = {kind: {info["label_id"] for info in drawn[0][kind].segments_info} for kind in ("instance", "panoptic")}
+    assert labels == {"instance": {0}, "panoptic": {0, 2}}
+
+
 def test_without_things_there_is_no_panel_of_instances(monkeypatch):
     drawn = []
     monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: drawn.append(list(predictions)))

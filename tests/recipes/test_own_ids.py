@@ -11,10 +11,9 @@ from tests.training.tiny_run import RECIPE
 from unisegment.checking import check_data
 from unisegment.checking.sources import find_parts
 from unisegment.data.image_folder import ImageFolder
-from unisegment.inference.checkpoint_evaluation import evaluate_checkpoint
-from unisegment.inference.checkpoint_prediction import predict_images
+from unisegment.inference import evaluate, export_predictions, match_data_set, open_predictor
+from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.training import fit
-from unisegment.training.judged_data import open_judged_data
 
 COLORS = {0: (90, 140, 230), 3: (120, 120, 120), 5: (30, 130, 40), 11: (0, 0, 0)}
 NAMES = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
@@ -66,7 +65,8 @@ def test_the_check_finds_nothing_but_categories_that_do_not_occur(run):
 
 def test_predictions_have_the_ids_of_the_annotation(run):
     root, _ = run
-    predict_images(str(root / "run/checkpoint"), ImageFolder(root / "data/images/val"), root / "out", "label_png")
+    predictor = open_predictor(root / "run/checkpoint")
+    export_predictions(predictor, ImageFolder(root / "data/images/val"), root / "out", "label_png")
     listed = json.loads((root / "out/categories.json").read_text())
     assert [(entry["id"], entry["name"]) for entry in listed] == list(enumerate(NAMES))
     right = total = 0
@@ -81,7 +81,7 @@ def test_predictions_have_the_ids_of_the_annotation(run):
 
 def test_the_recipe_is_enough_to_evaluate_by(run):
     root, _ = run
-    samples, settings = open_judged_data(root / "run/recipe.yaml", None, None, "val")
-    settings.pop("skip_unreadable")
-    report = evaluate_checkpoint(root / "run/checkpoint", samples, boundaries=False, **settings)
+    samples, settings = open_evaluation_data(root / "run/recipe.yaml", None, None, "val")
+    predictor = open_predictor(root / "run/checkpoint", **settings.of_predictor)
+    report = evaluate(*match_data_set(predictor, samples), tasks=settings.tasks)
     assert report["semantic"]["pixel_accuracy"] > 0.8

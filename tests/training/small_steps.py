@@ -55,7 +55,7 @@ def samples():
             is_crowd=torch.tensor([False, index == 1]),
         )
         image = generator.integers(256, size=(*size, 3), dtype=np.uint8)
-        found.append(Sample(image, target, index, f"{index}.png"))
+        found.append(Sample(image, index, f"{index}.png", target=target))
     return found
 
 

@@ -14,8 +14,9 @@ from tests.recipes.small_trees import coco_instance, only_crowds
 from unisegment.data.formats import open_data_set
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.transforms import TrainTransform
-from unisegment.inference import checkpoint_prediction
-from unisegment.inference.checkpoint_evaluation import open_matched
+from unisegment.inference import export_run
+from unisegment.inference.labels import match_data_set
+from unisegment.inference.predictor import open_predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.runs.recipe import (
     DataRecipe,
@@ -181,7 +182,7 @@ def test_images_are_prepared_as_the_processor_prepares_them(tmp_path, settings):
     assert torch.equal(batch.inputs["pixel_mask"].long(), expected["pixel_mask"])
 
 
-def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path):
+def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path, monkeypatch):
     coco_instance(tmp_path)
     for file in tmp_path.rglob("*.jpg"):
         with Image.open(file) as image:
@@ -206,12 +207,15 @@ def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path):
     assert torch.equal(saved(batch.file_names, do_resize=False)["pixel_values"], batch.inputs["pixel_values"])
     # So do data sets and folders that the checkpoint is used on.
     plain = open_data_set("coco_instance", tmp_path, "train")
-    _, matched = open_matched(tmp_path / "saved", plain)
+    predictor = open_predictor(tmp_path / "saved")
+    _, matched = match_data_set(predictor, plain)
     assert all(np.array_equal(matched[index].image, sample.image) for index, sample in enumerate(samples))
     levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
     folder = ImageFolder(file.parent)
-    _, images, _ = checkpoint_prediction._open(tmp_path / "saved", folder, None, 0.8, "name", "auto")
-    assert any(np.array_equal(image.image[..., 0], levels) for image in images)
+    seen = []
+    monkeypatch.setattr(export_run._ExportRun, "write", lambda run, images, *_: (0, seen.append(images)))
+    export_run.export_predictions(predictor, folder, tmp_path / "out", "label_png")
+    assert any(np.array_equal(image.image[..., 0], levels) for image in seen[0])
     assert (plain.reading.range, folder.reading.range) == ("dtype", "dtype")
 
 

@@ -23,7 +23,7 @@ class Samples:
 
     def __getitem__(self, index):
         target = SegmentationTarget(labels=torch.tensor([index]), masks=torch.ones(1, 7, 11, dtype=torch.bool))
-        return Sample(np.full((7, 11, 3), index, np.uint8), target, image_id=index, file_name=f"{index}.png")
+        return Sample(np.full((7, 11, 3), index, np.uint8), index, f"{index}.png", target=target)
 
 
 def add_noise(sample, generator):

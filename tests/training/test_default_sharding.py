@@ -45,7 +45,7 @@ def samples():
     for index, count in enumerate((3, 1)):
         ids = torch.arange(32 * 64).view(32, 64) * (count + 1) // (32 * 64)
         target = SegmentationTarget(labels=torch.arange(count), id_map=ids, segment_ids=torch.arange(1, count + 1))
-        found.append(Sample(noise.integers(0, 256, (32, 64, 3), dtype=np.uint8), target, index, f"{index}.png"))
+        found.append(Sample(noise.integers(0, 256, (32, 64, 3), dtype=np.uint8), index, f"{index}.png", target=target))
     return found
 
 

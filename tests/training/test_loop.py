@@ -19,7 +19,7 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 from unisegment.runs.log_file import read_lines
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import RecipeError
-from unisegment.training import TrainingInterruptedError, assembly, judging, loop
+from unisegment.training import TrainingInterruptedError, assembly, evaluator, loop
 from unisegment.training.loop import fit
 from unisegment.training.step import NonFiniteLossError
 
@@ -30,13 +30,13 @@ def contents(folder):
 
 def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
     judged, run = [], tmp_path / "run"
-    evaluate = judging.evaluate
+    evaluate = evaluator.evaluate
 
     def judge(*arguments, **settings):
         judged.append(len(log_of(run)))
         return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(judging, "evaluate", judge)
+    monkeypatch.setattr(evaluator, "evaluate", judge)
     every = {"run.checkpoint_every": 2, "run.eval_every": 1, "evaluation.pictures": 2}
     metrics = fit(recipe, **every, **{"data.root": str(tmp_path / "new")})
     assert judged == [1, 2, 3]
@@ -269,7 +269,7 @@ def test_runs_of_one_process_may_differ_in_precision(recipe, tmp_path):
 
 
 def test_tf32_is_the_recipes_for_as_long_as_the_run_lasts(recipe, tmp_path, capsys, monkeypatch):
-    seen, take_step, evaluate = [], loop.take_step, judging.evaluate
+    seen, take_step, evaluate = [], loop.take_step, evaluator.evaluate
 
     def noting(function):
         def noted(*arguments, **settings):
@@ -280,7 +280,7 @@ def test_tf32_is_the_recipes_for_as_long_as_the_run_lasts(recipe, tmp_path, caps
         return noted
 
     monkeypatch.setattr(loop, "take_step", noting(take_step))
-    monkeypatch.setattr(judging, "evaluate", noting(evaluate))
+    monkeypatch.setattr(evaluator, "evaluate", noting(evaluate))
     before, run = torch.backends.cuda.matmul.fp32_precision, tmp_path / "run" / "recipe.yaml"
     fit(recipe, **{"schedule.max_steps": 1, "run.checkpoint_every": 1})
     # A state of an earlier release, whose recipes had no such key: it goes on with the default, and nothing changed.

@@ -25,10 +25,11 @@ from torch.distributed.tensor import DTensor
 from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of
 from tests.warm_processes import WarmProcess, run_in_two, run_script
 from unisegment.data.synthetic import write_synthetic
+from unisegment.inference import Predictor, evaluate
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.recipe import load_recipe
-from unisegment.training import assembly, evaluate, fit
+from unisegment.training import assembly, fit
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import whole
@@ -285,7 +286,7 @@ def test_two_processes_share_the_held_out_images(runs, kind):
     processor = UniSegmentImageProcessor.from_pretrained(folder / "checkpoint")
     _, held_out = open_samples(load_recipe(runs / "recipe.yaml", SETTINGS).data)
     assert len(held_out) == 3
-    scores = evaluate(model, processor, held_out, panoptic_threshold=0.0, batch_size=4)
+    scores = evaluate(Predictor(model, processor, panoptic_threshold=0.0), held_out, batch_size=4)
     assert scores["miou"] > 0
     found = scores_of(folder)
     assert {name: found[name] for name in scores} == pytest.approx(scores, abs=1e-5)

@@ -115,7 +115,7 @@ class CocoInstance(AnnotatedImages):
             (int(self._labels[place]), bool(self._is_crowd[place]), self._pixels(place, size)) for place in annotations
         )
         target = draw_objects(objects, size)
-        return Sample(image, target, image_id=self._image_ids[index].item(), file_name=str(image_file))
+        return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
 
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has an object that is no crowd, from the JSON file alone."""

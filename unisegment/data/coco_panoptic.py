@@ -135,7 +135,7 @@ class CocoPanoptic(AnnotatedImages):
             is_crowd=torch.tensor(self._is_crowd[segments]),
         )
         target = target.select(target.labels >= 0)
-        return Sample(image, target, image_id=self._image_ids[index].item(), file_name=str(image_file))
+        return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
 
     def has_objects(self, index: int) -> bool:
         """Tell whether an image has a segment that is no crowd, from the JSON file alone."""

@@ -147,7 +147,7 @@ class HuggingFaceImages(AnnotatedImages):
             raise FileNotFoundError(f"{place}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
-        return Sample(image, target, image_id, path_in(row, self._columns["image"]) or place)
+        return Sample(image, image_id, path_in(row, self._columns["image"]) or place, target=target)
 
     def stored_image(self, index: int) -> Any:
         """Return the image of a row as it is stored, Pillow's or an array.

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images without annotation in, samples with nothing annotated out."""
+"""A folder of images without annotation in, the images with their names out."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from unisegment.data.annotated_images import check_size, read_listed_image
 from unisegment.data.coco_lists import read_size
@@ -16,7 +13,7 @@ from unisegment.data.label_maps import IMAGE_ENDINGS, files_under
 from unisegment.files import check_name, is_within, require_folder
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
-from unisegment.structures import Sample, SegmentationTarget
+from unisegment.structures import NamedImage
 
 
 class ImageFolder:
@@ -54,8 +51,8 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
-        """Return one image, all of it void.
+    def __getitem__(self, index: int) -> NamedImage:
+        """Return one image.
 
         Raises:
             FileNotFoundError: When it is missing.
@@ -65,12 +62,7 @@ class ImageFolder:
         image = read_listed_image(self.root / name, self.reading)
         if name in self._sizes and self._list is not None:
             check_size(self.root / name, (image.shape[0], image.shape[1]), self._sizes[name], self._list)
-        target = SegmentationTarget(
-            labels=torch.zeros(0, dtype=torch.int64),
-            id_map=torch.from_numpy(np.zeros(image.shape[:2], dtype=np.int32)),
-            segment_ids=torch.zeros(0, dtype=torch.int64),
-        )
-        return Sample(image, target, image_id=self._ids[index], file_name=str(self.root / name))
+        return NamedImage(image, self._ids[index], str(self.root / name))
 
     def leave_out(self, output: Path) -> None:
         """Take no file in a folder of results for an image, unless a list names it.

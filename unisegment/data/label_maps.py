@@ -88,7 +88,7 @@ class LabelMaps(AnnotatedImages):
         image, id_map = read_listed_image(image_file, self.reading), _read_map(map_file, self.reading)
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
         target = self._coding.target(id_map, map_file)
-        return Sample(image, target, image_id=self._names[index].item(), file_name=str(image_file))
+        return Sample(image, self._names[index].item(), str(image_file), target=target)
 
     def numbers(self, index: int) -> set[int]:
         """Return the numbers in the PNG file of an image."""

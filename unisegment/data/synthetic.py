@@ -69,9 +69,7 @@ def synthetic_scene(generator: np.random.Generator, image_id: int = 0) -> Sample
         id_map=torch.from_numpy(id_map),
         segment_ids=torch.from_numpy(ids[visible]),
     )
-    return Sample(
-        image.round().clip(0, 255).astype(np.uint8), target, image_id=image_id, file_name=_file_name(image_id)
-    )
+    return Sample(image.round().clip(0, 255).astype(np.uint8), image_id, _file_name(image_id), target=target)
 
 
 _Layer = tuple[int, Bool[np.ndarray, "h w"], Float[np.ndarray, " 3"]]

@@ -63,13 +63,13 @@ class AugmentedPredictor(Predictor):
         return [self._semantic(item) for item in batch]
 
     def _semantic(self, item: PreparedImage) -> SemanticPrediction:
-        height, width, _ = item.sample.image.shape
+        height, width, _ = item.image.image.shape
         return mean_semantic_prediction(list(self._views(item)), (height, width))
 
     def _views(self, item: PreparedImage) -> Iterator[View]:
         rows, columns = item.pixel_mask[0].any(1).sum(), item.pixel_mask[0].any(0).sum()
         resample = Image.Resampling(self.processor.resample)
-        tested = resize_image(item.sample.image, (int(rows), int(columns)), resample)
+        tested = resize_image(item.image.image, (int(rows), int(columns)), resample)
         edges = [round(scale * min(tested.shape[:2])) for scale in self.scales]
         for edge in edges:
             size = shortest_edge_size((tested.shape[0], tested.shape[1]), edge, _LONGEST_EDGE * max(edges))

@@ -1,34 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A predictor and annotated images in, the scores of one pass over them out: panoptic, instance and semantic.
+"""A predictor and annotated images in; their scores, and pictures of what went worst, out.
 
-Everything is judged at the images' original size. Each process judges its share, and all get the scores of the whole.
+Everything is scored at the images' original size. Each process takes its share, and all get the scores of the whole.
 """
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm import tqdm
 
-from unisegment.inference.images import Batch, Report, Samples, load_batches
+from unisegment.files import filled_folder, make_folder, require_own, write_text
+from unisegment.inference.images import Batch, Report, Samples, noting, targets_of
 from unisegment.inference.object_counts import MostObjects
+from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
+from unisegment.inference.report import description, make_report
 from unisegment.metrics import BoundaryIoU, MeanAveragePrecision, MeanIoU, PanopticQuality
 from unisegment.metrics.average_precision import MAX_DETECTIONS
 from unisegment.runs.processes import share_of_process
-from unisegment.structures import SegmentationTarget
+from unisegment.structures import TASKS, SegmentationTarget
 
-TASKS = ("panoptic", "instance", "semantic")
+METRICS = "metrics.json"
+WORST = "worst"
 
 
 class EvaluationCancelledError(Exception):
-    """An evaluation was ended before all images were judged; there are no scores."""
+    """An evaluation was ended before all images were scored; there are no scores."""
 
 
-class JudgedImage(NamedTuple):
-    """How good the prediction of one image is: PQ, mIoU or AP of it alone, NaN where there is nothing to judge."""
+class RankedImage(NamedTuple):
+    """How good the prediction of one image is: PQ, mIoU or AP of it alone, NaN where there is nothing to score."""
 
     quality: float
     number: int
@@ -41,59 +46,70 @@ def evaluate(
     *,
     tasks: Collection[str] = TASKS,
     boundaries: bool = False,
-    rank_images: bool = False,
+    worst: int = 0,
+    output: Path | None = None,
     batch_size: int = 1,
     workers: int = 0,
     timeout: float = 0,
     is_cancelled: Callable[[], bool] = lambda: False,
     on_unreadable: Report | None = None,
 ) -> dict[str, Any]:
-    """Judge a predictor; all processes share the images, and all get the scores.
+    """Score a predictor; all processes share the images, and all get the scores.
 
     Args:
         predictor: Makes the predictions.
-        samples: Annotated images, whose labels are those of the predictor.
-        tasks: What is judged, of `TASKS`. Where segments of an image overlap, as in COCO's instances, only "instance"
-            is defined, and the others are left out.
-        boundaries: Also judge boundaries.
-        rank_images: Also judge each image alone.
-        batch_size: Most images that go through the model together. Only neighbours of equal padded size do, so that
-            no score depends on it.
+        samples: Annotated images, whose labels are those of the predictor; see `unisegment.inference.labels`.
+        tasks: What is scored, of panoptic, instance and semantic. Where segments of an image overlap, as in COCO's
+            instances, only "instance" is defined, and the others are left out.
+        boundaries: Also score boundaries.
+        worst: How many of the worst images are named and, into `worst/` of `output`, drawn.
+        output: Folder for `metrics.json` and the pictures, which replace those of an earlier evaluation; None writes
+            nothing.
+        batch_size: Most images that go through the model together; no score depends on it.
         workers: Processes that load images; 0 loads in this process.
         timeout: Seconds that they may take for an image; 0 waits without end.
         is_cancelled: Is asked before each batch; True in one process ends the evaluation in all.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
 
     Returns:
-        `images`, the number of images judged; for each task what its metric computes (see `unisegment.metrics`), with
-        `boundary` beside it where asked for, or None where it is not defined; and, where asked for, `ranking`, a list
-        of `JudgedImage`, the worst first, without those where there is nothing to judge.
+        What `make_report` does, with `task` (what the labels are made for), `checkpoint`, `settings`, `worst` (the file
+        names, the worst first, and their quality) and `unreadable_images`.
 
     Raises:
         EvaluationCancelledError: When it was cancelled.
+        ValueError: When a file of `output` would be replaced that is of something else.
+        WriteError: When something cannot be written; whether anything can be in `output` is tried first.
     """
-    scores = _Scores(predictor, tasks, boundaries, rank_images)
-    mine = share_of_process(range(len(samples)))
-    batches = load_batches(
+    if output is not None:
+        require_own(output, (METRICS, WORST), METRICS, "checkpoint")
+        make_folder(output)
+    scores = _Scores(predictor, tasks, boundaries, rank_images=worst > 0)
+    problems = [*getattr(samples, "left_out", ())]
+    for batch, outputs in predictor.stream(
         samples,
-        predictor.processor,
-        mine,
+        share_of_process(range(len(samples))),
         batch_size=batch_size,
         workers=workers,
         timeout=timeout,
-        on_unreadable=on_unreadable,
-    )
-    is_shown = PartialState().is_main_process
-    with tqdm(total=len(mine), desc="evaluate", unit="image", leave=False, disable=not is_shown) as bar:
-        for batch in batches:
-            if is_cancelled():
-                break
-            scores.add(batch, predictor.forward(batch))
-            bar.update(len(batch))
-    states, cancelled = zip(*gather_object([(scores.state(), is_cancelled())]), strict=True)
+        on_unreadable=noting(problems, on_unreadable),
+        is_cancelled=is_cancelled,
+        description="evaluate",
+    ):
+        scores.add(batch, outputs)
+    states, cancelled, unreadable = zip(*gather_object([(scores.state(), is_cancelled(), problems)]), strict=True)
     if any(cancelled):
         raise EvaluationCancelledError
-    return scores.of_all(states)
+    total = scores.of_all(states)
+    ranking = total.pop("ranking")[:worst]
+    report = make_report(total, predictor.id2label) | {
+        **description(predictor),
+        "worst": [{"file_name": image.file_name, "quality": image.quality} for image in ranking],
+        "unreadable_images": sorted({problem for part in unreadable for problem in part}),
+    }
+    if output is not None and PartialState().is_main_process:
+        write_text(output / METRICS, json.dumps(report, indent=2) + "\n")
+        _draw(predictor, samples, ranking, tasks, output / WORST)
+    return report
 
 
 class _Scores:
@@ -116,13 +132,13 @@ class _Scores:
         self.most_objects = MostObjects()
         self.num_images = 0
         self.rank_images = rank_images
-        self.images: list[JudgedImage] = []
+        self.images: list[RankedImage] = []
 
     def add(self, batch: Batch, outputs: Any) -> None:
-        """Judge a batch."""
-        targets = [item.sample.target for item in batch]
+        """Score a batch."""
+        targets = targets_of(batch)
         self.overlaps |= any(target.has_overlaps() for target in targets)
-        self.most_objects = self.most_objects.joined((item.sample for item in batch), self.predictor.thing_label_ids)
+        self.most_objects = self.most_objects.joined(batch, self.predictor.thing_label_ids)
         of_images: list[dict[str, float]] = [{} for _ in batch]
         for task in TASKS:
             if task in self.metrics and (task == "instance" or not self.overlaps):
@@ -134,7 +150,7 @@ class _Scores:
             for item, qualities in zip(batch, of_images, strict=True):
                 order = (self.predictor.task, "panoptic", "semantic", "instance")
                 quality = next((qualities[task] for task in order if task in qualities), math.nan)
-                self.images.append(JudgedImage(quality, item.number, item.sample.file_name))
+                self.images.append(RankedImage(quality, item.number, item.image.file_name))
 
     def _update(
         self,
@@ -159,7 +175,7 @@ class _Scores:
         return self.metrics, self.overlaps, self.num_images, self.images, self.most_objects
 
     def of_all(self, states: Sequence[Any]) -> dict[str, Any]:
-        """Return the scores of all processes together."""
+        """Return the scores of all processes together, and `ranking`, the worst image first."""
         of_processes, overlaps, numbers, images, most_objects = zip(*states, strict=True)
         if "instance" in self.metrics and PartialState().is_main_process:
             max(most_objects).note(self.predictor)
@@ -173,10 +189,25 @@ class _Scores:
         if of_boundaries is not None and computed["semantic"] is not None:
             computed["semantic"]["boundary"] = of_boundaries
         ranking = sorted(image for part in images for image in part if not math.isnan(image.quality))
-        return {"images": sum(numbers), **computed} | ({"ranking": ranking} if self.rank_images else {})
+        return {"images": sum(numbers), **computed, "ranking": ranking}
 
 
 def _quality(task: str, scores: Mapping[str, Any]) -> float:
     if task == "panoptic":
         return scores["all"]["pq"]
     return scores["miou" if task == "semantic" else "ap"]
+
+
+def _draw(
+    predictor: Predictor, samples: Samples, ranking: Sequence[RankedImage], tasks: Collection[str], folder: Path
+) -> None:
+    written = set()
+    if ranking:
+        with filled_folder(folder) as partial:
+            places = [image.number for image in ranking]
+            for rank, (name, picture) in enumerate(draw_images(predictor, samples, places, tasks=tasks), start=1):
+                picture.save(partial / f"{rank:02d}_{name}")
+                written.add(f"{rank:02d}_{name}")
+    for old in folder.glob("*.png"):  # of an earlier evaluation
+        if old.name not in written:
+            old.unlink()

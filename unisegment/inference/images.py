@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set in, this process's share of its images out, prepared for the model and grouped by size."""
+"""Images in, by number or as they come; the same images, prepared for the model and grouped by size, out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from unisegment.runs.processes import leave_process_group
-from unisegment.structures import Sample
+from unisegment.structures import NamedImage, Sample, SegmentationTarget
+
+
+class Images(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NamedImage: ...
 
 
 class Samples(Protocol):
@@ -21,11 +29,15 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+Source = NamedImage | Callable[[], NamedImage]
+"""An image, or a function that opens it, which a process that loads images may be sent."""
+
+
 class PreparedImage(NamedTuple):
-    """One image, its number in the data set, and what the model takes."""
+    """One image, its number among all, and what the model takes."""
 
     number: int
-    sample: Sample
+    image: NamedImage
     pixel_values: Float[Tensor, "1 3 h w"]
     pixel_mask: Int[Tensor, "1 h w"]
 
@@ -43,27 +55,50 @@ Report = Callable[[list[str]], None]
 """Is told what is wrong with images that cannot be read."""
 
 
+def leave_out(problems: list[str]) -> None:
+    """Take no further notice of images that cannot be read: the `Report` of those who only want them left out."""
+
+
+def noting(problems: list[str], on_unreadable: Report | None) -> Report | None:
+    """Return what tells the same and also adds to a list; None stays None, so that errors are raised."""
+    if on_unreadable is None:
+        return None
+
+    def note(found: list[str]) -> None:
+        problems.extend(found)
+        on_unreadable(found)
+
+    return note
+
+
 @dataclass(frozen=True)
 class _PreparedImages(Dataset[PreparedImage | _Unreadable]):
-    samples: Samples
+    images: Images | None
     processor: Any
     raises: bool
 
-    def __getitem__(self, index: int) -> PreparedImage | _Unreadable:
+    def __getitem__(self, entry: tuple[int, Source | None]) -> PreparedImage | _Unreadable:
+        number, source = entry
         try:
-            sample = self.samples[index]
+            image = self._open(number, source)
         except (ValueError, OSError) as error:  # what readers raise, see `unisegment.data`
             if self.raises:
                 raise
             return _Unreadable(str(error))
-        inputs = self.processor(images=[sample.image], return_tensors="pt")
-        return PreparedImage(index, sample, inputs["pixel_values"], inputs["pixel_mask"])
+        inputs = self.processor(images=[image.image], return_tensors="pt")
+        return PreparedImage(number, image, inputs["pixel_values"], inputs["pixel_mask"])
+
+    def _open(self, number: int, source: Source | None) -> NamedImage:
+        if source is None:
+            assert self.images is not None
+            return self.images[number]
+        return source if isinstance(source, NamedImage) else source()
 
 
 def load_batches(
-    samples: Samples,
+    images: Images | Iterable[Source],
     processor: Any,
-    indices: Sequence[int],
+    indices: Iterable[int] | None = None,
     *,
     batch_size: int = 1,
     workers: int = 0,
@@ -72,18 +107,27 @@ def load_batches(
 ) -> Iterator[list[PreparedImage]]:
     """Give images in their order, in groups of neighbours of equal padded size, so that no result depends on the group.
 
+    However many images there are, a batch of them is held, and two more for each worker.
+
     Args:
-        samples: The data set.
+        images: The data set; or, without `indices`, an iterable of images, of any length, which are numbered as they
+            come.
         processor: Makes `pixel_values` and `pixel_mask` of a list of one image.
-        indices: Which images.
+        indices: Which images of the data set.
         batch_size: Most images of a group.
         workers: Processes that load images; 0 loads in this process.
         timeout: Seconds that they may take for an image; 0 waits without end.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
     """
+    entries: Iterable[tuple[int, Source | None]]
+    data_set: Any = None
+    if indices is None:
+        entries = enumerate(images)  # type: ignore[arg-type]  # an iterable, as there are no indices
+    else:
+        entries, data_set = ((index, None) for index in indices), images
     loader = DataLoader(
-        _PreparedImages(samples, processor, raises=on_unreadable is None),
-        sampler=indices,
+        _PreparedImages(data_set, processor, raises=on_unreadable is None),
+        sampler=entries,  # whose length is not asked for
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers,
@@ -91,6 +135,11 @@ def load_batches(
         worker_init_fn=leave_process_group,
     )
     return _equal_sizes(_readable(loader, on_unreadable), batch_size)
+
+
+def targets_of(batch: Batch) -> list[SegmentationTarget]:
+    """Return the target of each image that is annotated."""
+    return [item.image.target for item in batch if isinstance(item.image, Sample)]
 
 
 def _readable(items: Iterable[PreparedImage | _Unreadable], on_unreadable: Report | None) -> Iterator[PreparedImage]:

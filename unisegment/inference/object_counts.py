@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated images in, a note out where one has more objects than predictions may have."""
+"""Images in, a note out where one that is annotated has more objects than predictions may have."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
+from unisegment.inference.images import Batch
 from unisegment.inference.predictor import Predictor
 from unisegment.structures import Sample
 
 
 @dataclass(frozen=True, order=True)
 class MostObjects:
-    """The image with the most objects.
+    """The annotated image with the most objects.
 
     Args:
         number: How many it has.
@@ -22,8 +23,9 @@ class MostObjects:
     number: int = 0
     file_name: str = ""
 
-    def joined(self, samples: Iterable[Sample], thing_label_ids: Collection[int]) -> "MostObjects":
+    def joined(self, batch: Batch, thing_label_ids: Collection[int]) -> "MostObjects":
         """Return what it is of these images, too; stuff and crowds do not count."""
+        samples = (item.image for item in batch if isinstance(item.image, Sample))
         others = (MostObjects(_num_objects(sample, thing_label_ids), sample.file_name) for sample in samples)
         return max([self, *others])
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from unisegment.inference.evaluation import TASKS
-from unisegment.inference.images import Report, Samples, load_batches
+from unisegment.inference.images import Report, Samples, targets_of
 from unisegment.inference.predictor import Predictor
+from unisegment.structures import TASKS
 from unisegment.visualization import Drawable, draw_sheet
 
 _NAME_BYTES = 150
@@ -31,8 +31,7 @@ def draw_images(
         tasks: Which predictions to show. Instances are shown above a score of 0.5, and only where a label is a thing.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
     """
-    for batch in load_batches(samples, predictor.processor, places, on_unreadable=on_unreadable):
-        outputs = predictor.forward(batch)
+    for batch, outputs in predictor.stream(samples, places, on_unreadable=on_unreadable):
         found: dict[str, Drawable] = {}
         if "semantic" in tasks:
             found["semantic"] = predictor.semantic(batch, outputs)[0]
@@ -40,9 +39,9 @@ def draw_images(
             found["instance"] = predictor.instance(batch, outputs, threshold=0.5)[0]
         if "panoptic" in tasks:
             found["panoptic"] = predictor.panoptic(batch, outputs)[0]
-        sample = batch[0].sample
-        sheet = draw_sheet(sample.image, {**found, "annotation": sample.target}, predictor.id2label)
-        yield f"{batch[0].number:05d}_{_short(Path(sample.file_name).stem)}.png", sheet
+        (item,), (target,) = batch, targets_of(batch)
+        sheet = draw_sheet(item.image.image, {**found, "annotation": target}, predictor.id2label)
+        yield f"{item.number:05d}_{_short(Path(item.image.file_name).stem)}.png", sheet
 
 
 def _short(stem: str) -> str:

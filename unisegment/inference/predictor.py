@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model and prepared images in; semantic, instance and panoptic predictions at the images' original size out."""
+"""A checkpoint and images in; semantic, instance and panoptic predictions at the images' original size out."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from tqdm import tqdm
 
 from unisegment.data.export.categories import categories_of_labels
-from unisegment.inference.images import Batch
+from unisegment.inference.images import Batch, Images, Report, Source, load_batches
+from unisegment.models.choices import Dtype
+from unisegment.models.conversion import open_model, open_processor
 from unisegment.ops.transfers import send
+from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.postprocessing import instance_predictions
 from unisegment.postprocessing.resize import check_share
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction
@@ -25,6 +32,8 @@ class Predictor:
         processor: Prepares images and reads the model's output; it knows which labels are stuff.
         panoptic_threshold: Smallest score of a panoptic segment.
         top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
+        checkpoint: Where the model is from.
+        dtype: What was asked for when it was opened.
 
     Raises:
         ValueError: When the threshold is not from 0 to 1, or `top_k` less than 1.
@@ -34,6 +43,8 @@ class Predictor:
     processor: Any
     panoptic_threshold: float = 0.8
     top_k: int = 100
+    checkpoint: str = ""
+    dtype: Dtype = "auto"
 
     def __post_init__(self) -> None:
         check_share("panoptic_threshold", self.panoptic_threshold)
@@ -77,6 +88,54 @@ class Predictor:
             return "semantic"
         return "panoptic" if self.stuff_label_ids else "instance"
 
+    @property
+    def scales(self) -> Sequence[float] | None:
+        """Relative sizes of test-time augmentation; None is without."""
+        return None
+
+    def stream(
+        self,
+        images: Images | Iterable[Source],
+        indices: Sequence[int] | None = None,
+        *,
+        batch_size: int = 1,
+        workers: int = 0,
+        timeout: float = 0,
+        on_unreadable: Report | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        description: str = "",
+    ) -> Iterator[tuple[Batch, Any]]:
+        """Give images in their order, a few at a time, with the model's output for them.
+
+        Args:
+            images: A data set; or, without `indices`, an iterable of images, of any length.
+            indices: Which images of the data set; where several processes share it, those of this one.
+            batch_size: Most images that go through the model together. Only neighbours of equal padded size do, so that
+                no result depends on it.
+            workers: As in `unisegment.inference.images.load_batches`.
+            timeout: As there.
+            on_unreadable: As there.
+            is_cancelled: Is asked before each batch; True ends the stream.
+            description: What the progress bar of the main process says; nothing means that there is none.
+        """
+        batches = load_batches(
+            images,
+            self.processor,
+            indices,
+            batch_size=batch_size,
+            workers=workers,
+            timeout=timeout,
+            on_unreadable=on_unreadable,
+        )
+        total = None if indices is None else len(indices)
+        is_shown = bool(description) and PartialState().is_main_process
+        with tqdm(total=total, desc=description, unit="image", leave=False, disable=not is_shown) as bar:
+            for batch in batches:
+                if is_cancelled():
+                    return
+                yield batch, self.forward(batch)
+                bar.update(len(batch))
+
     def forward(self, batch: Batch) -> Any:
         """Return the model's output, computed in the dtype of its weights."""
         return _forward(self.model, batch)
@@ -111,7 +170,7 @@ class Predictor:
 
 def original_sizes(batch: Batch) -> list[Size]:
     """Return height and width of each image as it was before it was prepared."""
-    return [(item.sample.image.shape[0], item.sample.image.shape[1]) for item in batch]
+    return [item.image.size for item in batch]
 
 
 def _forward(model: Any, batch: Batch) -> Any:
@@ -124,3 +183,62 @@ def _forward(model: Any, batch: Batch) -> Any:
         )
     model.train(was_training)
     return outputs
+
+
+def open_predictor(
+    checkpoint: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None = None,
+    dtype: Dtype = "auto",
+    compile: bool = False,
+    size: Mapping[str, int] | None = None,
+    panoptic_threshold: float = 0.8,
+    top_k: int = 100,
+    augment: bool = False,
+) -> Predictor:
+    """Open a checkpoint of any code base.
+
+    Args:
+        checkpoint: Ours, a stock one of transformers, a file of the original code, or the folder of a finished run.
+        device: Where to compute. None takes the device of this process where several run, else a GPU, else the CPU.
+        dtype: What the network computes in; what its logits become is computed in float32.
+        compile: Let torch.compile make the forward pass faster. The first image of each size takes longer; results are
+            the same up to rounding.
+        size: The processor's `size`; None takes that of the checkpoint.
+        panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image. Above 100, COCO's rules evaluate as many of an image and category.
+        augment: Make semantic results from several sizes of each image, mirrored and not.
+
+    Raises:
+        FileNotFoundError: When there is no such checkpoint.
+        ValueError: When the checkpoint cannot be read, the threshold is not from 0 to 1, `top_k` is less than 1, or
+            there is no such `dtype` or `device`.
+    """
+    from unisegment.inference.augmentation import AugmentedPredictor  # which is one of these
+
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}.")
+    check_share("panoptic_threshold", panoptic_threshold)
+    place = _device(device)
+    checkpoint = find_checkpoint(checkpoint)
+    asked = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
+    model = open_model(checkpoint, **asked).eval().to(place)
+    if compile:
+        model.compile()
+    processor = open_processor(checkpoint, model.config, **({} if size is None else {"size": dict(size)}))
+    kind = AugmentedPredictor if augment else Predictor
+    return kind(model, processor, panoptic_threshold, top_k, checkpoint, dtype)
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """Return a device that there is."""
+    if asked is None:
+        # Launchers of processes on CPUs say so in this variable, and these find each other only when told.
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        return PartialState(cpu=on_cpu).device
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={str(asked)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device

@@ -2,9 +2,25 @@
 """The scores of an evaluation in; a report for machines and a table for people out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
+from unisegment.inference.predictor import Predictor
+from unisegment.ops.tf32 import is_tf32_allowed
+from unisegment.structures import TASKS
+
+_SHORT = {
+    "pq": ("panoptic", "all", "pq"),
+    "sq": ("panoptic", "all", "sq"),
+    "rq": ("panoptic", "all", "rq"),
+    "pq_things": ("panoptic", "things", "pq"),
+    "pq_stuff": ("panoptic", "stuff", "pq"),
+    "mask_ap": ("instance", "ap"),
+    "miou": ("semantic", "miou"),
+}
+SHORT_NAMES = (*_SHORT, "images")
+"""Keys of a report that `metrics.json` of a run has, too."""
 _HEADLINES = {
     "PQ": ("panoptic", "all", "pq"),
     "PQ things": ("panoptic", "things", "pq"),
@@ -36,21 +52,38 @@ _COLUMNS = {
 
 
 def make_report(scores: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
-    """Return what `evaluate` found as JSON has it: scores in [0, 1], or None where there is nothing to judge.
+    """Return the scores of all images as JSON has them: in [0, 1], or None where there is nothing to score.
 
     Args:
-        scores: What `unisegment.inference.evaluate` returned.
+        scores: `images`, how many there are; for each task what its metric computes (see `unisegment.metrics`), with
+            `boundary` beside it where asked for, or None where it is not defined.
         id2label: Name of each label.
 
     Returns:
-        `images`; `panoptic` with `all`, `things` and `stuff`; `instance`; `semantic`; the latter three with
+        The scores that stand for the whole, `pq`, `sq`, `rq`, `pq_things`, `pq_stuff`, `mask_ap` (of the things) and
+        `miou`; `images`; and then all: `panoptic` with `all`, `things` and `stuff`; `instance`; `semantic`; these with
         `per_class`, a list of dicts with `label`, `name` and the scores of that label.
     """
-    report: dict[str, Any] = {"images": scores["images"]}
-    for task in ("panoptic", "instance", "semantic"):
-        if scores.get(task) is not None:
-            report[task] = _task_report(task, scores[task], id2label)
-    return _without_nan(report)
+    report = {task: _task_report(task, scores[task], id2label) for task in TASKS if scores.get(task) is not None}
+    short = {name: _value_at(report, path) for name, path in _SHORT.items()}
+    return _without_nan({**short, "images": scores["images"], **report})
+
+
+def description(predictor: Predictor) -> dict[str, Any]:
+    """Return what a report says about the predictor: its task, checkpoint and settings."""
+    return {
+        "task": predictor.task,
+        "checkpoint": predictor.checkpoint,
+        "unisegment": metadata.version("unisegment"),
+        "settings": {
+            "size": predictor.processor.size,
+            "panoptic_threshold": predictor.panoptic_threshold,
+            "top_k": predictor.top_k,
+            "test_time_augmentation": None if predictor.scales is None else list(predictor.scales),
+            "dtype": str(next(predictor.model.parameters()).dtype).removeprefix("torch."),
+            "tf32": is_tf32_allowed(),
+        },
+    }
 
 
 def _task_report(task: str, scores: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
@@ -82,14 +115,16 @@ def headlines(report: Mapping[str, Any]) -> dict[str, float | None]:
 
     Those of its `task` come first, if it has one.
     """
-    found = {}
-    for name, (task, *path) in _main_first(_HEADLINES, report):
-        value: Any = report.get(task)
-        for key in path:
-            value = value.get(key, {}) if value is not None else {}
-        if value != {}:
-            found[name] = value
-    return found
+    ordered = _main_first(_HEADLINES, report)
+    return {name: _value_at(report, path) for name, path in ordered if path[-1] in (_value_at(report, path[:-1]) or {})}
+
+
+def _value_at(report: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Return what is at the end of a path of keys, None where it ends before."""
+    value: Any = report
+    for key in path:
+        value = (value or {}).get(key)
+    return value
 
 
 def format_report(report: Mapping[str, Any]) -> str:
@@ -109,7 +144,7 @@ def _main_first(scores: Mapping[str, tuple[str, ...]], report: Mapping[str, Any]
 
 def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
     by_label: dict[int, dict[str, Any]] = {}
-    for task in ("panoptic", "instance", "semantic"):
+    for task in TASKS:
         for line in report.get(task, {}).get("per_class", []):
             by_label.setdefault(line["label"], {"name": line["name"]})[task] = line
     columns = {

@@ -32,6 +32,11 @@ def use_tf32(is_allowed: bool) -> Iterator[None]:
         matmul.fp32_precision, convolution.fp32_precision = before
 
 
+def is_tf32_allowed() -> bool:
+    """Tell whether GPUs that have TF32 compute in it now."""
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
 def has_tf32(device: torch.device) -> bool:
     """Tell whether a device has TF32; starts CUDA where it is a GPU."""
     if device.type != "cuda":

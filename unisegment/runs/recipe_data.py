@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `data` section of a recipe in, the images of one of its splits out: the same ones for every command."""
+"""The `data` section of a recipe, or a data set alone, in; the images of a split out: the same for every command."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.first_look import is_empty
 from unisegment.data.formats import guess_format, open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
-from unisegment.runs.recipe import DataRecipe
-from unisegment.runs.settings import RecipeError
+from unisegment.ops.downloads import is_address
+from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.runs.settings import RecipeError, check, construct
+from unisegment.structures import TASKS
 
 
 def with_format(data: DataRecipe, splits: Sequence[str] = ("train", "val")) -> DataRecipe:
@@ -66,3 +70,92 @@ def data_named(data: DataRecipe) -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:
         raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
+
+
+class EvaluationSettings(NamedTuple):
+    """How a model is evaluated, or predicts.
+
+    Args:
+        tasks: What can be evaluated on them.
+        skip_unreadable: Whether images that cannot be read are left out.
+        size: The processor's `size`; None is that of the checkpoint.
+        panoptic_threshold: Smallest score of a panoptic segment.
+        top_k: Most objects of an image.
+        batch_size: Most images that go through the model together.
+        tf32: Whether GPUs that have TF32 compute in it.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    skip_unreadable: bool = False
+    size: dict[str, int] | None = None
+    panoptic_threshold: float = 0.8
+    top_k: int = 100
+    batch_size: int = 1
+    tf32: bool = True
+
+    @property
+    def of_predictor(self) -> dict[str, Any]:
+        """Those that are keywords of `open_predictor`."""
+        return {name: getattr(self, name) for name in ("size", "panoptic_threshold", "top_k")}
+
+
+def open_evaluation_data(
+    recipe: str | Path | None,
+    root: str | None,
+    data_format: str | None,
+    split: str,
+    on_error: str | None = None,
+    needs_annotation: bool = True,
+) -> tuple[AnnotatedImages, EvaluationSettings]:
+    """Open a data set to evaluate on, and return what else the recipe says, too.
+
+    Args:
+        recipe: A recipe. Its data are opened as training opens them: with its columns, categories, splits and whatever
+            else the reader takes.
+        root: Another data set, a folder or what else its format takes; None takes that of the recipe.
+        data_format: What `root` holds; None takes that of the recipe, or else what the folder's layout says. With
+            another format than the recipe's, no option of its reader counts.
+        split: Which part of the data set.
+        on_error: "raise" or "skip" images that cannot be read; None takes what the recipe says, or else "raise".
+        needs_annotation: Whether annotations are needed, and not only the images.
+
+    Raises:
+        RecipeError: When neither recipe nor data set is given, it cannot be opened, or no image of it has a segment.
+    """
+    read = None if recipe is None else load_recipe(recipe)
+    data = with_format(_data(read, root, data_format), (split,))
+    if on_error is not None:
+        data = replace(data, on_error=on_error)  # type: ignore[arg-type]  # one of the two
+    with data_named(data):
+        samples = open_split(data, split)
+    if needs_annotation and is_empty(samples):
+        raise RecipeError(
+            f"{data.root}: there is nothing to evaluate on: none of the {len(samples)} images of {split!r} has a "
+            "segment that is no crowd. `unisegment check-data` counts what there is."
+        )
+    settings = EvaluationSettings(tasks_of_format(data.format), data.on_error == "skip")
+    if read is not None:
+        settings = settings._replace(
+            size={"shortest_edge": read.data.shortest_edge, "longest_edge": read.data.longest_edge},
+            panoptic_threshold=read.evaluation.panoptic_threshold,
+            top_k=read.evaluation.top_k,
+            batch_size=read.evaluation.batch_size,
+            tf32=read.run.tf32,
+        )
+    return samples, settings
+
+
+def tasks_of_format(data_format: str) -> tuple[str, ...]:
+    """Return what can be evaluated on a data set: semantic files have no objects, files of instances no stuff."""
+    return tuple(task for task in ("instance", "semantic") if data_format.endswith(f"_{task}")) or TASKS
+
+
+def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> DataRecipe:
+    if recipe is not None and data_format in (None, recipe.data.format):
+        return recipe.data if root is None else replace(recipe.data, root=root)
+    if recipe is not None and root is None:
+        root = recipe.data.root
+    if root is None:
+        raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
+    values = {"root": root, "format": data_format or "auto"}
+    return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")

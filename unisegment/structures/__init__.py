@@ -4,12 +4,20 @@
 All of them hold data. Drawing, saving, measuring and evaluating are functions elsewhere.
 """
 
-from unisegment.structures.predictions import InstancePrediction, PanopticPrediction, Prediction, SemanticPrediction
-from unisegment.structures.targets import Category, Sample, SegmentationTarget
+from unisegment.structures.predictions import (
+    TASKS,
+    InstancePrediction,
+    PanopticPrediction,
+    Prediction,
+    SemanticPrediction,
+)
+from unisegment.structures.targets import Category, NamedImage, Sample, SegmentationTarget
 
 __all__ = [
+    "TASKS",
     "Category",
     "InstancePrediction",
+    "NamedImage",
     "PanopticPrediction",
     "Prediction",
     "Sample",

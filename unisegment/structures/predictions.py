@@ -13,6 +13,8 @@ from torch import Tensor
 
 from unisegment.structures.targets import SegmentationTarget
 
+TASKS = ("panoptic", "instance", "semantic")
+"""The three kinds of prediction, by name."""
 NO_LABEL = -1
 """Void in a semantic prediction, where 0 is a label."""
 

@@ -196,17 +196,31 @@ def _as_ids(id_map: Tensor, segment_ids: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One annotated image, as a reader gives it.
+class NamedImage:
+    """One image and what it is called.
 
     Args:
         image: Red, green and blue, 0 to 255, upright (EXIF rotation applied).
-        target: Its segments, on the same grid as the image.
         image_id: The data set's own number or name of the image.
         file_name: Where the image was read from, for messages.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
-    target: SegmentationTarget
     image_id: int | str
     file_name: str
+
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample(NamedImage):
+    """One annotated image, as a reader gives it.
+
+    Args:
+        target: Its segments, on the same grid as the image.
+    """
+
+    target: SegmentationTarget

@@ -4,7 +4,6 @@
 from unisegment.files import WriteError
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.settings import RecipeError
-from unisegment.training.evaluation import evaluate
 from unisegment.training.loop import TrainingInterruptedError, fit
 from unisegment.training.preview import dry_run
 from unisegment.training.step import NonFiniteLossError
@@ -16,7 +15,6 @@ __all__ = [
     "TrainingInterruptedError",
     "WriteError",
     "dry_run",
-    "evaluate",
     "fit",
     "load_recipe",
 ]

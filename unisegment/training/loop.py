@@ -26,6 +26,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.errors import INTERRUPTED, ForeseenError
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
+from unisegment.inference.evaluation import EvaluationCancelledError
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.ops.tf32 import has_tf32, use_tf32
@@ -59,8 +60,7 @@ from unisegment.training.checkpointing import (
     save_state,
 )
 from unisegment.training.ema import WeightAverage
-from unisegment.training.evaluation import EvaluationCancelledError
-from unisegment.training.judging import Judge
+from unisegment.training.evaluator import Evaluator
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, number_formats, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
@@ -84,7 +84,7 @@ class TrainingInterruptedError(ForeseenError):
 
 
 def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
-    """Train a model, judge it and write everything to `run.output_dir`.
+    """Train a model, evaluate it and write everything to `run.output_dir`.
 
     Args:
         recipe: A recipe or its YAML file.
@@ -169,7 +169,7 @@ class Run:
         accelerator: Knows the device and the other processes.
         model: What is trained.
         processor: Prepares images for it, and is saved beside it.
-        held_out: Images to judge it by.
+        held_out: Images to evaluate it on.
         stop: Tells when to stop.
     """
 
@@ -188,7 +188,7 @@ class Run:
         self.unreadable.note([*samples.left_out, *self.held_out.left_out])
         try:
             self._train(samples)
-            metrics = self.judge.finish(self.progress.step, self.progress.seconds)
+            metrics = self.evaluator.finish(self.progress.step, self.progress.seconds)
             self.accelerator.print(result(self.folder, metrics, self.recipe.evaluation.expected))
             return metrics
         except EvaluationCancelledError:
@@ -213,7 +213,7 @@ class Run:
         self.training = TrainingState(
             self.accelerator, self.losses, self.optimizer, self.progress, self.unreadable, self.average
         )
-        self.judge = Judge(
+        self.evaluator = Evaluator(
             self.recipe,
             self.folder,
             self.accelerator,
@@ -253,13 +253,13 @@ class Run:
         write_text(folder.recipe, recipe.to_yaml())
 
     def _train(self, samples: AnnotatedImages) -> None:
-        """Take the steps that are left; log, save and judge as often as the recipe says."""
+        """Take the steps that are left; log, save and evaluate as often as the recipe says."""
         progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.max_steps
         is_main = self.accelerator.is_main_process
         self.model.train()
         is_due = self._is_due(run.eval_every) and progress.step < last_step
-        if is_due and not decide_once(lambda: self.judge.is_judged(progress.step)):
-            self.judge.judge(progress.step, progress.seconds)  # was killed in between
+        if is_due and not decide_once(lambda: self.evaluator.is_evaluated(progress.step)):
+            self.evaluator.evaluate(progress.step, progress.seconds)  # was killed in between
         batches = open_batches(
             self.recipe, samples, self.processor, range(progress.step, last_step), self.recipe.data.workers
         )
@@ -288,7 +288,7 @@ class Run:
                 if self._is_due(run.checkpoint_every) or (is_last and run.checkpoint_every):
                     self._save()
                 if self._is_due(run.eval_every) and not is_last:
-                    self.judge.judge(progress.step, progress.seconds)
+                    self.evaluator.evaluate(progress.step, progress.seconds)
                 started = time.perf_counter()
 
     def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
@@ -319,7 +319,7 @@ class Run:
 
     def _save(self) -> None:
         if self.saved_step != self.progress.step:
-            self.judge.share_statistics()
+            self.evaluator.share_statistics()
             self.unreadable.share(self.accelerator)
             if self.accelerator.is_main_process:
                 flush(self.folder.log)

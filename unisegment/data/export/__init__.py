@@ -21,7 +21,13 @@ EXPORT_FORMATS: Mapping[str, type[ExportFormat]] = {
 __all__ = ["EXPORT_FORMATS", "ExportFormat", "open_export"]
 
 
-def open_export(name: str, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> ExportFormat:
+def open_export(
+    name: str,
+    output: Path,
+    categories: Sequence[Category],
+    run_name: str = "unisegment",
+    formats: Mapping[str, type[ExportFormat]] = EXPORT_FORMATS,
+) -> ExportFormat:
     """Return the writer of a format.
 
     Args:
@@ -29,10 +35,11 @@ def open_export(name: str, output: Path, categories: Sequence[Category], run_nam
         output: Folder that everything goes to.
         categories: What each label is in the files, by its place in the list.
         run_name: Name of the algorithm in the names of files for COCO's server.
+        formats: All formats.
 
     Raises:
         ValueError: When the format is unknown, or cannot hold the categories.
     """
-    if name not in EXPORT_FORMATS:
-        raise ValueError(f"There is no export format {name!r}, only {', '.join(EXPORT_FORMATS)}.")
-    return EXPORT_FORMATS[name](output, categories, run_name)
+    if name not in formats:
+        raise ValueError(f"There is no export format {name!r}, only {', '.join(formats)}.")
+    return formats[name](output, categories, run_name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from unisegment.files import check_name, inside, whole_file
@@ -23,11 +23,13 @@ class ExportedImage(NamedTuple):
         image_id: Number or name of it in its data set.
         file_name: Its file, relative to the folder of all images; results are named after it.
         size: Height and width in pixels.
+        pixels: Red, green and blue, 0 to 255, for formats that draw; None where nobody has them.
     """
 
     image_id: int | str
     file_name: str
     size: Size
+    pixels: UInt8[np.ndarray, "h w 3"] | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return it as COCO's files list it."""

@@ -103,7 +103,7 @@ def test_a_model_that_knows_its_categories_writes_their_ids(folder, tmp_path):
 def test_an_unknown_format_is_one_line(folder, tmp_path):
     result = command(folder / "ours", folder / "scenes" / "val", tmp_path, "--to", "nonsense")
     assert result.exit_code == 2
-    assert "error: Invalid value for '--to': 'nonsense' is not one of coco_panoptic" in result.output
+    assert "error: Invalid value for '--to': 'nonsense' is not one of 'coco_panoptic'" in result.output
 
 
 @pytest.mark.parametrize("to", ["coco_panoptic", "label_png", "coco_instance"])

@@ -3,6 +3,7 @@ import json
 import os
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,15 +13,11 @@ from PIL import Image
 from tests.data.export.checkers import check_coco_panoptic
 from tests.inference.reads_colours import SAMPLES, make_predictor
 from tests.two_processes import run_in_two_processes
-from unisegment.data.export import open_export
+from unisegment.data.export import EXPORT_FORMATS, ExportFormat
 from unisegment.data.image_folder import ImageFolder
-from unisegment.inference import prediction
-from unisegment.inference.prediction import OtherRunError, PartFolder, digest, predict
-from unisegment.structures import Category
-
-CATEGORIES = [
-    Category(number, name, number != 30, (0, 0, 0)) for number, name in ((11, "disc"), (20, "ring"), (30, "sky"))
-]
+from unisegment.inference.export_run import OtherRunError, PartFolder, digest, export_predictions
+from unisegment.inference.images import leave_out
+from unisegment.inference.predictor import Predictor
 
 
 @pytest.fixture
@@ -31,12 +28,8 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def run(folder, output, to="coco_test_dev", settings=None, predictor=None, **keywords):
-    images = ImageFolder(folder)
-    export = open_export(to, output, CATEGORIES)
-    names = dict(enumerate(images.names))
-    predictor = predictor or make_predictor()
-    return predict(predictor, images, names, export, settings=settings or {"format": to}, **keywords)
+def run(folder, output, to="coco_test_dev", predictor=None, **keywords):
+    return export_predictions(predictor or make_predictor(), ImageFolder(folder), output, to, **keywords)
 
 
 def contents(folder):
@@ -49,7 +42,7 @@ def test_all_images_are_written(folder, tmp_path):
     }  # fmt: skip
     name = tmp_path / "out" / "panoptic_unisegment_results"
     images = ImageFolder(folder)
-    sizes = {images[number].image_id: images[number].target.size for number in range(6)}
+    sizes = {images[number].image_id: images[number].size for number in range(6)}
     check_coco_panoptic(name.with_suffix(".json"), name, sizes, {11, 20, 30})
     assert (name / "sub" / "3.png").exists()
 
@@ -106,7 +99,7 @@ def test_a_damaged_image_raises_or_is_left_out_and_tried_again(folder, tmp_path)
     damaged.write_bytes(content[:100])
     with pytest.raises(ValueError, match=r"2\.png cannot be read"):
         run(folder, tmp_path / "out")
-    summary = run(folder, tmp_path / "out", skip_unreadable=True)
+    summary = run(folder, tmp_path / "out", on_unreadable=leave_out)
     assert summary["images"] == 5
     assert "2.png cannot be read" in summary["unreadable_images"][0]
     damaged.write_bytes(content)
@@ -116,17 +109,47 @@ def test_a_damaged_image_raises_or_is_left_out_and_tried_again(folder, tmp_path)
 
 def test_another_run_in_the_same_folder_is_refused(folder, tmp_path):
     run(folder, tmp_path / "out", "label_png")
-    with pytest.raises(OtherRunError, match=r"holds predictions of another run, .* threshold=0\.5 \(before: None\)"):
-        run(folder, tmp_path / "out", "label_png", {"format": "label_png", "threshold": 0.5})
+    with pytest.raises(OtherRunError, match=r"holds predictions of another run, .* threshold=0\.5 \(before: 0\.0\)"):
+        run(folder, tmp_path / "out", "label_png", threshold=0.5)
     assert digest(["a", "b"]) != digest(["b", "a"])
 
 
-def test_two_images_of_one_name_are_found(folder, tmp_path):
-    images = ImageFolder(folder)
-    export = open_export("label_png", tmp_path / "out", CATEGORIES)
-    names = dict.fromkeys(range(len(images)), "same.png")
+def test_a_run_that_an_earlier_release_began_is_gone_on_with(folder, tmp_path):
+    run(folder, tmp_path / "out", "label_png", source="these", threshold=0.5)
+    written = json.loads((tmp_path / "out" / "parts" / "settings.json").read_text())
+    # What version 0.1.0 wrote.
+    assert written == {
+        "checkpoint": "", "source": "these", "format": "label_png", "images": 6, "image_names": "4829b6a1f258f4ab",
+        "categories": [[11, "disc"], [20, "ring"], [30, "sky"]],
+        "size": {"longest_edge": 4000, "shortest_edge": 8}, "panoptic_threshold": 0.8, "threshold": 0.5, "top_k": 100,
+        "test_time_augmentation": None, "run_name": "unisegment", "dtype": None, "tf32": False,
+    }  # fmt: skip
+
+
+def test_images_without_a_folder_have_the_names_of_their_files_or_others(tmp_path):
     with pytest.raises(ValueError, match="Two images are named same"):
-        predict(make_predictor(), images, names, export, settings={})
+        export_predictions(make_predictor(), SAMPLES, tmp_path / "out", "label_png", names=["same.png"] * 6)
+    export_predictions(make_predictor(), SAMPLES, tmp_path / "plain", "label_png")
+    assert sorted(path.name for path in (tmp_path / "plain" / "labels").iterdir()) == [f"{n}.png" for n in range(6)]
+
+
+def test_a_format_of_ones_own_sees_the_pixels(folder, tmp_path):
+    class Means(ExportFormat):
+        tasks = ()
+        part_kinds: ClassVar = {"mean": float}
+
+        def write(self, image, predictions):
+            return {"mean": float(image.pixels.mean())}
+
+        def finish(self, parts):
+            (self.output / "means.json").write_text(json.dumps([part["mean"] for part in parts()]))
+
+    run(folder, tmp_path / "out", "means", formats={**EXPORT_FORMATS, "means": Means})
+    images = ImageFolder(folder)
+    expected = [images[number].image.mean() for number in range(6)]
+    assert json.loads((tmp_path / "out" / "means.json").read_text()) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"no export format 'means', only coco_panoptic, "):
+        run(folder, tmp_path / "other", "means")
 
 
 def test_the_threshold_of_objects(folder, tmp_path):
@@ -145,7 +168,7 @@ def test_parts_are_read_one_after_the_other(tmp_path):
 
 def test_only_what_the_format_needs_is_predicted(folder, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(prediction.Predictor, "instance", lambda *arguments: asked.append(1))
+    monkeypatch.setattr(Predictor, "instance", lambda *arguments: asked.append(1))
     run(folder, tmp_path / "out", "label_png")
     assert not asked
     assert np.asarray(Image.open(tmp_path / "out" / "labels" / "0.png")).max() == 30
@@ -155,9 +178,10 @@ def test_a_folder_with_other_files_is_left_alone(folder, tmp_path):
     """A folder of labels has the name of that which results go to."""
     (tmp_path / "data" / "labels").mkdir(parents=True)
     (tmp_path / "data" / "labels" / "0.png").write_bytes(b"mine")
-    for output in (tmp_path / "data", folder):
+    other = r"holds other files, such as .*\.png: choose a new or an empty folder"
+    for output, error, said in ((tmp_path / "data", OtherRunError, other), (folder, ValueError, "images itself")):
         before = contents(output)
-        with pytest.raises(OtherRunError, match=r"holds other files, such as .*\.png: choose a new or an empty folder"):
+        with pytest.raises(error, match=said):
             run(folder, output, "label_png")
         assert contents(output) == before
     # What a run leaves that is killed at once is not other files.

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from unisegment.files import whole_folder, write_text
-from unisegment.inference.evaluation import TASKS
+from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import Samples
+from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
+from unisegment.inference.report import SHORT_NAMES
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.log_file import LogFile, read_lines
 from unisegment.runs.processes import StopSignals
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.run_folder import RunFolder
+from unisegment.structures import TASKS
 from unisegment.training.ema import WeightAverage
-from unisegment.training.evaluation import draw_predictions, evaluate
 from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages
@@ -31,8 +34,8 @@ _METRICS = {"panoptic": "pq", "instance": "mask_ap", "semantic": "miou"}
 
 
 @dataclass
-class Judge:
-    """Judges and saves the model of one run; all processes call its methods together.
+class Evaluator:
+    """Evaluates and saves the model of one run; all processes call its methods together.
 
     Args:
         recipe: What to do.
@@ -43,7 +46,7 @@ class Judge:
             None otherwise.
         average: The moving average of its weights, if there is one.
         processor: Prepares images for the model, and is saved beside it.
-        held_out: Images to judge it by.
+        held_out: Images to evaluate it on.
         unreadable: Images that were left out.
         stop: Tells when to stop.
     """
@@ -64,19 +67,19 @@ class Judge:
         """What the run is for: that of `run.best_metric`, or else what the labels are made for."""
         chosen = self.recipe.run.best_metric
         if chosen is None:
-            return Predictor(self.model, self.processor).task
+            return self._predictor(self.model).task
         return next(task for task, metric in _METRICS.items() if metric == chosen)
 
     def finish(self, step: int, seconds: float) -> dict[str, Any]:
-        """Save the model, draw some of its predictions, and judge it for the last time."""
-        with self._judged_model() as model:
+        """Save the model, draw some of its predictions, and evaluate it for the last time."""
+        with self._evaluated_model() as model:
             if self.accelerator.is_main_process:
                 self._save_model(model, self.folder.model)
                 self._save_pictures(model)
         self.accelerator.wait_for_everyone()
-        return self.judge(step, seconds, is_finished=True)
+        return self.evaluate(step, seconds, is_finished=True)
 
-    def judge(self, step: int, seconds: float, is_finished: bool = False) -> dict[str, Any]:
+    def evaluate(self, step: int, seconds: float, is_finished: bool = False) -> dict[str, Any]:
         """Evaluate, write down the scores, and keep the model if it is the best one.
 
         Args:
@@ -87,13 +90,10 @@ class Judge:
         Raises:
             EvaluationCancelledError: When a signal asked for the end.
         """
-        with self._judged_model() as model:
-            scores = evaluate(
-                model,
-                self.processor,
+        with self._evaluated_model() as model:
+            report = evaluate(
+                self._predictor(model),
                 self.held_out,
-                panoptic_threshold=self.recipe.evaluation.panoptic_threshold,
-                top_k=self.recipe.evaluation.top_k,
                 batch_size=self.recipe.evaluation.batch_size,
                 workers=self.recipe.data.workers,
                 timeout=60 * self.recipe.run.timeout,
@@ -101,6 +101,7 @@ class Judge:
                 on_unreadable=self.unreadable.listener,
             )
             self.unreadable.share(self.accelerator)
+            scores = {name: report[name] for name in SHORT_NAMES}
             metrics = scores | {"unreadable_images": sorted(self.unreadable.problems)}
             metrics |= {"task": self.task, "step": step, "train_seconds": seconds, "finished": is_finished}
             if self.accelerator.is_main_process and self.recipe.run.eval_every:
@@ -109,13 +110,13 @@ class Judge:
         track(self.accelerator, scores, step)
         if self.accelerator.is_main_process:
             # Last, because this is what says that nothing is left to be done for this step.
-            if not self.is_judged(step):
+            if not self.is_evaluated(step):
                 with closing(LogFile(self.folder.evaluations)) as log:
                     log.write(metrics)
             write_text(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
         return metrics
 
-    def is_judged(self, step: int) -> bool:
+    def is_evaluated(self, step: int) -> bool:
         """Tell whether the scores after a step are written down."""
         return any(line["step"] == step for line in read_lines(self.folder.evaluations))
 
@@ -142,24 +143,24 @@ class Judge:
                 (partial / name).write_text(text, encoding="utf-8")
 
     def _save_pictures(self, model: UniSegmentForUniversalSegmentation) -> None:
-        evaluation = self.recipe.evaluation
-        pictures = draw_predictions(
-            model,
-            self.processor,
-            self.held_out,
-            num_pictures=evaluation.pictures,
-            tasks=TASKS if self.task == "panoptic" else (self.task,),
-            panoptic_threshold=evaluation.panoptic_threshold,
-            top_k=evaluation.top_k,
-            on_unreadable=self.unreadable.listener,
-        )
+        """Draw predictions for some held-out images, spread evenly over all of them."""
+        number = min(self.recipe.evaluation.pictures, len(self.held_out))
+        places = np.linspace(0, len(self.held_out) - 1, number).round().astype(int).tolist()
+        tasks = TASKS if self.task == "panoptic" else (self.task,)
+        unreadable = self.unreadable.listener
         with whole_folder(self.folder.predictions) as partial:
-            for name, picture in pictures.items():
+            for name, picture in draw_images(
+                self._predictor(model), self.held_out, places, tasks=tasks, on_unreadable=unreadable
+            ):
                 picture.save(partial / name)
 
+    def _predictor(self, model: UniSegmentForUniversalSegmentation) -> Predictor:
+        evaluation = self.recipe.evaluation
+        return Predictor(model, self.processor, evaluation.panoptic_threshold, evaluation.top_k)
+
     @contextmanager
-    def _judged_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
-        """Give the model that is judged and saved, the same in every process: averaged, if there is an average."""
+    def _evaluated_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
+        """Give the model that is evaluated and saved, the same in every process: averaged, if there is an average."""
         with nullcontext() if self.average is None else self.average.applied():
             self.share_statistics()
             yield self.model if self.empty_model is None else with_whole_weights(self.model, self.empty_model)
