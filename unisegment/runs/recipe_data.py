@@ -11,7 +11,6 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.data.formats import guess_format, open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
-from unisegment.ops.downloads import is_address
 from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
 from unisegment.runs.settings import RecipeError, check, construct
 from unisegment.structures import TASKS
