@@ -12,6 +12,7 @@ from scipy.ndimage import center_of_mass
 
 from tests.data.export.predictions import random_predictions
 from tests.ops.test_polygons import filled_by_definition
+from tests.pretended_device import DEVICE, Record
 from unisegment.inference.measures import measure, polygons, to_coco, to_supervision
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction, SemanticPrediction
 
@@ -69,6 +70,22 @@ def test_segments_without_pixels_or_names():
     assert polygons(nothing) == [[]]
     empty = nothing.filter(score=1)
     assert measure(empty) == polygons(empty) == to_coco(empty, 1) == []
+
+
+@pytest.mark.parametrize("kind", ["panoptic", "instance"])
+@pytest.mark.parametrize("function", [measure, polygons, lambda prediction: to_coco(prediction, 1)])
+def test_predictions_of_an_accelerator_are_fetched_once(kind, function):
+    here = FOUND[kind]
+    with Record() as record:
+        tensors = {name: value.to(DEVICE) for name, value in here.items() if isinstance(value, torch.Tensor)}
+        there = type(here)(**{**here, **tensors})
+        record.synchronisations.clear()
+        found = function(there)
+        assert record.synchronisations.total() == 1
+        part = there.filter(labels=["cow"])
+        assert all(part[name].device == DEVICE for name in tensors)
+        assert repr(function(part)) == repr(function(here.filter(labels=["cow"])))
+    assert repr(found) == repr(function(here))
 
 
 @pytest.mark.parametrize("kind", KINDS)

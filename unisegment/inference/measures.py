@@ -90,7 +90,7 @@ def to_coco(
         remove it to evaluate masks by size.
     """
     target = prediction.as_target()
-    found = detections(image_id, prediction, categories)
+    found = detections(image_id, prediction.segments_info, target, categories)
     return [entry | shape for entry, shape in zip(found, shapes(target), strict=True)]
 
 

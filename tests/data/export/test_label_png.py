@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.data.export.predictions import export_all
@@ -10,7 +11,8 @@ from unisegment.data.categories import label_names
 from unisegment.data.export import open_export
 from unisegment.data.export.categories import categories_of_labels
 from unisegment.data.export.format import ExportedImage
-from unisegment.structures import Category
+from unisegment.data.export.label_png import category_map
+from unisegment.structures import Category, SemanticPrediction
 
 IMAGE = ExportedImage("a", "folder/a.jpg", (29, 43))
 
@@ -27,6 +29,15 @@ def test_pixels_hold_ids_of_categories(tmp_path, ids, mode):
         written = np.asarray(picture)
     assert np.array_equal(written, np.array(ids)[predictions["a"]["semantic"].numpy()])
     assert [entry["id"] for entry in json.loads((tmp_path / "categories.json").read_text())] == list(ids)
+
+
+@pytest.mark.parametrize(("ids", "void"), [([7, 0, 254], 255), ([7, 0, 255], 65535), ([7, 256, 9], 65535)])
+def test_void_is_no_category(ids, void):
+    infos = [{"id": label, "label_id": label, "score": 0.5} for label in range(3)]
+    prediction = SemanticPrediction(torch.tensor([[0, 1, 2]]), infos)
+    pixels = category_map(prediction.filter(labels=[0, 2]), ids)
+    assert pixels.tolist() == [[ids[0], void, ids[2]]]
+    assert pixels.dtype == (np.uint8 if void == 255 else np.uint16)
 
 
 def test_ade20k_is_written_as_its_own_files_are(tmp_path):

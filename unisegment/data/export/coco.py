@@ -18,7 +18,7 @@ from unisegment.files import whole_file
 from unisegment.ops.column_runs import extents
 from unisegment.ops.masks import ids_to_rgb
 from unisegment.ops.rle import encode_segments
-from unisegment.structures import Category, PanopticPrediction, Prediction, SegmentationTarget
+from unisegment.structures import Category, PanopticPrediction, SegmentationTarget
 
 
 class CocoPanopticResults(ExportFormat):
@@ -65,7 +65,8 @@ class CocoInstanceResults(ExportFormat):
 
     def write(self, image: ExportedImage, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """See `ExportFormat`."""
-        return {"detections": detections(image.image_id, predictions["instance"], self.categories)}
+        found = predictions["instance"]
+        return {"detections": detections(image.image_id, found.segments_info, found.as_target(), self.categories)}
 
     def finish(self, parts: Parts) -> None:
         """See `ExportFormat`."""
@@ -126,9 +127,19 @@ def panoptic_annotation(
 
 
 def detections(
-    image_id: int | str, prediction: Prediction, categories: Sequence[Category] | None = None
+    image_id: int | str,
+    infos: Sequence[Mapping[str, Any]],
+    target: SegmentationTarget,
+    categories: Sequence[Category] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the segments of an image as COCO's result files list them; without categories the id is the label."""
+    """Return the segments of an image as COCO's result files list them.
+
+    Args:
+        image_id: Number or name of the image.
+        infos: `segments_info` of the prediction.
+        target: The same segments, from `as_target`.
+        categories: The category of each label; without, the category's id is the label.
+    """
     return [
         {
             "image_id": image_id,
@@ -136,7 +147,7 @@ def detections(
             "segmentation": rle,
             "score": info["score"],
         }
-        for info, rle in zip(prediction.segments_info, encode_segments(prediction.as_target()), strict=True)
+        for info, rle in zip(infos, encode_segments(target), strict=True)
     ]
 
 

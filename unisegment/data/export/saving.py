@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Integer, Shaped
-
 from unisegment.data.export.format import save_png
+from unisegment.data.export.label_png import png_pixels
 from unisegment.files import write_text
 from unisegment.ops.masks import ids_to_rgb
 from unisegment.ops.rle import encode_rle
 from unisegment.structures import InstancePrediction, Prediction, SemanticPrediction
-from unisegment.structures.predictions import NO_LABEL
 
 
 def save(
@@ -46,7 +43,7 @@ def save(
         raise ValueError(f"prediction must be one of unisegment's predictions, got {type(prediction)}.")
     segmentation = prediction.segmentation.cpu().numpy()
     if isinstance(prediction, SemanticPrediction):
-        save_png(path, _labels(segmentation))
+        save_png(path, png_pixels(segmentation, segmentation.max()))
     else:
         save_png(path, ids_to_rgb(segmentation))
     infos: list[dict[str, Any]] = [dict(info) for info in prediction.segments_info]
@@ -58,10 +55,3 @@ def save(
             info["segmentation"] = rle
     text = json.dumps({"segments_info": infos}, indent=2) + "\n"
     write_text(path.with_suffix(".json"), text)
-
-
-def _labels(segmentation: Integer[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
-    """Return labels as uint8 or uint16, with the largest number of the type for void, which is then no label."""
-    is_void = segmentation == NO_LABEL
-    dtype = np.uint8 if segmentation.max() < 2**8 - is_void.any() else np.uint16
-    return np.where(is_void, np.iinfo(dtype).max, segmentation).astype(dtype)
