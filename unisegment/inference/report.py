@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from unisegment.inference.predictor import Predictor
+from unisegment.inference.table import aligned
 from unisegment.ops.tf32 import is_tf32_allowed
 from unisegment.structures import TASKS
 
@@ -135,7 +136,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     """
     rows = [["", "score"]]
     rows += [[name, _score(value)] for name, value in headlines(report).items() if value is not None]
-    return f"{report['images']} images\n\n{_table(rows)}\n\n{_table(_class_rows(report))}"
+    return f"{report['images']} images\n\n{aligned(rows)}\n\n{aligned(_class_rows(report))}"
 
 
 def _main_first(scores: Mapping[str, tuple[str, ...]], report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
@@ -160,12 +161,3 @@ def _class_rows(report: Mapping[str, Any]) -> list[list[str]]:
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)

@@ -86,9 +86,8 @@ def _trace_mask(mask: Bool[np.ndarray, "h w"]) -> list[Polygon]:
 
 def _trace(index_map: Integer[np.ndarray, "h w"], num_segments: int) -> list[list[Polygon]]:
     """Return the polygons of each segment of a map of their numbers, where void is -1."""
-    polygons: list[list[Polygon]] = [[] for _ in range(num_segments)]
     if not (index_map >= 0).any():
-        return polygons
+        return [[] for _ in range(num_segments)]
     height, width = index_map.shape
     padded = np.pad(index_map, 1, constant_values=-1)
     lower, upper = _borders(padded)
@@ -114,12 +113,26 @@ def _trace(index_map: Integer[np.ndarray, "h w"], num_segments: int) -> list[lis
 
     segments = corners[ends - 1, 0] // ((height + 1) * (width + 1))
     rings = np.split(np.stack([columns.ravel(), rows.ravel()], axis=1), 2 * ends[:-1])
+    return _grouped(rings, outer_rings.tolist(), segments.tolist(), num_segments)
+
+
+def _grouped(
+    rings: Sequence[Ring], outer_rings: Sequence[int], segments: Sequence[int], num_segments: int
+) -> list[list[Polygon]]:
+    """Return the polygons of each segment.
+
+    Args:
+        rings: An outer ring comes before its holes, as it begins above them.
+        outer_rings: Place of the outer ring of each hole; of an outer ring its own.
+        segments: Segment of each ring.
+        num_segments: Number of segments.
+    """
+    polygons: list[list[Polygon]] = [[] for _ in range(num_segments)]
     polygon_of: dict[int, Polygon] = {}
-    # An outer ring comes before its holes, as it begins above them.
-    for number, (ring, outer_ring) in enumerate(zip(rings, outer_rings.tolist(), strict=True)):
-        if outer_ring == number:
-            polygon_of[number] = []
-            polygons[segments[number]].append(polygon_of[number])
+    for place, (ring, outer_ring) in enumerate(zip(rings, outer_rings, strict=True)):
+        if outer_ring == place:
+            polygon_of[place] = []
+            polygons[segments[place]].append(polygon_of[place])
         polygon_of[outer_ring].append(ring)
     return polygons
 
