@@ -111,7 +111,7 @@ def test_check_data_takes_recipes(tmp_path):
 
 def test_check_data_says_how_it_is_used(tmp_path):
     for words, status, message in (
-        ((str(tmp_path),), 1, "has the layout of no format"),
+        ((str(tmp_path),), 1, "has the layout of no known format"),
         ((str(tmp_path), "--format", "voc"), 2, "--format"),
         ((str(tmp_path / "a.yaml"),), 1, "There is no recipe"),
         ((str(tmp_path), "optim"), 1, "--format"),
@@ -162,13 +162,13 @@ def test_a_recipe_or_folder_that_is_not_there_is_one_line_in_every_command(tmp_p
             ("train", "coco_sample", "data.root=/nope"),
             "error: data.root=/nope, data.format=coco_panoptic: /nope does not",
         ),
-        (("evaluate", "model", "--data", "/nope"), "error: data.root=/nope, data.format=coco_panoptic: /nope does not"),
+        (("evaluate", "model", "--data", "/nope"), "error: data.root=/nope, data.format=auto: /nope does not exist."),
         (("predict", "model", "/nope", "out"), "error: /nope does not exist."),
         (
             ("predict", "model", "/nope", "out", "--format", "png_instance"),
             "error: data.root=/nope, data.format=png_instan",
         ),
-        (("check-data", "/nope"), "error: /nope does not exist."),
+        (("check-data", "/nope"), "error: data.root=/nope, data.format=auto: /nope does not exist."),
         (("push", "/nope", "someone/cows"), "error: /nope does not exist."),
         (("evaluate", "/", "--data", "/nope"), "error: / holds no checkpoint: it must be a folder with config.json"),
     ):

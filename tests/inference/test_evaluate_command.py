@@ -69,7 +69,7 @@ def test_errors_are_one_line(folder):
     wrong_format = command(folder / "ours", "--data", folder / "scenes", "--format", "nonsense")
     assert wrong_format.exit_code == 2
     assert "error: Invalid value for '--format': " in wrong_format.output
-    assert "'nonsense' is not one of 'coco_panoptic', " in wrong_format.output
+    assert "'nonsense' is not one of 'auto', 'coco_panoptic', " in wrong_format.output
 
 
 @pytest.mark.parametrize("output", ["file", "file/sub", "run"])
