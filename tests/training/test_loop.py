@@ -20,7 +20,7 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 from unisegment.runs.log_file import read_lines
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import RecipeError
-from unisegment.training import TrainingInterruptedError, assembly, evaluator, loop
+from unisegment.training import TrainingInterruptedError, assembly, dry_run, evaluator, loop
 from unisegment.training.loop import fit
 from unisegment.training.step import NonFiniteLossError
 
@@ -146,6 +146,26 @@ def test_a_run_names_the_format_that_it_saw(recipe, scenes, tmp_path, capsys):
     fit(recipe, **settings | {"data.format": "synthetic"})
     (change,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Changed"))
     assert change == "Changed since that run: data.format: coco_panoptic -> synthetic"
+
+
+def test_epochs_are_counted_where_the_data_are_known(recipe, tmp_path, capsys):
+    assert "; 3 steps of 4 images, 1.5 epochs, on" in dry_run(recipe, **{"schedule.epochs": 1.4})
+    settings = {"run.checkpoint_every": 1, "schedule.name": "constant"}
+    with breaking_off(3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        fit(recipe, **settings, **{"schedule.epochs": 1.4})
+    assert "1.4 epochs of 8 images in batches of 4: 3 steps." in capsys.readouterr().out
+    schedule = load_recipe(tmp_path / "run/recipe.yaml").schedule
+    assert (schedule.max_steps, schedule.epochs) == (3, None)
+    # What takes as many steps is no change.
+    assert fit(recipe, **settings, **{"schedule.epochs": 1.5})["step"] == 3
+    assert "Changed" not in capsys.readouterr().out
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3]
+    fit(recipe, **settings, **{"schedule.epochs": 7})
+    assert "Nothing to do" in capsys.readouterr().out
+    more = {"schedule.epochs": 2, "run.resume": str(tmp_path / "run"), "run.overwrite": True}
+    fit(recipe, **settings, **more)
+    (change,) = (line for line in capsys.readouterr().out.splitlines() if "schedule" in line)
+    assert change == "Changed since the run began: schedule.max_steps: 3 -> 4"
 
 
 def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):

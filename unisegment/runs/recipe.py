@@ -6,7 +6,7 @@ A recipe names everything that decides the result of a training run. Every key h
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range
 from unisegment.runs.lora_recipe import LoraRecipe
 from unisegment.runs.recipe_files import find_recipe, read_keys
+from unisegment.runs.schedule_recipe import ScheduleRecipe, said_otherwise
 from unisegment.runs.settings import (
     AtLeastOne,
     Bounds,
@@ -209,30 +210,6 @@ class OptimRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleRecipe:
-    """How many steps are taken, and what becomes of the learning rate.
-
-    Args:
-        max_steps: Steps of the whole run.
-        name: `poly` falls to zero as a power of what is left, `step` drops at `milestones`, `one_cycle` rises and
-            falls as a cosine, `constant` stays.
-        warmup_steps: Steps of a linear rise before that (not for `one_cycle`, which has its own).
-        power: Exponent of `poly`.
-        milestones: Where `step` drops, as shares of `max_steps`.
-        gamma: What `step` multiplies the learning rate by at each of them.
-        rise: Share of `max_steps` in which `one_cycle` rises.
-    """
-
-    max_steps: AtLeastOne
-    name: Literal["poly", "step", "one_cycle", "constant"] = "poly"
-    warmup_steps: NotNegative = 0
-    power: NotBelowZero = 0.9
-    milestones: tuple[Share, ...] = (8 / 9, 26 / 27)
-    gamma: Share = 0.1
-    rise: Share = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationRecipe:
     """How the held-out images are judged.
 
@@ -333,6 +310,10 @@ class Recipe:
     run: RunRecipe
     hub: HubRecipe = field(default_factory=HubRecipe)
 
+    def counted(self, num_images: int) -> "Recipe":
+        """Return the same recipe with a number of steps in place of epochs, see `ScheduleRecipe.counted`."""
+        return replace(self, schedule=self.schedule.counted(num_images, self.optim.batch_size))
+
     def to_yaml(self) -> str:
         """Return the recipe with every key, so that it runs the same when the defaults change."""
         return yaml.safe_dump(plain(asdict(self)), sort_keys=False)
@@ -346,13 +327,18 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
             start from others, `extends: other.yaml` or `extends: [one.yaml, other.yaml]`, of which later ones win;
             they are files relative to it, or names.
         overrides: Values by dotted key, such as `{"optim.lr": 1e-3}`. Keys of `model.config` go as deep as needed.
+            `schedule.epochs` takes the place of `schedule.max_steps` in the recipe, and the other way round, as it does
+            in a file of what it extends.
 
     Raises:
         RecipeError: For an unknown key, a value of a wrong type or out of range, or a key that is not set.
     """
     origin = "the recipe" if isinstance(source, Recipe) else str(source)
     values = plain(asdict(source)) if isinstance(source, Recipe) else read_keys(Recipe, find_recipe(source))
-    for key, value in (overrides or {}).items():
+    overrides = overrides or {}
+    for key in said_otherwise(name.removeprefix("schedule.") for name, value in overrides.items() if value is not None):
+        values.get("schedule", {}).pop(key, None)
+    for key, value in overrides.items():
         _override(values, key, value)
     return construct(Recipe, check(Recipe, values, origin), origin)
 

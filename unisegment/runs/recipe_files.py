@@ -9,6 +9,7 @@ from typing import Any
 from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import did_you_mean
 from unisegment.ops.yaml_reading import read_yaml
+from unisegment.runs.schedule_recipe import said_otherwise
 from unisegment.runs.settings import RecipeError, check, merge
 
 _MOST_FILES = 100
@@ -114,9 +115,15 @@ def _read(section: Any, file: Path, extended_by: tuple[Path, ...], seen: list[Pa
     check(section, values, str(file))
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = merge(section, merged, _read(section, find_recipe(base, file), chain, seen))
+        merged = _over(section, merged, _read(section, find_recipe(base, file), chain, seen))
     merged.get("evaluation", {}).pop("expected", None)  # which is of another recipe
-    return merge(section, merged, values)
+    return _over(section, merged, values)
+
+
+def _over(section: Any, base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    for key in said_otherwise(key for key, value in values.get("schedule", {}).items() if value is not None):
+        base.get("schedule", {}).pop(key, None)
+    return merge(section, base, values)
 
 
 def _remove_old_keys(values: dict[str, Any], file: Path) -> None:

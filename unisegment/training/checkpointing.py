@@ -122,14 +122,16 @@ def save_state(
 def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Describe what a recipe changes of the one that a folder was trained with, one line for each key.
 
-    Keys that are newer than the folder's recipe had their defaults there. A format that is not looked for yet
-    (`data.format=auto`) changes nothing.
+    Keys that are newer than the folder's recipe had their defaults there. What nobody has looked at yet changes
+    nothing: a format that is `auto`, and the steps of `epochs`.
     """
     if not folder.recipe.is_file():
         return []
     old, new = with_defaults(Recipe, read_mapping(folder.recipe)), plain(asdict(recipe))
     if recipe.data.format == "auto":
         new["data"]["format"] = old["data"]["format"]
+    if recipe.schedule.epochs is not None:
+        new["schedule"] |= {key: old["schedule"][key] for key in ("max_steps", "epochs")}
     return changed_keys(old, new)
 
 

@@ -62,7 +62,7 @@ from unisegment.training.checkpointing import (
 from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluator import Evaluator
 from unisegment.training.lora import without_adapters
-from unisegment.training.messages import already_finished, number_formats, result
+from unisegment.training.messages import already_finished, counted_epochs, number_formats, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.state_files import Progress, read_categories
@@ -148,6 +148,10 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
         samples, held_out = open_samples(recipe.data, read_categories(start.state))
         for note in [*model_notes(recipe), *data_notes(samples, held_out)]:
             accelerator.print(f"Note: {note}", file=sys.stderr)
+    if recipe.schedule.epochs is not None:
+        counted = recipe.counted(len(samples))
+        accelerator.print(counted_epochs(recipe, len(samples), counted.schedule.steps))
+        recipe = counted
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
@@ -254,7 +258,7 @@ class Run:
 
     def _train(self, samples: AnnotatedImages) -> None:
         """Take the steps that are left; log, save and evaluate as often as the recipe says."""
-        progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.max_steps
+        progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.steps
         is_main = self.accelerator.is_main_process
         self.model.train()
         is_due = self._is_due(run.eval_every) and progress.step < last_step
@@ -331,7 +335,7 @@ class Run:
         self._save()
         setting = "" if self.recipe.run.resume == "auto" else " with run.resume=auto"
         raise TrainingInterruptedError(
-            f"Stopped after step {self.progress.step} of {self.recipe.schedule.max_steps}, as a signal asked for. The "
+            f"Stopped after step {self.progress.step} of {self.recipe.schedule.steps}, as a signal asked for. The "
             f"same command{setting} goes on from there."
         )
 
@@ -342,7 +346,7 @@ class Run:
         return tqdm(
             desc="train",
             unit="step",
-            total=self.recipe.schedule.max_steps,
+            total=self.recipe.schedule.steps,
             initial=self.progress.step,
             disable=not self.accelerator.is_main_process,
             # In a file each update is a line of its own.

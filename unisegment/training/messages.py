@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from unisegment.runs.recipe import RunRecipe
+from unisegment.runs.recipe import Recipe, RunRecipe
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.usage import command_usage, python_usage
 
@@ -21,6 +21,12 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequen
         f"  train it for longer         run.resume={folder.root} run.overwrite=true schedule.max_steps=MORE\n"
         f"  replace it                  run.resume=never run.overwrite=true"
     )
+
+
+def counted_epochs(recipe: Recipe, num_images: int, steps: int) -> str:
+    """Say how many steps the epochs of a recipe are."""
+    images = f"{recipe.schedule.epochs:g} epochs of {num_images:,} images in batches of {recipe.optim.batch_size}"
+    return f"{images}: {steps:,} steps."
 
 
 def number_formats(run: RunRecipe, has_tf32: bool | None) -> str:

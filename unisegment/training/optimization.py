@@ -84,17 +84,17 @@ def lr_factor(schedule: ScheduleRecipe) -> Callable[[int], float]:
 
     def factor(step: int) -> float:
         rise = 1.0 if schedule.name == "one_cycle" else min(1.0, (step + 1) / (schedule.warmup_steps + 1))
-        return rise * shape(min(step, schedule.max_steps), schedule)
+        return rise * shape(min(step, schedule.steps), schedule)
 
     return factor
 
 
 def _poly(step: int, schedule: ScheduleRecipe) -> float:
-    return (1 - step / schedule.max_steps) ** schedule.power
+    return (1 - step / schedule.steps) ** schedule.power
 
 
 def _step(step: int, schedule: ScheduleRecipe) -> float:
-    return schedule.gamma ** sum(step >= round(share * schedule.max_steps) for share in schedule.milestones)
+    return schedule.gamma ** sum(step >= round(share * schedule.steps) for share in schedule.milestones)
 
 
 def _constant(step: int, schedule: ScheduleRecipe) -> float:
@@ -108,8 +108,8 @@ def _one_cycle(step: int, schedule: ScheduleRecipe) -> float:
         Super-Convergence (arXiv:1708.07120) with the defaults of torch's OneCycleLR.
     """
     start, end = 1 / 25, 1 / 250_000
-    last = schedule.max_steps - 1
-    top = schedule.rise * schedule.max_steps - 1
+    last = schedule.steps - 1
+    top = schedule.rise * schedule.steps - 1
     step = min(step, last)
     if step < top:
         return _cosine(start, 1.0, step / top)

@@ -55,7 +55,8 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         check_fit(start.state, recipe, model)
         numbers = (len(samples), len(held_out)) if found == "found" else (recipe.data.num_train, recipe.data.num_val)
         stuff = len(samples.stuff_label_ids)
-        epochs = recipe.schedule.max_steps * recipe.optim.batch_size / numbers[0]
+        recipe = recipe.counted(numbers[0])
+        epochs = recipe.schedule.steps * recipe.optim.batch_size / numbers[0]
         weights = [weight.numel() for weight in model.parameters()]
         learning = [weight.numel() for weight in model.parameters() if weight.requires_grad]
         if start.is_finished:
@@ -67,7 +68,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         lines = {
             "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to judge by, {found}; "
             f"{len(samples.id2label)} labels, {stuff} of them stuff",
-            "run": f"{beginning}; {recipe.schedule.max_steps:,} steps of {recipe.optim.batch_size} images, "
+            "run": f"{beginning}; {recipe.schedule.steps:,} steps of {recipe.optim.batch_size} images, "
             f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
             "start": origin[0],
@@ -83,7 +84,7 @@ def _memory(recipe: Recipe, model: Any, processor: UniSegmentImageProcessor, sam
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
     optim, state = recipe.optim, PartialState()
-    steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.max_steps)), workers=0)
+    steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.steps)), workers=0)
     batches = (batch for step in steps for batch in step)  # of which two are in memory
     largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
     count, _, height, width = largest["pixel_values"].shape
