@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
+from unisegment.visualization import label_colors
 
 HEIGHT, WIDTH = 61, 97
 
@@ -38,3 +39,37 @@ def predictions_of_all_kinds():
         "masks": SegmentationTarget(labels=[4, 0, 0], masks=masks),
         "semantic": SemanticPrediction(labels, [{"id": i, "label_id": i, "score": 0.9} for i in (4, 0)]),
     }
+
+
+BLACK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+COLORS = label_colors({0: "0", 1: "1", 4: "4"})
+NOTHING = PanopticPrediction(torch.zeros(HEIGHT, WIDTH, dtype=torch.int32), [])
+
+
+def far_from_names_and_borders(picture):
+    """Return the colours in a corner of each segment of `id_map_of`, where no name is written, and all of void."""
+    pixels = np.asarray(picture)
+    factor = pixels.shape[0] // HEIGHT
+    places = [(2, 2), (HEIGHT // 2 + 3, 2), (HEIGHT // 2 + 3, WIDTH // 2 + 3)]
+    colors = [pixels[int((row + 0.5) * factor), int((column + 0.5) * factor)] for row, column in places]
+    return [*colors, pixels[:, -factor // 2 :]]
+
+
+def target_of(ids, labels, crowds=()):
+    numbers = list(range(1, len(labels) + 1))
+    return SegmentationTarget(
+        labels=labels, id_map=ids, segment_ids=numbers, is_crowd=torch.tensor([n in crowds for n in numbers])
+    )
+
+
+def panoptic_of(ids, labels):
+    infos = [{"id": number, "label_id": label, "score": 0.9} for number, label in enumerate(labels, 1)]
+    return PanopticPrediction(ids, infos)
+
+
+def columns(*ends):
+    """Return a map of stripes: 1 up to the first column, then 2, and so on; 0 behind the last."""
+    ids = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+    for number, (start, end) in enumerate(zip((0, *ends), ends, strict=False), 1):
+        ids[:, start:end] = number
+    return ids

@@ -80,14 +80,15 @@ def test_two_names_that_a_font_lacks_do_not_look_alike(font_folder, tmp_path):
     chosen = write_font(tmp_path / "chosen.ttf", CARS + GANA + ENGLISH)
 
     def drawn(name, draw=draw, **keywords):
-        return np.asarray(draw(image_of(), prediction, {0: name, 4: "sky"}, **keywords))
+        own = {0: (200, 20, 20)}  # else the name has a colour, too
+        return np.asarray(draw(image_of(), prediction, {0: name, 4: "sky"}, palette=own, **keywords))
 
     # The label's number is 0.
     np.testing.assert_array_equal(drawn(CARS), drawn("0"))
     assert (drawn(CARS, font=chosen) != drawn(GANA, font=str(chosen))).any()
 
-    def sheet(image, prediction, names, font=None):
-        return draw_sheet(image, {"": prediction}, names, font=font)
+    def sheet(image, prediction, names, **keywords):
+        return draw_sheet(image, {"": prediction}, names, **keywords)
 
     np.testing.assert_array_equal(drawn(GANA, sheet), drawn("0", sheet))
     assert (drawn(CARS, sheet, font=chosen) != drawn(GANA, sheet, font=chosen)).any()

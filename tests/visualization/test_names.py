@@ -8,17 +8,26 @@ from unisegment.structures import PanopticPrediction, SegmentationTarget
 from unisegment.visualization import draw, names
 
 
-def written(monkeypatch, prediction, id2label=None, image=None):
+def written(monkeypatch, prediction, id2label=None, image=None, **keywords):
+    """Return the texts of all names and where their plates are: top, left, bottom and right."""
     plates = []
     write_plate = names._write_plate
 
-    def watch(canvas, text, size, lettering, corner):
+    def watch(canvas, text, size, lettering, corner, color):
         height, width = names._plate_size(text, size, lettering)
         plates.append((text, (corner[1], corner[0], corner[1] + height, corner[0] + width)))
-        write_plate(canvas, text, size, lettering, corner)
+        write_plate(canvas, text, size, lettering, corner, color)
 
     monkeypatch.setattr(names, "_write_plate", watch)
-    draw(image_of() if image is None else image, prediction, id2label)
+    keywords = {"scores": True, "min_side": 6 * WIDTH} | keywords
+    picture = draw(image_of() if image is None else image, prediction, id2label, **keywords)
+    for _, (top, left, bottom, right) in plates:
+        assert 0 <= top < bottom <= picture.height
+        assert 0 <= left < right <= picture.width
+    covered = np.zeros((picture.height, picture.width), int)
+    for _, (top, left, bottom, right) in plates:
+        covered[top:bottom, left:right] += 1
+    assert covered.max(initial=0) <= 1
     return plates
 
 
@@ -44,7 +53,7 @@ def test_targets_have_no_scores_and_crowds_are_marked(monkeypatch):
 
 def test_small_segments_are_not_named(monkeypatch):
     id_map = torch.ones(HEIGHT, WIDTH, dtype=torch.int32)
-    id_map[5:8, 5:8] = 2
+    id_map[5:7, 5:7] = 2
     plates = written(monkeypatch, PanopticPrediction(id_map, infos_of(0, 1)), {0: "sky", 1: "car"})
     assert [text for text, _ in plates] == ["sky 0.60"]
 
@@ -56,10 +65,6 @@ def test_names_do_not_overlap(monkeypatch):
         id_map[17 + 3 * segment_id : 20 + 3 * segment_id, 30:60] = segment_id
     plates = written(monkeypatch, PanopticPrediction(id_map, infos_of(0, 1, 2)))
     assert {text for text, _ in plates} == {"0 0.60", "1 0.70", "2 0.80"}
-    covered = np.zeros((HEIGHT * 6, WIDTH * 6), int)
-    for _, (top, left, bottom, right) in plates:
-        covered[top:bottom, left:right] += 1
-    assert covered.max() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 import torch
 
 from tests.visualization.pictures import HEIGHT, WIDTH, id_map_of, image_of, infos_of, predictions_of_all_kinds
 from unisegment.structures import PanopticPrediction
-from unisegment.visualization import distinct_colors, draw, draw_sheet, sheet
-from unisegment.visualization.fonts import Lettering
+from unisegment.visualization import draw_sheet, label_colors, sheet
+
+NAMES = {0: "car", 4: "sky"}
 
 
 def test_a_sheet_shows_all_side_by_side_with_a_legend():
     predictions = predictions_of_all_kinds()
     shown = {title: predictions[title] for title in ("semantic", "instance", "panoptic")}
-    drawn = draw_sheet(image_of(), shown, {0: "car", 4: "sky"})
-    height, width = HEIGHT * 6, WIDTH * 6
-    assert drawn.width > 4 * width
-    assert drawn.height > height
-    pixels = np.asarray(drawn)
-    panels = [np.asarray(draw(image_of(), prediction, {0: "car", 4: "sky"})) for prediction in shown.values()]
-    top = sheet._MARGIN + round(1.6 * sheet._TITLE_SIZE)
-    for number, panel in enumerate(panels, 1):
-        left = sheet._MARGIN + number * (width + sheet._GAP)
-        np.testing.assert_array_equal(pixels[top : top + height, left : left + width], panel)
-        assert (pixels[:top, left : left + width] < 128).any()
-    legend = pixels[top + height :].reshape(-1, 3)
+    drawn = draw_sheet(np.full((HEIGHT, WIDTH, 3), (90, 9, 9), np.uint8), shown, NAMES)
+    height = round(640 * HEIGHT / WIDTH)
+    # Four panels stand two by two.
+    assert 2 * 640 < drawn.width < 2.2 * 640
+    assert 2 * height < drawn.height < 2.6 * height
+    pixels, colors = np.asarray(drawn), label_colors({**NAMES, 1: "road"})
+    top, left = sheet._MARGIN + round(1.5 * sheet._TITLE_SIZE), sheet._MARGIN
+    np.testing.assert_array_equal(pixels[top + height // 2, left + 300], (90, 9, 9))
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        y = top + row * (height + round(1.5 * sheet._TITLE_SIZE) + sheet._GAP)
+        x = left + column * (640 + sheet._GAP)
+        assert (pixels[y - 30 : y - 2, x : x + 200] < 128).any()  # a title
+        mixed = 0.6 * np.array(colors[4]) + 0.4 * (np.array([90, 9, 9]) @ [0.299, 0.587, 0.114])
+        np.testing.assert_allclose(pixels[y + 20, x + 20], mixed, atol=2)
+    legend = pixels[-80:].reshape(-1, 3)
     for label in (0, 4):
-        assert (legend == distinct_colors(5)[label]).all(axis=1).sum() > 200
-    assert not (legend == distinct_colors(5)[2]).all(axis=1).any()
+        assert (legend == colors[label]).all(axis=1).sum() > 200
+    assert not (legend == colors[1]).all(axis=1).any()
 
 
-def test_a_long_legend_takes_several_lines():
-    id_map = torch.arange(60).reshape(5, 12).repeat_interleave(13, 0).repeat_interleave(11, 1)
-    prediction = PanopticPrediction(id_map, [{"id": i, "label_id": i, "score": 1.0} for i in range(60)])
-    sheets = [
-        draw_sheet(image_of(65, 132), {"panoptic": prediction}, dict.fromkeys(range(60), n)) for n in ("i", "long name")
-    ]
-    assert sheets[1].height > sheets[0].height
-    assert sheets[1].width == sheets[0].width
-    places, bottom = sheet._legend_places(dict.fromkeys(range(60), "long name"), 700, 11, Lettering())
-    assert len(set(places.values())) == 60
-    assert max(left for left, _ in places.values()) < 700 - sheet._MARGIN
-    assert max(top for _, top in places.values()) < bottom
+@pytest.mark.parametrize(("number", "columns"), [(0, 1), (1, 2), (2, 3), (3, 2), (4, 3), (5, 3)])
+def test_panels_stand_in_up_to_three_columns(number, columns):
+    prediction = predictions_of_all_kinds()["panoptic"]
+    drawn = draw_sheet(image_of(), {f"number {place}": prediction for place in range(number)})
+    assert columns * 640 < drawn.width < columns * 640 + 120
+    assert drawn.height > -(-(number + 1) // columns) * 640 * HEIGHT / WIDTH
 
 
-def test_large_images_are_shrunk_on_a_sheet():
-    large = PanopticPrediction(id_map_of(1201, 2003), infos_of(1, 2, 3))
-    drawn = draw_sheet(image_of(1201, 2003), {"panoptic": large})
-    assert drawn.width < 2 * 1024 + 200
-    assert draw_sheet(image_of(), {}).width < 6 * WIDTH + 100
+@pytest.mark.parametrize("size", [(1201, 2003), (1, 1), (2, 5000), (5000, 2)])
+def test_images_of_any_size_fit(size):
+    prediction = PanopticPrediction(id_map_of(*size), infos_of(1, 2, 3))
+    drawn = draw_sheet(image_of(*size), {"panoptic": prediction})
+    assert drawn.width < 2 * 640 + 120
+    assert drawn.height < 640 + 240
+
+
+def test_palettes_and_scores_are_passed_on():
+    prediction = {"panoptic": predictions_of_all_kinds()["panoptic"]}
+    plain = np.asarray(draw_sheet(image_of(), prediction, NAMES))
+    for keywords in ({"palette": "colorblind"}, {"palette": {4: (1, 2, 3)}}, {"scores": True}):
+        other = np.asarray(draw_sheet(image_of(), prediction, NAMES, **keywords))
+        assert other.shape == plain.shape
+        assert (other != plain).any()
+
+
+def test_void_stands_in_the_legend_where_there_is_any():
+    full = PanopticPrediction(torch.ones(HEIGHT, WIDTH, dtype=torch.int32), infos_of(4))
+    some = PanopticPrediction(id_map_of(), infos_of(4, 4, 4))
+    strips = [np.asarray(draw_sheet(image_of(), {"a": one}, {4: "sky"}))[-60:, 150:] for one in (full, some)]
+    assert (strips[0] == 255).all()
+    assert (strips[1] < 128).any()

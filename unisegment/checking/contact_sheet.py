@@ -27,7 +27,7 @@ def draw_tile(sample: Sample, id2label: Mapping[int, str]) -> bytes:
     scale = min(1, _LONGEST_SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     image = Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.LANCZOS)
-    drawn = draw(image, _shrunk(sample.target, size), id2label)
+    drawn = draw(image, _shrunk(sample.target, size), id2label, min_side=_LONGEST_SIDE)
     panel = (round(size[1] * _LONGEST_SIDE / max(size)), round(size[0] * _LONGEST_SIDE / max(size)))
     panel = (max(1, panel[0]), max(1, panel[1]))
     tile = Image.new("RGB", (2 * panel[0] + _GAP // 2, panel[1]), _PAPER)

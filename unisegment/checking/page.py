@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from unisegment.visualization import distinct_colors
+from unisegment.visualization import label_colors
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1e2026; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
@@ -112,10 +112,10 @@ def _finding(finding: dict[str, Any]) -> str:
 
 
 def _categories(categories: Sequence[dict[str, Any]]) -> str:
-    colors = distinct_colors(len(categories)).tolist() if categories else []
+    colors = label_colors({place: str(category["name"]) for place, category in enumerate(categories)})
     largest = max((category["pixels"] for category in categories), default=0)
     rows = []
-    for category, (red, green, blue) in zip(categories, colors, strict=True):
+    for category, (red, green, blue) in zip(categories, colors.values(), strict=True):
         chip = f'<span class="chip" style="background: rgb({red}, {green}, {blue})"></span>'
         kind = "thing" if category["is_thing"] else "stuff"
         cells = [f"<td>{chip} {escape(str(category['name']))}</td><td>{kind}</td>"]

@@ -1,75 +1,134 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels in, colours out that people can tell apart."""
+"""Names of labels in, colours out: the same name has the same colour in every checkpoint, data set and process.
 
-from collections import Counter
+Names of the well-known data sets have the colours of a table. Of other names the last words count, so that "gravel
+road" is a shade of "road"; what is still unknown has one of 64 colours by a hash of the name, and numbers count through
+512. So two names that nobody knows may look alike: give such labels colours of your own.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
+from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
+from unisegment.visualization.color_table import COLORS
+from unisegment.visualization.oklab import is_shown, to_lab, to_lch, to_rgb
+
+Color: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+Palette: TypeAlias = Literal["natural", "colorblind"] | Mapping[int, Color]
+"""Things are vivid and stuff is muted and as people know it, or: colours that also those who see no difference of red
+and green tell apart, or: colours of one's own by label, such as a data set's; other labels are then as in "natural"."""
+
+_NAMED = ("natural", "colorblind")
+_NUM_COLORS, _NUM_HASHED = 512, 64
 _FIRST_COLOR = (0.65, 0.16, -1.7)
 """A blue, in OKLab's lightness, chroma and hue."""
-# From OKLab to the responses of the eye's cones (their cubic roots), and from these to linear red, green and blue.
-_CONES_FROM_LAB = np.array([[1, 0.39633778, 0.21580376], [1, -0.10556135, -0.06385417], [1, -0.08948418, -1.29148555]])
-_LIGHT_FROM_CONES = np.array(
-    [[4.0767417, -3.3077116, 0.2309699], [-1.268438, 2.6097574, -0.3413194], [-0.0041961, -0.7034186, 1.7076147]]
-)
+_SHADES = 0.12
+"""How much lighter or darker than its label an instance is, in OKLab's lightness; twice that for extreme colours."""
 
 
-def distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
-    """Return colours that differ from each other as much as can be, always the same ones.
+def short_name(name: str) -> str:
+    """Return a name without its synonyms behind a comma and without the endings of COCO's stuff: "tree-merged"."""
+    first = re.split(r";|,(?!\d)", name)[0].strip()
+    return re.sub(r"([\s_-]+(other|merged|stuff))+$", "", first) or name
 
-    More colours leave the first ones as they are. They repeat only after some thousand.
 
-    Source:
-        Each colour is the farthest from all before it in OKLab (B. Ottosson, "A perceptual color space for image
-        processing", 2020).
+def label_colors(id2label: Mapping[int, str], palette: Palette = "natural") -> dict[int, Color]:
+    """Return the colour of each label.
+
+    Args:
+        id2label: Name of each label.
+        palette: See `Palette`.
+
+    Raises:
+        ValueError: When there is no such palette, or a colour of one's own is not three numbers from 0 to 255.
     """
-    return _to_rgb(_distinct_lch(count))
+    own = palette if isinstance(palette, Mapping) else {}
+    named = "natural" if isinstance(palette, Mapping) else palette
+    if named not in _NAMED:
+        raise ValueError(f"palette must be one of {', '.join(_NAMED)}, or a dict from label to color, got {palette!r}.")
+    return {
+        label: _checked(label, own[label]) if label in own else _color_of_name(str(name), named)
+        for label, name in id2label.items()
+    }
+
+
+def _checked(label: int, color: Color) -> Color:
+    values = np.asarray(color)
+    if values.shape != (3,) or values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+        raise ValueError(f"palette[{label}] must be red, green and blue, each from 0 to 255, got {color!r}.")
+    return int(values[0]), int(values[1]), int(values[2])
 
 
 @cache
-def _distinct_lch(count: int) -> Float[np.ndarray, "n 3"]:
-    """Return lightness, chroma and hue in radians."""
+def _color_of_name(name: str, palette: str) -> Color:
+    words = [word for word in re.split(r"[\W_]+", short_name(name).casefold()) if word]
+    number = int.from_bytes(sha256(" ".join(words).encode("utf-8", "replace")).digest()[:4], "big")
+    for start in range(len(words)):
+        known = " ".join(words[start:])
+        color = COLORS.get(known) or COLORS.get(known.removesuffix("s"))
+        if color is not None:
+            shift = 0 if start == 0 else _SHADES * (2 * (number / 2**32) - 1)
+            return _shaded(color[_NAMED.index(palette)], shift)
+    if words and words[-1].isdecimal() and words[:-1] in ([], ["label"]):
+        return _spread_colors(palette)[int(words[-1]) % _NUM_COLORS]
+    return _spread_colors(palette)[number % _NUM_HASHED]
+
+
+@cache
+def _spread_colors(palette: str) -> list[Color]:
+    """Return colours of which each is the farthest from all before it."""
+    lightest, darkest = (0.85, 0.55) if palette == "natural" else (0.92, 0.4)
     grid = np.meshgrid(
-        np.linspace(0.55, 0.85, 9), np.linspace(0.07, 0.2, 9), np.linspace(-np.pi, np.pi, 73)[1:], indexing="ij"
+        np.linspace(darkest, lightest, 9), np.linspace(0.07, 0.2, 9), np.linspace(-np.pi, np.pi, 73)[1:], indexing="ij"
     )
     candidates = np.stack(grid, axis=-1).reshape(-1, 3)
-    candidates = candidates[((_to_light(candidates) >= 0) & (_to_light(candidates) <= 1)).all(axis=1)]
-    points = _to_lab(candidates)
+    candidates = candidates[is_shown(candidates)]
+    # Who sees no difference of red and green sees almost nothing of OKLab's second axis.
+    points = to_lab(candidates) * [1, 1 if palette == "natural" else 0.1, 1]
     chosen = [int(np.abs(candidates - _FIRST_COLOR).sum(axis=1).argmin())]
     distance = np.full(len(points), np.inf)
-    while len(chosen) < min(count, len(points)):
+    while len(chosen) < _NUM_COLORS:
         distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
         chosen.append(int(distance.argmax()))
-    return candidates[np.resize(chosen, count)]
+    return [(red, green, blue) for red, green, blue in to_rgb(candidates[chosen]).tolist()]
 
 
-def segment_colors(labels: list[int]) -> UInt8[np.ndarray, "n 3"]:
-    """Return the colour of the label for its first segment, and shades of it for the others."""
-    seen: Counter[int] = Counter()
-    shades = np.zeros((len(labels), 3))
+def segment_colors(labels: Sequence[int], colors: Mapping[int, Color]) -> UInt8[np.ndarray, "n 3"]:
+    """Return the colour of its label for the first segment of a label, and lighter and darker ones for the others."""
+    seen: dict[int, int] = {}
+    found = np.zeros((len(labels), 3), dtype=np.uint8)
     for index, label in enumerate(labels):
-        # Multiples of these fractions spread evenly over a square however many there are. Source: M. Roberts, "The
-        # unreasonable effectiveness of quasirandom sequences", 2018.
-        across = (0.5 + seen[label] * np.array([0.7548777, 0.5698403])) % 1 - 0.5
-        shades[index] = _distinct_lch(max(labels) + 1)[label] + [0.34 * across[0], 0, 0.9 * across[1]]
-        seen[label] += 1
-    return _to_rgb(shades)
+        number = seen[label] = seen.get(label, -1) + 1
+        # Multiples of the golden ratio spread evenly over a line however many there are.
+        shift = 0 if number == 0 else _SHADES * (2 * ((0.5 + 0.6180340 * number) % 1) - 1)
+        found[index] = _shaded(colors[label], shift)
+    return found
 
 
-def _to_lab(lch: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    lightness, chroma, hue = lch.T
-    return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
+@cache
+def _shaded(color: Color, shift: float) -> Color:
+    """Return a colour of the same hue that is lighter, or darker if `shift` is negative."""
+    if shift == 0:
+        return color
+    lightness, chroma, hue = to_lch(color)
+    # Not so dark or light that the hue would not be seen.
+    wanted = min(max(lightness, 0.3 + _SHADES), 0.95 - _SHADES) + shift
+    if abs(wanted - lightness) < 0.02:
+        wanted += 0.03
+    # The most colourful of this hue that a screen shows.
+    paler = np.array([(wanted, chroma * part, hue) for part in np.linspace(1, 0, 41)])
+    red, green, blue = to_rgb(paler[is_shown(paler)][:1])[0].tolist()
+    return red, green, blue
 
 
-def _to_light(lch: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Return linear red, green and blue; outside of [0, 1] no screen shows them."""
-    cones = (_to_lab(lch) @ _CONES_FROM_LAB.T) ** 3
-    return cones @ _LIGHT_FROM_CONES.T
-
-
-def _to_rgb(lch: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
-    light = _to_light(lch).clip(0, 1)
-    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return (255 * encoded).round().astype(np.uint8)
+def plate_color(color: Color) -> Color:
+    """Return a dark colour of the same hue, on which white is read well."""
+    _, chroma, hue = to_lch(color)
+    red, green, blue = to_rgb(np.array([(0.27, min(chroma, 0.055), hue)]))[0].tolist()
+    return red, green, blue

@@ -22,6 +22,11 @@ _ENDINGS = (".ttf", ".otf", ".ttc")
 _STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "condensed")
 
 
+def letter_size(picture: tuple[int, int]) -> int:
+    """Return the usual height of letters in pixels, for a picture of a width and height."""
+    return max(14, round(max(picture) / 42))
+
+
 @dataclass(frozen=True)
 class Lettering:
     """Writes names, each in a font that has all of its characters.
@@ -55,6 +60,14 @@ class Lettering:
         font = _font(_PILLOWS_OWN if file is None else file, size)
         assert font is not None
         return font
+
+    def shortened(self, text: str, size: int, width: float) -> str:
+        """Return a text, or as much of it as fits into a width in pixels, and three points."""
+        font = self.font(text, size)
+        if font.getlength(text) <= width:
+            return text
+        fitting = range(len(text), 0, -1)
+        return next((f"{text[:end]}..." for end in fitting if font.getlength(f"{text[:end]}...") <= width), "...")
 
 
 def _characters(text: str) -> frozenset[str]:

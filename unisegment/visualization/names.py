@@ -4,17 +4,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt, find_objects
 
 from unisegment.types import Size
-from unisegment.visualization.fonts import Lettering
+from unisegment.visualization.colors import Color, plate_color
+from unisegment.visualization.fonts import Lettering, letter_size
 
-_INK, _PLATE = (255, 255, 255), (16, 18, 24, 175)
+_INK, _PLATE_OPACITY = (255, 255, 255), 225
+"""White letters; the plates under them let through so little that they are read on any ground."""
 _ENOUGH_COVER = 0.75
 """Part of a name's plate that must lie on its segment."""
-_FINEST_GRID = 640
+_FINEST_GRID = 400
 """Places for names that are looked at along the long side."""
 
 
@@ -23,7 +25,9 @@ def write_names(
     index_map: Int64[np.ndarray, "h w"],
     names: list[str],
     scores: Sequence[float | None],
+    colors: UInt8[np.ndarray, "n 3"],
     lettering: Lettering,
+    text_scale: float = 1,
 ) -> None:
     """Write the names of segments, and their scores where there are any, on the segments.
 
@@ -32,38 +36,46 @@ def write_names(
         index_map: Index of the segment that each pixel of the picture belongs to, -1 for none.
         names: Name of each segment.
         scores: Score of each segment.
+        colors: Colour of each segment.
         lettering: The fonts.
+        text_scale: How much larger than usual names are.
     """
     # Places are looked for on every `step`th pixel: a finer grid shows no difference and takes much longer.
-    step = max(max(picture.size) // _FINEST_GRID, 1)
-    index_map = index_map[::step, ::step]
+    step = -(-max(picture.size) // _FINEST_GRID)
+    # What the last places would stand for is cut off, so that the border cuts no plate.
+    index_map = index_map[::step, ::step][: picture.height // step, : picture.width // step]
+    if index_map.size == 0:
+        return
     is_free = np.ones(index_map.shape, dtype=np.bool_)
     areas = np.bincount(index_map[index_map >= 0], minlength=len(names))
     boxes = find_objects(index_map + 1, max_label=len(names))
     canvas = ImageDraw.Draw(picture, "RGBA")
-    large = max(14, round(max(picture.size) / 45))
+    usual = letter_size(picture.size)
+    large, small = round(usual * text_scale), usual * 4 // 5
     # Small segments go first: large ones have other places left.
     for index in areas.argsort(kind="stable").tolist():
         with_score = names[index] if scores[index] is None else f"{names[index]} {scores[index]:.2f}"
-        for text, size in ((with_score, large), (names[index], large), (names[index], large * 4 // 5)):
+        for text, size in ((with_score, large), (names[index], large), (names[index], small)):
             height, width = (-(-length // step) for length in _plate_size(text, size, lettering))
-            if boxes[index] is None or areas[index] < _ENOUGH_COVER * height * width:
+            if not text or boxes[index] is None or areas[index] < _ENOUGH_COVER * height * width:
                 continue
             window = _widened(boxes[index], (height, width))
             corner = _place(index_map[window] == index, is_free[window], (height, width))
             if corner is not None:
                 top, left = window[0].start + corner[0], window[1].start + corner[1]
                 is_free[top : top + height, left : left + width] = False
-                _write_plate(canvas, text, size, lettering, (left * step, top * step))
+                plate = plate_color(tuple(colors[index].tolist()))
+                _write_plate(canvas, text, size, lettering, (left * step, top * step), plate)
                 break
 
 
 def _write_plate(
-    canvas: ImageDraw.ImageDraw, text: str, size: int, lettering: Lettering, corner: tuple[int, int]
+    canvas: ImageDraw.ImageDraw, text: str, size: int, lettering: Lettering, corner: tuple[int, int], plate: Color
 ) -> None:
     left, top = corner
     height, width = _plate_size(text, size, lettering)
-    canvas.rounded_rectangle((left, top, left + width - 1, top + height - 1), radius=height // 4, fill=_PLATE)
+    box = (left, top, left + width - 1, top + height - 1)
+    canvas.rounded_rectangle(box, radius=height // 4, fill=(*plate, _PLATE_OPACITY))
     canvas.text((left + width / 2, top + height / 2), text, fill=_INK, font=lettering.font(text, size), anchor="mm")
 
 

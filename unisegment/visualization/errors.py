@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image, what was found in it and its annotation in, a picture of what is right and what is wrong out."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from PIL import Image
+
+from unisegment.structures import SegmentationTarget, SemanticPrediction
+from unisegment.types import Size
+from unisegment.visualization.colors import Color
+from unisegment.visualization.drawables import Drawable, Picture, Segments, open_picture, segments_of
+from unisegment.visualization.drawing import README_WIDTH, check_size, lettering_of, resize, size_of_picture
+from unisegment.visualization.index_maps import resize_map, visible_segments
+from unisegment.visualization.legend import Entry, with_legend
+from unisegment.visualization.matching import Verdict, match_segments
+from unisegment.visualization.names import write_names
+from unisegment.visualization.painting import paint, stripes
+
+_LOOKS: dict[Verdict, tuple[str, Color, float]] = {
+    Verdict.RIGHT: ("right", (0, 158, 115), 0.4),
+    Verdict.WRONG_CLASS: ("wrong class", (240, 228, 66), 0.75),
+    Verdict.MISSED: ("missed", (0, 114, 178), 0.75),
+    Verdict.FALSE: ("false", (213, 94, 0), 0.75),
+    Verdict.NOT_JUDGED: ("not judged", (128, 128, 128), 0),
+}
+"""Name, colour and opacity. The colours are those of M. Okabe and K. Ito, "Color universal design", 2008."""
+
+
+def draw_errors(
+    image: Picture,
+    prediction: Drawable,
+    target: SegmentationTarget,
+    id2label: Mapping[int, str] | None = None,
+    font: str | Path | None = None,
+    *,
+    labels: Collection[int] | None = None,
+    min_side: int = README_WIDTH,
+) -> Image.Image:
+    """Show where a prediction is right, and where it misses, is false or has the wrong class.
+
+    A semantic prediction is judged pixel by pixel, all others segment by segment as in panoptic quality: a predicted
+    and an annotated segment that share more than half of their union match. If their labels differ, too, the name
+    written is "truck as car": the annotation comes first. Segments that were missed have stripes where something false
+    covers them. The legend below counts segments, or tells the part of pixels.
+
+    Args:
+        image: As in `draw`.
+        prediction: What was found.
+        target: The annotation of the image. Its void is not judged, as in the metrics: semantic predictions have none
+            that are false. For an instance prediction it is background, where objects are false.
+        id2label: As in `draw`.
+        font: As in `draw`.
+        labels: Labels that are judged: for an instance prediction, those of things. None judges all.
+        min_side: As in `draw`.
+
+    Raises:
+        ValueError: As `draw` does.
+        OSError: As `draw` does.
+    """
+    original = open_picture(image)
+    found, annotated = segments_of(prediction, with_hidden=True), segments_of(target)
+    check_size(found, original)
+    check_size(annotated, original, "annotation")
+    if labels is not None:
+        found, annotated = found.select(labels), annotated.select(labels)
+    size = size_of_picture(original, min_side)
+    is_semantic = isinstance(prediction, SemanticPrediction) or (
+        isinstance(prediction, torch.Tensor) and prediction.dtype != torch.bool
+    )
+    judge = _judge_pixels if is_semantic else _judge_segments
+    index_map, verdicts, names, striped, amounts = judge(found, annotated, id2label, size)
+    looks = [_LOOKS[verdict] for verdict in verdicts]
+    colors = np.array([color for _, color, _ in looks], dtype=np.uint8).reshape(-1, 3)
+    opacity = np.array([strength for _, _, strength in looks])
+    has_void = found.is_rest_void and bool((visible_segments(annotated.target) == -1).any())
+    picture = paint(resize(original, size), index_map, colors, opacity, has_void)
+    if striped.any():
+        strength = Image.fromarray((230 * stripes(size) * striped).astype(np.uint8))
+        picture.paste(_LOOKS[Verdict.MISSED][1], (0, 0), strength)
+    lettering = lettering_of(font)
+    texts = [lettering.legible(name, index) for index, name in enumerate(names)]
+    write_names(picture, index_map, texts, [None] * len(names), colors, lettering)
+    entries = [Entry(f"{_LOOKS[verdict][0]} {amounts[verdict]}", _LOOKS[verdict][1]) for verdict in amounts]
+    return with_legend(picture, entries + [Entry("not judged", None)] * has_void, lettering)
+
+
+_Judged = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
+"""Map of regions, -1 for what is not judged; verdict and name of each region; where stripes are; text of the legend."""
+
+
+def _judge_segments(found: Segments, annotated: Segments, id2label: Mapping[int, str] | None, size: Size) -> _Judged:
+    matches = match_segments(found, annotated)
+    names, true_names = ([name for _, name in one.labels_and_names(id2label)] for one in (found, annotated))
+    for index, partner in matches.partners.items():
+        if matches.found[index] == Verdict.WRONG_CLASS:
+            names[index] = f"{true_names[partner]} as {names[index]}"
+    verdicts = matches.found + matches.annotated
+    nothing = len(verdicts)
+    is_missed = np.array([*(verdict == Verdict.MISSED for verdict in matches.annotated), False])
+    is_error = np.array([*(v in (Verdict.FALSE, Verdict.WRONG_CLASS) for v in matches.found), False])
+    above, below = (resize_map(visible_segments(one.target), size) for one in (found, annotated))
+    missed, error = is_missed[below], is_error[above]
+    index_map = np.where(above >= 0, above, np.where(below >= 0, nothing, -1))
+    index_map = np.where(missed & ~error, len(names) + below, index_map)
+    counts = {
+        Verdict.RIGHT: matches.found,
+        Verdict.WRONG_CLASS: matches.found,
+        Verdict.MISSED: matches.annotated,
+        Verdict.FALSE: matches.found,
+    }
+    amounts = {verdict: str(those.count(verdict)) for verdict, those in counts.items()}
+    return index_map, [*verdicts, Verdict.NOT_JUDGED], [*names, *true_names, ""], missed & error, amounts
+
+
+def _judge_pixels(found: Segments, annotated: Segments, id2label: Mapping[int, str] | None, size: Size) -> _Judged:
+    above, below = _label_map(found), _label_map(annotated)
+    names = {label: name for one in (found, annotated) for label, name in one.labels_and_names(id2label)}
+    judged = below >= 0
+    pairs, regions = np.unique(np.stack([above[judged], below[judged]]), axis=1, return_inverse=True)
+    index_map = np.full(below.shape, -1, dtype=np.int64)
+    index_map[judged] = regions
+    verdicts, texts = [], []
+    for label, true_label in pairs.T.tolist():
+        is_right = label == true_label
+        verdicts.append(Verdict.RIGHT if is_right else Verdict.MISSED if label < 0 else Verdict.WRONG_CLASS)
+        true_name = names[true_label]
+        texts.append(true_name if is_right or label < 0 else f"{true_name} as {names[label]}")
+    pixels = np.bincount(np.array(verdicts, dtype=np.int64)[regions], minlength=3) / max(len(regions), 1)
+    kinds = (Verdict.RIGHT, Verdict.WRONG_CLASS, Verdict.MISSED)
+    amounts = {verdict: f"{100 * pixels[verdict]:.1f} %" for verdict in kinds}
+    return resize_map(index_map, size), verdicts, texts, np.zeros(size, dtype=np.bool_), amounts
+
+
+def _label_map(segments: Segments) -> Int64[np.ndarray, "h w"]:
+    """Return the label of each pixel, -1 for void."""
+    return np.append(segments.target.labels.numpy(), -1)[visible_segments(segments.target)]
