@@ -45,7 +45,7 @@ class SegmentationTarget:
         segment_ids: Number in `id_map` of each segment, all different.
         masks: One mask a segment: bool, integer (not 0 is inside) or floating-point (above 0.5 is inside).
         is_crowd: Segments that stand for a group of objects which nobody told apart. They are not learned, and
-            predictions inside them are not judged. None means that there is none.
+            predictions inside them do not count. None means that there is none.
         layers: Which of the l maps each segment is in, from 0; its number must be in no other one.
 
     Raises:
