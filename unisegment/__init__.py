@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
     from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
     from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+    from unisegment.segmenter import Segmenter
     from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
     from unisegment.visualization import draw
 
@@ -21,6 +22,7 @@ __all__ = [
     "InstancePrediction",
     "PanopticPrediction",
     "SegmentationTarget",
+    "Segmenter",
     "SemanticPrediction",
     "UniSegmentConfig",
     "UniSegmentForUniversalSegmentation",
@@ -31,6 +33,7 @@ __all__ = [
 
 _FAMILY = "models.unisegment"
 _MODULES = {
+    "Segmenter": "segmenter",
     "UniSegmentConfig": f"{_FAMILY}.configuration_unisegment",
     "UniSegmentForUniversalSegmentation": f"{_FAMILY}.modeling_unisegment",
     "UniSegmentImageProcessor": f"{_FAMILY}.image_processing_unisegment",

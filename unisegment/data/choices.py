@@ -13,5 +13,8 @@ DataFormat = Literal[
 ExportName = Literal["coco_panoptic", "coco_instance", "coco_test_dev", "label_png", "cityscapes"]
 """The writers of `unisegment.data.export`."""
 
+OutputName = Literal["pictures", ExportName]
+"""What `predict` can write."""
+
 Matching = Literal["name", "order"]
 """How labels of two lists are matched: see `unisegment.data.label_spaces.match_labels`."""

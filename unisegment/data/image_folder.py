@@ -2,7 +2,8 @@
 """A folder of images without annotation in, the images with their names out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class ImageFolder:
         self._list = None if image_list is None else Path(image_list)
         if self._list is None:
             self.names = _names_in(self.root)
-            self._ids = _ids_of_names(self.names)
+            self._ids = ids_of_names(self.names)
         else:
             self.names, self._ids = self._read_list(self._list)
 
@@ -64,6 +65,12 @@ class ImageFolder:
             check_size(self.root / name, (image.shape[0], image.shape[1]), self._sizes[name], self._list)
         return NamedImage(image, self._ids[index], str(self.root / name))
 
+    def first(self, number: int) -> "ImageFolder":
+        """Return the first images alone."""
+        part = copy(self)
+        part.names, part._ids = self.names[:number], self._ids[:number]
+        return part
+
     def leave_out(self, output: Path) -> None:
         """Take no file in a folder of results for an image, unless a list names it.
 
@@ -79,7 +86,7 @@ class ImageFolder:
         self.names = [name for name in self.names if not name.startswith(f"{Path(place).as_posix()}/")]
         if not self.names:
             raise FileNotFoundError(f"{self.root} has no images but those in {output}, where the results go.")
-        self._ids = _ids_of_names(self.names)
+        self._ids = ids_of_names(self.names)
 
     def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
         names: list[str] = []
@@ -119,7 +126,8 @@ def _names_in(root: Path) -> list[str]:
     return names
 
 
-def _ids_of_names(names: list[str]) -> list[int]:
+def ids_of_names(names: Sequence[str]) -> list[int]:
+    """Return the number that each name is, as COCO's are, if all are different numbers; else its place, from 1."""
     stems = [Path(name).stem for name in names]
     if all(stem.isdecimal() and stem.isascii() for stem in stems) and len(set(map(int, stems))) == len(stems):
         return [int(stem) for stem in stems]

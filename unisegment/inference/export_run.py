@@ -6,7 +6,7 @@ is finished. Everything is written under another name first, so that a run may b
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,9 @@ from unisegment.ops.tf32 import is_tf32_allowed
 from unisegment.postprocessing.resize import check_share
 from unisegment.runs.folder_lock import LOCK, locked
 from unisegment.runs.processes import decide_once, share_of_process
+
+OnImage = Callable[[ExportedImage, Mapping[str, Any]], None]
+"""Is told of an image whose files are written, and of its predictions by task."""
 
 
 class OtherRunError(ValueError):
@@ -108,6 +111,7 @@ def export_predictions(
     batch_size: int = 1,
     workers: int = 0,
     on_unreadable: Report | None = None,
+    on_image: OnImage | None = None,
 ) -> dict[str, Any]:
     """Write the predictions of all images; all processes share those that are not finished, and a rerun goes on.
 
@@ -127,6 +131,7 @@ def export_predictions(
         batch_size: Most images that go through the model together.
         workers: Processes that load images.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
+        on_image: Is told of each image, and its predictions by task, when its files are written.
 
     Returns:
         `images`, how many are finished; `new`, how many of them by this run; `unreadable_images`, what is wrong with
@@ -160,11 +165,12 @@ def export_predictions(
         "dtype": None if predictor.dtype == "auto" else predictor.dtype,
         "tf32": None if is_tf32_allowed() else False,
     }
+    export = open_export(export_format, output, categories, run_name, formats)
+    settings |= export.settings
     with locked(output):
-        export = open_export(export_format, output, categories, run_name, formats)
         if names is not None:
             export.check_names(names)
-        run = _ExportRun(predictor, export, names, threshold, PartFolder(output / "parts"))
+        run = _ExportRun(predictor, export, names, threshold, PartFolder(output / "parts"), on_image)
         todo = decide_once(lambda: run.parts.begin(settings, len(images)))
         new, problems = run.write(images, share_of_process(todo), batch_size, workers, on_unreadable)
     return {"images": len(images) - len(todo) + new, "new": new, "unreadable_images": problems}
@@ -179,6 +185,7 @@ class _ExportRun:
     names: Sequence[str] | None
     threshold: float
     parts: PartFolder
+    on_image: OnImage | None
 
     def write(
         self, images: Images, mine: Sequence[int], batch_size: int, workers: int, on_unreadable: Report | None
@@ -218,8 +225,11 @@ class _ExportRun:
         for place, item in enumerate(batch):
             name = Path(item.image.file_name).name if self.names is None else self.names[item.number]
             image = ExportedImage(item.image.image_id, name, item.image.size, item.image.image)
-            content = self.export.write(image, {task: predictions[place] for task, predictions in found.items()})
+            of_image = {task: predictions[place] for task, predictions in found.items()}
+            content = self.export.write(image, of_image)
             self.parts.write(item.number, {"name": name, **content})
+            if self.on_image is not None:
+                self.on_image(image, of_image)
 
 
 def digest(names: Sequence[str]) -> str:

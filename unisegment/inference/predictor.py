@@ -153,7 +153,7 @@ class Predictor:
 
     def instance(self, batch: Batch, outputs: Any, threshold: float = 0.0) -> list[InstancePrediction]:
         """Return the objects above a score: those that are no stuff among the `top_k` best of all."""
-        return instance_predictions(
+        predictions = instance_predictions(
             outputs.class_queries_logits,
             outputs.masks_queries_logits,
             outputs.image_sizes,
@@ -162,6 +162,10 @@ class Predictor:
             top_k=self.top_k,
             label_ids=self.thing_label_ids,
         )
+        for prediction in predictions:
+            for info in prediction.segments_info:
+                info["label"] = self.id2label[info["label_id"]]
+        return predictions
 
     def semantic(self, batch: Batch, outputs: Any) -> list[Any]:
         """Return the label of each pixel."""
@@ -191,7 +195,7 @@ def open_predictor(
     device: str | torch.device | None = None,
     dtype: Dtype = "auto",
     compile: bool = False,
-    size: Mapping[str, int] | None = None,
+    size: int | Mapping[str, int] | None = None,
     panoptic_threshold: float = 0.8,
     top_k: int = 100,
     augment: bool = False,
@@ -225,7 +229,7 @@ def open_predictor(
     model = open_model(checkpoint, **asked).eval().to(place)
     if compile:
         model.compile()
-    processor = open_processor(checkpoint, model.config, **({} if size is None else {"size": dict(size)}))
+    processor = open_processor(checkpoint, model.config, **({} if size is None else {"size": size}))
     kind = AugmentedPredictor if augment else Predictor
     return kind(model, processor, panoptic_threshold, top_k, checkpoint, dtype)
 

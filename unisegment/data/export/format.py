@@ -55,10 +55,12 @@ class ExportFormat:
         ValueError: When `run_name` is no part of a file's name.
     """
 
-    tasks: ClassVar[tuple[str, ...]]
+    tasks: tuple[str, ...]
     """Predictions that are needed: of panoptic, instance, semantic."""
     part_kinds: ClassVar[Mapping[str, type]] = {}
     """What `write` returns: its keys, and what is under them."""
+    settings: Mapping[str, Any] = {}
+    """Choices of the format's own that a run must share with the one that it goes on with."""
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
         if not _RUN_NAME.fullmatch(run_name):

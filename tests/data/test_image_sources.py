@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageList, open_images
+
+HEIGHT, WIDTH = 5, 11
+
+
+def pixels(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def encoded(image, **options):
+    file = BytesIO()
+    Image.fromarray(image).save(file, format="PNG", **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(pixels()))
+    return path
+
+
+def test_one_image_in_every_form_is_the_same(photo):
+    image = pixels()
+    forms = [
+        str(photo), photo, photo.read_bytes(), bytearray(photo.read_bytes()), Image.fromarray(image), image,
+        torch.from_numpy(image), torch.from_numpy(image).permute(2, 0, 1),
+        torch.from_numpy(image / 255.0).permute(2, 0, 1),
+    ]  # fmt: skip
+    for form in forms:
+        opened = open_images(form)
+        assert len(opened) == 1
+        assert np.array_equal(opened[0].image, image), type(form)
+
+
+def test_a_batch_of_tensors_is_as_many_images():
+    images = torch.from_numpy(np.stack([pixels(0), pixels(1)])).permute(0, 3, 1, 2)
+    opened = open_images(images)
+    assert [np.array_equal(opened[index].image, pixels(index)) for index in range(2)] == [True, True]
+
+
+def test_folders_patterns_and_lists(tmp_path, photo):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "other.jpg").write_bytes(encoded(pixels(1)))
+    assert open_images(tmp_path).names == ["b/other.jpg", "photo.png"]
+    assert isinstance(open_images(str(tmp_path)), ImageFolder)
+    assert open_images(f"{tmp_path}/*.png").names == ["photo.png"]
+    assert open_images(f"{tmp_path}/**/*.*").names == ["other.jpg", "photo.png"]
+    assert open_images([photo, f"{tmp_path}/b"]).names == ["photo.png", "other.jpg"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path):
+    path = tmp_path / "a[1].png"
+    path.write_bytes(encoded(pixels()))
+    assert open_images(str(path)).names == ["a[1].png"]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(encoded(pixels()))
+    assert ImageList([tmp_path / "one/a.png", tmp_path / "two/a.png"]).names == ["one/a.png", "two/a.png"]
+
+
+def test_images_without_names_are_numbered_and_files_that_are_numbers_keep_theirs(tmp_path):
+    assert open_images([pixels(), pixels(1)]).names == ["image_000001.png", "image_000002.png"]
+    for name in ("000000000139.png", "000000000285.png"):
+        (tmp_path / name).write_bytes(encoded(pixels()))
+    assert [image.image_id for image in open_images(f"{tmp_path}/*.png")] == [139, 285]
+
+
+def test_an_iterator_is_asked_for_an_image_only_when_it_is_needed(photo):
+    asked = []
+
+    def images():
+        for image in (photo, pixels(1)):
+            asked.append(image)
+            yield image
+
+    opened = open_images(images())
+    assert asked == []
+    first = next(opened)()
+    assert len(asked) == 1
+    assert np.array_equal(first.image, pixels())
+    assert first.file_name == str(photo)
+    assert np.array_equal(next(opened)().image, pixels(1))
+    assert next(opened, None) is None
+
+
+def test_first_images_alone(photo):
+    opened = open_images([photo, pixels(1), pixels(2)]).first(2)
+    assert (len(opened), opened.names) == (2, ["photo.png", "image_000002.png"])
+
+
+def test_what_is_no_image_is_refused_in_one_line(tmp_path, photo):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "film.MP4").write_bytes(b"\0" * 64)
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:70])
+    (tmp_path / "empty").mkdir()
+    for source, kind, message in (
+        (tmp_path / "missing.jpg", FileNotFoundError, "missing.jpg does not exist"),
+        (f"{tmp_path}/*.webp", FileNotFoundError, "No file matches"),
+        (tmp_path / "empty", FileNotFoundError, "has no images"),
+        (tmp_path / "film.MP4", ValueError, "is a video.*ffmpeg -i film.MP4"),
+        ([], ValueError, "the list is empty"),
+    ):
+        with pytest.raises(kind, match=message):
+            open_images(source)
+    for source, message in (
+        (tmp_path / "notes.txt", "notes.txt cannot be read as an image"),
+        (tmp_path / "cut.png", "cut.png cannot be read as an image"),
+        (b"hello", "image_000001.png cannot be read as an image"),
+        (3.5, "Expected a Pillow image"),
+        (np.zeros((0, 4, 3), np.uint8), "image_000001.png cannot be read: The image is empty"),
+    ):
+        opened = open_images(source)
+        with pytest.raises(ValueError, match=message) as caught:
+            opened[0]
+        assert "\n" not in str(caught.value)
+
+
+def test_an_address_that_cannot_be_reached_is_a_value_error_without_its_secrets():
+    opened = open_images("http://user:secret@127.0.0.1:9/photo.jpg?token=1")
+    assert opened.names == ["photo.jpg"]
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/photo\.jpg cannot be read") as caught:
+        opened[0]
+    assert "secret" not in str(caught.value)
