@@ -112,6 +112,12 @@ def guess_format(root: str | Path, splits: Sequence[str] = ("train", "val")) -> 
     )
 
 
+def has_split(data_format: str, root: str | Path, split: str) -> bool:
+    """Tell whether a folder has what one of the layouts of a format wants of a split, if their names are known."""
+    layouts = [*FORMATS[data_format].layouts(split)]
+    return not layouts or not all(_lacking(Path(root), layout) for layout in layouts)
+
+
 def _lacking(folder: Path, layout: tuple[str, ...]) -> list[str]:
     """Return the paths of a layout that a folder does not have."""
     return [path for path in layout if not (any(folder.glob(path)) if "*" in path else (folder / path).exists())]

@@ -12,6 +12,7 @@ from unisegment.backbones.pretrained import require_backbone
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty
+from unisegment.data.formats import has_split
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
@@ -32,6 +33,10 @@ from unisegment.training.lora import add_adapters
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
     "run.overwrite=true; model.pretrained starts it from the earlier model."
+)
+_NOTHING_HELD_OUT = (
+    "Training evaluates on the split 'val': move some of the images there with their annotation, one in ten, say, laid "
+    "out as those of 'train' are."
 )
 _ONE_LIST = "Give both splits one list of categories, or those that are the same one name."
 
@@ -54,7 +59,7 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
     with data_named(data):
-        train, held_out = (open_split(data, split) for split in ("train", "val"))
+        train, held_out = open_split(data, "train"), _open_held_out(data)
         if categories is not None:
             owners = "The state that training goes on from", "the " + _called(train, "train")
             train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
@@ -74,6 +79,15 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             f"that is no crowd (`iscrowd`). {advice}"
         )
     return OnlyAnnotated(train) if data.only_annotated else train, held_out
+
+
+def _open_held_out(data: DataRecipe) -> AnnotatedImages:
+    try:
+        return open_split(data, "val")
+    except FileNotFoundError as error:
+        if data.format == "synthetic" or has_split(data.format, data.root, "val"):
+            raise
+        raise FileNotFoundError(f"{error} {_NOTHING_HELD_OUT}") from error
 
 
 def _called(samples: AnnotatedImages, split: str) -> str:
