@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.visualization.eyes import NAMES, colors_of
 from tests.visualization.pictures import HEIGHT, WIDTH, id_map_of, image_of, infos_of, predictions_of_all_kinds
 from unisegment.structures import PanopticPrediction, SegmentationTarget
-from unisegment.visualization import draw, names
+from unisegment.visualization import draw, label_colors, names
 
 
 def written(monkeypatch, prediction, id2label=None, image=None, **keywords):
@@ -91,3 +92,54 @@ def test_names_on_large_images_are_placed_on_their_segments(monkeypatch):
         top, left, bottom, right = plates[text]
         assert (id_map[top:bottom, left:right] == segment_id).all()
         assert bottom - top > 40
+
+
+def _luminance(color):
+    """Return relative luminance as WCAG 2.2 defines it."""
+    encoded = np.asarray(color) / 255
+    light = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return light @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("palette", ["natural", "colorblind"])
+def test_letters_are_read_on_every_ground(palette):
+    opacity = names._PLATE_OPACITY / 255
+    for color in colors_of([*NAMES["COCO"], *NAMES["ADE20K"]], palette):
+        for ground in (0, 255):
+            plate = opacity * np.array(names.plate_color(color)) + (1 - opacity) * ground
+            # WCAG asks 7 for its highest level.
+            assert 1.05 / (_luminance(plate) + 0.05) > 7
+
+
+def test_plates_have_the_colour_that_is_promised():
+    prediction = PanopticPrediction(torch.ones(HEIGHT, WIDTH, dtype=torch.int32), infos_of(0))
+    picture = np.asarray(draw(np.full((HEIGHT, WIDTH, 3), 255, np.uint8), prediction, {0: "W"}, 0.0))
+    opacity, color = names._PLATE_OPACITY / 255, label_colors({0: "W"})[0]
+    expected = opacity * np.array(names.plate_color(color)) + (1 - opacity) * 255
+    assert (np.abs(picture - expected).max(axis=-1) < 2).sum() > 100
+
+
+def test_names_stand_where_a_segment_is_widest(monkeypatch):
+    id_map = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
+    # A thin arm to the left, whose box has its middle and its corners outside of the body.
+    id_map[2:5, :70] = 1
+    id_map[2:55, 70:95] = 1
+    ((_, (top, left, bottom, right)),) = written(monkeypatch, PanopticPrediction(id_map, infos_of(0)), {0: "car"})
+    assert 70 * 6 < left < right < 95 * 6
+    assert (top + bottom) / 2 == pytest.approx(6 * 57 / 2, abs=40)
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 97), (401, 803), (1201, 1803), (97, 11)])
+def test_many_names_never_overlap_nor_leave_the_picture(monkeypatch, height, width):
+    generator = np.random.default_rng(0)
+    id_map = torch.from_numpy(generator.integers(1, 40, (7, 5))).repeat_interleave(height // 7 + 1, 0)
+    id_map = id_map.repeat_interleave(width // 5 + 1, 1)[:height, :width]
+    infos = [info | {"label": "label" * (1 + info["id"] % 3)} for info in infos_of(*range(39))]
+    plates = written(monkeypatch, PanopticPrediction(id_map, infos), image=image_of(height, width), min_side=800)
+    assert len(plates) > 5 or width == 11
+
+
+def test_scores_are_written_on_request_only(monkeypatch):
+    prediction = predictions_of_all_kinds()["panoptic"]
+    plates = written(monkeypatch, prediction, {0: "car", 4: "sky-other-merged"}, scores=False)
+    assert sorted(text for text, _ in plates) == ["car", "car", "sky"]

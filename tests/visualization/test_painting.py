@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.visualization.pictures import (
     BLACK,
@@ -11,9 +12,10 @@ from tests.visualization.pictures import (
     NOTHING,
     WIDTH,
     far_from_names_and_borders,
+    panoptic_of,
     predictions_of_all_kinds,
 )
-from unisegment.visualization import draw
+from unisegment.visualization import draw, label_colors
 from unisegment.visualization.colors import segment_colors
 
 
@@ -26,11 +28,19 @@ def test_void_is_hatched_on_any_ground(level):
         assert np.ptp(picture[row : row + 20, column : column + 20]) > 60
 
 
-def test_borders_are_light():
+def test_borders_are_light_and_cover_nothing_of_what_is_small():
     picture = np.asarray(draw(BLACK, predictions_of_all_kinds()["panoptic"], opacity=0.0, min_side=6 * WIDTH))
     border = HEIGHT // 2 * 6
-    assert (picture[border - 1 : border + 1, 30] > 140).all()
-    assert (picture[[border - 3, border + 2], 30] == 0).all()
+    assert (picture[border - 2 : border, 30] > 140).all()
+    assert (picture[[border - 4, border + 1], 30] == 0).all()
+
+
+def test_a_pole_keeps_its_colour_between_its_borders():
+    ids = torch.ones(401, 803, dtype=torch.int32)
+    ids[:, 400:403] = 2
+    pixels = np.asarray(draw(np.zeros((401, 803, 3), np.uint8), panoptic_of(ids, [0, 1]), {0: "sky", 1: "pole"}, 1.0))
+    np.testing.assert_array_equal(pixels[200, 401], label_colors({1: "pole"})[1])
+    assert (pixels[200, [398, 399, 403, 404]] > 200).all()
 
 
 def test_segments_keep_their_brightness():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt, find_objects
+from scipy.ndimage import distance_transform_cdt, find_objects
 
 from unisegment.types import Size
 from unisegment.visualization.colors import Color, plate_color
@@ -103,7 +103,7 @@ def _place(mask: Bool[np.ndarray, "h w"], is_free: Bool[np.ndarray, "h w"], size
     if cover.max() < _ENOUGH_COVER * height * width:
         return None
     # Of the best places, one that is far from all others, and in the middle of those.
-    depth = distance_transform_edt(np.pad(cover >= 0.98 * cover.max(), 1))[1:-1, 1:-1]
+    depth = distance_transform_cdt(np.pad(cover >= 0.98 * cover.max(), 1))[1:-1, 1:-1]
     places = np.argwhere(depth >= 0.9 * depth.max())
     top, left = places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()]
     return int(top), int(left)

@@ -4,7 +4,7 @@
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageFilter
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import minimum_filter
 
 from unisegment.types import Size
 
@@ -31,9 +31,11 @@ def paint(
     """
     # Colours are laid over grey, so that they look as in the legend.
     grey = np.asarray(image) @ _LUMA
-    strength = np.append(np.broadcast_to(opacity, len(colors)), 0).astype(np.float32)[:, None]
-    layer = np.concatenate([colors, np.zeros((1, 3), np.uint8)]) * strength
-    painted = layer[index_map] + ((1 - strength[:, 0])[index_map] * grey)[..., None]
+    strength = np.broadcast_to(np.asarray(opacity, dtype=np.float32), len(colors))[:, None]
+    # What is added to the grey, and how much of that is left; the last row is for void.
+    layers = np.concatenate([colors * strength, 1 - strength], axis=1, dtype=np.float32)
+    layered = np.append(layers, [[0, 0, 0, 1]], axis=0).astype(np.float32).take(index_map, axis=0, mode="wrap")
+    painted = layered[..., :3] + layered[..., 3:] * grey[..., None]
     void = index_map == -1
     if void.any():
         painted[void] = (hatch(grey) if is_void_hatched else grey)[void][:, None]
@@ -49,25 +51,22 @@ def hatch(grey: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 def stripes(size: Size) -> Float[np.ndarray, "h w"]:
     """Return slanting stripes: 1 on them, 0 between them."""
     period = max(max(size) / 60, 6)
-    rows, columns = (np.arange(length, dtype=np.float32) for length in size)
-    phase = np.abs((rows[:, None] + columns) / np.float32(period) % 1 - np.float32(0.5))
-    return ((np.float32(0.18) - phase) * np.float32(period) + np.float32(0.5)).clip(0, 1)
-
-
-def outline_width(size: Size) -> int:
-    """Return how many pixels wide the lines between segments are in a picture of a size."""
-    return max(round(max(size) / 400), 1)
+    phase = np.abs(np.arange(sum(size) - 1, dtype=np.float32) / np.float32(period) % 1 - np.float32(0.5))
+    profile = ((np.float32(0.18) - phase) * np.float32(period) + np.float32(0.5)).clip(0, 1)
+    # Each line is the one above, moved by a pixel.
+    return np.lib.stride_tricks.sliding_window_view(profile, size[1])
 
 
 def _outline(index_map: Int64[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Return how strong the line is at each pixel; it runs on both sides of the borders."""
-    outline = np.zeros(index_map.shape, dtype=np.uint8)
-    for axis in (0, 1):
-        before, after = (np.moveaxis(outline, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
-        differs = np.moveaxis(np.diff(index_map, axis=axis) != 0, axis, 0)
-        before[differs] = after[differs] = 255
-    width = outline_width(index_map.shape)
-    if width > 2:
-        outline = maximum_filter(outline, size=width - 1)
-    soft = Image.fromarray(outline).filter(ImageFilter.BoxBlur(0.5))
+    """Return how strong the line between segments is at each pixel.
+
+    It runs on the side of the larger one, so that it covers no pole or person far away.
+    """
+    sizes = np.bincount(index_map.ravel() + 1)
+    ranks = np.empty(len(sizes), dtype=np.int32)
+    ranks[sizes.argsort(kind="stable")] = np.arange(len(sizes))
+    ranked = ranks[index_map + 1]
+    width = max(round(max(index_map.shape) / 350), 1)
+    line = minimum_filter(ranked, size=2 * width + 1) < ranked
+    soft = Image.fromarray(line.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(0.5))
     return np.asarray(soft, dtype=np.float32) * np.float32(_OUTLINE / 255)

@@ -70,6 +70,7 @@ def _sheet(panels: Sequence[tuple[str, Image.Image]], entries: Sequence[Entry], 
         row, column = divmod(number, columns)
         left, top = _MARGIN + column * cell[0], _MARGIN + row * cell[1]
         text = lettering.shortened(title, _TITLE_SIZE, cell[0] - _GAP)
-        canvas.text((left, top), text, fill=INK, font=lettering.font(text, _TITLE_SIZE), anchor="lt")
+        baseline = (left, top + round(0.8 * _TITLE_SIZE))
+        canvas.text(baseline, text, fill=INK, font=lettering.font(text, _TITLE_SIZE), anchor="ls")
         sheet.paste(panel, (left, top + title_height))
     return sheet
