@@ -3,7 +3,7 @@ PYTHON ?= python3
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
 
-.PHONY: setup quickstart test test-oldest test-newest test-gpu test-asan gpu-report lint format bench release-check ALWAYS
+.PHONY: setup docs quickstart test test-oldest test-newest test-gpu test-asan gpu-report lint format bench release-check ALWAYS
 
 # One environment for each set of releases: those that were tested last, the oldest supported, the newest there are.
 setup: .venv/.installed
@@ -65,6 +65,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages of docs/, into build/site. A link that leads nowhere, and a name that the reference lacks, end it with an error.
+docs: setup
+	$(BIN)/zensical build --strict
 
 # Run it with nothing else on the machine; the figures go to benchmarks/results.
 bench: setup

@@ -3,7 +3,7 @@
 
 usage: accelerate launch recipes/train.py RECIPE [key.path=value ...] [--dry-run]
 
-  RECIPE            what to do: a YAML file, or the name of one of ours; recipes/README.md lists them and all keys
+  RECIPE            what to do: a YAML file, or the name of one of ours; docs/recipes.md says how they work
   key.path=value    overrides one key, for example optim.lr=1e-4 run.output_dir=runs/second
   --dry-run         says what the run would do and how much memory it would need, and writes nothing
 

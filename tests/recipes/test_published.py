@@ -123,8 +123,8 @@ def test_files_name_their_origin_and_the_scores_to_expect(name):
     assert f"(arXiv:2112.01527), {row.file} " in header
     assert f"Expected: {row.scores}" in header
     assert "Cost: " in header
-    readme = (find_recipe(name).parent / "README.md").read_text(encoding="utf-8")
-    (line,) = (line for line in readme.splitlines() if f"[{name}]({name}.yaml)" in line)
+    page = (find_recipe(name).parents[1] / "docs" / "published.md").read_text(encoding="utf-8")
+    (line,) = (line for line in page.split("## Which GPU")[0].splitlines() if f"| `{name}` | " in line)
     assert row.scores in line
 
 

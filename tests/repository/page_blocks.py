@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of code on the pages, and what runs a line of them.
+
+A block or line that no test can run says so where readers see it: `# needs the network`. It is read all the same: its
+options, names of recipes and overrides must be those of the real command.
+"""
+
+import ast
+import importlib
+import io
+import json
+import re
+import shlex
+import subprocess
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from accelerate.commands.launch import launch_command_parser
+from typer.testing import CliRunner
+
+from unisegment.cli import app
+from unisegment.runs.recipe import load_recipe
+from unisegment.runs.settings import parse_overrides
+
+ROOT = Path(__file__).resolve().parents[2]
+COMING = "the next release"
+REASONS = {"the network", "the Hub", "several GPUs", "a GPU", "the data set", "hours", COMING}
+"""What a line may need that tests do not have."""
+# Of a training only the first steps run, on small images; the quickstart is a small one, of the scenes that are there.
+QUICKSTART = "data.num_train=4 data.num_val=3 model.config.encoder_layers=1 model.config.decoder_layers=2".split()
+SHORT = (
+    "data.workers=0 data.transform.jitter_size=[64,96] data.shortest_edge=64 data.longest_edge=96 run.threads=1 "
+    "run.precision=no schedule.warmup_steps=0 optim.batch_size=2 optim.accumulation=1 evaluation.pictures=1"
+).split()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line that it begins at."""
+
+    language: str
+    text: str
+    line: int
+
+    @property
+    def needs(self) -> str | None:
+        return _needs(self.text.partition("\n")[0])
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^( *)```(\w*)\n(.*?)^ *```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [
+        Block(match[2], re.sub(f"^{match[1]}", "", match[3], flags=re.M), text.count("\n", 0, match.start()) + 1)
+        for match in found
+    ]
+
+
+def notebook(path: Path) -> list[str]:
+    """Return the code of a notebook's cells."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _needs(line: str) -> str | None:
+    match = re.search(r"(?:^|\s)# needs ([^:.;,]*)", line)
+    if match and match[1].strip() not in REASONS:
+        raise AssertionError(f"{line!r}: what a line needs is one of {sorted(REASONS)}")
+    return match and match[1].strip()
+
+
+def run_python(block: Block, names: dict) -> None:
+    """Run a block, or read it where it cannot run: what it imports of ours must be there."""
+    if block.needs in (None, COMING):
+        exec(compile(block.text if block.needs is None else "", f"line {block.line}", "exec"), names)
+        return
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unisegment"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def run_yaml(block: Block) -> None:
+    """Write a recipe under the name in its first line, and read it."""
+    first = block.text.partition("\n")[0]
+    assert re.fullmatch(r"# [a-z_]+\.yaml.*", first), f"line {block.line}: the first line must name the file"
+    Path(first.split()[1]).write_text(block.text, encoding="utf-8")
+    load_recipe(first.split()[1])
+
+
+def run_bash(block: Block) -> str:
+    """Run each line of a block; return what was printed."""
+    printed = []
+    for line in block.text.replace("\\\n", " ").splitlines():
+        needs = block.needs or _needs(line)
+        if needs == COMING:
+            continue
+        command = re.sub(r"(^|\s)#\s.*", "", line).strip()
+        for part in filter(None, command.split(" && ")):
+            printed.append(run_line(part, needs))
+    return "".join(printed)
+
+
+def run_line(line: str, needs: str | None) -> str:
+    source, pipe, command = line.rpartition(" | ")
+    given = subprocess.run(source, shell=True, capture_output=True, text=True, check=True).stdout if pipe else None
+    words = shlex.split(command)
+    if words[:2] == ["accelerate", "launch"]:
+        launch = launch_command_parser().parse_args(words[2:])
+        assert launch.config_file is None or (ROOT / launch.config_file).is_file(), words
+        words = ["python", launch.training_script, *launch.training_script_args]
+    if words[0] == "python" and words[1].startswith("recipes/"):
+        assert (ROOT / words[1]).is_file(), words
+        words = ["unisegment", Path(words[1]).stem, *words[2:]]
+    elif words[0] == "python":
+        words = words[1:] if words[1].startswith("$(command -v ") else words[2:] if words[1] == "-m" else words
+    if words[0] in ("unisegment", "$(command -v unisegment)"):
+        return (read_command if needs else run_command)(words[1:], given)
+    check_other(words)
+    return ""
+
+
+def run_command(words: list[str], given: str | None = None) -> str:
+    if words[:1] == ["check-data"]:
+        words = [*words, "--workers", "1"]
+    if words[:1] == ["train"]:
+        words = [*words, *(QUICKSTART if words[1] == "quickstart" else ())]
+        if "--dry-run" not in words:
+            epochs = any(word.startswith("schedule.epochs=") for word in words)
+            words += [*SHORT, "schedule.epochs=1" if epochs else "schedule.max_steps=2"]
+    result = CliRunner().invoke(app, words, input=given)
+    assert result.exit_code == 0, (words, result.output, result.exception)
+    return result.output
+
+
+def read_command(words: list[str], given: str | None = None) -> str:
+    """Read arguments as the command does, and run nothing."""
+    name, *rest = words
+    with redirect_stdout(io.StringIO()):
+        values = typer.main.get_command(app).commands[name].make_context(name, rest).params
+    if name == "train":
+        recipe = values.get("recipe") or values["source"]
+        load_recipe(recipe, parse_overrides(values["overrides"] or ()))
+    return ""
+
+
+def check_other(words: list[str]) -> None:
+    """Look whether what a command names is there: targets of make, extras of pip, scripts."""
+    if words[0] == "make":
+        phony = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text())[1].split()
+        assert set(words[1:]) <= set(phony), words
+    elif words[:2] == ["pip", "install"]:
+        extras = re.search(r"optional-dependencies\]\n(.*?)\n\n", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[1]
+        for extra in re.findall(r"unisegment\[(.*?)\]", " ".join(words)):
+            assert f"\n{extra} = " in f"\n{extras}", words
+    elif words[0] == "python":
+        assert (ROOT / words[1]).exists(), words
+    else:
+        assert words[0] in ("git", "cd", "hf", "ls", "cat"), f"{words}: no test knows this command"
