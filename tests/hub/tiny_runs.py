@@ -44,7 +44,11 @@ METRICS = {
 
 
 def write_recipe(folder, root, **keys):
-    base = {"data": {"root": str(root)}, "schedule": {"max_steps": 7}, "run": {"output_dir": str(folder)}}
+    base = {
+        "data": {"root": str(root), "format": "coco_panoptic"},
+        "schedule": {"max_steps": 7},
+        "run": {"output_dir": str(folder)},
+    }
     (folder / "base.yaml").write_text(yaml.safe_dump(base))
     recipe = load_recipe(folder / "base.yaml", {"optim.batch_size": 4, **keys})
     (folder / "base.yaml").unlink()

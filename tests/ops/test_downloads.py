@@ -160,7 +160,7 @@ def test_half_a_file_is_none(server, hub):
 def test_a_server_that_falls_silent_is_given_up(server, hub, monkeypatch):
     monkeypatch.setattr(downloads, "_TIMEOUT", 0.1)
     server.pause = 60
-    with pytest.raises(FileNotFoundError, match="cannot be fetched: .*timed out"):
+    with pytest.raises(FileNotFoundError, match=r"cannot be fetched: .*timed out"):
         fetch(server.address("model.pth"))
     assert kept(hub) == []
 
