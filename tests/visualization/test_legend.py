@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
+import torch
 
 from tests.visualization.pictures import COLORS, NOTHING, image_of, predictions_of_all_kinds
 from unisegment.visualization import draw, label_colors
 from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.legend import Entry, draw_legend
-from unisegment.visualization.painting import hatch
+from unisegment.visualization.painting import hatch, stripes
 
 
 def test_a_legend_is_added_below():
@@ -16,7 +18,7 @@ def test_a_legend_is_added_below():
     for color in (COLORS[0], label_colors({4: "sky"})[4]):
         assert (strip == color).all(axis=-1).sum() > 150
     # Three labels would be one chip more, and there is void.
-    hatched = hatch(np.full((20, 20), 128, np.float32)).astype(np.uint8)
+    hatched = hatch(np.full((20, 20), 128, np.float32), stripes((20, 20))).astype(np.uint8)
     chips = np.lib.stride_tricks.sliding_window_view(strip[..., 0], (15, 15))
     assert (chips == hatched[:15, :15]).all(axis=(-1, -2)).any()
 
@@ -47,3 +49,11 @@ def test_names_longer_than_the_legend_are_cut():
     assert strip.shape == (22, 300, 3)
     assert (strip[:, -6:] == 255).all()
     assert (strip[:, 200:280] < 128).any()
+
+
+@pytest.mark.parametrize(("size", "width"), [((300, 2), 320), ((2, 50_000), 50_000), ((1, 1), 800)])
+def test_narrow_pictures_have_a_legend_that_is_read(size, width):
+    labels = torch.full(size, 3)
+    picture, plain = (draw(image_of(*size), labels, {3: "sky"}, legend=on) for on in (True, False))
+    assert picture.width == width
+    assert plain.height + 30 < picture.height < plain.height + 80

@@ -82,8 +82,10 @@ def draw(
     """
     original, segments = open_picture(image), segments_of(prediction)
     style = Style(lettering_of(font), palette, opacity, scores)
-    picture = draw_segments(original, segments, id2label, size_of_picture(original, min_side), style)
-    return with_legend(picture, legend_entries([segments], id2label, style), style.lettering) if legend else picture
+    picture, has_void = draw_segments(original, segments, id2label, size_of_picture(original, min_side), style)
+    if not legend:
+        return picture
+    return with_legend(picture, legend_entries([segments], has_void, id2label, style), style.lettering)
 
 
 def lettering_of(font: str | Path | None) -> Lettering:
@@ -99,8 +101,8 @@ def size_of_picture(image: Image.Image, min_side: int) -> Size:
 
 def draw_segments(
     original: Image.Image, segments: Segments, id2label: Mapping[int, str] | None, size: Size, style: Style
-) -> Image.Image:
-    """Draw segments at any size; see `draw`."""
+) -> tuple[Image.Image, bool]:
+    """Draw segments at any size, see `draw`, and tell whether there is void."""
     check_size(segments, original)
     target, names = segments.target, segments.labels_and_names(id2label)
     index_map = resize_map(visible_segments(target), size)
@@ -112,7 +114,7 @@ def draw_segments(
     ]
     scores = segments.scores if style.scores else [None] * len(texts)
     write_names(picture, index_map, texts, scores, colors, style.lettering, style.text_scale)
-    return picture
+    return picture, segments.is_rest_void and bool((index_map == -1).any())
 
 
 def check_size(segments: Segments, image: Image.Image, what: str = "prediction") -> None:
@@ -125,12 +127,13 @@ def check_size(segments: Segments, image: Image.Image, what: str = "prediction")
         )
 
 
-def legend_entries(shown: list[Segments], id2label: Mapping[int, str] | None, style: Style) -> list[Entry]:
+def legend_entries(
+    shown: list[Segments], has_void: bool, id2label: Mapping[int, str] | None, style: Style
+) -> list[Entry]:
     """Return the labels of all segments, in their order, and at last void where there is any."""
     names = {label: name for segments in shown for label, name in segments.labels_and_names(id2label)}
     colors = label_colors(names, style.palette)
     entries = [Entry(style.lettering.legible(names[label], label), colors[label]) for label in sorted(names)]
-    has_void = any(segments.is_rest_void and (visible_segments(segments.target) == -1).any() for segments in shown)
     return entries + [Entry("void", None)] * has_void
 
 

@@ -24,7 +24,8 @@ _STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif
 
 def letter_size(picture: tuple[int, int]) -> int:
     """Return the usual height of letters in pixels, for a picture of a width and height."""
-    return max(14, round(max(picture) / 42))
+    # A narrow strip is no reason for large letters.
+    return max(14, round(min(max(picture), 4 * min(picture)) / 42))
 
 
 @dataclass(frozen=True)

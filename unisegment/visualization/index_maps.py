@@ -14,6 +14,8 @@ from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
 _MARGIN = 3
+_MOST_BOXES = 50
+"""How often boxes of segments may cover an image; in noise, where they cover it oftener, there is nothing smooth."""
 _SOFT, _SOFTER = 0.5, 1.0
 """Standard deviation in pixels of the blur that rounds the steps of an outline. The second loses single pixels."""
 
@@ -32,14 +34,16 @@ def visible_segments(target: SegmentationTarget) -> Int64[np.ndarray, "h w"]:
 
 def resize_map(index_map: Int64[np.ndarray, "_ _"], size: Size) -> Int64[np.ndarray, "h w"]:
     """Return a map at another size; enlarged, its borders are smooth lines and not steps of pixels."""
-    if size[0] <= index_map.shape[0] or size[1] <= index_map.shape[1]:
+    boxes = find_objects(index_map + 2)
+    is_noise = sum(_area(box) for box in boxes if box is not None) > _MOST_BOXES * index_map.size
+    if size[0] <= index_map.shape[0] or size[1] <= index_map.shape[1] or is_noise:
         rows, columns = (
             (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(index_map.shape, size, strict=True)
         )
         return index_map[rows[:, None], columns]
     enlarged = np.full(size, -1, dtype=np.int64)
     strongest = np.zeros(size, dtype=np.float32)
-    for place, box in enumerate(find_objects(index_map + 2)):
+    for place, box in enumerate(boxes):
         if box is None:
             continue
         source, goal = zip(*map(_window, box, index_map.shape, size), strict=True)
@@ -49,6 +53,10 @@ def resize_map(index_map: Int64[np.ndarray, "_ _"], size: Size) -> Int64[np.ndar
         enlarged[goal][wins] = place - 1
         strongest[goal][wins] = strength[wins]
     return enlarged
+
+
+def _area(box: tuple[slice, slice]) -> int:
+    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
 
 
 def _soft_mask(mask: Bool[np.ndarray, "h w"], is_much_larger: bool) -> Float32[np.ndarray, "h w"]:

@@ -9,9 +9,11 @@ from PIL import Image, ImageDraw
 
 from unisegment.visualization.colors import Color
 from unisegment.visualization.fonts import Lettering, letter_size
-from unisegment.visualization.painting import hatch
+from unisegment.visualization.painting import hatch, stripes
 
 INK, PAPER = (30, 32, 38), (255, 255, 255)
+_NARROWEST = 320
+"""Pixels in which names of a legend can be read, however narrow the picture is."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def draw_legend(entries: Sequence[Entry], width: int, size: int, lettering: Lett
     canvas = ImageDraw.Draw(strip)
     for (left, top, name), entry in zip(places, entries, strict=True):
         if entry.color is None:
-            void = hatch(np.full((size, size), 128, np.float32)).astype(np.uint8)
+            void = hatch(np.full((size, size), 128, np.float32), stripes((size, size))).astype(np.uint8)
             strip.paste(Image.fromarray(void), (left, top))
         else:
             canvas.rounded_rectangle((left, top, left + size, top + size), radius=size // 5, fill=entry.color)
@@ -55,10 +57,10 @@ def draw_legend(entries: Sequence[Entry], width: int, size: int, lettering: Lett
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry], lettering: Lettering) -> Image.Image:
     """Return a picture with its legend on white paper below."""
-    size = letter_size(picture.size)
-    margin = size
-    legend = draw_legend(entries, picture.width - 2 * margin, size, lettering)
-    paper = Image.new("RGB", (picture.width, picture.height + legend.height + 2 * margin), PAPER)
+    margin = size = letter_size(picture.size)
+    width = max(picture.width, _NARROWEST)
+    legend = draw_legend(entries, width - 2 * margin, size, lettering)
+    paper = Image.new("RGB", (width, picture.height + legend.height + 2 * margin), PAPER)
     paper.paste(picture, (0, 0))
     paper.paste(legend, (margin, picture.height + margin))
     return paper

@@ -55,7 +55,7 @@ def write_names(
     # Small segments go first: large ones have other places left.
     for index in areas.argsort(kind="stable").tolist():
         with_score = names[index] if scores[index] is None else f"{names[index]} {scores[index]:.2f}"
-        for text, size in ((with_score, large), (names[index], large), (names[index], small)):
+        for text, size in dict.fromkeys([(with_score, large), (names[index], large), (names[index], small)]):
             height, width = (-(-length // step) for length in _plate_size(text, size, lettering))
             if not text or boxes[index] is None or areas[index] < _ENOUGH_COVER * height * width:
                 continue

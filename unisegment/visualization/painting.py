@@ -9,6 +9,7 @@ from scipy.ndimage import minimum_filter
 from unisegment.types import Size
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_PIXELS_AT_A_TIME = 2**18
 _OUTLINE = 0.9
 """Strength of the white line between segments."""
 
@@ -29,23 +30,31 @@ def paint(
         opacity: Strength of the colours, in [0, 1], or of each of them.
         is_void_hatched: Whether void is hatched; otherwise it is the photograph in grey.
     """
-    # Colours are laid over grey, so that they look as in the legend.
-    grey = np.asarray(image) @ _LUMA
     strength = np.broadcast_to(np.asarray(opacity, dtype=np.float32), len(colors))[:, None]
     # What is added to the grey, and how much of that is left; the last row is for void.
-    layers = np.concatenate([colors * strength, 1 - strength], axis=1, dtype=np.float32)
-    layered = np.append(layers, [[0, 0, 0, 1]], axis=0).astype(np.float32).take(index_map, axis=0, mode="wrap")
-    painted = layered[..., :3] + layered[..., 3:] * grey[..., None]
-    void = index_map == -1
-    if void.any():
-        painted[void] = (hatch(grey) if is_void_hatched else grey)[void][:, None]
-    painted += (255 - painted) * _outline(index_map)[..., None]
-    return Image.fromarray(painted.round().astype(np.uint8))
+    layers = np.append(np.concatenate([colors * strength, 1 - strength], axis=1), [[0, 0, 0, 1]], axis=0)
+    layers = layers.astype(np.float32)
+    pixels, line = np.asarray(image), _outline(index_map)
+    on_stripes = stripes(index_map.shape)
+    painted = np.empty_like(pixels)
+    step = max(_PIXELS_AT_A_TIME // index_map.shape[1], 1)
+    for top in range(0, len(index_map), step):
+        band = slice(top, top + step)
+        # Colours are laid over grey, so that they look as in the legend.
+        grey = pixels[band] @ _LUMA
+        if is_void_hatched:
+            void = index_map[band] == -1
+            grey[void] = hatch(grey[void], on_stripes[band][void])
+        layered = layers.take(index_map[band], axis=0, mode="wrap")
+        mixed = layered[..., :3] + layered[..., 3:] * grey[..., None]
+        mixed += (255 - mixed) * line[band][..., None]
+        painted[band] = mixed.round()
+    return Image.fromarray(painted)
 
 
-def hatch(grey: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def hatch(grey: Float[np.ndarray, "*p"], on_stripe: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
     """Return a photograph in grey under slanting stripes, which are seen on dark and on light ground."""
-    return grey * np.float32(0.45) + np.float32(55) + np.float32(80) * stripes(grey.shape)
+    return grey * np.float32(0.45) + np.float32(55) + np.float32(80) * on_stripe
 
 
 def stripes(size: Size) -> Float[np.ndarray, "h w"]:

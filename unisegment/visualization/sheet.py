@@ -50,9 +50,10 @@ def draw_sheet(
     scale = _PANEL / max(original.size)
     size = (max(round(original.height * scale), 1), max(round(original.width * scale), 1))
     shown = {title: segments_of(prediction) for title, prediction in predictions.items()}
-    panels = {title: draw_segments(original, segments, id2label, size, style) for title, segments in shown.items()}
-    entries = legend_entries(list(shown.values()), id2label, style)
-    return _sheet([("image", resize(original, size)), *panels.items()], entries, style.lettering)
+    drawn = [draw_segments(original, segments, id2label, size, style) for segments in shown.values()]
+    panels = [("image", resize(original, size)), *zip(shown, (picture for picture, _ in drawn), strict=True)]
+    entries = legend_entries(list(shown.values()), any(has_void for _, has_void in drawn), id2label, style)
+    return _sheet(panels, entries, style.lettering)
 
 
 def _sheet(panels: Sequence[tuple[str, Image.Image]], entries: Sequence[Entry], lettering: Lettering) -> Image.Image:
