@@ -12,10 +12,9 @@ from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
 
 from tests.models.model_tester import assert_close_in_scale, random_targets, same_points
 from tests.models.unisegment.original_files import stock_model
-from tests.training.tiny_run import RECIPE, log_of
+from tests.training.tiny_run import log_of
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.data.collate import Collate
-from unisegment.data.synthetic import write_synthetic
 from unisegment.runs.recipe import OptimRecipe, load_recipe
 from unisegment.training.assembly import build_model, open_samples
 from unisegment.training.optimization import parameter_groups
@@ -35,20 +34,6 @@ SMALL = {
     "num_attention_heads": 2, "num_queries": 11, "dim_feedforward": 40, "encoder_feedforward_dim": 24, "num_labels": 5,
     "train_num_points": 61,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "scenes"
-    write_synthetic(root, num_train=8, num_val=3, progress=False)
-    return root
-
-
-@pytest.fixture
-def recipe(scenes, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.format(root=scenes, output=tmp_path / "run"))
-    return path
 
 
 def pair(recipe, **keys):

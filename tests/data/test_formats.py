@@ -184,6 +184,13 @@ def test_what_cannot_be_told_is_refused_with_what_is_there(tmp_path):
         guess_format(tmp_path)
 
 
+def test_whether_a_split_is_there(tmp_path):
+    small_trees.cityscapes_semantic(tmp_path)
+    assert formats.has_split("cityscapes_semantic", tmp_path, "val")
+    assert not formats.has_split("cityscapes_semantic", tmp_path, "test")
+    assert formats.has_split("ade20k_instance", tmp_path, "val")  # nothing is known of its names here
+
+
 def test_messages_name_layouts_that_there_are():
     for name, sign in formats._SIGNS.items():
         layouts = [*formats.FORMATS[name].layouts("train")]

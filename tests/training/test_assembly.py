@@ -75,9 +75,9 @@ def test_crowds_alone_are_nothing_to_learn_and_nothing_to_judge(tmp_path, only_a
 
 def test_a_missing_data_set_is_an_error_that_says_what_was_looked_for(tmp_path):
     with pytest.raises(RecipeError, match=r"data\.root=.*, data\.format=coco_panoptic: .*panoptic_train2017\.json"):
-        open_samples(DataRecipe(root=str(tmp_path)))
+        open_samples(DataRecipe(root=str(tmp_path), format="coco_panoptic"))
     with pytest.raises(RecipeError, match=r"data\.root=.*gone, data\.format=coco_panoptic: .*gone does not exist\.$"):
-        open_samples(DataRecipe(root=str(tmp_path / "gone")))
+        open_samples(DataRecipe(root=str(tmp_path / "gone"), format="coco_panoptic"))
 
 
 def test_training_starts_from_every_format(tmp_path):
@@ -229,7 +229,7 @@ def test_a_data_set_that_cannot_be_opened_is_an_error_of_the_recipe(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "annotations" / "panoptic_train.json").write_text("{")
     with pytest.raises(RecipeError, match=r"data\.format=coco_panoptic: .*panoptic_train\.json is not valid JSON"):
-        open_samples(DataRecipe(root=str(tmp_path)))
+        open_samples(DataRecipe(root=str(tmp_path), format="coco_panoptic"))
 
 
 def test_training_images_without_objects_are_left_out_on_request(tmp_path):

@@ -38,29 +38,17 @@ class Fitted(NamedTuple):
     metrics: dict[str, Any]
 
 
-def fit_data(
-    data: str | os.PathLike[str],
-    *,
-    start: str | os.PathLike[str] | None = None,
-    epochs: float | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
-    format: str | None = None,
-    **overrides: Any,
-) -> Fitted:
+def fit_data(data: str | os.PathLike[str], **settings: Any) -> Fitted:
     """Train on a data set, without a recipe; called again after an interruption, it goes on.
 
     Args:
-        data: As in `data_recipe`, as the other arguments.
-        start: What to start from.
-        epochs: How often each image is seen.
-        output_dir: Folder for the run.
-        format: What the data set is.
-        overrides: Keys of a recipe.
+        data: As in `data_recipe`.
+        settings: Its keywords: `start`, `epochs`, `output_dir`, `format`, and keys of a recipe.
 
     Raises:
         RecipeError: As `data_recipe` does, and as `fit` does.
     """
-    recipe = data_recipe(data, start=start, epochs=epochs, output_dir=output_dir, format=format, **overrides)
+    recipe = data_recipe(data, **settings)
     return Fitted(Path(recipe.run.output_dir), fit(recipe))
 
 
