@@ -26,7 +26,7 @@ OTHERS = {
 }  # fmt: skip
 # What looks like a key and is none.
 FILES = {"model.safetensors", "run.lock", "model.config", "data.yaml"}
-COMING = {"--compile", "--device"}
+COMING = {"--compile", "--device", "--size"}
 
 
 def leaves(contents):

@@ -33,6 +33,7 @@ def working_folder(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # Trainer asks for it on a CPU, too
+@pytest.mark.filterwarnings("ignore:OpenCV")  # supervision does without
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_code_runs_from_top_to_bottom(page, working_folder):
     names = {}
@@ -97,7 +98,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[\s]+", "-", heading) for heading in spelled} | set(re.findall(r'id="([^"]+)"', text))
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES[1:]], ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *PAGES[1:], *NOTEBOOKS], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_links_lead_somewhere(page):
     for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
         target = page.parent / link if link else page
