@@ -109,7 +109,7 @@ def test_what_the_time_left_is_not_enough_for_is_skipped():
 
 def test_how_long_a_case_takes_is_told_by_those_before(monkeypatch):
     monkeypatch.setattr(whole_model, "make_pair", make_pair)
-    comparison = whole_model.Comparison(settings("inference", seconds=60))
+    comparison = whole_model.Comparison(settings("inference"))
     case = Case("tiny ResNet", (64, 96), 1, "fp32")
     assert len([*comparison.begin(case), *comparison.measure(case)]) == 3
     large, small = (list(comparison.measure(replace(case, batch_size=count))) for count in (1_000_000, 2))
