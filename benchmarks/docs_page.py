@@ -162,7 +162,7 @@ def _number_formats() -> list[str]:
 
 def _bar_chart(title: str, bars: Sequence[tuple[str, float]], least: float, mark: float | None = None) -> str:
     """Draw horizontal bars from `least` on, with a dashed line at `mark`; readable on light and on dark pages."""
-    left, width, step = 230, 430, 30
+    left, width, step = 250, 410, 30
     most = max(value for _, value in bars)
     scale = width / (most - least)
     height = 50 + step * len(bars)

@@ -41,7 +41,7 @@ def test_code_runs_from_top_to_bottom(page, working_folder):
         if block.language == "python":
             run_python(block, names)
         elif block.language == "bash":
-            if page.name == "README.md" and "Segmenter.from_pretrained" not in page.read_text():
+            if page.name == "README.md" and "Segmenter.from_pretrained" not in page.read_text(encoding="utf-8"):
                 continue  # of the README to come
             run_bash(block)
         elif block.language == "yaml":
@@ -87,7 +87,11 @@ def test_the_readme_and_the_recipe_expect_the_same_of_the_quickstart():
     ranges = re.findall(r"0\.\d+ to 0\.\d+", load_recipe("quickstart").evaluation.expected)
     assert len(ranges) == 3
     for page in ("README.md", "recipes/README.md"):
-        assert [line for line in (ROOT / page).read_text().splitlines() if all(part in line for part in ranges)], page
+        assert [
+            line
+            for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+            if all(part in line for part in ranges)
+        ], page
 
 
 def anchors(page: Path) -> set[str]:
