@@ -13,20 +13,22 @@ from unisegment.inference.predictor import Predictor
 def test_chosen_images_are_drawn_one_after_the_other(monkeypatch):
     drawn = []
 
-    def keep(image, predictions, id2label):
+    def keep(image, predictions, id2label, **keywords):
         drawn.append(list(predictions))
         return Image.fromarray(image)
 
     monkeypatch.setattr(pictures, "draw_sheet", keep)
     found = draw_images(make_predictor(), SAMPLES, [4, 2], tasks=("semantic", "panoptic"))
     assert next(found)[0] == "00004_4.png"
-    assert drawn == [["semantic", "panoptic", "annotation"]]
+    assert drawn == [["semantic", "panoptic"]]
     assert next(found)[0] == "00002_2.png"
 
 
 def test_stuff_is_not_drawn_as_an_instance(monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: drawn.append(predictions))
+    monkeypatch.setattr(
+        pictures, "draw_sheet", lambda image, predictions, id2label, **keywords: drawn.append(predictions)
+    )
     list(draw_images(make_predictor(), SAMPLES, [0]))
     labels = {kind: {info["label_id"] for info in drawn[0][kind].segments_info} for kind in ("instance", "panoptic")}
     assert labels == {"instance": {0}, "panoptic": {0, 2}}
@@ -34,10 +36,12 @@ def test_stuff_is_not_drawn_as_an_instance(monkeypatch):
 
 def test_without_things_there_is_no_panel_of_instances(monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: drawn.append(list(predictions)))
+    monkeypatch.setattr(
+        pictures, "draw_sheet", lambda image, predictions, id2label, **keywords: drawn.append(list(predictions))
+    )
     predictor = Predictor(ReadsColours(), make_processor(stuff_label_ids=range(NUM_LABELS)))
     list(draw_images(predictor, SAMPLES, [0]))
-    assert drawn == [["semantic", "panoptic", "annotation"]]
+    assert drawn == [["semantic", "panoptic"]]
 
 
 def test_images_that_cannot_be_read_are_left_out_or_raise():
@@ -58,7 +62,7 @@ def test_images_that_cannot_be_read_are_left_out_or_raise():
     ],
 )
 def test_every_image_has_a_picture(monkeypatch, file_name, name):
-    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label: Image.fromarray(image))
+    monkeypatch.setattr(pictures, "draw_sheet", lambda image, predictions, id2label, **keywords: Image.fromarray(image))
     samples = [replace(SAMPLES[0], file_name=file_name)]
     ((found, _),) = draw_images(make_predictor(), samples, [0], tasks=("semantic",))
     assert found == name

@@ -9,6 +9,7 @@ from tests.visualization.eyes import NO_GREEN, NO_RED, closest
 from tests.visualization.pictures import HEIGHT, WIDTH, columns, image_of, panoptic_of, target_of
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget, SemanticPrediction
 from unisegment.visualization import draw_errors, errors
+from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.matching import Verdict
 
 RIGHT, WRONG, MISSED, FALSE, NOT_JUDGED = Verdict
@@ -109,3 +110,13 @@ def test_bad_input_is_refused():
     smaller = target_of(columns(20)[1:], [0])
     with pytest.raises(ValueError, match=r"annotation is 60x97 .* image is 61x97"):
         draw_errors(np.zeros((HEIGHT, WIDTH, 3), np.uint8), panoptic_of(columns(20), [0]), smaller)
+
+
+def test_a_name_that_no_font_can_write_is_the_number_of_its_label(monkeypatch):
+    written = []
+    monkeypatch.setattr(errors, "write_names", lambda *given: written.append(given[2]))
+    monkeypatch.setattr(Lettering, "legible", lambda self, name, label: str(label) if name == "가나" else name)
+    for prediction in (panoptic_of(columns(WIDTH), [7]), columns(WIDTH) + 6):
+        draw_errors(image_of(), prediction, target_of(columns(WIDTH), [3]), {3: "가나", 7: "bus"})
+    assert written[0] == ["3 as bus", "3", ""]
+    assert written[1] == ["3 as bus"]

@@ -2,10 +2,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.visualization.pictures import HEIGHT, WIDTH, id_map_of, image_of, infos_of, predictions_of_all_kinds
 from unisegment.structures import PanopticPrediction
 from unisegment.visualization import draw_sheet, label_colors, sheet
+from unisegment.visualization.errors import draw_judged
+from unisegment.visualization.fonts import Lettering
 
 NAMES = {0: "car", 4: "sky"}
 
@@ -64,3 +67,38 @@ def test_void_stands_in_the_legend_where_there_is_any():
     strips = [np.asarray(draw_sheet(image_of(), {"a": one}, {4: "sky"}))[-60:, 150:] for one in (full, some)]
     assert (strips[0] == 255).all()
     assert (strips[1] < 128).any()
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance", "panoptic"])
+def test_with_an_annotation_the_errors_of_the_last_prediction_are_shown(kind):
+    predictions = {kind: predictions_of_all_kinds()[kind]}
+    target = predictions_of_all_kinds()["id map"]
+    plain, both = (draw_sheet(image_of(), predictions, NAMES, target=one) for one in (None, target))
+    # The annotation and the errors make two by two of the image and one prediction.
+    assert 2 * 640 < plain.width == both.width < 2 * 640 + 120
+    size = (round(640 * HEIGHT / WIDTH), 640)
+    errors, entries = draw_judged(
+        Image.fromarray(image_of()), predictions[kind], target, NAMES, None, size, Lettering(), sheet._TEXT_SCALE
+    )
+    pixels = np.asarray(both)
+    top = sheet._MARGIN + 2 * round(1.5 * sheet._TITLE_SIZE) + size[0] + sheet._GAP
+    left = sheet._MARGIN + size[1] + sheet._GAP
+    np.testing.assert_array_equal(pixels[top : top + size[0], left : left + size[1]], errors)
+    assert entries[0].name == ("right 100.0 %" if kind == "semantic" else "right 3")
+    assert (pixels[-60:] == entries[0].color).all(axis=-1).sum() > 200
+
+
+def test_of_instances_things_alone_are_judged(monkeypatch):
+    judged = []
+    monkeypatch.setattr(sheet, "draw_judged", lambda *given: judged.append(given[4]) or (image_panel, []))
+    image_panel = Image.new("RGB", (640, 402))
+    for kind in ("instance", "panoptic"):
+        predictions = {kind: predictions_of_all_kinds()[kind]}
+        draw_sheet(image_of(), predictions, NAMES, target=predictions_of_all_kinds()["id map"], thing_label_ids={0})
+    assert judged == [{0}, None]
+
+
+def test_an_annotation_alone_has_no_errors():
+    drawn = draw_sheet(image_of(), {}, NAMES, target=predictions_of_all_kinds()["id map"])
+    assert 2 * 640 < drawn.width < 2 * 640 + 120
+    assert drawn.height < 640

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A predictor and some images in, pictures of its predictions beside the annotation out."""
+"""A predictor and some images in, pictures of its predictions beside the annotation and of the errors out."""
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +40,8 @@ def draw_images(
         if "panoptic" in tasks:
             found["panoptic"] = predictor.panoptic(batch, outputs)[0]
         (item,), (target,) = batch, targets_of(batch)
-        sheet = draw_sheet(item.image.image, {**found, "annotation": target}, predictor.id2label)
+        things = predictor.thing_label_ids
+        sheet = draw_sheet(item.image.image, found, predictor.id2label, target=target, thing_label_ids=things)
         yield f"{item.number:05d}_{_short(Path(item.image.file_name).stem)}.png", sheet
 
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image, what was found in it and its annotation in, a picture of what is right and what is wrong out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from unisegment.types import Size
 from unisegment.visualization.colors import Color
 from unisegment.visualization.drawables import Drawable, Picture, Segments, open_picture, segments_of
 from unisegment.visualization.drawing import README_WIDTH, check_size, lettering_of, resize, size_of_picture
+from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.index_maps import resize_map, visible_segments
 from unisegment.visualization.legend import Entry, with_legend
 from unisegment.visualization.matching import Verdict, match_segments
@@ -61,40 +64,60 @@ def draw_errors(
         ValueError: As `draw` does.
         OSError: As `draw` does.
     """
-    original = open_picture(image)
+    original, lettering = open_picture(image), lettering_of(font)
+    size = size_of_picture(original, min_side)
+    picture, entries = draw_judged(original, prediction, target, id2label, labels, size, lettering)
+    return with_legend(picture, entries, lettering)
+
+
+def draw_judged(
+    original: Image.Image,
+    prediction: Drawable,
+    target: SegmentationTarget,
+    id2label: Mapping[int, str] | None,
+    labels: Collection[int] | None,
+    size: Size,
+    lettering: Lettering,
+    text_scale: float = 1,
+) -> tuple[Image.Image, list[Entry]]:
+    """Draw errors at any size, see `draw_errors`, and return what stands in the legend, too."""
     found, annotated = segments_of(prediction, with_hidden=True), segments_of(target)
     check_size(found, original)
     check_size(annotated, original, "annotation")
     if labels is not None:
         found, annotated = found.select(labels), annotated.select(labels)
-    size = size_of_picture(original, min_side)
     is_semantic = isinstance(prediction, SemanticPrediction) or (
         isinstance(prediction, torch.Tensor) and prediction.dtype != torch.bool
     )
+    names_of = partial(_legible_names, id2label=id2label, lettering=lettering)
     judge = _judge_pixels if is_semantic else _judge_segments
-    index_map, verdicts, names, striped, amounts = judge(found, annotated, id2label, size)
-    looks = [_LOOKS[verdict] for verdict in verdicts]
-    colors = np.array([color for _, color, _ in looks], dtype=np.uint8).reshape(-1, 3)
-    opacity = np.array([strength for _, _, strength in looks])
-    has_void = found.is_rest_void and bool((visible_segments(annotated.target) == -1).any())
+    index_map, verdicts, names, striped, amounts = judge(found, annotated, names_of, size)
+    colors = np.array([_LOOKS[verdict][1] for verdict in verdicts], dtype=np.uint8).reshape(-1, 3)
+    opacity = np.array([_LOOKS[verdict][2] for verdict in verdicts])
+    has_void = found.is_rest_void and bool((index_map == -1).any())
     picture = paint(resize(original, size), index_map, colors, opacity, has_void)
     if striped.any():
         strength = Image.fromarray((230 * stripes(size) * striped).astype(np.uint8))
         picture.paste(_LOOKS[Verdict.MISSED][1], (0, 0), strength)
-    lettering = lettering_of(font)
-    texts = [lettering.legible(name, index) for index, name in enumerate(names)]
-    write_names(picture, index_map, texts, [None] * len(names), colors, lettering)
+    write_names(picture, index_map, names, [None] * len(names), colors, lettering, text_scale)
     entries = [Entry(f"{_LOOKS[verdict][0]} {amounts[verdict]}", _LOOKS[verdict][1]) for verdict in amounts]
-    return with_legend(picture, entries + [Entry("not judged", None)] * has_void, lettering)
+    return picture, entries + [Entry("not judged", None)] * has_void
 
 
-_Judged = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
+_Judged: TypeAlias = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
 """Map of regions, -1 for what is not judged; verdict and name of each region; where stripes are; text of the legend."""
 
 
-def _judge_segments(found: Segments, annotated: Segments, id2label: Mapping[int, str] | None, size: Size) -> _Judged:
+def _legible_names(segments: Segments, id2label: Mapping[int, str] | None, lettering: Lettering) -> list[str]:
+    return [lettering.legible(name, label) for label, name in segments.labels_and_names(id2label)]
+
+
+_NamesOf: TypeAlias = Callable[[Segments], list[str]]
+
+
+def _judge_segments(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Judged:
     matches = match_segments(found, annotated)
-    names, true_names = ([name for _, name in one.labels_and_names(id2label)] for one in (found, annotated))
+    names, true_names = names_of(found), names_of(annotated)
     for index, partner in matches.partners.items():
         if matches.found[index] == Verdict.WRONG_CLASS:
             names[index] = f"{true_names[partner]} as {names[index]}"
@@ -104,7 +127,8 @@ def _judge_segments(found: Segments, annotated: Segments, id2label: Mapping[int,
     is_error = np.array([*(v in (Verdict.FALSE, Verdict.WRONG_CLASS) for v in matches.found), False])
     above, below = (resize_map(visible_segments(one.target), size) for one in (found, annotated))
     missed, error = is_missed[below], is_error[above]
-    index_map = np.where(above >= 0, above, np.where(below >= 0, nothing, -1))
+    is_judged = np.array([*(verdict != Verdict.NOT_JUDGED for verdict in matches.found), False])
+    index_map = np.where(is_judged[above], above, np.where(below >= 0, nothing, -1))
     index_map = np.where(missed & ~error, len(names) + below, index_map)
     counts = {
         Verdict.RIGHT: matches.found,
@@ -116,9 +140,11 @@ def _judge_segments(found: Segments, annotated: Segments, id2label: Mapping[int,
     return index_map, [*verdicts, Verdict.NOT_JUDGED], [*names, *true_names, ""], missed & error, amounts
 
 
-def _judge_pixels(found: Segments, annotated: Segments, id2label: Mapping[int, str] | None, size: Size) -> _Judged:
+def _judge_pixels(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Judged:
     above, below = _label_map(found), _label_map(annotated)
-    names = {label: name for one in (found, annotated) for label, name in one.labels_and_names(id2label)}
+    names: dict[int, str] = {}
+    for one in (found, annotated):
+        names |= zip(one.target.labels.tolist(), names_of(one), strict=True)
     judged = below >= 0
     pairs, regions = np.unique(np.stack([above[judged], below[judged]]), axis=1, return_inverse=True)
     index_map = np.full(below.shape, -1, dtype=np.int64)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image and several predictions in, the image and their drawings side by side with a legend out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from unisegment.structures import InstancePrediction, SegmentationTarget
 from unisegment.visualization.colors import Palette
 from unisegment.visualization.drawables import Drawable, Picture, open_picture, segments_of
 from unisegment.visualization.drawing import Style, draw_segments, legend_entries, lettering_of, resize
+from unisegment.visualization.errors import draw_judged
 from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.legend import INK, PAPER, Entry, draw_legend
 
@@ -27,6 +29,8 @@ def draw_sheet(
     *,
     palette: Palette = "natural",
     scores: bool = False,
+    target: SegmentationTarget | None = None,
+    thing_label_ids: Collection[int] | None = None,
 ) -> Image.Image:
     """Show the image and several drawings of it side by side, with titles above and the colours of the labels below.
 
@@ -40,6 +44,8 @@ def draw_sheet(
         font: As in `draw`.
         palette: As in `draw`.
         scores: As in `draw`.
+        target: The annotation. It is shown last, with the errors of the last prediction behind it, see `draw_errors`.
+        thing_label_ids: Labels that are things, which alone are judged of an instance prediction; None judges all.
 
     Raises:
         ValueError: As `draw` does.
@@ -50,22 +56,36 @@ def draw_sheet(
     scale = _PANEL / max(original.size)
     size = (max(round(original.height * scale), 1), max(round(original.width * scale), 1))
     shown = {title: segments_of(prediction) for title, prediction in predictions.items()}
+    if target is not None:
+        shown["annotation"] = segments_of(target)
     drawn = [draw_segments(original, segments, id2label, size, style) for segments in shown.values()]
     panels = [("image", resize(original, size)), *zip(shown, (picture for picture, _ in drawn), strict=True)]
-    entries = legend_entries(list(shown.values()), any(has_void for _, has_void in drawn), id2label, style)
-    return _sheet(panels, entries, style.lettering)
+    legends = [legend_entries(list(shown.values()), any(has_void for _, has_void in drawn), id2label, style)]
+    if target is not None and predictions:
+        title, prediction = list(predictions.items())[-1]
+        judged = thing_label_ids if isinstance(prediction, InstancePrediction) else None
+        picture, errors = draw_judged(
+            original, prediction, target, id2label, judged, size, style.lettering, _TEXT_SCALE
+        )
+        panels.append((f"{title}: errors", picture))
+        legends.append(errors)
+    return _sheet(panels, legends, style.lettering)
 
 
-def _sheet(panels: Sequence[tuple[str, Image.Image]], entries: Sequence[Entry], lettering: Lettering) -> Image.Image:
+def _sheet(
+    panels: Sequence[tuple[str, Image.Image]], legends: Sequence[Sequence[Entry]], lettering: Lettering
+) -> Image.Image:
     width, height = panels[0][1].size
     columns = min(len(panels), 3) if len(panels) != 4 else 2
     title_height = round(1.5 * _TITLE_SIZE)
     cell = (max(width, _PANEL // 2) + _GAP, height + title_height + _GAP)
     sheet_width = columns * cell[0] - _GAP + 2 * _MARGIN
     bottom = _MARGIN + -(-len(panels) // columns) * cell[1]
-    legend = draw_legend(entries, sheet_width - 2 * _MARGIN, _LEGEND_SIZE, lettering)
-    sheet = Image.new("RGB", (sheet_width, bottom + legend.height + _MARGIN), PAPER)
-    sheet.paste(legend, (_MARGIN, bottom))
+    strips = [draw_legend(entries, sheet_width - 2 * _MARGIN, _LEGEND_SIZE, lettering) for entries in legends]
+    sheet = Image.new("RGB", (sheet_width, bottom + sum(strip.height + _GAP for strip in strips) + _GAP), PAPER)
+    for strip in strips:
+        sheet.paste(strip, (_MARGIN, bottom))
+        bottom += strip.height + _GAP
     canvas = ImageDraw.Draw(sheet)
     for number, (title, panel) in enumerate(panels):
         row, column = divmod(number, columns)
