@@ -78,19 +78,21 @@ def work_until_the_end(folder):
     parent, parallel._PARENT_CHECK = os.getpid(), 0.1
 
     def task(number):
-        (folder / str(os.getpid())).touch()
-        while os.getppid() == parent:
-            time.sleep(0.05)
+        if number > 1:
+            (folder / str(os.getpid())).touch()
+            while os.getppid() == parent:
+                time.sleep(0.05)
 
     for _ in run_parallel(task, range(4), 2, timeout=NEVER):
-        pass
+        # No process is being started any more: Python forgets a Ctrl-C that comes while it forks.
+        (folder / "begun").touch()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_processes_end_with_the_one_that_started_them(ending, tmp_path):
     process = WarmProcess(work_until_the_end, tmp_path)
-    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
-    workers = [int(file.name) for file in tmp_path.iterdir()]
+    wait_until(lambda: (tmp_path / "begun").exists() and len(list(tmp_path.iterdir())) == 3)
+    workers = [int(file.name) for file in tmp_path.iterdir() if file.name != "begun"]
     assert all(is_alive(worker) for worker in workers)
     if ending == signal.SIGINT:
         os.killpg(process.pid, ending)
