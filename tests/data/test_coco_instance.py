@@ -129,6 +129,7 @@ def test_samples_can_be_counted_from_the_end(tmp_path):
         ("ade20k_instance_train.json", "images/training", "train"),
         ("ade20k_instance_val.json", "images/validation", "val"),
         ("val/_annotations.coco.json", "val", "val"),
+        ("valid/_annotations.coco.json", "valid", "val"),
         ("instances.json", "images", "val"),
     ],
 )

@@ -79,8 +79,8 @@ class CocoInstance(AnnotatedImages):
 
         Known are COCO's own layout (`annotations/instances_train2017.json` and `train2017/`), the same without the
         year, ADE20K's (`ade20k_instance_train.json` and `images/training/`), a folder for each split with
-        `_annotations.coco.json` beside the images, and a folder with a single split (`instances.json` and `images/`),
-        which is opened whatever `split` is.
+        `_annotations.coco.json` beside the images (`valid/` is one for "val"), and a folder with a single split
+        (`instances.json` and `images/`), which is opened whatever `split` is.
 
         Args:
             root: The folder of the data set.
@@ -144,7 +144,7 @@ def instance_layouts(split: str) -> list[tuple[str, ...]]:
         (f"annotations/instances_{split}2017.json", f"{split}2017"),
         (f"annotations/instances_{split}.json", split),
         (f"ade20k_instance_{split}.json", f"images/{long_split_name(split)}"),
-        (f"{split}/_annotations.coco.json", split),
+        *((f"{folder}/_annotations.coco.json", folder) for folder in [split] + ["valid"] * (split == "val")),
         ("instances.json", "images"),
     ]
 
