@@ -35,6 +35,14 @@ def test_names_of_any_kind_have_a_colour():
     assert colors[6] == colors[7]
 
 
+def test_unknown_names_seldom_look_alike():
+    names = [f"{word}{ending}" for word in ("gizmo", "rivet", "weld", "dent", "blob") for ending in "abcdefghijklmnop"]
+    colors = [colors_of(names, palette) for palette in ("natural", "colorblind")]
+    assert len(set(colors[0])) > 60
+    assert closest(set(colors[0])) > 7
+    assert closest(set(colors[1]), NO_GREEN) > 3
+
+
 def test_numbers_are_told_apart():
     assert closest(colors_of(map(str, range(20)))) > 20
     assert closest(colors_of(map(str, range(12)), "colorblind"), NO_GREEN) > 12

@@ -2,8 +2,8 @@
 """Names of labels in, colours out: the same name has the same colour in every checkpoint, data set and process.
 
 Names of the well-known data sets have the colours of a table. Of other names the last words count, so that "gravel
-road" is a shade of "road"; what is still unknown has one of 64 colours by a hash of the name, and numbers count through
-512. So two names that nobody knows may look alike: give such labels colours of your own.
+road" is a shade of "road"; what is still unknown has one of 192 colours by a hash of the name, and numbers count through
+512. So two names that nobody knows look alike once in 192 times: give such labels colours of your own.
 """
 
 import re
@@ -25,7 +25,9 @@ Palette: TypeAlias = Literal["natural", "colorblind"] | Mapping[int, Color]
 and green tell apart, or: colours of one's own by label, such as a data set's; other labels are then as in "natural"."""
 
 _NAMED = ("natural", "colorblind")
-_NUM_COLORS, _NUM_HASHED = 512, 64
+_NUM_COLORS = 512
+_NUM_HASHED = {"natural": 192, "colorblind": 64}
+"""How many colours are for unknown names. More would be so close that many look alike, instead of few being equal."""
 _FIRST_COLOR = (0.65, 0.16, -1.7)
 """A blue, in OKLab's lightness, chroma and hue."""
 _SHADES = 0.12
@@ -77,7 +79,7 @@ def _color_of_name(name: str, palette: str) -> Color:
             return _shaded(color[_NAMED.index(palette)], shift)
     if words and words[-1].isdecimal() and words[:-1] in ([], ["label"]):
         return _spread_colors(palette)[int(words[-1]) % _NUM_COLORS]
-    return _spread_colors(palette)[number % _NUM_HASHED]
+    return _spread_colors(palette)[number % _NUM_HASHED[palette]]
 
 
 @cache

@@ -14,8 +14,8 @@ from unisegment.visualization.fonts import Lettering, letter_size
 
 _INK, _PLATE_OPACITY = (255, 255, 255), 225
 """White letters; the plates under them let through so little that they are read on any ground."""
-_ENOUGH_COVER = 0.75
-"""Part of a name's plate that must lie on its segment."""
+_COVER, _LEAST_COVER = 0.92, 0.7
+"""Part of a name's plate that must lie on its segment, and of the smallest plate that is tried."""
 _FINEST_GRID = 400
 """Places for names that are looked at along the long side."""
 
@@ -55,12 +55,13 @@ def write_names(
     # Small segments go first: large ones have other places left.
     for index in areas.argsort(kind="stable").tolist():
         with_score = names[index] if scores[index] is None else f"{names[index]} {scores[index]:.2f}"
-        for text, size in dict.fromkeys([(with_score, large), (names[index], large), (names[index], small)]):
+        tries = [(with_score, large, _COVER), (names[index], large, _COVER), (names[index], small, _LEAST_COVER)]
+        for text, size, least in dict.fromkeys(tries):
             height, width = (-(-length // step) for length in _plate_size(text, size, lettering))
-            if not text or boxes[index] is None or areas[index] < _ENOUGH_COVER * height * width:
+            if not text or boxes[index] is None or areas[index] < least * height * width:
                 continue
             window = _widened(boxes[index], (height, width))
-            corner = _place(index_map[window] == index, is_free[window], (height, width))
+            corner = _place(index_map[window] == index, is_free[window], (height, width), least)
             if corner is not None:
                 top, left = window[0].start + corner[0], window[1].start + corner[1]
                 is_free[top : top + height, left : left + width] = False
@@ -91,8 +92,10 @@ def _widened(box: tuple[slice, slice], plate: Size) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _place(mask: Bool[np.ndarray, "h w"], is_free: Bool[np.ndarray, "h w"], size: Size) -> tuple[int, int] | None:
-    """Return the top and left of a rectangle of this size that lies well on the mask and is free, or None."""
+def _place(
+    mask: Bool[np.ndarray, "h w"], is_free: Bool[np.ndarray, "h w"], size: Size, least: float
+) -> tuple[int, int] | None:
+    """Return top and left of a rectangle of this size of which at least a part lies on the mask, and all is free."""
     height, width = size
     if height > mask.shape[0] or width > mask.shape[1]:
         return None
@@ -100,7 +103,7 @@ def _place(mask: Bool[np.ndarray, "h w"], is_free: Bool[np.ndarray, "h w"], size
     weights = np.where(is_free, mask, -height * width).astype(np.int64)
     sums = np.pad(weights.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     cover = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    if cover.max() < _ENOUGH_COVER * height * width:
+    if cover.max() < least * height * width:
         return None
     # Of the best places, one that is far from all others, and in the middle of those.
     depth = distance_transform_cdt(np.pad(cover >= 0.98 * cover.max(), 1))[1:-1, 1:-1]
