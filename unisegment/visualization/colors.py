@@ -2,8 +2,8 @@
 """Names of labels in, colours out: the same name has the same colour in every checkpoint, data set and process.
 
 Names of the well-known data sets have the colours of a table. Of other names the last words count, so that "gravel
-road" is a shade of "road"; what is still unknown has one of 192 colours by a hash of the name, and numbers count through
-512. So two names that nobody knows look alike once in 192 times: give such labels colours of your own.
+road" is a shade of "road". What is still unknown has one of 192 colours by a hash of the name, so that two such names
+look alike once in 192 times: give such labels colours of your own. Numbers count through 512 colours.
 """
 
 import re
