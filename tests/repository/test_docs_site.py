@@ -13,6 +13,8 @@ import typer
 import yaml
 
 from unisegment.cli import app
+from unisegment.data.export import EXPORT_FORMATS
+from unisegment.data.formats import FORMATS
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.settings import dotted_keys
@@ -72,3 +74,15 @@ def test_keys_and_options_on_the_page_are_there(page):
     }
     ours = options | {"--help", "--debug", "--version"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", " ".join(code))) <= ours | OTHERS | COMING
+
+
+def test_the_page_of_formats_lists_all():
+    page = (ROOT / "docs" / "data_formats.md").read_text(encoding="utf-8")
+    table = page.split("| `data.format` |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(FORMATS)
+
+
+def test_the_page_of_exports_lists_all():
+    page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    table = page.split("| `--to` | files |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == {*EXPORT_FORMATS, "pictures"}
