@@ -29,7 +29,22 @@ def test_of_unknown_names_the_last_word_counts():
 
 
 def test_names_of_any_kind_have_a_colour():
-    names = ["", " ", ",", "汽车", "Möwe", "-", "LABEL_7", "7", "10000000000", "a" * 9999, "\udcff", "²"]
+    names = [
+        "",
+        " ",
+        ",",
+        "汽车",
+        "Möwe",
+        "-",
+        "LABEL_7",
+        "7",
+        "10000000000",
+        "a" * 9999,
+        "9" * 9999,
+        "a " * 9999,
+        "\udcff",
+        "²",
+    ]
     colors = list(colors_of(names))
     assert all(0 <= value <= 255 for color in colors for value in color)
     assert colors[6] == colors[7]

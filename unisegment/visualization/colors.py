@@ -30,6 +30,8 @@ _NUM_HASHED = {"natural": 192, "colorblind": 64}
 """How many colours are for unknown names. More would be so close that many look alike, instead of few being equal."""
 _FIRST_COLOR = (0.65, 0.16, -1.7)
 """A blue, in OKLab's lightness, chroma and hue."""
+_MOST_WORDS = 3
+"""Words of the longest names in the table."""
 _SHADES = 0.12
 """How much lighter or darker than its label an instance is, in OKLab's lightness; twice that for extreme colours."""
 
@@ -71,13 +73,13 @@ def _checked(label: int, color: Color) -> Color:
 def _color_of_name(name: str, palette: str) -> Color:
     words = [word for word in re.split(r"[\W_]+", short_name(name).casefold()) if word]
     number = int.from_bytes(sha256(" ".join(words).encode("utf-8", "replace")).digest()[:4], "big")
-    for start in range(len(words)):
+    for start in range(len(words))[-_MOST_WORDS:]:
         known = " ".join(words[start:])
         color = COLORS.get(known) or COLORS.get(known.removesuffix("s"))
         if color is not None:
             shift = 0 if start == 0 else _SHADES * (2 * (number / 2**32) - 1)
             return _shaded(color[_NAMED.index(palette)], shift)
-    if words and words[-1].isdecimal() and words[:-1] in ([], ["label"]):
+    if words and words[-1].isdecimal() and len(words[-1]) < 9 and words[:-1] in ([], ["label"]):
         return _spread_colors(palette)[int(words[-1]) % _NUM_COLORS]
     return _spread_colors(palette)[number % _NUM_HASHED[palette]]
 
