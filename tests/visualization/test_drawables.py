@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images of many forms and results of transformers are drawn as ours; what cannot be drawn is refused."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import Mask2FormerImageProcessorPil
 
+from tests.pretended_device import DEVICE, Record
 from tests.visualization.pictures import HEIGHT, WIDTH, id_map_of, image_of, infos_of, predictions_of_all_kinds
 from unisegment.structures import InstancePrediction, PanopticPrediction, SegmentationTarget
 from unisegment.visualization import draw, draw_sheet
@@ -165,3 +167,17 @@ def test_names_come_with_the_prediction_or_from_outside():
 def test_what_is_no_prediction_is_refused(prediction, message):
     with pytest.raises(ValueError, match=message):
         draw(image_of(), prediction)
+
+
+@pytest.mark.parametrize("kind", ["panoptic", "instance", "id map", "masks", "bool"])
+def test_predictions_may_be_on_another_device(kind):
+    prediction = predictions_of_all_kinds()["masks"].masks if kind == "bool" else predictions_of_all_kinds()[kind]
+    expected = np.asarray(draw(image_of(), prediction))
+    with Record():
+        if isinstance(prediction, SegmentationTarget | torch.Tensor):
+            moved = prediction.to(DEVICE)
+        else:
+            names = [name for name in ("segmentation", "masks") if name in prediction]
+            moved = replace(prediction, **{name: prediction[name].to(DEVICE) for name in names})
+        drawn = np.asarray(draw(image_of(), moved))
+    np.testing.assert_array_equal(drawn, expected)

@@ -7,9 +7,10 @@ two conditions: stuff that people know has its own hue (sky and water blue, vege
 buildings brown, sand, snow), and things are vivid where other stuff is muted.
 
 Source:
-    The second colours of sky, tree, road, person, car, bus, bicycle and sign are those of M. Okabe and K. Ito, "Color
-    universal design", 2008 (free to use), or its grey; the others are far from them as G. Machado et al., "A
-    physiologically-based model for simulation of color vision deficiency", 2009, show what such eyes see.
+    The second colours of sky, tree, person, car, bus, bicycle and sign are those of M. Okabe and K. Ito, "Color
+    universal design", 2008: eight values without a licence, which R and others ship. The rest are far from these and
+    from each other in what such eyes see after G. Machado et al., "A physiologically-based model for simulation of
+    color vision deficiency", 2009. The tests keep the distances: a new name takes colours with which they still pass.
 """
 
 _TABLE = """
