@@ -75,6 +75,7 @@ def test_no_process_is_left_when_results_are_no_longer_wanted():
 
 def work_until_the_end(folder):
     os.setsid()  # which gets a signal as from a terminal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what they start with & ignore it
     parent, parallel._PARENT_CHECK = os.getpid(), 0.1
 
     def task(number):
