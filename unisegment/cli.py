@@ -9,27 +9,23 @@ import gc
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from unisegment.command_errors import Commands
-from unisegment.data.choices import DataFormat, ExportName, Matching
+from unisegment.data.choices import DataFormat, Matching, OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Dtype, Format, Layout
-
-if TYPE_CHECKING:
-    from unisegment.data.annotated_images import AnnotatedImages
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 OnError = Literal["raise", "skip"]
-_CHECKPOINT = "Folder of a checkpoint or of a run, Hub id, or a file of the original."
-_DTYPE = "What the network computes in; auto is what the checkpoint was saved in."
-_TF32 = "Let GPUs that have TF32 round float32 to it in products; else the recipe's, or on."
+Task = Literal["panoptic", "instance", "semantic"]
 
 
 def _share(value: float | None) -> float | None:
@@ -39,6 +35,29 @@ def _share(value: float | None) -> float | None:
 
 
 _MOST = 2**31 - 1
+
+# What several commands take.
+_Checkpoint = Annotated[str, typer.Argument(help="Folder of a checkpoint or a run, Hub id, or model_final.pkl.")]
+_Format = Annotated[
+    DataFormat | None, typer.Option(help="What the data set is; else the recipe's, or seen by what is in it.")
+]
+_Split = Annotated[str, typer.Option(help="Which part of the data set.")]
+_MatchLabels = Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")]
+_Tta = Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")]
+_Limit = Annotated[int | None, typer.Option(min=1, max=_MOST, help="The first images only.")]
+_TopK = Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")]
+_BatchSize = Annotated[
+    int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together; else 1.")
+]
+_Workers = Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")]
+_OnError = Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's, or raise.")]
+_Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps, cpu; else a GPU where there is one.")]
+_Dtype = Annotated[Dtype, typer.Option(help="What the network computes in; auto is as it was saved.")]
+_Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: slow first images, then faster ones.")]
+_Tf32 = Annotated[
+    bool | None,
+    typer.Option("--tf32/--no-tf32", help="Let GPUs that have TF32 round float32 to it; else the recipe's, or on."),
+]
 
 _PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
@@ -204,69 +223,71 @@ def push(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help=_CHECKPOINT)],
-    data: Annotated[str | None, typer.Option(help="Folder of the data set; else that of the recipe.")] = None,
-    format: Annotated[
-        DataFormat | None, typer.Option(help="What it holds, as data.format of a recipe; else the recipe's.")
+    checkpoint: _Checkpoint,
+    data: Annotated[
+        str | None, typer.Argument(help="Folder or address of a data set; else that of the recipe, or of the run.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which part of it.")] = "val",
+    format: _Format = None,
+    split: _Split = "val",
     recipe: Annotated[
-        str | None, typer.Option(help="Takes data, sizes and thresholds from a recipe; else from that of the run.")
+        str | None, typer.Option(help="Take data, sizes and thresholds from a recipe; else from that of the run.")
     ] = None,
-    match_labels: Annotated[Matching, typer.Option(help="How labels of both are matched.")] = "name",
-    tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
-    boundaries: Annotated[bool, typer.Option(help="Also score boundaries.")] = True,
+    match_labels: _MatchLabels = "name",
+    tta: _Tta = False,
+    boundaries: Annotated[bool, typer.Option(help="Score boundaries, too.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
     worst: Annotated[int, typer.Option(min=0, max=_MOST, help="How many of the worst images to draw.")] = 10,
-    limit: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Evaluate the first images only.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
-    on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help=_DTYPE)] = "auto",
-    tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
+    limit: _Limit = None,
+    top_k: _TopK = None,
+    batch_size: _BatchSize = None,
+    workers: _Workers = 0,
+    on_error: _OnError = None,
+    device: _Device = None,
+    dtype: _Dtype = "auto",
+    compile: _Compile = False,
+    tf32: _Tf32 = None,
 ) -> None:
-    """Evaluate a checkpoint: PQ, mask AP, mIoU and boundaries, of each class, at the images' original size."""
+    """Score a checkpoint on a data set: PQ, mask AP, mIoU and boundaries, of each class, at the images' own size.
+
+    Example: unisegment evaluate runs/mine data/mine
+    """
     from unisegment.ops.weight_sources import find_checkpoint
     from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.run_folder import recipe_of_run
 
     source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
     if source is None and data is None:
-        raise typer.BadParameter("Say where the data are: --data FOLDER, or --recipe FILE.")
+        raise typer.BadParameter("Say where the data are: evaluate CHECKPOINT DATA, or --recipe FILE.")
     checkpoint = find_checkpoint(checkpoint)
     if source is not None:
         find_recipe(source)
     with _importing():
         from accelerate import PartialState
 
-        from unisegment.inference.evaluation import evaluate as evaluate_predictor
-        from unisegment.inference.images import leave_out
-        from unisegment.inference.labels import match_data_set
         from unisegment.inference.predictor import open_predictor
         from unisegment.inference.report import format_report
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
         from unisegment.runs.recipe_data import open_evaluation_data
+        from unisegment.segmenter import Segmenter
     start_processes()
     samples, settings = open_evaluation_data(source, data, format, split, on_error)
-    given: dict[str, Any] = {"batch_size": batch_size, "top_k": top_k, "tf32": tf32}
-    settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
-    predictor = open_predictor(checkpoint, dtype=dtype, augment=tta, **settings.of_predictor)
-    predictor, samples = match_data_set(predictor, samples, matching=match_labels, limit=limit)
+    settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
+    segmenter = Segmenter(
+        open_predictor(checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor)
+    )
     with use_tf32(settings.tf32):
-        report = evaluate_predictor(
-            predictor,
+        report = segmenter.evaluate(
             samples,
             tasks=settings.tasks,
+            matching=match_labels,
+            limit=limit,
             boundaries=boundaries,
             output=output,
             worst=worst if output else 0,
             batch_size=settings.batch_size,
             workers=workers,
-            on_unreadable=leave_out if settings.skip_unreadable else None,
+            on_error="skip" if settings.skip_unreadable else "raise",
         )
     if PartialState().is_main_process:
         typer.echo(format_report(report))
@@ -276,91 +297,102 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: Annotated[str, typer.Argument(help=_CHECKPOINT)],
-    source: Annotated[
-        str,
-        typer.Argument(metavar="INPUT", help="Folder of images, of a data set (--format), or a recipe for its data."),
+    checkpoint: _Checkpoint,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT... [OUT]",
+            help="Photos, folders, patterns, addresses, or - for paths on standard input; or one data set (--format), "
+            "or recipe. The last of several names is the folder for the results; else it is predictions/.",
+        ),
     ],
-    output: Annotated[Path, typer.Argument(help="Folder for the files; the same command goes on where it stopped.")],
-    to: Annotated[ExportName, typer.Option(help="Format of the files.")] = "coco_panoptic",
-    format: Annotated[DataFormat | None, typer.Option(help="INPUT is a data set of this format.")] = None,
-    split: Annotated[str, typer.Option(help="Which part of the data set.")] = "val",
-    images: Annotated[Path | None, typer.Option(help="JSON list of the images, as COCO has for tests.")] = None,
-    match_labels: Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")] = "name",
+    to: Annotated[
+        OutputName | None, typer.Option(help="What to write; else pictures, or coco_panoptic for a data set.")
+    ] = None,
+    task: Annotated[Task | None, typer.Option(help="What pictures show; else what the labels are made for.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(callback=_share, help="Score that an object must exceed; else 0.5 for pictures, 0 for files."),
+    ] = None,
     panoptic_threshold: Annotated[
         float | None,
         typer.Option(callback=_share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
     ] = None,
-    threshold: Annotated[float, typer.Option(callback=_share, help="Score that an object must exceed.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")] = None,
-    tta: Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")] = False,
-    name: Annotated[str, typer.Option(help="Name of the algorithm in names of files.")] = "unisegment",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together.")
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=65_536, help="Pixels of the short side that images are resized to.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")] = 0,
-    on_error: Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help=_DTYPE)] = "auto",
-    tf32: Annotated[bool | None, typer.Option("--tf32/--no-tf32", help=_TF32)] = None,
+    format: _Format = None,
+    split: _Split = "val",
+    images: Annotated[
+        Path | None, typer.Option(help="JSON list of a folder's images, as COCO has it for tests.")
+    ] = None,
+    match_labels: _MatchLabels = "name",
+    tta: _Tta = False,
+    name: Annotated[
+        str, typer.Option(help="Name of the algorithm in names of files for evaluation servers.")
+    ] = "unisegment",
+    limit: _Limit = None,
+    top_k: _TopK = None,
+    batch_size: _BatchSize = None,
+    workers: _Workers = 0,
+    on_error: Annotated[
+        OnError | None,
+        typer.Option(help="Images that cannot be read: raise stops, skip leaves them out. Else: left out, status 1."),
+    ] = None,
+    device: _Device = None,
+    dtype: _Dtype = "auto",
+    compile: _Compile = False,
+    tf32: _Tf32 = None,
 ) -> None:
-    """Write predictions as COCO, Cityscapes or label files; on all processes, and from where an earlier run stopped."""
-    from unisegment.files import require_folder
-    from unisegment.ops.downloads import is_address
+    """Segment images: draws what it sees, or writes result files. Stopped, the same command goes on where it was.
+
+    Example: unisegment predict runs/mine photo.jpg
+    """
+    from unisegment.command_predict import Inputs, print_image
     from unisegment.ops.weight_sources import find_checkpoint
-    from unisegment.runs.recipe_files import find_recipe, is_recipe
 
     checkpoint = find_checkpoint(checkpoint)
-    of_recipe = is_recipe(source)
-    if of_recipe:
-        find_recipe(source)
-    elif format is None and not is_address(source):
-        require_folder(Path(source))
+    inputs = Inputs.of_words(names, is_data_set=format is not None)
     with _importing():
         from accelerate import PartialState
 
-        from unisegment.data.image_folder import ImageFolder
-        from unisegment.inference.export_run import export_predictions
-        from unisegment.inference.images import leave_out
-        from unisegment.inference.labels import match_data_set
         from unisegment.inference.predictor import open_predictor
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
-        from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
+        from unisegment.segmenter import OtherRunError, Segmenter
     start_processes()
-    samples: AnnotatedImages | ImageFolder
-    if of_recipe or format is not None or is_address(source):
-        recipe, root = (source, None) if of_recipe else (None, source)
-        samples, settings = open_evaluation_data(recipe, root, format, split, on_error, needs_annotation=False)
-    else:
-        samples, settings = ImageFolder(source, images), EvaluationSettings(skip_unreadable=on_error == "skip")
-    given: dict[str, Any] = {
-        "panoptic_threshold": panoptic_threshold,
-        "batch_size": batch_size,
-        "top_k": top_k,
-        "tf32": tf32,
-    }
-    settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
-    predictor = open_predictor(checkpoint, dtype=dtype, augment=tta, **settings.of_predictor)
-    if not isinstance(samples, ImageFolder):
-        predictor, samples = match_data_set(predictor, samples, matching=match_labels)
-    place = source if is_address(source) else Path(source).resolve()
-    with use_tf32(settings.tf32):
-        summary = export_predictions(
-            predictor,
-            samples,
-            output,
-            to,
-            source=f"{place} {images or ''} {format or ''} {'' if isinstance(samples, ImageFolder) else split}".strip(),
-            threshold=threshold,
-            run_name=name,
-            batch_size=settings.batch_size,
-            workers=workers,
-            on_unreadable=leave_out if settings.skip_unreadable else None,
-        )
+    source, settings = inputs.open(images, format, split, on_error)
+    settings = settings.with_given(
+        size=size, panoptic_threshold=panoptic_threshold, batch_size=batch_size, top_k=top_k, tf32=tf32
+    )
+    segmenter = Segmenter(
+        open_predictor(checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor)
+    )
+    for folder in inputs.outputs():
+        with use_tf32(settings.tf32), nullcontext() if inputs.output else suppress(OtherRunError):
+            summary = segmenter.predict(
+                source,
+                folder,
+                to or ("coco_panoptic" if inputs.of_data_set else "pictures"),
+                task=task,
+                threshold=threshold,
+                matching=match_labels,
+                limit=limit,
+                batch_size=settings.batch_size,
+                workers=workers,
+                on_error="skip" if settings.skip_unreadable else "raise",
+                on_image=partial(print_image, as_json=as_json, as_table=inputs.is_one_image),
+                source=f"{inputs.places} {images or ''} {format or ''} {split if inputs.of_data_set else ''}".strip(),
+                run_name=name,
+            )
+            break
     if PartialState().is_main_process:
-        typer.echo(f"{output}: {summary['images']} images, {summary['new']} of them new")
+        typer.echo(f"{folder}: {summary['images']} images, {summary['new']} of them new", err=as_json)
         for problem in summary["unreadable_images"]:
             typer.echo(f"left out: {problem}", err=True)
+    if summary["unreadable_images"] and not inputs.of_data_set and on_error is None:
+        raise typer.Exit(FAILED)
 
 
 def environment() -> list[tuple[str, str]]:

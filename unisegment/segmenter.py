@@ -17,7 +17,7 @@ from unisegment.data.export import EXPORT_FORMATS
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_sources import ImageList, open_images
 from unisegment.inference.evaluation import evaluate
-from unisegment.inference.export_run import OnImage, export_predictions
+from unisegment.inference.export_run import OnImage, OtherRunError, export_predictions
 from unisegment.inference.images import Report, leave_out
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.picture_export import pictures_of
@@ -27,6 +27,8 @@ from unisegment.models.choices import Dtype
 from unisegment.postprocessing.resize import check_share
 from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.structures import TASKS
+
+__all__ = ["OtherRunError", "Segmenter"]
 
 OnError = Literal["raise", "skip"]
 _KEPT = ("class_queries_logits", "masks_queries_logits", "image_sizes")

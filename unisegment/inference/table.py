@@ -33,6 +33,12 @@ def table(prediction: Prediction, most: int = 20) -> str:
     return aligned(rows) + rest
 
 
+def summary(prediction: Prediction) -> str:
+    """Return what was found in one line: `3 cow, 1 sky`."""
+    found = prediction.count()
+    return ", ".join(f"{number} {label}" for label, number in found.items()) or "nothing found"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as lines, the first column flush left, the others flush right.
 

@@ -86,11 +86,15 @@ class EvaluationSettings(NamedTuple):
 
     tasks: tuple[str, ...] = TASKS
     skip_unreadable: bool = False
-    size: dict[str, int] | None = None
+    size: int | dict[str, int] | None = None
     panoptic_threshold: float = 0.8
     top_k: int = 100
     batch_size: int = 1
     tf32: bool = True
+
+    def with_given(self, **values: Any) -> "EvaluationSettings":
+        """Return these settings with those of the values that are not None."""
+        return self._replace(**{name: value for name, value in values.items() if value is not None})
 
     @property
     def of_predictor(self) -> dict[str, Any]:
@@ -155,6 +159,6 @@ def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> D
     if recipe is not None and root is None:
         root = recipe.data.root
     if root is None:
-        raise RecipeError("Say where the data are: --data FOLDER, or --recipe FILE.")
+        raise RecipeError("Say where the data are: evaluate CHECKPOINT DATA, or --recipe FILE.")
     values = {"root": root, "format": data_format or "auto"}
     return construct(DataRecipe, check(DataRecipe, values, root, "data."), root, "data.")
