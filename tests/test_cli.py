@@ -131,7 +131,7 @@ def test_check_data_says_how_it_is_used(tmp_path):
         ["train", "quickstart", "model.pretrained={}"],
         ["train", "quickstart", "model.pretrained={}", "--dry-run"],
         ["train", "quickstart", "model.config.backbone={}", "model.config.use_pretrained_backbone=true", "--dry-run"],
-        ["evaluate", "{}", "--data", "gone"],
+        ["evaluate", "{}", "gone"],
         ["evaluate", "{}", "--recipe", "quickstart"],
         ["predict", "{}", "gone", "out"],
         ["convert", "{}", "out"],
@@ -162,7 +162,7 @@ def test_a_recipe_or_folder_that_is_not_there_is_one_line_in_every_command(tmp_p
             ("train", "coco_sample", "data.root=/nope"),
             "error: data.root=/nope, data.format=coco_panoptic: /nope does not",
         ),
-        (("evaluate", "model", "--data", "/nope"), "error: data.root=/nope, data.format=auto: /nope does not exist."),
+        (("evaluate", "model", "/nope"), "error: data.root=/nope, data.format=auto: /nope does not exist."),
         (("predict", "model", "/nope", "out"), "error: /nope does not exist."),
         (
             ("predict", "model", "/nope", "out", "--format", "png_instance"),
@@ -170,7 +170,7 @@ def test_a_recipe_or_folder_that_is_not_there_is_one_line_in_every_command(tmp_p
         ),
         (("check-data", "/nope"), "error: data.root=/nope, data.format=auto: /nope does not exist."),
         (("push", "/nope", "someone/cows"), "error: /nope does not exist."),
-        (("evaluate", "/", "--data", "/nope"), "error: / holds no checkpoint: it must be a folder with config.json"),
+        (("evaluate", "/", "/nope"), "error: / holds no checkpoint: it must be a folder with config.json"),
     ):
         result = run(*words)
         assert (result.exit_code, result.stderr[: len(said)]) == (1, said)

@@ -176,7 +176,7 @@ def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):
         (["train"], "error: Missing argument"),
         (["--bogus"], "error: No such option: --bogus"),
         (["convert", "a", "b", "--to", "onnx"], "error: Invalid value for '--to'"),
-        (["evaluate", "a", "--data", "b", "--format", "voc"], "error: Invalid value for '--format'"),
+        (["evaluate", "a", "b", "--format", "voc"], "error: Invalid value for '--format'"),
         (["check-data", "a", "--format", "voc"], "error: Invalid value for '--format'"),
         (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of 'coco_"),
         (["evaluate", "a"], "error: Invalid value: Say where the data are"),

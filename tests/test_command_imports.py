@@ -43,7 +43,7 @@ def test_help_and_misuse_import_nothing_heavy():
 
 def test_what_is_missing_is_found_before_anything_heavy_is_imported():
     seen = modules_after(
-        *(["train", "nope.yaml"], ["evaluate", "/nope", "--data", "x"], ["predict", "/nope", "x", "out"]),
+        *(["train", "nope.yaml"], ["evaluate", "/nope", "x"], ["predict", "/nope", "x", "out"]),
         *(["convert", "/nope", "out"], ["push", "/nope", "user/name"], ["recipes", "nothing"]),
     )
     assert [status for status, _ in seen] == [1] * 6

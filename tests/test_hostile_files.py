@@ -105,7 +105,7 @@ def test_coco_files(folder, content):
         os.link("a.png", folder / split / "a.png")
         (folder / "annotations").mkdir(exist_ok=True)
         (folder / f"annotations/instances_{split}.json").write_bytes(content.encode("latin-1"))
-    refused(["evaluate", "model", "--data", ".", "--format", "coco_instance"])
+    refused(["evaluate", "model", ".", "--format", "coco_instance"])
     result = CliRunner().invoke(cli.app, ["check-data", ".", "--format", "coco_instance", "--workers", "1"])
     assert (result.exit_code, result.stderr) == (1, "")
     assert "unexpected-exception" not in result.output
@@ -172,7 +172,7 @@ def test_things_that_are_no_files(folder):
         ["check-data", "/dev/zero"],
         ["predict", "model", "loop", "out"],
         ["predict", "model", "fifo.png", "out"],
-        ["evaluate", "model", "--data", "fifo.png"],
+        ["evaluate", "model", "fifo.png"],
         ["convert", "fifo.png", "out"],
     ):
         refused(words)
@@ -183,8 +183,8 @@ def test_things_that_are_no_files(folder):
     [
         ["predict", "model", ".", "out", "--threshold", "nan"],
         ["predict", "model", ".", "out", "--workers", "100000"],
-        ["evaluate", "model", "--data", ".", "--limit", "18446744073709551616"],
-        ["evaluate", "model", "--data", ".", "--top-k", "18446744073709551616"],
+        ["evaluate", "model", ".", "--limit", "18446744073709551616"],
+        ["evaluate", "model", ".", "--top-k", "18446744073709551616"],
         ["check-data", ".", "--workers", "100000"],
     ],
 )

@@ -7,59 +7,22 @@ Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.comman
 
 import gc
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from unisegment import command_options as options
 from unisegment.command_errors import Commands
-from unisegment.data.choices import DataFormat, Matching, OutputName
+from unisegment.data.choices import DataFormat, OutputName
 from unisegment.errors import FAILED
-from unisegment.models.choices import ORIGINAL_ZOO, Dtype, Format, Layout
+from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-
-OnError = Literal["raise", "skip"]
-Task = Literal["panoptic", "instance", "semantic"]
-
-
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        raise typer.BadParameter(f"{value} is not from 0 to 1.")
-    return value
-
-
-_MOST = 2**31 - 1
-
-# What several commands take.
-_Checkpoint = Annotated[str, typer.Argument(help="Folder of a checkpoint or a run, Hub id, or model_final.pkl.")]
-_Format = Annotated[
-    DataFormat | None, typer.Option(help="What the data set is; else the recipe's, or seen by what is in it.")
-]
-_Split = Annotated[str, typer.Option(help="Which part of the data set.")]
-_MatchLabels = Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")]
-_Tta = Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")]
-_Limit = Annotated[int | None, typer.Option(min=1, max=_MOST, help="The first images only.")]
-_TopK = Annotated[int | None, typer.Option(min=1, max=_MOST, help="Most objects of an image; else 100.")]
-_BatchSize = Annotated[
-    int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together; else 1.")
-]
-_Workers = Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")]
-_OnError = Annotated[OnError | None, typer.Option(help="For images that cannot be read; else the recipe's, or raise.")]
-_Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps, cpu; else a GPU where there is one.")]
-_Dtype = Annotated[Dtype, typer.Option(help="What the network computes in; auto is as it was saved.")]
-_Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: slow first images, then faster ones.")]
-_Tf32 = Annotated[
-    bool | None,
-    typer.Option("--tf32/--no-tf32", help="Let GPUs that have TF32 round float32 to it; else the recipe's, or on."),
-]
-
-_PACKAGES = ("unisegment", "torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "einops", "numpy")
 
 
 def _print_version(asked: bool) -> None:
@@ -91,40 +54,60 @@ def main(
 @app.command()
 def info() -> None:
     """Print versions, devices and which code paths will run."""
+    with _importing():
+        from unisegment.ops.environment import environment
     for name, value in environment():
         typer.echo(f"{name:<16} {value}")
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or a recipe of ours by name, such as coco_panoptic_r50.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RECIPE",
+            help="Folder or address of a data set, with the splits train and val; or a YAML file, or the name of a "
+            "recipe that `unisegment recipes` lists.",
+        ),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key.path=value, such as data.root=FOLDER optim.lr=5e-5.")
+        list[str] | None,
+        typer.Argument(help="key.path=value, such as model.pretrained=user/coco schedule.epochs=50 optim.lr=5e-5."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
     ] = False,
 ) -> None:
-    """Train a model as a recipe says. Stopped by a signal, its state is saved, and the same command goes on.
+    """Train a model on a data set, or as a recipe says. Stopped, it saves its state, and the same command goes on.
 
-    For several processes: accelerate launch "$(command -v unisegment)" train RECIPE ...
+    Example: unisegment train data/mine model.pretrained=user/coco
+
+    On several GPUs: accelerate launch "$(command -v unisegment)" train ...
     """
     from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.settings import parse_overrides
 
     settings = parse_overrides(overrides or ())
-    find_recipe(recipe)
+    is_data_set = os.path.isdir(source) or source.startswith("hf://")
+    if not is_data_set:
+        find_recipe(source)
     with _importing():
         from unisegment.runs.recipe import load_recipe
-    load_recipe(recipe, settings)  # what is wrong with it is said before everything else is imported
+        from unisegment.runs.recipe_data import require_places
+    if not is_data_set:  # what is wrong with it is said before everything else is imported
+        require_places(load_recipe(source, settings))
     with _importing():
         from accelerate import PartialState
 
         from unisegment import training
-    if dry_run:
-        PartialState().print(training.dry_run(recipe, **settings))
+    if is_data_set:
+        recipe = training.data_recipe(source, start=settings.pop("model.pretrained", None), **settings)
     else:
-        training.fit(recipe, **settings)
+        recipe = load_recipe(source, settings)
+    if dry_run:
+        PartialState().print(training.dry_run(recipe))
+    else:
+        training.fit(recipe)
 
 
 @app.command()
@@ -152,8 +135,10 @@ def check(
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default one for each processor.", min=1, max=256)
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Open so many images of each split.", min=1, max=_MOST)] = None,
-    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=_MOST)] = 12,
+    limit: Annotated[
+        int | None, typer.Option(help="Open so many images of each split.", min=1, max=options.MOST)
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=options.MOST)] = 12,
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
 ) -> None:
     """Look through a data set before training: files, ids, shapes, figures and pictures. Status 1 if it has errors."""
@@ -223,29 +208,29 @@ def push(
 
 @app.command()
 def evaluate(
-    checkpoint: _Checkpoint,
+    checkpoint: options.Checkpoint,
     data: Annotated[
         str | None, typer.Argument(help="Folder or address of a data set; else that of the recipe, or of the run.")
     ] = None,
-    format: _Format = None,
-    split: _Split = "val",
+    format: options.FormatOption = None,
+    split: options.Split = "val",
     recipe: Annotated[
         str | None, typer.Option(help="Take data, sizes and thresholds from a recipe; else from that of the run.")
     ] = None,
-    match_labels: _MatchLabels = "name",
-    tta: _Tta = False,
+    match_labels: options.MatchLabels = "name",
+    tta: options.Tta = False,
     boundaries: Annotated[bool, typer.Option(help="Score boundaries, too.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
-    worst: Annotated[int, typer.Option(min=0, max=_MOST, help="How many of the worst images to draw.")] = 10,
-    limit: _Limit = None,
-    top_k: _TopK = None,
-    batch_size: _BatchSize = None,
-    workers: _Workers = 0,
-    on_error: _OnError = None,
-    device: _Device = None,
-    dtype: _Dtype = "auto",
-    compile: _Compile = False,
-    tf32: _Tf32 = None,
+    worst: Annotated[int, typer.Option(min=0, max=options.MOST, help="How many of the worst images to draw.")] = 10,
+    limit: options.Limit = None,
+    top_k: options.TopK = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 0,
+    on_error: options.OnErrorOption = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = "auto",
+    compile: options.Compile = False,
+    tf32: options.Tf32 = None,
 ) -> None:
     """Score a checkpoint on a data set: PQ, mask AP, mIoU and boundaries, of each class, at the images' own size.
 
@@ -264,7 +249,6 @@ def evaluate(
     with _importing():
         from accelerate import PartialState
 
-        from unisegment.inference.predictor import open_predictor
         from unisegment.inference.report import format_report
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
@@ -273,8 +257,8 @@ def evaluate(
     start_processes()
     samples, settings = open_evaluation_data(source, data, format, split, on_error)
     settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
-    segmenter = Segmenter(
-        open_predictor(checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor)
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
     )
     with use_tf32(settings.tf32):
         report = segmenter.evaluate(
@@ -297,11 +281,11 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: _Checkpoint,
+    checkpoint: options.Checkpoint,
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT... [OUT]",
+            metavar="INPUT",
             help="Photos, folders, patterns, addresses, or - for paths on standard input; or one data set (--format), "
             "or recipe. The last of several names is the folder for the results; else it is predictions/.",
         ),
@@ -309,45 +293,49 @@ def predict(
     to: Annotated[
         OutputName | None, typer.Option(help="What to write; else pictures, or coco_panoptic for a data set.")
     ] = None,
-    task: Annotated[Task | None, typer.Option(help="What pictures show; else what the labels are made for.")] = None,
+    task: Annotated[
+        options.Task | None, typer.Option(help="What pictures show; else what the labels are made for.")
+    ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(callback=_share, help="Score that an object must exceed; else 0.5 for pictures, 0 for files."),
+        typer.Option(
+            callback=options.share, help="Score that an object must exceed; else 0.5 in pictures, 0 in files."
+        ),
     ] = None,
     panoptic_threshold: Annotated[
         float | None,
-        typer.Option(callback=_share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
+        typer.Option(callback=options.share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
     size: Annotated[
         int | None, typer.Option(min=1, max=65_536, help="Pixels of the short side that images are resized to.")
     ] = None,
-    format: _Format = None,
-    split: _Split = "val",
+    format: options.FormatOption = None,
+    split: options.Split = "val",
     images: Annotated[
         Path | None, typer.Option(help="JSON list of a folder's images, as COCO has it for tests.")
     ] = None,
-    match_labels: _MatchLabels = "name",
-    tta: _Tta = False,
+    match_labels: options.MatchLabels = "name",
+    tta: options.Tta = False,
     name: Annotated[
         str, typer.Option(help="Name of the algorithm in names of files for evaluation servers.")
     ] = "unisegment",
-    limit: _Limit = None,
-    top_k: _TopK = None,
-    batch_size: _BatchSize = None,
-    workers: _Workers = 0,
+    limit: options.Limit = None,
+    top_k: options.TopK = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 0,
     on_error: Annotated[
-        OnError | None,
+        options.OnError | None,
         typer.Option(help="Images that cannot be read: raise stops, skip leaves them out. Else: left out, status 1."),
     ] = None,
-    device: _Device = None,
-    dtype: _Dtype = "auto",
-    compile: _Compile = False,
-    tf32: _Tf32 = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = "auto",
+    compile: options.Compile = False,
+    tf32: options.Tf32 = None,
 ) -> None:
     """Segment images: draws what it sees, or writes result files. Stopped, the same command goes on where it was.
 
-    Example: unisegment predict runs/mine photo.jpg
+    unisegment predict CHECKPOINT INPUT... [OUT], for example unisegment predict runs/mine photo.jpg
     """
     from unisegment.command_predict import Inputs, print_image
     from unisegment.ops.weight_sources import find_checkpoint
@@ -357,7 +345,6 @@ def predict(
     with _importing():
         from accelerate import PartialState
 
-        from unisegment.inference.predictor import open_predictor
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
         from unisegment.segmenter import OtherRunError, Segmenter
@@ -366,8 +353,8 @@ def predict(
     settings = settings.with_given(
         size=size, panoptic_threshold=panoptic_threshold, batch_size=batch_size, top_k=top_k, tf32=tf32
     )
-    segmenter = Segmenter(
-        open_predictor(checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor)
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
     )
     for folder in inputs.outputs():
         with use_tf32(settings.tf32), nullcontext() if inputs.output else suppress(OtherRunError):
@@ -393,26 +380,3 @@ def predict(
             typer.echo(f"left out: {problem}", err=True)
     if summary["unreadable_images"] and not inputs.of_data_set and on_error is None:
         raise typer.Exit(FAILED)
-
-
-def environment() -> list[tuple[str, str]]:
-    """Return what `unisegment info` prints, as (name, value) lines."""
-    with _importing():
-        import torch
-
-        from unisegment.ops.kernel_backend import describe_backend
-        from unisegment.ops.tf32 import has_tf32
-    lines = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    lines += [(package, metadata.version(package)) for package in _PACKAGES]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    capability = torch.backends.cpu.get_cpu_capability()
-    lines.append(("cpu", f"{cores} cores, {torch.get_num_threads()} threads, {capability}"))
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        gibibytes = properties.total_memory / 2**30
-        architecture = f"sm_{properties.major}{properties.minor}"
-        tf32 = "TF32" if has_tf32(torch.device("cuda", index)) else "no TF32"
-        lines.append((f"cuda:{index}", f"{properties.name}, {gibibytes:.0f} GiB, {architecture}, {tf32}"))
-    if torch.backends.mps.is_available():
-        lines.append(("mps", "available"))
-    return lines + describe_backend()

@@ -54,6 +54,9 @@ class Segmenter:
         dtype: Dtype = "auto",
         compile: bool = False,
         size: int | Mapping[str, int] | None = None,
+        panoptic_threshold: float = 0.8,
+        top_k: int = 100,
+        augment: bool = False,
     ) -> "Segmenter":
         """Open a checkpoint.
 
@@ -66,12 +69,26 @@ class Segmenter:
                 time than without.
             size: Pixels of the short side that images are resized to, or all of the processor's `size`; None is that of
                 the checkpoint.
+            panoptic_threshold: Smallest score in [0, 1] of a panoptic segment, where a call names no other one.
+            top_k: Most objects of an image.
+            augment: Make semantic results from several sizes of each image, mirrored and not.
 
         Raises:
             FileNotFoundError: When there is no such checkpoint.
             ValueError: When it cannot be read, or a value is none of these.
         """
-        return cls(open_predictor(checkpoint, device=device, dtype=dtype, compile=compile, size=size))
+        return cls(
+            open_predictor(
+                checkpoint,
+                device=device,
+                dtype=dtype,
+                compile=compile,
+                size=size,
+                panoptic_threshold=panoptic_threshold,
+                top_k=top_k,
+                augment=augment,
+            )
+        )
 
     @property
     def labels(self) -> dict[int, str]:
@@ -105,7 +122,8 @@ class Segmenter:
             images: A path, an address, the bytes of a file, an image of Pillow, an array or a tensor (h w 3), or (3 h
                 w); or a list of these. Files and images of Pillow are turned upright as their EXIF data say.
             threshold: Score in [0, 1] that an object of `result.instance` must exceed.
-            panoptic_threshold: Smallest score in [0, 1] of a segment of `result.panoptic`; None is 0.8.
+            panoptic_threshold: Smallest score in [0, 1] of a segment of `result.panoptic`; None is that of this
+                segmenter.
             batch_size: Most images that go through the network together. Only images of equal padded size do, so that
                 no result depends on it.
 
@@ -300,6 +318,36 @@ class Segmenter:
             workers=workers,
             on_unreadable=leave_out if on_error == "skip" else None,
         )
+
+    @classmethod
+    def fit(
+        cls,
+        data: str | os.PathLike[str],
+        *,
+        start: str | os.PathLike[str] | None = None,
+        epochs: float | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+        **overrides: Any,
+    ) -> "Segmenter":
+        """Train on a data set, and open the model that comes out. Stopped, the same call goes on where it was.
+
+        Args:
+            data: A folder with the splits `train` and `val`, or an address (`hf://…`).
+            start: Checkpoint to begin from, as for `from_pretrained`; None trains a small network from scratch.
+            epochs: How often each image is seen; None takes what suits the number of images.
+            output_dir: Folder of the run; None is `runs/` and the name of the data set.
+            format: What a folder holds; None looks at what is in it.
+            **overrides: Keys of a recipe: `Segmenter.fit(data, **{"optim.lr": 5e-5, "data.workers": 4})`.
+
+        Raises:
+            RecipeError: When the data set cannot be opened, a value makes no sense, or results would be destroyed.
+            TrainingInterruptedError: When SIGINT or SIGTERM came; what was learned is saved.
+        """
+        from unisegment.training import fit_data  # which imports what only training needs
+
+        run = fit_data(data, start=start, epochs=epochs, output_dir=output_dir, format=format, **overrides)
+        return cls.from_pretrained(run.folder)
 
     def push(self, repo_id: str, **options: Any) -> str:
         """Upload the model with its processor and a model card to the Hugging Face Hub, and return the address.

@@ -130,7 +130,7 @@ def test_scores_in_half_precision_are_those_of_float32(folder, tmp_path):
     with use_tf32(True):
         expected = evaluate(*match_data_set(open_predictor(folder / "ours"), scenes(folder)), batch_size=3)
     assert (expected["settings"]["dtype"], expected["settings"]["tf32"]) == ("float32", True)
-    arguments = "--data", folder / "scenes", "--no-boundaries", "--batch-size", 3, "--output", tmp_path
+    arguments = folder / "scenes", "--no-boundaries", "--batch-size", 3, "--output", tmp_path
     result = command("evaluate", folder / "ours", *arguments, "--dtype", "float16", "--no-tf32")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "metrics.json").read_text())

@@ -53,7 +53,7 @@ def test_what_is_written_is_what_is_returned(folder, tmp_path):
 
 def test_the_command_prints_tables(folder, tmp_path, caplog):
     result = command(
-        folder / "ours", "--data", folder / "scenes", "--limit", 2, "--output", tmp_path, "--worst", 1,
+        folder / "ours", folder / "scenes", "--limit", 2, "--output", tmp_path, "--worst", 1,
         "--no-boundaries", "--top-k", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -66,7 +66,7 @@ def test_the_command_prints_tables(folder, tmp_path, caplog):
 
 
 def test_errors_are_one_line(folder):
-    wrong_format = command(folder / "ours", "--data", folder / "scenes", "--format", "nonsense")
+    wrong_format = command(folder / "ours", folder / "scenes", "--format", "nonsense")
     assert wrong_format.exit_code == 2
     assert "error: Invalid value for '--format': " in wrong_format.output
     assert "'nonsense' is not one of 'auto', 'coco_panoptic', " in wrong_format.output
@@ -77,7 +77,7 @@ def test_a_folder_that_takes_no_report_is_found_before_the_work(folder, tmp_path
     (tmp_path / "file").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.json").write_text('{"pq": 0.5, "finished": true}')
-    result = command(folder / "ours", "--data", folder / "scenes", "--output", tmp_path / output, "--limit", 1)
+    result = command(folder / "ours", folder / "scenes", "--output", tmp_path / output, "--limit", 1)
     assert result.exit_code == 1
     said = "metrics.json would be replaced, but is not known" if output == "run" else "A file is in the way"
     assert said in result.stderr.splitlines()[-1]

@@ -103,7 +103,7 @@ def test_a_model_that_knows_its_categories_writes_their_ids(folder, tmp_path):
 def test_an_unknown_format_is_one_line(folder, tmp_path):
     result = command(folder / "ours", folder / "scenes" / "val", tmp_path, "--to", "nonsense")
     assert result.exit_code == 2
-    assert "error: Invalid value for '--to': 'nonsense' is not one of 'coco_panoptic'" in result.output
+    assert "error: Invalid value for '--to': 'nonsense' is not one of 'pictures'" in result.output
 
 
 @pytest.mark.parametrize("to", ["coco_panoptic", "label_png", "coco_instance"])
@@ -158,3 +158,102 @@ def test_options_that_cannot_be(folder, tmp_path, words, status, said):
     assert result.output.count("\n") <= 2  # one line, and a bar of transformers while it loads
     assert sorted(folder.rglob("*")) == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def photos(folder, tmp_path, monkeypatch):
+    """A folder to work in, with two photographs in it and one in a folder."""
+    monkeypatch.chdir(tmp_path)
+    for scene, name in zip(
+        sorted((folder / "scenes/val").glob("*.png")), ("a.png", "b.png", "more/c.png"), strict=True
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(scene).save(tmp_path / name)
+    return tmp_path
+
+
+def told(result):
+    return [line for line in result.stdout.splitlines() if ".png" in line]
+
+
+def test_one_photograph_without_a_folder_is_drawn_and_told_of_as_a_table(folder, photos):
+    result = command(folder / "ours", "a.png", "--panoptic-threshold", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("a.png, 160x128:\nlabel ")
+    assert "predictions: 1 images, 1 of them new" in result.output
+    with Image.open("predictions/a.png") as picture:
+        assert picture.width / picture.height == 160 / 128
+    (entry,) = json.loads((photos / "predictions/predictions.json").read_text())
+    assert entry["picture"] == "a.png"
+    # The same command goes on there; another one does not add to it, and replaces nothing.
+    assert "predictions: 1 images, 0 of them new" in command(folder / "ours", "a.png", "--panoptic-threshold", 0).output
+    assert "predictions-2: 1 images, 1 of them new" in command(folder / "ours", "b.png").output
+    assert "predictions-2: 1 images, 0 of them new" in command(folder / "ours", "b.png").output
+
+
+def test_files_folders_patterns_and_standard_input(folder, photos, monkeypatch):
+    result = command(folder / "ours", "a.png", "more", "out")
+    assert told(result) == [line for line in told(result) if line.startswith(("a.png, 160x128: ", "c.png, 160x128: "))]
+    assert sorted(path.name for path in (photos / "out").glob("*.png")) == ["a.png", "c.png"]
+    assert len(told(command(folder / "ours", "*.png"))) == 2
+    piped = CliRunner().invoke(app, ["predict", str(folder / "ours"), "-", "piped"], input="b.png\n\nmore/c.png\n")
+    assert "piped: 2 images, 2 of them new" in piped.output
+    assert "Standard input names no image" in CliRunner().invoke(app, ["predict", str(folder / "ours"), "-"]).output
+
+
+def test_json_goes_to_standard_output_alone(folder, photos):
+    result = command(folder / "ours", "a.png", "b.png", "out", "--json", "--task", "semantic")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(entry["image"], entry["height"], entry["width"], entry["task"]) for entry in found] == [
+        ("a.png", 128, 160, "semantic"),
+        ("b.png", 128, 160, "semantic"),
+    ]
+    assert sum(segment["area"] for segment in found[0]["segments"]) == 128 * 160
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, photos):
+    (photos / "notes.png").write_text("hello")
+    before = {path: path.read_bytes() for path in photos.glob("*.png")}
+    result = command(folder / "ours", "*.png", "out")
+    assert result.exit_code == 1
+    assert "out: 2 images, 2 of them new" in result.output
+    assert result.stderr.count("left out: notes.png cannot be read as an image") == 1
+    assert {path: path.read_bytes() for path in photos.glob("*.png")} == before
+    assert command(folder / "ours", "*.png", "out", "--on-error", "skip").exit_code == 0
+    stopped = command(folder / "ours", "*.png", "other", "--on-error", "raise")
+    assert stopped.exit_code == 1
+    assert "error: notes.png cannot be read as an image" in stopped.stderr
+    for words, status, said in (
+        (("missing.jpg",), 1, "missing.jpg does not exist"),
+        (("a.png", "b.png"), 2, "the folder for the results, but b.png is a file"),
+        (("*.jpg",), 1, "No file matches *.jpg"),
+        (("a.png", "out", "--threshold", "2"), 2, "2.0 is not from 0 to 1"),
+        (("a.png", "x", "--device", "warp"), 1, "device='warp' cannot be used here"),
+        (("quickstart", "a.png", "x"), 2, "One data set is segmented at a time"),
+    ):
+        refused = command(folder / "ours", *words)
+        assert refused.exit_code == status, refused.output
+        assert said in " ".join(refused.stderr.split()), refused.stderr
+
+
+def test_a_limit_and_a_size(folder, photos):
+    assert "out: 1 images" in command(folder / "ours", "*.png", "out", "--limit", 1, "--size", 64).output
+    assert json.loads((photos / "out/parts/settings.json").read_text())["size"]["shortest_edge"] == 64
+
+
+def test_other_weights_do_not_go_on_in_a_folder(folder, photos):
+    model = UniSegmentForUniversalSegmentation.from_pretrained(folder / "ours")
+    model.save_pretrained("model")
+    assert command("model", "a.png", "out").exit_code == 0
+    assert "0 of them new" in command("model", "a.png", "out").output
+    next(model.parameters()).data += 1
+    model.save_pretrained("model")
+    refused = command("model", "a.png", "out")
+    assert refused.exit_code == 1
+    assert "weights=" in refused.output
+    # A folder of an earlier version, which did not write them.
+    settings = photos / "out/parts/settings.json"
+    settings.write_text(
+        json.dumps({key: value for key, value in json.loads(settings.read_text()).items() if key != "weights"})
+    )
+    assert "0 of them new" in command("model", "a.png", "out").output

@@ -29,5 +29,5 @@ def test_misuse_has_status_2(capsys):
     assert run("evaluate.py", "nowhere") == 2
     said = capsys.readouterr().err
     assert said.startswith(
-        "error: Invalid value: Say where the data are: --data FOLDER, or --recipe FILE. See `recipes/"
+        "error: Invalid value: Say where the data are: evaluate CHECKPOINT DATA, or --recipe FILE. See `recipes/"
     )

@@ -28,7 +28,7 @@ USE = """
 import warnings
 warnings.simplefilter("error")
 import torch
-from unisegment.cli import environment
+from unisegment.ops.environment import environment
 from unisegment.training import load_recipe
 assert load_recipe("coco_panoptic_swin_l", {"data.root": "coco"}).schedule.max_steps == 737500
 from unisegment.ops.ms_deform_attn import ms_deform_attn

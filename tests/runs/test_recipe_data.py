@@ -114,7 +114,7 @@ def test_addresses_stay_as_they_are(tmp_path, monkeypatch):
     recipe.write_text(OF_ONE_SPLIT.split("  columns")[0].format(root="gone") + f"  categories: {names}\n"
                       "schedule: {max_steps: 1}\nrun: {output_dir: run}")  # fmt: skip
     address = f"{folder}/{{split}}-*.parquet"
-    samples, _ = opened_by(monkeypatch, "evaluate", "model", "--data", address, "--recipe", str(recipe))
+    samples, _ = opened_by(monkeypatch, "evaluate", "model", address, "--recipe", str(recipe))
     assert (len(samples), samples.name) == (7, f"{address}[val]")
     with pytest.raises(RecipeError, match=r"^data\.root=memory://.*nothing says what the categories are called"):
         open_evaluation_data(None, address, None, "val")
@@ -172,7 +172,7 @@ def test_without_anything_to_evaluate_on_it_says_so(tmp_path):
 
 
 def test_without_either_it_says_what_is_missing():
-    with pytest.raises(RecipeError, match="--data FOLDER, or --recipe FILE"):
+    with pytest.raises(RecipeError, match="CHECKPOINT DATA, or --recipe FILE"):
         open_evaluation_data(None, None, "coco_panoptic", "val")
 
 

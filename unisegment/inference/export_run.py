@@ -14,6 +14,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from torch import nn
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat, open_export
@@ -68,7 +69,8 @@ class PartFolder:
         changed = [
             f"{key}={settings.get(key)!r} (before: {before.get(key)!r})"
             for key in sorted({*settings, *before})
-            if settings.get(key) != before.get(key)
+            # Earlier versions did not write which weights they had.
+            if settings.get(key) != before.get(key) and (key != "weights" or key in before)
         ]
         if changed:
             raise OtherRunError(
@@ -166,7 +168,7 @@ def export_predictions(
         "tf32": None if is_tf32_allowed() else False,
     }
     export = open_export(export_format, output, categories, run_name, formats)
-    settings |= export.settings
+    settings |= {"weights": weights_digest(predictor.model), **export.settings}
     with locked(output):
         if names is not None:
             export.check_names(names)
@@ -230,6 +232,14 @@ class _ExportRun:
             self.parts.write(item.number, {"name": name, **content})
             if self.on_image is not None:
                 self.on_image(image, of_image)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a short text that differs for other weights, such as those of a model that was trained further."""
+    weights = sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        weights.update(name.encode() + weight.flatten()[:8].double().cpu().numpy().tobytes())
+    return weights.hexdigest()[:16]
 
 
 def digest(names: Sequence[str]) -> str:

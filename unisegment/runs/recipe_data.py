@@ -11,6 +11,9 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.data.formats import guess_format, open_data_set
 from unisegment.data.label_maps import Pairing, forgiving_pairs
+from unisegment.files import require_folder
+from unisegment.ops.downloads import is_address
+from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
 from unisegment.runs.settings import RecipeError, check, construct
 from unisegment.structures import TASKS
@@ -63,12 +66,38 @@ def data_named(data: DataRecipe) -> Iterator[None]:
     Raises:
         RecipeError: For what readers raise.
     """
+    with named(f"data.root={data.root}, data.format={data.format}"):
+        yield
+
+
+@contextmanager
+def named(keys: str) -> Iterator[None]:
+    """Within `with`, turn errors into one that says which keys of a recipe it is about.
+
+    Raises:
+        RecipeError: For a ValueError or an OSError; one that is a RecipeError already stays as it is.
+    """
     try:
         yield
     except RecipeError:
         raise
     except (ValueError, OSError) as error:
-        raise RecipeError(f"data.root={data.root}, data.format={data.format}: {error}") from error
+        raise RecipeError(f"{keys}: {error}") from error
+
+
+def require_places(recipe: Recipe) -> None:
+    """Look whether the data set and the checkpoint of a recipe are there, before anything is imported to open them.
+
+    Raises:
+        RecipeError: When one is missing.
+    """
+    root, pretrained = recipe.data.root, recipe.model.pretrained
+    if recipe.data.format not in ("synthetic", "hugging_face") and not is_address(root):
+        with data_named(recipe.data):
+            require_folder(Path(root))
+    if pretrained is not None:
+        with named(f"model.pretrained={pretrained}"):
+            find_checkpoint(pretrained)
 
 
 class EvaluationSettings(NamedTuple):

@@ -2,7 +2,6 @@
 """Sections of a recipe in, the data sets, model and processor that they describe out."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniver
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.recipe import DataRecipe, Recipe
-from unisegment.runs.recipe_data import data_named, open_split
+from unisegment.runs.recipe_data import data_named, named, open_split
 from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
@@ -148,21 +147,13 @@ def check_model(recipe: Recipe) -> None:
     """
     chosen = recipe.model
     if chosen.pretrained is not None:
-        with _named(f"model.pretrained={chosen.pretrained}"):
+        with named(f"model.pretrained={chosen.pretrained}"):
             find_checkpoint(chosen.pretrained)
         return
-    with _named("model.config"):
+    with named("model.config"):
         UniSegmentConfig(**chosen.config)
         if chosen.config.get("use_pretrained_backbone") and chosen.config.get("backbone") is not None:
             require_backbone(chosen.config["backbone"])
-
-
-@contextmanager
-def _named(keys: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise RecipeError(f"{keys}: {error}") from error
 
 
 def model_notes(recipe: Recipe) -> list[str]:
@@ -219,7 +210,7 @@ def build_model(
     chosen = recipe.model
     if say is not None:
         say(starting_weights(recipe, model, new, new_classes))
-    with _named("model"):
+    with named("model"):
         model.backbone.freeze(chosen.frozen_stages)
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)
@@ -242,12 +233,12 @@ def _open_model(
     source = recipe.model.pretrained
     if source is not None:
         options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        with _named(f"model.pretrained={source}"):
+        with named(f"model.pretrained={source}"):
             model, report = open_model(source, **classes, **options, **recipe.model.config)
             processor = open_processor(source, model.config, size=size, **found)
         changes = report["changes"]
         return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
-    with _named("model.config"):
+    with named("model.config"):
         config = UniSegmentConfig(**recipe.model.config, **classes)
         numbers = UniSegmentForUniversalSegmentation.count_numbers(config)
         if numbers > MAX_MODEL:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several commands take: their options, named and explained once. Nothing here needs torch."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from unisegment.data.choices import DataFormat, Matching
+from unisegment.models.choices import Dtype
+
+OnError = Literal["raise", "skip"]
+Task = Literal["panoptic", "instance", "semantic"]
+
+
+def share(value: float | None) -> float | None:
+    """Return a value of an option that is from 0 to 1, or None; refuse any other one."""
+    if value is not None and not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value} is not from 0 to 1.")
+    return value
+
+
+MOST = 2**31 - 1
+
+# What several commands take.
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="Folder of a checkpoint or run, Hub id, or model_final.pkl.")
+]
+FormatOption = Annotated[
+    DataFormat | None, typer.Option(help="What the data set is; else the recipe's, or seen by what is in it.")
+]
+Split = Annotated[str, typer.Option(help="Which part of the data set.")]
+MatchLabels = Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Semantic results from six sizes, mirrored and not.")]
+Limit = Annotated[int | None, typer.Option(min=1, max=MOST, help="The first images only.")]
+TopK = Annotated[int | None, typer.Option(min=1, max=MOST, help="Most objects of an image; else 100.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, max=65_536, help="Images of equal size that go through together; else 1.")
+]
+Workers = Annotated[int, typer.Option(min=0, max=256, help="Processes that load images.")]
+OnErrorOption = Annotated[
+    OnError | None, typer.Option(help="For images that cannot be read; else the recipe's, or raise.")
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps, cpu; else a GPU where there is one.")]
+DtypeOption = Annotated[Dtype, typer.Option(help="What the network computes in; auto is as it was saved.")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: slow first images, then faster ones.")]
+Tf32 = Annotated[
+    bool | None,
+    typer.Option("--tf32/--no-tf32", help="Let GPUs that have TF32 round float32 to it; else the recipe's, or on."),
+]
