@@ -17,6 +17,7 @@ from unisegment.checking import check, sources
 from unisegment.hub import PushError
 from unisegment.ops.kernel_backend import BackendError
 from unisegment.ops.weight_sources import MissingSourceError
+from unisegment.runs.recipe import load_recipe
 from unisegment.training import NonFiniteLossError, RecipeError, TrainingInterruptedError, WriteError
 
 
@@ -33,15 +34,15 @@ def fail_with(monkeypatch, error):
 
 def test_overrides_reach_the_run(monkeypatch):
     seen = []
-    monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append((recipe, overrides)))
+    monkeypatch.setattr(training, "fit", seen.append)
     assert run("train", "quickstart", "optim.lr=1e-4", "run.seed=3").exit_code == 0
-    assert seen == [("quickstart", {"optim.lr": 1e-4, "run.seed": 3})]
+    assert seen == [load_recipe("quickstart", {"optim.lr": 1e-4, "run.seed": 3})]
 
 
 def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
     monkeypatch.setattr(training, "fit", None)
-    monkeypatch.setattr(training, "dry_run", lambda recipe, **overrides: f"{recipe} {overrides}")
-    assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "quickstart {'run.seed': 3}\n"
+    monkeypatch.setattr(training, "dry_run", lambda recipe: f"seed {recipe.run.seed}")
+    assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "seed 3\n"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_what_all_processes_find_is_said_once_for_each_machine(monkeypatch):
         (["convert", "a", "b", "--to", "onnx"], "error: Invalid value for '--to'"),
         (["evaluate", "a", "b", "--format", "voc"], "error: Invalid value for '--format'"),
         (["check-data", "a", "--format", "voc"], "error: Invalid value for '--format'"),
-        (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of 'coco_"),
+        (["predict", "a", "b", "c", "--to", "voc"], "error: Invalid value for '--to': 'voc' is not one of 'pictures'"),
         (["evaluate", "a"], "error: Invalid value: Say where the data are"),
     ],
 )
@@ -201,13 +202,13 @@ def test_without_a_command_all_of_them_are_listed():
 def test_a_tilde_is_the_users_folder_in_words_and_options(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
-    monkeypatch.setattr(training, "fit", lambda recipe, **overrides: seen.append(recipe))
+    monkeypatch.setattr(training, "fit", lambda recipe: seen.append(recipe.run.output_dir))
     (tmp_path / "mine.yaml").write_text("extends: quickstart")
     run("train", "~/mine.yaml", "run.output_dir=~/run")
     monkeypatch.setattr(sources, "find_parts", lambda *words: seen.append(words[0]) or [])
     monkeypatch.setattr(check, "check_data", lambda *_, **words: seen.append(words))
     run("check-data", "~/mine", "--output=~/report")
-    assert seen == [f"{tmp_path}/mine.yaml", [f"{tmp_path}/mine"]]
+    assert seen == [f"{tmp_path}/run", [f"{tmp_path}/mine"]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -150,7 +150,9 @@ def test_predictions_of_two_dtypes_are_not_mixed(folder, tmp_path):
     assert "dtype=None (before: 'bfloat16')" in refused.output
     # A folder that was begun before there was a choice is gone on with.
     content = json.loads(settings.read_text())
-    settings.write_text(json.dumps({key: value for key, value in content.items() if key not in ("dtype", "tf32")}))
+    settings.write_text(
+        json.dumps({key: value for key, value in content.items() if key not in ("dtype", "tf32", "weights")})
+    )
     assert "3 images, 0 of them new" in command(*arguments).output
     assert "tf32=False (before: None)" in command(*arguments, "--no-tf32").output
 

@@ -4,6 +4,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import datasets
 import fsspec
@@ -13,9 +14,8 @@ from typer.testing import CliRunner
 from tests.checking.data_sets import WRITERS
 from tests.data.rows import same, semantic_rows
 from tests.recipes import small_trees
-from unisegment import UniSegmentConfig, cli
+from unisegment import UniSegmentConfig, cli, segmenter
 from unisegment.checking.sources import find_parts
-from unisegment.inference import evaluation, export_run, labels, predictor
 from unisegment.inference.images import leave_out
 from unisegment.ops import weight_sources
 from unisegment.runs import recipe_data
@@ -59,11 +59,16 @@ def rows_of_one_split(tmp_path, monkeypatch):
 def opened_by(monkeypatch, *words):
     """Return the images and keywords that a command hands on to the library."""
     seen = []
-    monkeypatch.setattr(predictor, "open_predictor", lambda checkpoint, **keywords: keywords)
-    monkeypatch.setattr(labels, "match_data_set", lambda *both, **_: both)
-    for module, name in ((evaluation, "evaluate"), (export_run, "export_predictions")):
+    monkeypatch.setattr(
+        segmenter, "open_predictor", lambda checkpoint, **given: SimpleNamespace(keywords=given, task="panoptic")
+    )
+    monkeypatch.setattr(segmenter.Segmenter, "_predictor", lambda self, threshold: self.predictor)
+    monkeypatch.setattr(segmenter, "match_data_set", lambda *both, **_: both)
+    for name in ("evaluate", "export_predictions"):
         monkeypatch.setattr(
-            module, name, lambda opening, samples, *_, **keywords: seen.append((samples, opening | keywords))
+            segmenter,
+            name,
+            lambda opened, samples, *_, **keywords: seen.append((samples, opened.keywords | keywords)),
         )
     monkeypatch.setattr(weight_sources, "find_checkpoint", lambda checkpoint: checkpoint)
     CliRunner().invoke(cli.app, words)
