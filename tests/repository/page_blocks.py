@@ -25,8 +25,7 @@ from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
-COMING = "the next release"
-REASONS = {"the network", "the Hub", "several GPUs", "a GPU", "the data set", "hours", COMING}
+REASONS = {"the network", "the Hub", "several GPUs", "a GPU", "the data set", "hours"}
 """What a line may need that tests do not have."""
 # Of a training only the first steps run, on small images; the quickstart is a small one, of the scenes that are there.
 QUICKSTART = "data.num_train=4 data.num_val=3 model.config.encoder_layers=1 model.config.decoder_layers=2".split()
@@ -73,8 +72,8 @@ def _needs(line: str) -> str | None:
 
 def run_python(block: Block, names: dict) -> None:
     """Run a block, or read it where it cannot run: what it imports of ours must be there."""
-    if block.needs in (None, COMING):
-        exec(compile(block.text if block.needs is None else "", f"line {block.line}", "exec"), names)
+    if block.needs is None:
+        exec(compile(block.text, f"line {block.line}", "exec"), names)
         return
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unisegment"):
@@ -95,8 +94,6 @@ def run_bash(block: Block) -> str:
     printed = []
     for line in block.text.replace("\\\n", " ").splitlines():
         needs = block.needs or _needs(line)
-        if needs == COMING:
-            continue
         command = re.sub(r"(^|\s)#\s.*", "", line).strip()
         for part in filter(None, command.split(" && ")):
             printed.append(run_line(part, needs))
@@ -145,8 +142,7 @@ def read_command(words: list[str], given: str | None = None) -> str:
     with redirect_stdout(io.StringIO()):
         values = typer.main.get_command(app).commands[name].make_context(name, rest).params
     if name == "train":
-        recipe = values.get("recipe") or values["source"]
-        load_recipe(recipe, parse_overrides(values["overrides"] or ()))
+        load_recipe(values["source"], parse_overrides(values["overrides"] or ()))
     return ""
 
 

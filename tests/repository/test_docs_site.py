@@ -28,7 +28,6 @@ OTHERS = {
 }  # fmt: skip
 # What looks like a key and is none.
 FILES = {"model.safetensors", "run.lock", "model.config", "data.yaml"}
-COMING = {"--compile", "--device", "--size"}
 
 
 def leaves(contents):
@@ -60,7 +59,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 def test_keys_and_options_on_the_page_are_there(page):
     """Those within a line; blocks are run."""
     code = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.M | re.S))
-    keys, config = {*dotted_keys(Recipe), *FILES, *COMING}, UniSegmentConfig()
+    keys, config = {*dotted_keys(Recipe), *FILES}, UniSegmentConfig()
     sections = "|".join({key.partition(".")[0] for key in dotted_keys(Recipe)})
     for text in code if page.name != "transformers.md" else ():  # which names parts of the model
         key = re.fullmatch(rf"((?:{sections})\.[a-z_.]+)(=.*)?", text)
@@ -73,7 +72,7 @@ def test_keys_and_options_on_the_page_are_there(page):
         name for command in commands for option in command.params for name in option.opts + option.secondary_opts
     }
     ours = options | {"--help", "--debug", "--version"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", " ".join(code))) <= ours | OTHERS | COMING
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", " ".join(code))) <= ours | OTHERS
 
 
 def test_the_page_of_formats_lists_all():
