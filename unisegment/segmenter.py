@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import torch
 
-from unisegment.data.annotated_images import AnnotatedImages, with_range
+from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.choices import Matching, OutputName
 from unisegment.data.export import EXPORT_FORMATS
 from unisegment.data.image_folder import ImageFolder
-from unisegment.data.image_sources import ImageList, open_images
+from unisegment.data.image_reading import ImageReading
+from unisegment.data.image_sources import open_images
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.export_run import OnImage, OtherRunError, export_predictions
 from unisegment.inference.images import Report, leave_out
@@ -140,7 +141,7 @@ class Segmenter:
             return []
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             raise ValueError(f"{os.fspath(images)} is a folder: segmenter.stream gives a result for each image.")
-        opened = _with_reading(open_images(images if is_list else [images]), self.predictor)
+        opened: Any = open_images(images if is_list else [images], self._reading)
         if not is_list and len(opened) != 1:
             raise ValueError(f"{images} matches {len(opened)} files: segmenter.stream gives a result for each of them.")
         results = [*_results(self._predictor(panoptic_threshold), opened, threshold, batch_size=batch_size)]
@@ -176,7 +177,7 @@ class Segmenter:
         """
         return _results(
             self._predictor(panoptic_threshold),
-            _with_reading(open_images(images), self.predictor),
+            open_images(images, self._reading),
             threshold,
             batch_size=batch_size,
             workers=workers,
@@ -232,12 +233,12 @@ class Segmenter:
             ValueError: When something is no image, a value makes no sense, or two images have one name.
             WriteError: When a file cannot be written; what is finished stays.
         """
-        predictor = self._predictor(panoptic_threshold)
+        predictor, opened = self._predictor(panoptic_threshold), images
         if isinstance(images, AnnotatedImages):
             predictor, opened = match_data_set(predictor, images, matching=matching, limit=limit)
             names = None
         else:
-            opened = _with_reading(open_images(images), predictor)
+            opened = open_images(images, self._reading)
             if isinstance(opened, Iterator):
                 raise ValueError("An iterator cannot be gone on with: give a list or a folder, or take `stream`.")
             if isinstance(opened, ImageFolder):
@@ -370,15 +371,15 @@ class Segmenter:
                 self.predictor.processor.save_pretrained(folder)
             return push(folder, repo_id, **options)
 
+    @property
+    def _reading(self) -> ImageReading:
+        """Images are read with the range of numbers that the checkpoint expects."""
+        return ImageReading(range=self.processor.reading.range)
+
     def _predictor(self, panoptic_threshold: float | None) -> Predictor:
         if panoptic_threshold is None:
             return self.predictor
         return replace(self.predictor, panoptic_threshold=panoptic_threshold)
-
-
-def _with_reading(images: ImageFolder | ImageList | Iterator[Any], predictor: Predictor) -> Any:
-    """Return images read with the range of numbers that the checkpoint expects."""
-    return images if isinstance(images, Iterator) else with_range(images, predictor.processor.reading.range)
 
 
 def _results(predictor: Predictor, images: Any, threshold: float, **options: Any) -> Iterator[Result]:

@@ -32,22 +32,25 @@ class ImageList:
         names: Name of each, after which its results are named. None takes the name of a file without its folder, with
             as much of the folder as makes all names different; what is no file has its number as name.
 
+        reading: How images are read; None means its defaults.
+
     Attributes:
         names: Name of each image.
-        reading: How images are read.
 
     Raises:
         FileNotFoundError: When a file is missing.
         ValueError: When there is no image, or one is a folder or a video.
     """
 
-    def __init__(self, images: Sequence[Any], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, images: Sequence[Any], names: Sequence[str] | None = None, reading: ImageReading | None = None
+    ) -> None:
         self.images = [_checked(image) for image in images]
         if not self.images:
             raise ValueError("There is no image: the list is empty.")
         self.names = _names_of(self.images) if names is None else list(names)
         self._ids = ids_of_names(self.names)
-        self.reading = ImageReading()
+        self.reading = reading or ImageReading()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,13 +70,16 @@ class ImageList:
         return _named(self.images[index], self.names[index], self._ids[index], self.reading)
 
 
-def open_images(images: Any) -> ImageFolder | ImageList | Iterator[Callable[[], NamedImage]]:
+def open_images(
+    images: Any, reading: ImageReading | None = None
+) -> ImageFolder | ImageList | Iterator[Callable[[], NamedImage]]:
     """Return images by number; where nobody knows how many there are, functions that open one after the other.
 
     Args:
         images: A path of a file or a folder (with all folders in it), a pattern such as `photos/*.jpg`, an address, an
             image in any other form that `ImageList` takes, a batch of them as an array or tensor with four axes; a list
             of all these; or an iterator, whose images are read when they are asked for.
+        reading: How images are read; None means its defaults.
 
     Raises:
         FileNotFoundError: When there is nothing of a name, or no image in a folder.
@@ -83,25 +89,29 @@ def open_images(images: Any) -> ImageFolder | ImageList | Iterator[Callable[[], 
         return images
     if isinstance(images, str | os.PathLike):
         path = os.fspath(images)
-        return ImageFolder(path) if os.path.isdir(path) else ImageList(_expanded(path))
+        if not os.path.isdir(path):
+            return ImageList(_expanded(path), reading=reading)
+        folder = ImageFolder(path)
+        folder.reading = reading or folder.reading
+        return folder
     if isinstance(images, np.ndarray | torch.Tensor):
-        return ImageList(list(images) if images.ndim == 4 else [images])
+        return ImageList(list(images) if images.ndim == 4 else [images], reading=reading)
     if isinstance(images, list | tuple):
-        return ImageList([part for item in images for part in _expanded(item)])
+        return ImageList([part for item in images for part in _expanded(item)], reading=reading)
     # An image of Pillow has no `__iter__`, bytes have one.
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview):
-        return _streamed(images)
-    return ImageList([images])
+        return _streamed(images, reading or ImageReading())
+    return ImageList([images], reading=reading)
 
 
-def _streamed(images: Iterable[Any]) -> Iterator[Callable[[], NamedImage]]:
+def _streamed(images: Iterable[Any], reading: ImageReading) -> Iterator[Callable[[], NamedImage]]:
     for number, image in enumerate((part for item in images for part in _expanded(item)), start=1):
-        yield partial(_open, image, number)
+        yield partial(_open, image, number, reading)
 
 
-def _open(image: Any, number: int) -> NamedImage:
+def _open(image: Any, number: int, reading: ImageReading) -> NamedImage:
     image = _checked(image)
-    return _named(image, _name_of(image, number), number, ImageReading())
+    return _named(image, _name_of(image, number), number, reading)
 
 
 def _expanded(item: Any) -> list[Any]:
