@@ -18,7 +18,7 @@ import typer
 
 from unisegment import command_options as options
 from unisegment.command_errors import Commands
-from unisegment.data.choices import DataFormat, OutputName
+from unisegment.data.choices import OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
 
@@ -48,12 +48,18 @@ def main(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Universal image segmentation: one checkpoint for semantic, instance and panoptic results."""
+    """Segment images: one checkpoint gives semantic, instance and panoptic results.
+
+    unisegment predict user/cows photo.jpg segments a photograph; unisegment train data/mine learns from a folder.
+    """
 
 
 @app.command()
 def info() -> None:
-    """Print versions, devices and which code paths will run."""
+    """Print versions, devices, and whether the compiled kernel runs. Paste it into a bug report.
+
+    Example: unisegment info
+    """
     with _importing():
         from unisegment.ops.environment import environment
     for name, value in environment():
@@ -111,8 +117,11 @@ def train(
 
 
 @app.command()
-def recipes(word: Annotated[str, typer.Argument(help="Lists those that have it in their line only.")] = "") -> None:
-    """List the recipes that come with unisegment: data, task and backbone of each."""
+def recipes(word: Annotated[str, typer.Argument(help="List only recipes with this word in their line.")] = "") -> None:
+    """List the recipes that come with unisegment: data, task, backbone and length of each.
+
+    Example: unisegment recipes coco
+    """
     from unisegment.runs.recipe_list import list_recipes
 
     typer.echo("\n".join(list_recipes(word)))
@@ -123,25 +132,24 @@ def check(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A recipe, folders, or a COCO JSON file and the folder of its images (and that of its PNG files); "
-            "and overrides, such as data.root=FOLDER."
+            help="Folders; or a recipe; or a COCO JSON file and the folder of its images (and that of its PNG files). "
+            "And overrides, such as data.root=FOLDER."
         ),
     ],
-    format: Annotated[
-        DataFormat | None, typer.Option(help="What the folders are; otherwise seen by what is in them.")
-    ] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Again for each; by default train and val.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("data-check"),
+    format: options.FormatOption = None,
+    split: Annotated[list[str] | None, typer.Option(help="Which part; may be repeated. Else train and val.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("data-check"),
     workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one for each processor.", min=1, max=256)
+        int | None, typer.Option(help="Processes that read; else one for each processor.", min=1, max=256)
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Open so many images of each split.", min=1, max=options.MOST)
-    ] = None,
+    limit: options.Limit = None,
     pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=options.MOST)] = 12,
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
 ) -> None:
-    """Look through a data set before training: files, ids, shapes, figures and pictures. Status 1 if it has errors."""
+    """Look through a data set before training: names what is wrong, file by file. Status 1 if it has errors.
+
+    Example: unisegment check-data data/mine
+    """
     with _importing():
         from unisegment.checking.check import check_data
         from unisegment.checking.sources import find_parts, sources_and_overrides
@@ -168,7 +176,10 @@ def convert(
     labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
     license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
 ) -> None:
-    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these."""
+    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these.
+
+    Example: unisegment convert model_final.pkl my_model --labels coco_panoptic
+    """
     from unisegment.ops.weight_sources import find_checkpoint
 
     find_checkpoint(source)
@@ -194,7 +205,10 @@ def push(
     license: Annotated[str | None, typer.Option(help="Licence of the weights, where it is yours to choose.")] = None,
     message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
 ) -> None:
-    """Upload a model with a model card written from its run to the Hugging Face Hub, and print the address."""
+    """Upload a model to the Hugging Face Hub, with a model card written from its run, and print the address.
+
+    Example: unisegment push runs/mine user/cows
+    """
     from unisegment.files import require_folder
 
     require_folder(folder)
