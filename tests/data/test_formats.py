@@ -121,7 +121,7 @@ PREPARED = {
 }
 
 
-@pytest.mark.parametrize("data_format", formats.FORMATS.keys() - {"hugging_face", "png_instance"})
+@pytest.mark.parametrize("data_format", sorted(formats.FORMATS.keys() - {"hugging_face", "png_instance"}))
 def test_the_layout_of_a_folder_tells_its_format(tmp_path, data_format):
     getattr(small_trees, data_format)(tmp_path)
     guessed = guess_format(tmp_path)
