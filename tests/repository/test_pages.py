@@ -15,6 +15,8 @@ from unisegment.runs.recipe import load_recipe
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *DOCS]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+OTHERS = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md"), *(ROOT / "kernels").rglob("*.md")]
+LINKED = [*PAGES[1:], *NOTEBOOKS, *OTHERS]
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +104,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[\s]+", "-", heading) for heading in spelled} | set(re.findall(r'id="([^"]+)"', text))
 
 
-@pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *PAGES[1:], *NOTEBOOKS], ids=lambda page: page.relative_to(ROOT).as_posix()
-)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
     for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
         target = page.parent / link if link else page
