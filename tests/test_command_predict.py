@@ -87,3 +87,5 @@ def test_what_was_found_is_printed(capsys):
     assert (segment["label"], segment["area"], segment["box"]) == ("cow", 6, [2, 1, 5, 3])
     print_image(image._replace(file_name="a\udcff.jpg"), {"panoptic": PanopticPrediction(segmentation)}, False, False)
     assert capsys.readouterr().out == "a\\udcff.jpg, 5x3: nothing found\n"
+    print_image(image._replace(file_name="a\nb.jpg"), {"panoptic": PanopticPrediction(segmentation)}, False, False)
+    assert capsys.readouterr().out == "a\\nb.jpg, 5x3: nothing found\n"

@@ -192,6 +192,16 @@ def test_bad_values_are_named(segmenter, run, scenes, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             segmenter(scenes[0], **arguments)
+    for options, message in (
+        ({"task": "cows"}, "The task must be one of panoptic, instance, semantic, got 'cows'"),
+        ({"limit": 0}, "limit must be 1 or more"),
+        ({"on_error": "ignore"}, "on_error must be 'raise' or 'skip'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segmenter.predict(scenes, tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="batch_size must be 1 or more"):
+        segmenter(scenes[0], batch_size=-1)
     with pytest.raises(ValueError, match=r"is a folder: segmenter\.stream"):
         segmenter(scenes[0].parent)
     with pytest.raises(ValueError, match=r"matches 3 files: segmenter\.stream"):
@@ -204,6 +214,8 @@ def test_bad_values_are_named(segmenter, run, scenes, tmp_path):
         Segmenter.from_pretrained(run / "run", dtype="int8")
     with pytest.raises(ValueError, match="device='warp' cannot be used"):
         Segmenter.from_pretrained(run / "run", device="warp")
+    with pytest.raises(ValueError, match="device='meta' cannot be used"):
+        Segmenter.from_pretrained(run / "run", device="meta")
 
 
 def test_of_a_model_without_a_folder_all_is_pushed(segmenter, monkeypatch, run):

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from unisegment import command_options as options
-from unisegment.command_errors import Commands
+from unisegment.command_errors import Commands, one_line
 from unisegment.data.choices import OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
@@ -290,7 +290,7 @@ def evaluate(
     if PartialState().is_main_process:
         typer.echo(format_report(report))
         for problem in report["unreadable_images"]:
-            typer.echo(f"left out: {problem}", err=True)
+            typer.echo(one_line(f"left out: {problem}"), err=True)
 
 
 @app.command()
@@ -320,7 +320,7 @@ def predict(
         float | None,
         typer.Option(callback=options.share, help="Smallest score of a panoptic segment; else the recipe's, or 0.8."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image it segments.")] = False,
     size: Annotated[
         int | None, typer.Option(min=1, max=65_536, help="Pixels of the short side that images are resized to.")
     ] = None,
@@ -389,8 +389,9 @@ def predict(
             )
             break
     if PartialState().is_main_process:
-        typer.echo(f"{folder}: {summary['images']} images, {summary['new']} of them new", err=as_json)
+        done = "1 image" if summary["images"] == 1 else f"{summary['images']} images"
+        typer.echo(f"{folder}: {done}, {summary['new']} of them new", err=as_json)
         for problem in summary["unreadable_images"]:
-            typer.echo(f"left out: {problem}", err=True)
+            typer.echo(one_line(f"left out: {problem}"), err=True)
     if summary["unreadable_images"] and not inputs.of_data_set and on_error is None:
         raise typer.Exit(FAILED)

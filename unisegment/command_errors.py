@@ -95,7 +95,7 @@ class Commands(TyperGroup):
                 error.show()  # all the help
             else:
                 place = error.ctx.command_path if error.ctx else "unisegment"
-                said = _one_line(error.format_message()).replace(": Value error, ", ": ")  # which pydantic puts there
+                said = one_line(error.format_message()).replace(": Value error, ", ": ")  # which pydantic puts there
                 _say(f"error: {said}{'' if said.endswith(('.', '?')) else '.'} See `{place} --help`.", error)
             status = error.exit_code
         except typer.Abort as error:  # which Ctrl-C becomes where no command runs yet
@@ -120,7 +120,7 @@ class Commands(TyperGroup):
             raise
         except Exception as error:
             if isinstance(error, ForeseenError) and error.exit_status == INTERRUPTED:
-                _say(_one_line(str(error)), error)
+                _say(one_line(str(error)), error)
                 raise typer.Exit(INTERRUPTED) from error
             if ctx.meta.get(_DEBUG):
                 traceback.print_exception(error)
@@ -186,7 +186,7 @@ def _message(error: Exception) -> str:
             f"{kind}: {text.rstrip('.')}. This is a fault of unisegment, which should have said what is wrong: please "
             "report it, with what the same command shows with --debug."
         )
-    return _one_line(text) or kind
+    return one_line(text) or kind
 
 
 def _by_system(error: OSError) -> str | None:
@@ -201,7 +201,7 @@ def _by_system(error: OSError) -> str | None:
     return f"{place} cannot be used: {error.strerror}. {_WHAT_HELPS.get(error.errno or 0, _OTHERWISE)}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text without line breaks and control characters, and without the middle of a long one."""
     line = "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(text.split())

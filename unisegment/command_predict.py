@@ -61,7 +61,7 @@ class Inputs:
         elif not of_data_set:
             for name in names:
                 if not os.path.exists(name) and "://" not in name and not glob.has_magic(name):
-                    raise FileNotFoundError(f"{name} does not exist.")
+                    raise FileNotFoundError(f"{name or 'A file without a name'} does not exist.")
         return cls(names, output, of_recipe, of_data_set)
 
     @property
@@ -77,14 +77,19 @@ class Inputs:
     def open(self, image_list: Path | None, format: str | None, split: str, on_error: str | None) -> tuple[Any, Any]:
         """Return the images, as `Segmenter.predict` takes them, and the settings of the recipe, or the default ones."""
         from unisegment.data.image_folder import ImageFolder
+        from unisegment.data.image_sources import open_images
         from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
 
         name = self.names[0]
         if self.of_data_set:
             recipe, root = (name, None) if self.of_recipe else (None, name)
             return open_evaluation_data(recipe, root, format, split, on_error, needs_annotation=False)
-        images = self.names if image_list is None else ImageFolder(name, image_list)
-        return name if images == [name] else images, EvaluationSettings(skip_unreadable=on_error != "raise")
+        # Here, so that nothing has been loaded for what is refused.
+        if image_list is not None:
+            images: Any = ImageFolder(name, image_list)
+        else:
+            images = open_images(name if len(self.names) == 1 else self.names)
+        return images, EvaluationSettings(skip_unreadable=on_error != "raise")
 
     def outputs(self) -> Iterator[Path]:
         """Give the folders to try: the named one; or `predictions`, or the first after it without other results."""
@@ -110,6 +115,7 @@ def print_image(image: Any, predictions: Mapping[str, Any], as_json: bool, as_ta
         text = json.dumps(found | {"segments": measure(prediction)})
     else:
         seen = "\n" + table(prediction) if as_table else " " + summary(prediction)
-        text = f"{image.file_name}, {width}x{height}:{seen}"
-    # Names of files need not be text.
-    tqdm.write(text.encode("utf-8", "backslashreplace").decode())
+        # Names of files need not be text, and may have line breaks.
+        name = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in image.file_name)
+        text = f"{name}, {width}x{height}:{seen}"
+    tqdm.write(text)

@@ -19,7 +19,7 @@ from unisegment.data.image_reading import ImageReading
 from unisegment.data.image_sources import open_images
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.export_run import OnImage, OtherRunError, export_predictions
-from unisegment.inference.images import Report, leave_out
+from unisegment.inference.images import Report, reporting
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.picture_export import pictures_of
 from unisegment.inference.predictor import Predictor, open_predictor
@@ -258,7 +258,7 @@ class Segmenter:
             run_name=run_name,
             batch_size=batch_size,
             workers=workers,
-            on_unreadable=leave_out if on_error == "skip" else None,
+            on_unreadable=reporting(on_error),
             on_image=on_image,
         )
 
@@ -317,7 +317,7 @@ class Segmenter:
             output=None if output is None else Path(output),
             batch_size=batch_size,
             workers=workers,
-            on_unreadable=leave_out if on_error == "skip" else None,
+            on_unreadable=reporting(on_error),
         )
 
     @classmethod

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
+from base64 import b64encode
 from io import BytesIO
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.https_server import https_server
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_sources import ImageList, open_images
 
@@ -32,13 +35,16 @@ def photo(tmp_path):
 def test_one_image_in_every_form_is_the_same(photo):
     image = pixels()
     forms = [
-        str(photo), photo, photo.read_bytes(), bytearray(photo.read_bytes()), Image.fromarray(image), image,
+        str(photo), photo, photo.read_bytes(), BytesIO(photo.read_bytes()),
+        f"data:image/png;base64,{b64encode(photo.read_bytes()).decode()}",
+        bytearray(photo.read_bytes()), Image.fromarray(image), image,
         torch.from_numpy(image), torch.from_numpy(image).permute(2, 0, 1),
         torch.from_numpy(image / 255.0).permute(2, 0, 1),
     ]  # fmt: skip
     for form in forms:
         opened = open_images(form)
         assert len(opened) == 1
+        assert len(opened.names[0]) < 20
         assert np.array_equal(opened[0].image, image), type(form)
 
 
@@ -110,12 +116,19 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path, photo):
         (tmp_path / "missing.jpg", FileNotFoundError, "missing.jpg does not exist"),
         (f"{tmp_path}/*.webp", FileNotFoundError, "No file matches"),
         (tmp_path / "empty", FileNotFoundError, "has no images"),
-        (tmp_path / "film.MP4", ValueError, "is a video.*ffmpeg -i film.MP4"),
+        ("", FileNotFoundError, "A file without a name does not exist"),
         ([], ValueError, "the list is empty"),
     ):
         with pytest.raises(kind, match=message):
             open_images(source)
+    os.mkfifo(tmp_path / "pipe.png")
     for source, message in (
+        (tmp_path / "film.MP4", "is a video.*ffmpeg -i film.MP4"),
+        (tmp_path / "pipe.png", "pipe.png is no file"),
+        ("/dev/zero", "/dev/zero is no file"),
+        ("ftp://example.org/a.jpg", "ftp://example.org/a.jpg is no address of an image"),
+        ("http://[::1/a.jpg", "Invalid IPv6 URL"),
+        ("data:image/png;base64,aGVsbG8=", "image_000001.png cannot be read: .* is no file, no address and no image"),
         (tmp_path / "notes.txt", "notes.txt cannot be read as an image"),
         (tmp_path / "cut.png", "cut.png cannot be read as an image"),
         (b"hello", "image_000001.png cannot be read as an image"),
@@ -131,6 +144,25 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path, photo):
 def test_an_address_that_cannot_be_reached_is_a_value_error_without_its_secrets():
     opened = open_images("http://user:secret@127.0.0.1:9/photo.jpg?token=1")
     assert opened.names == ["photo.jpg"]
-    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/photo\.jpg cannot be read") as caught:
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9/photo\.jpg cannot be fetched") as caught:
         opened[0]
     assert "secret" not in str(caught.value)
+
+
+def test_an_image_at_an_address_is_read_and_what_else_is_there_is_named(tmp_path, photo, monkeypatch):
+    (tmp_path / "page.jpg").write_text("<!DOCTYPE html><html></html>")
+    with https_server(tmp_path, monkeypatch) as server:
+        server.redirects = {"/moved.png": "/photo.png", "/loop.png": "/loop.png"}
+        for name in ("photo.png", "moved.png", "photo.png?token=secret#part"):
+            opened = open_images(server.address(name))
+            assert np.array_equal(opened[0].image, pixels())
+            assert "secret" not in opened[0].file_name
+        for name, message in (
+            ("page.jpg", "page.jpg cannot be read as an image: it is a web page"),
+            ("missing.png", "missing.png cannot be fetched: HTTP Error 404"),
+            ("loop.png", "loop.png cannot be fetched: .*infinite loop"),
+        ):
+            opened = open_images(server.address(name))
+            with pytest.raises(ValueError, match=message) as caught:
+                opened[0]
+            assert "\n" not in str(caught.value)

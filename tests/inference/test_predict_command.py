@@ -180,15 +180,15 @@ def test_one_photograph_without_a_folder_is_drawn_and_told_of_as_a_table(folder,
     result = command(folder / "ours", "a.png", "--panoptic-threshold", 0)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("a.png, 160x128:\nlabel ")
-    assert "predictions: 1 images, 1 of them new" in result.output
+    assert "predictions: 1 image, 1 of them new" in result.output
     with Image.open("predictions/a.png") as picture:
         assert picture.width / picture.height == 160 / 128
     (entry,) = json.loads((photos / "predictions/predictions.json").read_text())
     assert entry["picture"] == "a.png"
     # The same command goes on there; another one does not add to it, and replaces nothing.
-    assert "predictions: 1 images, 0 of them new" in command(folder / "ours", "a.png", "--panoptic-threshold", 0).output
-    assert "predictions-2: 1 images, 1 of them new" in command(folder / "ours", "b.png").output
-    assert "predictions-2: 1 images, 0 of them new" in command(folder / "ours", "b.png").output
+    assert "predictions: 1 image, 0 of them new" in command(folder / "ours", "a.png", "--panoptic-threshold", 0).output
+    assert "predictions-2: 1 image, 1 of them new" in command(folder / "ours", "b.png").output
+    assert "predictions-2: 1 image, 0 of them new" in command(folder / "ours", "b.png").output
 
 
 def test_files_folders_patterns_and_standard_input(folder, photos, monkeypatch):
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, photos):
 
 
 def test_a_limit_and_a_size(folder, photos):
-    assert "out: 1 images" in command(folder / "ours", "*.png", "out", "--limit", 1, "--size", 64).output
+    assert "out: 1 image" in command(folder / "ours", "*.png", "out", "--limit", 1, "--size", 64).output
     assert json.loads((photos / "out/parts/settings.json").read_text())["size"]["shortest_edge"] == 64
 
 

@@ -11,7 +11,7 @@ import torch
 from tests.https_server import https_server
 from unisegment.files import WriteError
 from unisegment.ops import downloads
-from unisegment.ops.downloads import fetch, public_address
+from unisegment.ops.downloads import content_of, fetch, public_address
 
 CONTENT = bytes(range(251)) * 97
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -184,3 +184,29 @@ def test_a_disk_that_cannot_be_written_to_is_said_as_such(server, hub):
 )
 def test_what_may_be_a_password_is_left_out(address, public):
     assert public_address(address) == public
+
+
+def test_what_is_looked_at_once_is_not_kept(server, hub):
+    assert content_of(server.address("model.pth#part"), 10**6, 60) == CONTENT
+    assert kept(hub) == []
+    for most_bytes, most_seconds in ((1000, 60), (10**6, -1)):
+        with pytest.raises(ValueError, match=r"has more than .* bytes, or takes more than"):
+            content_of(server.address("model.pth"), most_bytes, most_seconds)
+    server.cut = True
+    with pytest.raises(ValueError, match="bytes came"):
+        content_of(server.address("model.pth"), 10**6, 60)
+
+
+def test_a_login_goes_to_its_own_server_alone(server, monkeypatch):
+    sent = []
+    open_it = downloads.OpenerDirector.open
+    monkeypatch.setattr(
+        downloads.OpenerDirector,
+        "open",
+        lambda self, request, **options: sent.append(dict(request.header_items())) or open_it(self, request, **options),
+    )
+    server.redirects = {"/moved.pth": "/model.pth"}
+    assert content_of(server.address("moved.pth").replace("//", "//user:p%40ss@"), 10**6, 60) == CONTENT
+    assert sent[0]["Authorization"] == "Basic dXNlcjpwQHNz"
+    assert not any("Authorization" in headers for headers in sent[1:])
+    assert server.asked == ["/moved.pth", "/model.pth"]

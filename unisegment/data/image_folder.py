@@ -16,9 +16,14 @@ from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import NamedImage
 
+_ENDINGS = (*IMAGE_ENDINGS, ".gif", ".avif", ".heic", ".heif")
+"""HEIC is not read, but whoever has a photo in it shall hear so."""
+_RESULTS = "parts/settings.json"
+"""What a folder has that holds results, see `unisegment.inference.export_run`."""
+
 
 class ImageFolder:
-    """The images of a folder, folders in it included, in the order of their names.
+    """The images of a folder, folders in it included, in the order of their names; hidden ones (`.name`) are left out.
 
     The id of an image is what a list in COCO's form says (such as `image_info_test-dev2017.json`), or the number that
     its name is, if all names are different numbers as COCO's are, or its place in the order, counted from 1.
@@ -34,8 +39,7 @@ class ImageFolder:
     Raises:
         FileNotFoundError: When there is no image, or no such list.
         PermissionError: When a folder in it may not be looked into.
-        ValueError: When two images differ in the ending of their name alone, a name is none in UTF-8 below the folder,
-            or the list is none.
+        ValueError: When the list is none, or a name in it is none in UTF-8 below the folder.
     """
 
     def __init__(self, root: str | Path, image_list: str | Path | None = None) -> None:
@@ -66,26 +70,35 @@ class ImageFolder:
         return NamedImage(image, self._ids[index], str(self.root / name))
 
     def first(self, number: int) -> "ImageFolder":
-        """Return the first images alone."""
+        """Return the first images alone, one or more."""
+        check_number("limit", number)
         part = copy(self)
         part.names, part._ids = self.names[:number], self._ids[:number]
         return part
 
     def leave_out(self, output: Path) -> None:
-        """Take no file in a folder of results for an image, unless a list names it.
+        """Take no file in a folder of results, this or that of an earlier run, for an image, unless a list names it.
 
         Raises:
             FileNotFoundError: When there is no image elsewhere.
             ValueError: When that is the folder of the images itself.
         """
-        if self._list is not None or not is_within(output, self.root):
+        if self._list is not None:
             return
-        place = os.path.relpath(os.path.realpath(output), os.path.realpath(self.root))
-        if place == os.curdir:
-            raise ValueError(f"{output} is the folder of the images itself: choose another, such as {output}/results.")
-        self.names = [name for name in self.names if not name.startswith(f"{Path(place).as_posix()}/")]
+        folders = {parent.as_posix() for name in self.names for parent in Path(name).parents[:-1]}
+        results = {name for name in folders if (self.root / name / _RESULTS).is_file()}
+        if is_within(output, self.root):
+            place = os.path.relpath(os.path.realpath(output), os.path.realpath(self.root))
+            if place == os.curdir:
+                raise ValueError(
+                    f"{output} is the folder of the images itself: choose another, such as {output}/results."
+                )
+            results.add(Path(place).as_posix())
+        self.names = [
+            name for name in self.names if results.isdisjoint(parent.as_posix() for parent in Path(name).parents)
+        ]
         if not self.names:
-            raise FileNotFoundError(f"{self.root} has no images but those in {output}, where the results go.")
+            raise FileNotFoundError(f"{self.root} has no images but those in folders of results, such as {output}.")
         self._ids = ids_of_names(self.names)
 
     def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
@@ -106,24 +119,19 @@ class ImageFolder:
 
 def _names_in(root: Path) -> list[str]:
     require_folder(root)
-    found = (name for name in files_under(root) if Path(name).suffix.lower() in IMAGE_ENDINGS)
-    names = sorted(name for name in found if (root / name).is_file())
+    found = (name for name in files_under(root) if Path(name).suffix.lower() in _ENDINGS)
+    # Hidden ones are no photos, but what macOS and others keep of each.
+    seen = (name for name in found if not any(part.startswith(".") for part in Path(name).parts))
+    names = sorted(name for name in seen if (root / name).is_file())
     if not names:
-        raise FileNotFoundError(f"{root} has no images; their names must end in {', '.join(IMAGE_ENDINGS)}.")
-    seen: dict[str, str] = {}
-    for name in names:
-        try:
-            check_name(name)
-        except ValueError as error:
-            raise ValueError(f"{root}: {error}. Rename it.") from error
-        stem = str(Path(name).with_suffix(""))
-        if stem in seen:
-            raise ValueError(
-                f"{root} has two images of one name, {seen[stem]} and {name}, whose results would have the same name. "
-                "Rename one of them."
-            )
-        seen[stem] = name
+        raise FileNotFoundError(f"{root} has no images; their names must end in {', '.join(_ENDINGS)}.")
     return names
+
+
+def check_number(name: str, value: int) -> None:
+    """Raise a ValueError unless a number of images is one or more."""
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}.")
 
 
 def ids_of_names(names: Sequence[str]) -> list[int]:

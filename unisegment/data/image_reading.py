@@ -5,6 +5,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,13 +14,16 @@ import torch
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
-from unisegment.ops.image_opening import is_cut, open_image
+from unisegment.ops.downloads import content_of, is_address, public_address
+from unisegment.ops.image_opening import has_more_frames, is_cut, open_image
 from unisegment.ops.orientation import upright
 from unisegment.ops.value_range import ValueRange, checked_range, has_more_bits, narrow_range, to_uint8
 from unisegment.types import Size
 
 Exif: TypeAlias = Literal["upright", "stored"]
 """Whether images are turned as their EXIF data say."""
+_MOST_SECONDS, _MOST_BYTES = 300, 2**29
+"""What an image at an address may take."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,14 @@ def read_image(
     image = fetched(image)
     if isinstance(image, Path):
         stored = open_image(image)
+        name = str(image)
         try:
-            return read_image(stored, reading=reading, name=str(image))
+            return read_image(stored, reading=reading, name=name)
         except Exception as error:  # of ours, or of broken EXIF data
             raise ValueError(f"{image} cannot be read as an image: {error}") from error
     if isinstance(image, Image.Image):
+        if has_more_frames(image):
+            _warn_of_the_first(name, "frames", "it has several pictures, of which the first one is used")
         array = _pillow_channels(image, reading)
     else:
         array = channels_last(to_numpy(image), input_data_format, reading.channels)
@@ -89,7 +96,11 @@ def read_image(
     else:
         lost = lost_range(image) if reading.range == "dtype" else None
         if lost is not None:
-            _warn_of_the_first(name, lost)
+            _warn_of_the_first(
+                name,
+                "range",
+                f"{lost}. Say what is black and white, range=[low, high] or 'percentile' (data.range in recipes)",
+            )
         levels = to_uint8(array, reading.range)
     return levels.repeat(reading.channels, axis=2) if levels.shape[2] == 1 else levels
 
@@ -104,9 +115,17 @@ def fetched(image: Any) -> Any:
         return image
     if os.path.isfile(image):
         return Path(image)
+    if image.startswith(("http://", "https://")):
+        content = content_of(image, _MOST_BYTES, _MOST_SECONDS)
+        return open_image(BytesIO(content), public_address(image))
+    if is_address(image):
+        raise ValueError(f"{public_address(image)} is no address of an image: take one with https://, or a file.")
     from transformers.image_utils import load_image  # here, because it takes a second
 
-    return load_image(image)
+    try:
+        return load_image(image)
+    except ValueError as error:  # which would repeat all of a long text
+        raise ValueError(f"{image:.80} is no file, no address and no image in base64.") from error
 
 
 def lost_range(image: Any) -> str | None:
@@ -134,18 +153,15 @@ def lost_range(image: Any) -> str | None:
 
 
 @cache
-def _warned() -> list[str]:
-    return []
+def _warned() -> set[str]:
+    return set()
 
 
-def _warn_of_the_first(name: str, lost: str) -> None:
-    """Log that levels are lost, once in a process: a data set has thousands of such files."""
-    if not _warned():
-        _warned().append(name)
-        logging.getLogger(__name__).warning(
-            "%s: %s. Say what is black and white, range=[low, high] or 'percentile' (data.range in recipes). This is "
-            "said of the first such image alone.", name, lost,
-        )  # fmt: skip
+def _warn_of_the_first(name: str, kind: str, lost: str) -> None:
+    """Log what is lost, once of each kind in a process: a data set has thousands of such files."""
+    if kind not in _warned():
+        _warned().add(kind)
+        logging.getLogger(__name__).warning("%s: %s. This is said of the first such image alone.", name, lost)
 
 
 def exif_hint(size: Size, expected: Size) -> str:

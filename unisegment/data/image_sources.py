@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from io import BytesIO
+from io import BufferedIOBase, BytesIO, RawIOBase
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 
-from unisegment.data.image_folder import ImageFolder, ids_of_names
+from unisegment.data.image_folder import ImageFolder, check_number, ids_of_names
 from unisegment.data.image_reading import ImageReading, read_image
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.image_opening import open_image
@@ -39,7 +39,7 @@ class ImageList:
 
     Raises:
         FileNotFoundError: When a file is missing.
-        ValueError: When there is no image, or one is a folder or a video.
+        ValueError: When there is no image.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class ImageList:
         return len(self.images)
 
     def first(self, number: int) -> "ImageList":
-        """Return the first images alone."""
+        """Return the first images alone, one or more."""
+        check_number("limit", number)
         part = copy(self)
         part.images, part.names, part._ids = self.images[:number], self.names[:number], self._ids[:number]
         return part
@@ -98,8 +99,8 @@ def open_images(
         return ImageList(list(images) if images.ndim == 4 else [images], reading=reading)
     if isinstance(images, list | tuple):
         return ImageList([part for item in images for part in _expanded(item)], reading=reading)
-    # An image of Pillow has no `__iter__`, bytes have one.
-    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview):
+    # An image of Pillow has no `__iter__`, bytes and open files have one.
+    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview) and not _is_file(images):
         return _streamed(images, reading or ImageReading())
     return ImageList([images], reading=reading)
 
@@ -130,20 +131,22 @@ def _expanded(item: Any) -> list[Any]:
 
 
 def _checked(image: Any) -> Any:
-    """Return an image, the path of a file as `Path`; refuse early what cannot be one."""
+    """Return an image, the path of a file as `Path`; refuse early what is missing."""
+    if _is_file(image):
+        image = image.read()
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if not isinstance(image, str | os.PathLike) or (isinstance(image, str) and _is_content(image)):
         return image
     path = Path(image)
-    if path.suffix.lower() in VIDEO_ENDINGS:
-        raise ValueError(
-            f"{path} is a video. Take single images out of it first, for example with ffmpeg -i {path.name} "
-            "frames/%06d.png."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
+    if not os.path.exists(image):
+        raise FileNotFoundError(f"{os.fspath(image) or 'A file without a name'} does not exist.")
     return path
+
+
+def _is_file(image: Any) -> bool:
+    """Tell whether something is an open file of bytes."""
+    return isinstance(image, BufferedIOBase | RawIOBase | SpooledTemporaryFile)
 
 
 def _is_content(text: str) -> bool:
@@ -152,13 +155,26 @@ def _is_content(text: str) -> bool:
 
 
 def _named(image: Any, name: str, number: int, reading: ImageReading) -> NamedImage:
-    shown = str(image) if isinstance(image, Path) else public_address(image) if isinstance(image, str) else name
+    is_elsewhere = isinstance(image, str) and is_address(image)
+    shown = str(image) if isinstance(image, Path) else public_address(image) if is_elsewhere else name
     try:
+        if isinstance(image, Path):
+            _check_kind(image)
         stored = open_image(BytesIO(image), shown) if isinstance(image, bytes) else image
         pixels = read_image(stored, reading=reading, name=shown)
     except Exception as error:  # of ours, or of a server that is asked for an image
         raise ValueError(str(error) if shown in str(error) else f"{shown} cannot be read: {error}") from error
     return NamedImage(pixels, number, shown)
+
+
+def _check_kind(path: Path) -> None:
+    if path.suffix.lower() in VIDEO_ENDINGS:
+        raise ValueError(
+            f"{path} is a video. Take single images out of it first, for example with ffmpeg -i {path.name} "
+            "frames/%06d.png."
+        )
+    if not path.is_file():  # a pipe, say, for which a read would wait without end
+        raise ValueError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
 
 
 def _names_of(images: Sequence[Any]) -> list[str]:
@@ -174,7 +190,7 @@ def _name_of(image: Any, number: int) -> str:
     if isinstance(image, Path):
         return image.name
     if isinstance(image, str) and is_address(image):
-        name = os.path.basename(urlsplit(image).path)
+        name = os.path.basename(public_address(image))
         if name not in ("", ".", ".."):
             return name
     return f"image_{number:06d}.png"

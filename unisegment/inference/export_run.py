@@ -168,10 +168,10 @@ def export_predictions(
         "tf32": None if is_tf32_allowed() else False,
     }
     export = open_export(export_format, output, categories, run_name, formats)
+    if names is not None:
+        export.check_names(names)
     settings |= {"weights": weights_digest(predictor.model), **export.settings}
     with locked(output):
-        if names is not None:
-            export.check_names(names)
         run = _ExportRun(predictor, export, names, threshold, PartFolder(output / "parts"), on_image)
         todo = decide_once(lambda: run.parts.begin(settings, len(images)))
         new, problems = run.write(images, share_of_process(todo), batch_size, workers, on_unreadable)
@@ -244,7 +244,7 @@ def weights_digest(model: nn.Module) -> str:
 
 def digest(names: Sequence[str]) -> str:
     """Return a short text that differs for other names or another order."""
-    return sha256("\n".join(names).encode()).hexdigest()[:16]
+    return sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, Any]:

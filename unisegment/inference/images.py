@@ -59,6 +59,17 @@ def leave_out(problems: list[str]) -> None:
     """Take no further notice of images that cannot be read: the `Report` of those who only want them left out."""
 
 
+def reporting(on_error: str) -> Report | None:
+    """Return what to tell of images that cannot be read, for the words "raise" and "skip".
+
+    Raises:
+        ValueError: When it is none of them.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+    return leave_out if on_error == "skip" else None
+
+
 def noting(problems: list[str], on_unreadable: Report | None) -> Report | None:
     """Return what tells the same and also adds to a list; None stays None, so that errors are raised."""
     if on_unreadable is None:
@@ -118,7 +129,12 @@ def load_batches(
         workers: Processes that load images; 0 loads in this process.
         timeout: Seconds that they may take for an image; 0 waits without end.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
+
+    Raises:
+        ValueError: When `batch_size` is less than 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
     entries: Iterable[tuple[int, Source | None]]
     data_set: Any = None
     if indices is None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unisegment.data.export.format import ExportedImage, ExportFormat, Parts, save_png, stream_json
-from unisegment.structures import Category
+from unisegment.structures import TASKS, Category
 from unisegment.visualization import draw
 
 
@@ -48,5 +48,7 @@ class Pictures(ExportFormat):
 
 
 def pictures_of(task: str) -> Any:
-    """Return the format for pictures of a task."""
+    """Return the format for pictures of a task; a ValueError says that there is no such task."""
+    if task not in TASKS:
+        raise ValueError(f"The task must be one of {', '.join(TASKS)}, got {task!r}.")
     return partial(Pictures, task=task)

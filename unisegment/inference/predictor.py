@@ -242,7 +242,7 @@ def _device(asked: str | torch.device | None) -> torch.device:
         return PartialState(cpu=on_cpu).device
     try:
         device = torch.device(asked)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()  # one that computes
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={str(asked)!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The https:// address of a file in, the file here out: fetched once, and of the same content ever after."""
+"""The https:// address of a file in, the file here out: fetched once, and of the same content ever after.
+
+Or the address of what is looked at once, and its content out.
+"""
 
 import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
+    HTTPHandler,
     HTTPRedirectHandler,
     HTTPSHandler,
     OpenerDirector,
@@ -80,6 +86,37 @@ def fetch(address: str, known: str | None = None) -> Path:
     return file
 
 
+def content_of(address: str, most_bytes: int, most_seconds: float) -> bytes:
+    """Return what is at an address that begins with http:// or https://, without keeping it.
+
+    Args:
+        address: Where. A user and password in it go to its server, and to none that this leads to.
+        most_bytes: Largest content.
+        most_seconds: Longest time that it may take to come.
+
+    Raises:
+        ValueError: When it cannot be fetched, or is more than that.
+    """
+    end, content = monotonic() + most_seconds, bytearray()
+    try:
+        parts = urlsplit(address)
+        login, _, host = parts.netloc.rpartition("@")
+        request = Request(urlunsplit(parts._replace(netloc=host, fragment="")), headers={"User-Agent": "unisegment"})
+        if login:
+            request.add_unredirected_header("Authorization", f"Basic {b64encode(unquote_to_bytes(login)).decode()}")
+        with _opener(HTTPHandler, HTTPSHandler).open(request, timeout=_TIMEOUT) as response:
+            for chunk in _chunks(response):
+                content += chunk
+                if len(content) > most_bytes or monotonic() > end:
+                    raise _BrokenError(
+                        f"it has more than {most_bytes} bytes, or takes more than {most_seconds} seconds"
+                    )
+    except (OSError, HTTPException, ValueError, _BrokenError) as error:
+        reason = " ".join(str(_reason(error)).split())
+        raise ValueError(f"{public_address(address)} cannot be fetched: {reason.rstrip('.')}.") from error
+    return bytes(content)
+
+
 def _hub_folder() -> Path:
     import torch  # here, because whether a name is an address is asked without it
 
@@ -102,7 +139,7 @@ def _download(address: str, file: Path, expected: str | None) -> None:
     make_folder(file.parent)
     try:
         request = Request(urlunsplit(urlsplit(address)._replace(fragment="")), headers={"User-Agent": "unisegment"})
-        with _https_alone().open(request, timeout=_TIMEOUT) as response, filled_folder(file.parent) as folder:
+        with _opener(HTTPSHandler).open(request, timeout=_TIMEOUT) as response, filled_folder(file.parent) as folder:
             with (folder / file.name).open("wb") as stream:
                 for chunk in _chunks(response):
                     stream.write(chunk)
@@ -112,12 +149,9 @@ def _download(address: str, file: Path, expected: str | None) -> None:
     except WriteError:
         raise
     except (OSError, HTTPException, UnicodeError, _BrokenError) as error:
-        if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
-        reason = error.reason if type(error) is URLError else error
         raise FileNotFoundError(
-            f"{public_address(address)} cannot be fetched: {reason}. Fetch it elsewhere and put it at {file}, or name "
-            "your own file."
+            f"{public_address(address)} cannot be fetched: {_reason(error)}. Fetch it elsewhere and put it at {file}, "
+            "or name your own file."
         ) from error
 
 
@@ -125,12 +159,19 @@ class _BrokenError(Exception):
     """What came is not what was to come."""
 
 
-def _https_alone() -> OpenerDirector:
-    """Return an opener that nothing leads away from https: a redirection to http, ftp or file is an error."""
+def _reason(error: Exception) -> Any:
+    if isinstance(error, HTTPError):
+        error.close()  # it holds the connection
+    return error.reason if type(error) is URLError else error
+
+
+def _opener(*schemes: type[HTTPHandler | HTTPSHandler]) -> OpenerDirector:
+    """Return an opener that nothing leads away from these: a redirection to ftp or file is an error."""
     opener = OpenerDirector()
-    proxies = {kind: proxy for kind, proxy in getproxies().items() if kind == "https"}
+    kinds = {"https" if scheme is HTTPSHandler else "http" for scheme in schemes}
+    proxies = {kind: proxy for kind, proxy in getproxies().items() if kind in kinds}
     for handler in (
-        *(ProxyHandler(proxies), HTTPSHandler(), UnknownHandler()),
+        *(ProxyHandler(proxies), *(scheme() for scheme in schemes), UnknownHandler()),
         *(HTTPErrorProcessor(), HTTPDefaultErrorHandler(), HTTPRedirectHandler()),
     ):
         opener.add_handler(handler)
@@ -142,7 +183,7 @@ def _chunks(response: Any) -> Iterator[bytes]:
     promised, received = response.length, 0
     while True:
         try:
-            chunk = response.read(_CHUNK)
+            chunk = response.read1(_CHUNK)
         except (OSError, HTTPException) as error:  # which is not of the disk that is written to
             raise _BrokenError(f"after {received} bytes: {error}") from error
         if not chunk:

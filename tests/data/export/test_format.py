@@ -85,6 +85,9 @@ def test_no_image_has_the_files_of_another(tmp_path):
     ):
         with pytest.raises(ValueError, match="Two images are named"):
             open_export(to, tmp_path, CATEGORIES).check_names(names)
+    for name in ("\udcff.png", "a\\b.png"):
+        with pytest.raises(ValueError, match=r"is no name of a file in a folder: it .* Rename it\."):
+            open_export("label_png", tmp_path, CATEGORIES).check_names([name])
     open_export("label_png", tmp_path, CATEGORIES).check_names(["a/x.png", "b/x.png", "x.png"])
 
 

@@ -103,15 +103,18 @@ class ExportFormat:
         Raises:
             ValueError: Names the first image for which that is not so.
         """
-        seen: set[str] = set()
+        seen: dict[str, str] = {}
         for name in file_names:
-            stem = self.stem(name)
+            try:
+                stem = self.stem(name)
+            except ValueError as error:
+                raise ValueError(f"{error}. Rename it.") from error
             if stem in seen:
                 raise ValueError(
-                    f"Two images are named {stem}, and one's results would replace the other's: rename one, and begin "
-                    "in another folder."
+                    f"Two images are named {stem}, {seen[stem]} and {name}, and one's results would replace the "
+                    "other's: rename one, or leave it out, and begin in another folder."
                 )
-            seen.add(stem)
+            seen[stem] = name
 
     def place(self, name: str) -> Path:
         """Return the path of a file in `output`; see `unisegment.files.inside`."""
