@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blocks of code on the pages, and what runs a line of them.
 
-A block or line that no test can run says so where readers see it: `# needs the network`. It is read all the same: its
+A block or line that no test can run says so where readers see it: `# needs several GPUs`. It is read all the same: its
 options, names of recipes and overrides must be those of the real command.
 """
 
@@ -25,7 +25,7 @@ from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
-REASONS = {"the network", "the Hub", "several GPUs", "a GPU", "the data set", "hours"}
+REASONS = {"several GPUs", "the Hub", "the data set"}
 """What a line may need that tests do not have."""
 # Of a training only the first steps run, on small images; the quickstart is a small one, of the scenes that are there.
 QUICKSTART = "data.num_train=4 data.num_val=3 model.config.encoder_layers=1 model.config.decoder_layers=2".split()
@@ -89,41 +89,47 @@ def run_yaml(block: Block) -> None:
     load_recipe(first.split()[1])
 
 
-def run_bash(block: Block) -> str:
-    """Run each line of a block; return what was printed."""
-    printed = []
+def run_bash(block: Block) -> None:
+    """Run each line of a block."""
     for line in block.text.replace("\\\n", " ").splitlines():
         needs = block.needs or _needs(line)
         command = re.sub(r"(^|\s)#\s.*", "", line).strip()
         for part in filter(None, command.split(" && ")):
-            printed.append(run_line(part, needs))
-    return "".join(printed)
+            run_line(part, needs)
 
 
-def run_line(line: str, needs: str | None) -> str:
+def run_line(line: str, needs: str | None = None) -> None:
     source, pipe, command = line.rpartition(" | ")
     given = None
     if pipe:  # only of `ls`, which Windows lacks
         name, pattern = source.split()
         assert name == "ls"
         given = "".join(f"{path}\n" for path in sorted(glob(pattern)))
-    words = shlex.split(command)
+    words = _without_launcher(shlex.split(command))
+    if words[0] != "unisegment":
+        check_other(words)
+    elif needs:
+        read_command(words[1:])
+    else:
+        run_command(words[1:], given)
+
+
+def _without_launcher(words: list[str]) -> list[str]:
+    """Return the words of the command itself: without accelerate, and without the script that stands for it."""
     if words[:2] == ["accelerate", "launch"]:
         launch = launch_command_parser().parse_args(words[2:])
         assert launch.config_file is None or (ROOT / launch.config_file).is_file(), words
         words = ["python", launch.training_script, *launch.training_script_args]
+    if words[:2] == ["python", "$(command -v unisegment)"]:
+        return ["unisegment", *words[2:]]
     if words[0] == "python" and words[1].startswith("recipes/"):
         assert (ROOT / words[1]).is_file(), words
-        words = ["unisegment", Path(words[1]).stem, *words[2:]]
-    elif words[0] == "python":
-        words = words[1:] if words[1].startswith("$(command -v ") else words[2:] if words[1] == "-m" else words
-    if words[0] in ("unisegment", "$(command -v unisegment)"):
-        return (read_command if needs else run_command)(words[1:], given)
-    check_other(words)
-    return ""
+        return ["unisegment", Path(words[1]).stem, *words[2:]]
+    return words
 
 
-def run_command(words: list[str], given: str | None = None) -> str:
+def run_command(words: list[str], given: str | None = None) -> None:
+    """Run a command, a training only for its first steps, with what is given to it on the standard input."""
     if words[:1] == ["check-data"]:
         words = [*words, "--workers", "1"]
     if words[:1] == ["train"]:
@@ -133,17 +139,15 @@ def run_command(words: list[str], given: str | None = None) -> str:
             words += [*SHORT, "schedule.epochs=1" if epochs else "schedule.max_steps=2"]
     result = CliRunner().invoke(app, words, input=given)
     assert result.exit_code == 0, (words, result.output, result.exception)
-    return result.output
 
 
-def read_command(words: list[str], given: str | None = None) -> str:
+def read_command(words: list[str]) -> None:
     """Read arguments as the command does, and run nothing."""
     name, *rest = words
     with redirect_stdout(io.StringIO()):
         values = typer.main.get_command(app).commands[name].make_context(name, rest).params
     if name == "train":
         load_recipe(values["source"], parse_overrides(values["overrides"] or ()))
-    return ""
 
 
 def check_other(words: list[str]) -> None:
