@@ -27,8 +27,12 @@ from unisegment.runs.settings import parse_overrides
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = {"several GPUs", "the Hub", "the data set"}
 """What a line may need that tests do not have."""
-# Of a training only the first steps run, on small images; the quickstart is a small one, of the scenes that are there.
-QUICKSTART = "data.num_train=4 data.num_val=3 model.config.encoder_layers=1 model.config.decoder_layers=2".split()
+# Of a training only the first steps run, on small images; what starts from nothing is small, too.
+QUICKSTART = "data.num_train=4 data.num_val=3".split()
+SMALL = (
+    "model.config.encoder_layers=1 model.config.decoder_layers=2 model.config.num_queries=7 "
+    "model.config.train_num_points=112"
+).split()
 SHORT = (
     "data.workers=0 data.transform.jitter_size=[64,96] data.shortest_edge=64 data.longest_edge=96 run.threads=1 "
     "run.precision=no schedule.warmup_steps=0 optim.batch_size=2 optim.accumulation=1 evaluation.pictures=1"
@@ -133,10 +137,10 @@ def run_command(words: list[str], given: str | None = None) -> None:
     if words[:1] == ["check-data"]:
         words = [*words, "--workers", "1"]
     if words[:1] == ["train"]:
-        words = [*words, *(QUICKSTART if words[1] == "quickstart" else ())]
-        if "--dry-run" not in words:
-            epochs = any(word.startswith("schedule.epochs=") for word in words)
-            words += [*SHORT, "schedule.epochs=1" if epochs else "schedule.max_steps=2"]
+        starts = any(word.startswith("model.pretrained=") for word in words) or words[1].startswith("own_data_")
+        words = [*words, *(QUICKSTART if words[1] == "quickstart" else ()), *(() if starts else SMALL)]
+        epochs = any(word.startswith("schedule.epochs=") for word in words)
+        words += [*SHORT, "schedule.epochs=1" if epochs else "schedule.max_steps=2"]
     result = CliRunner().invoke(app, words, input=given)
     assert result.exit_code == 0, (words, result.output, result.exception)
 
