@@ -2,6 +2,7 @@
 """The library in one class, on a checkpoint trained here and on random ones of transformers' Mask2Former."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.training.tiny_run import RECIPE
 from unisegment import InstancePrediction, PanopticPrediction, Segmenter, SemanticPrediction
 from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.export_run import OtherRunError
+from unisegment.structures import NamedImage
 from unisegment.training import fit
 
 
@@ -90,6 +92,21 @@ def test_an_image_alone_in_a_list_and_in_a_batch_gives_the_same(segmenter, scene
             assert torch.allclose(one.outputs.masks_queries_logits, other.outputs.masks_queries_logits, atol=1e-4)
     storage = together[0].outputs.masks_queries_logits.untyped_storage()
     assert storage.nbytes() == together[0].outputs.masks_queries_logits.nbytes
+
+
+def test_a_result_keeps_nothing_that_only_the_network_needs(segmenter, scenes):
+    for result in (segmenter(scenes[0]), *segmenter(scenes[:2], batch_size=2)):
+        kept = [result.item.pixel_values, result.item.pixel_mask]
+        assert [tensor.untyped_storage().nbytes() for tensor in kept] == [0, 0]
+        assert result.semantic.segmentation.shape == result.image.shape[:2]
+        assert torch.equal(pickle.loads(pickle.dumps(result)).semantic.segmentation, result.semantic.segmentation)
+
+
+def test_augmented_results_are_those_of_the_predictor(run, scenes):
+    segmenter = Segmenter.from_pretrained(run / "run", augment=True)
+    ((batch, outputs),) = segmenter.predictor.stream([NamedImage(segmenter(scenes[0]).image, 1, "scene")], [0])
+    (expected,) = segmenter.predictor.semantic(batch, outputs)
+    assert torch.equal(segmenter(scenes[0]).semantic.segmentation, expected.segmentation)
 
 
 def test_a_list_gives_a_list_and_no_images_none(segmenter, scenes):
@@ -178,6 +195,8 @@ def test_files_of_the_original_open(tmp_path, scenes):
 def test_bfloat16_and_compilation_are_asked_of_the_model(run, scenes, monkeypatch):
     segmenter = Segmenter.from_pretrained(run / "run", dtype="bfloat16")
     assert segmenter.model.dtype == torch.bfloat16
+    same = Segmenter.from_pretrained(run / "run", dtype=torch.bfloat16)
+    assert (same.model.dtype, same.predictor.dtype) == (torch.bfloat16, "bfloat16")
     assert segmenter(scenes[0]).panoptic.segmentation.shape == segmenter(scenes[0]).image.shape[:2]
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(type(self).__name__))
@@ -206,6 +225,13 @@ def test_bad_values_are_named(segmenter, run, scenes, tmp_path):
         segmenter(scenes[0].parent)
     with pytest.raises(ValueError, match=r"matches 3 files: segmenter\.stream"):
         segmenter(f"{scenes[0].parent}/*.png")
+    with pytest.raises(ValueError, match=r"take segmenter\.stream"):
+        segmenter(iter(scenes))
+    for arguments in ({"tasks": ("panoptic", "boxes")}, {"tasks": "panoptic"}):
+        with pytest.raises(ValueError, match="tasks must be a list of some of panoptic, instance, semantic, got"):
+            segmenter.evaluate(run / "scenes", **arguments)
+    with pytest.raises(ValueError, match="matching must be one of name, order, got 'number'"):
+        segmenter.evaluate(run / "scenes", matching="number")
     with pytest.raises(FileNotFoundError):
         segmenter(tmp_path / "missing.jpg")
     with pytest.raises(FileNotFoundError):

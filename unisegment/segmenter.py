@@ -23,7 +23,7 @@ from unisegment.inference.images import Report, reporting
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.picture_export import pictures_of
 from unisegment.inference.predictor import Predictor, open_predictor
-from unisegment.inference.result import Result
+from unisegment.inference.result import Result, separated
 from unisegment.models.choices import Dtype
 from unisegment.postprocessing.resize import check_share
 from unisegment.runs.recipe_data import open_evaluation_data
@@ -32,8 +32,6 @@ from unisegment.structures import TASKS
 __all__ = ["OtherRunError", "Segmenter"]
 
 OnError = Literal["raise", "skip"]
-_KEPT = ("class_queries_logits", "masks_queries_logits", "image_sizes")
-"""What post-processing needs of the output of the network."""
 
 
 class Segmenter:
@@ -52,7 +50,7 @@ class Segmenter:
         checkpoint: str | os.PathLike[str],
         *,
         device: str | torch.device | None = None,
-        dtype: Dtype = "auto",
+        dtype: Dtype | torch.dtype = "auto",
         compile: bool = False,
         size: int | Mapping[str, int] | None = None,
         panoptic_threshold: float = 0.8,
@@ -65,7 +63,8 @@ class Segmenter:
             checkpoint: A Hub id; a folder of a checkpoint or of a finished run; transformers' Mask2Former as it is; or
                 a file of the original code (`model_final.pkl`).
             device: Where to compute; None takes a GPU where there is one (CUDA, or Apple's), else the CPU.
-            dtype: What the network computes in; "auto" is what the checkpoint was saved in.
+            dtype: What the network computes in, such as "bfloat16" or torch.bfloat16; "auto" is what the checkpoint was
+                saved in.
             compile: Compile the network with torch.compile. The first image of each size takes long, later ones less
                 time than without.
             size: Pixels of the short side that images are resized to, or all of the processor's `size`; None is that of
@@ -141,7 +140,9 @@ class Segmenter:
             return []
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             raise ValueError(f"{os.fspath(images)} is a folder: segmenter.stream gives a result for each image.")
-        opened: Any = open_images(images if is_list else [images], self._reading)
+        opened: Any = open_images(images, self._reading)
+        if isinstance(opened, Iterator):
+            raise ValueError("An iterator gives any number of images: take segmenter.stream, or make a list of it.")
         if not is_list and len(opened) != 1:
             raise ValueError(f"{images} matches {len(opened)} files: segmenter.stream gives a result for each of them.")
         results = [*_results(self._predictor(panoptic_threshold), opened, threshold, batch_size=batch_size)]
@@ -285,7 +286,8 @@ class Segmenter:
             data: A folder, an address (`hf://…`), or an opened data set.
             split: Which part of a folder.
             format: What a folder holds; None looks at what is in it.
-            tasks: What to score, of "panoptic", "instance" and "semantic"; None is what the format has annotations for.
+            tasks: What to score, of "panoptic", "instance" and "semantic"; None is what the format has annotations
+                for; of a data set that is opened already, all.
             panoptic_threshold: As in a call.
             matching: How labels of the checkpoint and of the data set are matched.
             limit: Most images, the first ones; None is all.
@@ -385,14 +387,4 @@ class Segmenter:
 def _results(predictor: Predictor, images: Any, threshold: float, **options: Any) -> Iterator[Result]:
     check_share("threshold", threshold)
     indices = None if isinstance(images, Iterator) else range(len(images))
-    return _separated(predictor.stream(images, indices, **options), predictor, threshold)
-
-
-def _separated(batches: Iterator[Any], predictor: Predictor, threshold: float) -> Iterator[Result]:
-    for batch, outputs in batches:
-        for place, item in enumerate(batch):
-            own = {name: getattr(outputs, name)[place : place + 1] for name in _KEPT}
-            if len(batch) > 1:  # a result that is kept shall not keep its neighbours
-                own = {name: value.clone() for name, value in own.items()}
-            item = item._replace(pixel_values=item.pixel_values[..., :0])  # nor what the network has seen already
-            yield Result(item, type(outputs)(**own), predictor, threshold)
+    return separated(predictor.stream(images, indices, **options), predictor, threshold)

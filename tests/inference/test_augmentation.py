@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,7 @@ def test_the_tested_image_is_shown_at_each_size_and_mirrored():
     processor = make_processor(do_resize=True, size={"shortest_edge": 40, "longest_edge": 400})
     predictor = AugmentedPredictor(SeesImages(), processor, scales=(0.5, 1.0, 1.5))
     (batch,) = load_batches(SAMPLES, processor, [0])
-    predictor.semantic(batch, None)
+    predictor.semantic(batch, SimpleNamespace(image_sizes=torch.tensor([[40, 58]])))
     tested = Image.fromarray(SAMPLES[0].image).resize((58, 40), Image.Resampling.BILINEAR)
     sizes = [(20, 29), (40, 58), (60, 87)]
     assert len(predictor.model.shown) == 6

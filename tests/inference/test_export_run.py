@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from accelerate import PartialState
 from PIL import Image
+from torch import nn
 
 from tests.data.export.checkers import check_coco_panoptic
 from tests.inference.reads_colours import SAMPLES, make_predictor
+from tests.pretended_device import DEVICE, Record
 from tests.two_processes import run_in_two_processes
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat
 from unisegment.data.image_folder import ImageFolder
-from unisegment.inference.export_run import OtherRunError, PartFolder, digest, export_predictions
+from unisegment.inference.export_run import OtherRunError, PartFolder, digest, export_predictions, weights_digest
 from unisegment.inference.images import leave_out
 from unisegment.inference.predictor import Predictor
 
@@ -214,6 +216,20 @@ def test_damaged_files_of_an_earlier_run_are_named(folder, tmp_path, content):
     (output / "parts" / "settings.json").write_bytes(content)
     with pytest.raises(OtherRunError, match=r"settings\.json is damaged .*: choose another folder, or remove"):
         run(folder, output, "coco_panoptic")
+
+
+def test_the_digest_of_weights_is_of_them_alone_and_made_without_float64_on_the_device():
+    model = nn.Sequential(nn.Linear(7, 3), nn.BatchNorm1d(3))
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    before = weights_digest(model)
+    with Record() as record:
+        model.state_dict = lambda: {name: weight.to(DEVICE, non_blocking=True) for name, weight in weights.items()}
+        assert weights_digest(model) == before
+        assert record.float64 == {}
+        assert sum(record.synchronisations.values()) == 1
+    weights["1.bias"][2] += 1e-6
+    model.state_dict = lambda: weights
+    assert weights_digest(model) != before
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, 1.1])

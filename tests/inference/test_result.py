@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.inference.reads_colours import SAMPLES, ReadsColours, make_processor
 from unisegment.files import WriteError
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.result import Result
+from unisegment.visualization import draw_errors
 
 NAMES = {0: "disc", 1: "ring", 2: "sky"}
 
@@ -60,6 +62,30 @@ def test_drawn_measured_listed_and_printed(result):
     assert len(result.to_supervision("instance")) == len(result.instance.segments_info)
     assert str(result).startswith("folder/0.png: 52x36\n")
     assert "sky" in str(result)
+
+
+def test_errors_are_those_of_the_prediction(result):
+    target = SAMPLES[0].target
+    for task, labels in (("panoptic", None), ("semantic", None), ("instance", [0, 1])):
+        expected = draw_errors(result.image, result.of(task), target, NAMES, labels=labels, min_side=90)
+        assert np.array_equal(np.asarray(result.draw_errors(target, task, min_side=90)), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("https://host/", "image"),
+        ("x/a.b.jpg", "a.b"),
+        ("a/", "image"),
+        ("x" * 300 + ".png", "x" * 150),
+        ("a\0b", "ab"),
+    ],
+)
+def test_files_of_every_name_are_in_the_folder(result, name, stem, tmp_path):
+    named = replace(result, item=result.item._replace(image=replace(result.item.image, file_name=name)))
+    files = named.save(tmp_path / "out")
+    assert [file.name for file in files] == [f"{stem}_overlay.png", f"{stem}_panoptic.png", f"{stem}_panoptic.json"]
+    assert sorted(files) == sorted(tmp_path.rglob("*.*"))
 
 
 def test_saved_as_picture_map_and_json(result, tmp_path):

@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import torch
 
@@ -73,9 +74,11 @@ def match_labels(
         advice: What messages say last.
 
     Raises:
-        ValueError: When a name of the data set is not known, with both lists; or, by number, when the lists are of
-            different lengths.
+        ValueError: When there is no such `matching`; when a name of the data set is not known, with both lists; or, by
+            number, when the lists are of different lengths.
     """
+    if matching not in get_args(Matching):
+        raise ValueError(f"matching must be one of {', '.join(get_args(Matching))}, got {matching!r}.")
     if matching == "order":
         if len(known) != len(wanted):
             raise ValueError(

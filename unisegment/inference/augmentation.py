@@ -59,17 +59,16 @@ class AugmentedPredictor(Predictor):
     scales: Sequence[float] = SCALES
 
     def semantic(self, batch: Batch, outputs: Any) -> list[SemanticPrediction]:
-        """Return the label of each pixel; `outputs` is not used."""
-        return [self._semantic(item) for item in batch]
+        """Return the label of each pixel; of `outputs`, only the sizes of the prepared images are used."""
+        sizes = outputs.image_sizes.tolist()
+        return [self._semantic(item, (height, width)) for item, (height, width) in zip(batch, sizes, strict=True)]
 
-    def _semantic(self, item: PreparedImage) -> SemanticPrediction:
-        height, width, _ = item.image.image.shape
-        return mean_semantic_prediction(list(self._views(item)), (height, width))
+    def _semantic(self, item: PreparedImage, prepared_size: Size) -> SemanticPrediction:
+        return mean_semantic_prediction(list(self._views(item, prepared_size)), item.image.size)
 
-    def _views(self, item: PreparedImage) -> Iterator[View]:
-        rows, columns = item.pixel_mask[0].any(1).sum(), item.pixel_mask[0].any(0).sum()
+    def _views(self, item: PreparedImage, prepared_size: Size) -> Iterator[View]:
         resample = Image.Resampling(self.processor.resample)
-        tested = resize_image(item.image.image, (int(rows), int(columns)), resample)
+        tested = resize_image(item.image.image, prepared_size, resample)
         edges = [round(scale * min(tested.shape[:2])) for scale in self.scales]
         for edge in edges:
             size = shortest_edge_size((tested.shape[0], tested.shape[1]), edge, _LONGEST_EDGE * max(edges))

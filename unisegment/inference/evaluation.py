@@ -77,9 +77,11 @@ def evaluate(
 
     Raises:
         EvaluationCancelledError: When it was cancelled.
-        ValueError: When a file of `output` would be replaced that is of something else.
+        ValueError: When there is no such task, or a file of `output` would be replaced that is of something else.
         WriteError: When something cannot be written; whether anything can be in `output` is tried first.
     """
+    if isinstance(tasks, str) or not set(tasks) <= set(TASKS):
+        raise ValueError(f"tasks must be a list of some of {', '.join(TASKS)}, got {tasks!r}.")
     if output is not None:
         require_own(output, (METRICS, WORST), METRICS, "checkpoint")
         make_folder(output)

@@ -27,6 +27,7 @@ from unisegment.inference.predictor import Predictor
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
 from unisegment.ops.tf32 import is_tf32_allowed
+from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import check_share
 from unisegment.runs.folder_lock import LOCK, locked
 from unisegment.runs.processes import decide_once, share_of_process
@@ -236,9 +237,10 @@ class _ExportRun:
 
 def weights_digest(model: nn.Module) -> str:
     """Return a short text that differs for other weights, such as those of a model that was trained further."""
-    weights = sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        weights.update(name.encode() + weight.flatten()[:8].double().cpu().numpy().tobytes())
+    weights, of_model = sha256(), sorted(model.state_dict().items())
+    starts = fetch(*(weight.flatten()[:8] for _, weight in of_model))  # before float64, which not all devices have
+    for (name, _), start in zip(of_model, starts, strict=True):
+        weights.update(name.encode() + start.double().numpy().tobytes())
     return weights.hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A predictor and some images in, pictures of its predictions beside the annotation and of the errors out."""
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -42,9 +43,10 @@ def draw_images(
         (item,), (target,) = batch, targets_of(batch)
         things = predictor.thing_label_ids
         sheet = draw_sheet(item.image.image, found, predictor.id2label, target=target, thing_label_ids=things)
-        yield f"{item.number:05d}_{_short(Path(item.image.file_name).stem)}.png", sheet
+        yield f"{item.number:05d}_{short_stem(item.image.file_name)}.png", sheet
 
 
-def _short(stem: str) -> str:
-    """Return the end of a name, without what is no text in UTF-8, so that every file may be named after it."""
+def short_stem(file_name: str) -> str:
+    """Return the end of a file's name before its ending, without what is no text in UTF-8: any file may have it."""
+    stem = Path(os.path.basename(file_name)).stem
     return stem.encode("utf-8", "ignore")[-_NAME_BYTES:].decode("utf-8", "ignore").replace("\0", "")

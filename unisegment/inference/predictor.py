@@ -193,7 +193,7 @@ def open_predictor(
     checkpoint: str | os.PathLike[str],
     *,
     device: str | torch.device | None = None,
-    dtype: Dtype = "auto",
+    dtype: Dtype | torch.dtype = "auto",
     compile: bool = False,
     size: int | Mapping[str, int] | None = None,
     panoptic_threshold: float = 0.8,
@@ -205,7 +205,8 @@ def open_predictor(
     Args:
         checkpoint: Ours, a stock one of transformers, a file of the original code, or the folder of a finished run.
         device: Where to compute. None takes the device of this process where several run, else a GPU, else the CPU.
-        dtype: What the network computes in; what its logits become is computed in float32.
+        dtype: What the network computes in, such as "bfloat16" or torch.bfloat16; what its logits become is computed in
+            float32.
         compile: Let torch.compile make the forward pass faster. The first image of each size takes longer; results are
             the same up to rounding.
         size: The processor's `size`; None takes that of the checkpoint.
@@ -220,18 +221,19 @@ def open_predictor(
     """
     from unisegment.inference.augmentation import AugmentedPredictor  # which is one of these
 
-    if dtype not in get_args(Dtype):
+    name: Any = str(dtype).removeprefix("torch.")
+    if name not in get_args(Dtype):
         raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}.")
     check_share("panoptic_threshold", panoptic_threshold)
     place = _device(device)
     checkpoint = find_checkpoint(checkpoint)
-    asked = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
+    asked = {} if name == "auto" else {"dtype": getattr(torch, name)}
     model = open_model(checkpoint, **asked).eval().to(place)
     if compile:
         model.compile()
     processor = open_processor(checkpoint, model.config, **({} if size is None else {"size": size}))
     kind = AugmentedPredictor if augment else Predictor
-    return kind(model, processor, panoptic_threshold, top_k, checkpoint, dtype)
+    return kind(model, processor, panoptic_threshold, top_k, checkpoint, name)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -2,26 +2,38 @@
 """What a model sees in one image: predictions made when they are asked for, drawn, measured and saved."""
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
 
 from unisegment.data.export.format import save_png
 from unisegment.data.export.saving import save
 from unisegment.inference import measures
-from unisegment.inference.images import PreparedImage
+from unisegment.inference.images import Batch, PreparedImage
+from unisegment.inference.pictures import short_stem
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.table import table
 from unisegment.ops.polygons import Polygon
-from unisegment.structures import TASKS, InstancePrediction, PanopticPrediction, Prediction, SemanticPrediction
-from unisegment.visualization import draw
+from unisegment.structures import (
+    TASKS,
+    InstancePrediction,
+    PanopticPrediction,
+    Prediction,
+    SegmentationTarget,
+    SemanticPrediction,
+)
+from unisegment.visualization import draw, draw_errors
 
 _KINDS = {"panoptic": PanopticPrediction, "instance": InstancePrediction, "semantic": SemanticPrediction}
+_KEPT = ("class_queries_logits", "masks_queries_logits", "image_sizes")
+"""What post-processing needs of the output of the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +109,20 @@ class Result:
         """
         return draw(self.image, self.of(what), self.predictor.id2label, **options)
 
+    def draw_errors(
+        self, target: SegmentationTarget, what: str | Prediction | None = None, **options: Any
+    ) -> Image.Image:
+        """Return a picture of what is right and what is wrong.
+
+        Args:
+            target: The annotation of the image, with the labels of the checkpoint.
+            what: See `of`.
+            **options: Of `unisegment.visualization.draw_errors`; of instances, only things are compared.
+        """
+        prediction = self.of(what)
+        labels = self.predictor.thing_label_ids if isinstance(prediction, InstancePrediction) else None
+        return draw_errors(self.image, prediction, target, self.predictor.id2label, **{"labels": labels, **options})
+
     def measure(self, what: str | Prediction | None = None) -> list[dict[str, Any]]:
         """Return area, box and centroid of each segment, see `unisegment.inference.measures.measure`."""
         return measures.measure(self.of(what))
@@ -137,8 +163,8 @@ class Result:
         """
         prediction = self.of(what)
         task = next(task for task, kind in _KINDS.items() if isinstance(prediction, kind))
-        stem = Path(folder) / Path(os.path.basename(self.name)).stem
-        picture, ids = (stem.with_name(f"{stem.name}_{kind}.png") for kind in ("overlay", task))
+        stem = short_stem(self.name) or "image"
+        picture, ids = (Path(folder) / f"{stem}_{kind}.png" for kind in ("overlay", task))
         save_png(picture, np.asarray(self.draw(prediction)))
         save(ids, prediction, self.predictor.id2label)
         return [picture, ids, ids.with_suffix(".json")]
@@ -150,3 +176,22 @@ class Result:
     def __repr__(self) -> str:
         height, width, _ = self.image.shape
         return f"Result({self.name!r}, {height}x{width}, task={self.task!r})"
+
+
+def separated(batches: Iterable[tuple[Batch, Any]], predictor: Predictor, threshold: float) -> Iterator[Result]:
+    """Give the result of each image of batches, as `predictor.stream` gives them; it holds nothing of its neighbours.
+
+    Args:
+        batches: Images, and the output of the network for them.
+        predictor: The model.
+        threshold: As for `Result`.
+    """
+    for batch, outputs in batches:
+        for place, item in enumerate(batch):
+            own = {name: getattr(outputs, name)[place : place + 1] for name in _KEPT}
+            if len(batch) > 1:  # a view would keep all of it
+                own = {name: value.clone() for name, value in own.items()}
+            item = item._replace(  # the network has seen these already
+                pixel_values=torch.empty(1, 3, 0, 0), pixel_mask=torch.empty(1, 0, 0, dtype=torch.int64)
+            )
+            yield Result(item, type(outputs)(**own), predictor, threshold)
