@@ -7,6 +7,7 @@ Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.comman
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
@@ -40,6 +41,9 @@ def _importing() -> Iterator[None]:
     finally:
         gc.enable()
     gc.freeze()
+    if transformers := sys.modules.get("transformers"):
+        transformers.utils.logging.disable_progress_bar()  # of weights, which load at once
+        transformers.utils.logging.hf_hub_utils.enable_progress_bars()  # of downloads, which went with it
 
 
 @app.callback()
@@ -261,14 +265,12 @@ def evaluate(
     if source is not None:
         find_recipe(source)
     with _importing():
-        from accelerate import PartialState
-
         from unisegment.inference.report import format_report
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
         from unisegment.runs.recipe_data import open_evaluation_data
         from unisegment.segmenter import Segmenter
-    start_processes()
+    is_main_process = start_processes()
     samples, settings = open_evaluation_data(source, data, format, split, on_error)
     settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
     segmenter = Segmenter.from_pretrained(
@@ -287,7 +289,7 @@ def evaluate(
             workers=workers,
             on_error="skip" if settings.skip_unreadable else "raise",
         )
-    if PartialState().is_main_process:
+    if is_main_process:
         typer.echo(format_report(report))
         for problem in report["unreadable_images"]:
             typer.echo(one_line(f"left out: {problem}"), err=True)
@@ -357,12 +359,10 @@ def predict(
     checkpoint = find_checkpoint(checkpoint)
     inputs = Inputs.of_words(names, is_data_set=format is not None)
     with _importing():
-        from accelerate import PartialState
-
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
         from unisegment.segmenter import OtherRunError, Segmenter
-    start_processes()
+    is_main_process = start_processes()
     source, settings = inputs.open(images, format, split, on_error)
     settings = settings.with_given(
         size=size, panoptic_threshold=panoptic_threshold, batch_size=batch_size, top_k=top_k, tf32=tf32
@@ -388,7 +388,7 @@ def predict(
                 run_name=name,
             )
             break
-    if PartialState().is_main_process:
+    if is_main_process:
         done = "1 image" if summary["images"] == 1 else f"{summary['images']} images"
         typer.echo(f"{folder}: {done}, {summary['new']} of them new", err=as_json)
         for problem in summary["unreadable_images"]:

@@ -116,6 +116,13 @@ def test_another_run_in_the_same_folder_is_refused(folder, tmp_path):
     assert digest(["a", "b"]) != digest(["b", "a"])
 
 
+def test_of_lists_that_differ_the_lengths_are_said(tmp_path):
+    folder = PartFolder(tmp_path / "parts")
+    folder.begin({"categories": [[number, "name"] for number in range(133)], "names": ["a"]}, 1)
+    with pytest.raises(OtherRunError, match=r"categories \(8 now, 133 before\), names \(1 now, 1 before, but others\)"):
+        folder.begin({"categories": [[number, "name"] for number in range(8)], "names": ["b"]}, 1)
+
+
 def test_a_run_that_an_earlier_release_began_is_gone_on_with(folder, tmp_path):
     run(folder, tmp_path / "out", "label_png", source="these", threshold=0.5)
     written = json.loads((tmp_path / "out" / "parts" / "settings.json").read_text())

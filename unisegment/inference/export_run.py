@@ -68,7 +68,7 @@ class PartFolder:
             return list(range(num_images))
         before = _read_own(file, {}, f"choose another folder, or remove {output}")
         changed = [
-            f"{key}={settings.get(key)!r} (before: {before.get(key)!r})"
+            _difference(key, settings.get(key), before.get(key))
             for key in sorted({*settings, *before})
             # Earlier versions did not write which weights they had.
             if settings.get(key) != before.get(key) and (key != "weights" or key in before)
@@ -233,6 +233,13 @@ class _ExportRun:
             self.parts.write(item.number, {"name": name, **content})
             if self.on_image is not None:
                 self.on_image(image, of_image)
+
+
+def _difference(key: str, now: Any, before: Any) -> str:
+    """Say in what two runs differ; of lists, how long they are."""
+    if isinstance(now, list) and isinstance(before, list):
+        return f"{key} ({len(now)} now, {len(before)} before{'' if len(now) != len(before) else ', but others'})"
+    return f"{key}={now!r} (before: {before!r})"
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -36,13 +36,18 @@ def num_threads(environment: dict[str, str], num_processes: int) -> int:
     return max(1, cores // int(environment.get("LOCAL_WORLD_SIZE", num_processes)))
 
 
-def start_processes() -> None:
-    """Join the other processes, if there are any, and use the processors that there are for each."""
+def start_processes() -> bool:
+    """Join the other processes, if there are any, and use the processors that there are for each.
+
+    Returns:
+        Whether this is the process that tells the user.
+    """
     # Processes on CPUs find each other only when told that they are; launchers say so in this variable.
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     # Some wait for others: for those with larger images, or for the first one, which packs the files.
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
     torch.set_num_threads(num_threads(dict(os.environ), state.num_processes))
+    return state.is_main_process
 
 
 def decide_once(decide: Callable[[], T]) -> T:
