@@ -230,6 +230,9 @@ def test_bad_values_are_named(segmenter, run, scenes, tmp_path):
     for arguments in ({"tasks": ("panoptic", "boxes")}, {"tasks": "panoptic"}):
         with pytest.raises(ValueError, match="tasks must be a list of some of panoptic, instance, semantic, got"):
             segmenter.evaluate(run / "scenes", **arguments)
+    for limit in (0, -1):
+        with pytest.raises(ValueError, match=f"limit must be 1 or more, got {limit}"):
+            segmenter.evaluate(run / "scenes", limit=limit)
     with pytest.raises(ValueError, match="matching must be one of name, order, got 'number'"):
         segmenter.evaluate(run / "scenes", matching="number")
     with pytest.raises(FileNotFoundError):

@@ -63,7 +63,7 @@ def test_what_was_not_judged_has_no_score(run, model):
     assert [result.metric_type for result in card.data.eval_results] == ["mask_ap"]
     assert "instance-segmentation" in card.data.tags
     assert "panoptic-segmentation" not in card.data.tags
-    assert "Its semantic and panoptic results have not been judged." in section(card, "Limits")
+    assert "Its semantic and panoptic results have not been evaluated." in section(card, "Limits")
     assert section(card, "Scores").count("\n| ") == 2
 
 
@@ -85,7 +85,7 @@ def test_a_score_of_zero_is_a_score(run, model):
 def test_a_checkpoint_alone(model, tmp_path):
     card = card_of(RunFiles(tmp_path), model)
     assert "model-index" not in card.data.to_dict()
-    assert section(card, "Scores") == "Not judged."
+    assert section(card, "Scores") == "Not evaluated."
     assert section(card, "Data and training") == "Not recorded."
     assert "## Make it again" not in card.text
     assert "prediction.png" not in card.text

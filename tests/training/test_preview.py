@@ -16,7 +16,7 @@ def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(text)
     assert load_recipe(resolved) == load_recipe(recipe, {"schedule.max_steps": 6, "optim.ema_decay": 0.9})
-    assert "# data    8 images to learn from and 3 to judge by, found; 8 labels, 3 of them stuff" in text
+    assert "# data    8 images to learn from and 3 to evaluate on, found; 8 labels, 3 of them stuff" in text
     assert "# run     begins anew; 6 steps of 4 images, 3 epochs, on 1 process(es)" in text
     assert re.search(r"# model   0\.\d million weights, of which 0\.\d million learn", text)
     assert "# numbers steps in float32, evaluation in float32\n" in text
@@ -25,7 +25,7 @@ def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path
 
 def test_scenes_that_are_not_there_are_not_drawn(recipe, tmp_path):
     text = dry_run(recipe, **{"data.root": str(tmp_path / "new"), "data.num_train": 700})
-    assert "700 images to learn from and 3 to judge by, to be drawn" in text
+    assert "700 images to learn from and 3 to evaluate on, to be drawn" in text
     assert not (tmp_path / "new").exists()
 
 

@@ -33,7 +33,7 @@ def tint(verdict):
 def test_segments_are_shown_where_they_are(monkeypatch):
     target = target_of(columns(20, 40, 60, 70), [0, 1, 2, 3])
     pixels, legend = shown(monkeypatch, panoptic_of(columns(20, 40, 45, 70, 83), [0, 7, 2, 5, 3]), target)
-    assert legend == ["right 1", "wrong class 1", "missed 2", "false 2", "not judged"]
+    assert legend == ["right 1", "wrong class 1", "missed 2", "false 2", "ignored"]
     np.testing.assert_allclose(pixels[20, 100], tint(RIGHT), atol=1)
     np.testing.assert_allclose(pixels[20, 300], tint(WRONG), atol=1)
     # Missed and false at once has stripes of both.
@@ -67,7 +67,7 @@ def test_semantic_predictions_are_judged_by_pixel(monkeypatch, form):
         f"right {parts[0]:.1f} %",
         f"wrong class {parts[1]:.1f} %",
         f"missed {parts[2]:.1f} %",
-        "not judged",
+        "ignored",
     ]
     np.testing.assert_allclose(pixels[20, 50], tint(MISSED), atol=1)
     np.testing.assert_allclose(pixels[20, 150], tint(RIGHT), atol=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The categories of the parts of a data set in, where those to judge by differ from those to learn from out."""
+"""The categories of the parts of a data set in, where those of evaluation differ from those of training out."""
 
 from collections.abc import Iterator, Sequence
 

@@ -37,7 +37,7 @@ KINDS: Mapping[str, Kind] = {
     "wrong-structure": Kind("error", "The file, or an entry in it, is not in the format."),
     "duplicate-category-id": Kind("error", "Several categories have one id."),
     "duplicate-category-name": Kind("warning", "Several categories have one name: results cannot tell them apart."),
-    "category-not-learned": Kind("error", "A part to judge by has a category that the part to learn from lacks."),
+    "category-not-learned": Kind("error", "A part for evaluation has a category that the part for training lacks."),
     "categories-differ": Kind(
         "warning", "Parts list a category with another name, id or kind, or one lacks it: names decide, as in training."
     ),

@@ -86,7 +86,7 @@ def _part(part: dict[str, Any]) -> str:
             _histogram("Longer side of images, pixels", part["longest_sides"]),
             _histogram("Segments of an image", part["segments_per_image"]),
             _histogram("Square root of a segment’s pixels", part["root_areas"]),
-            _bars("Size of segments, as COCO judges", part["coco_sizes"].items()),
+            _bars("Size of segments, by the limits of COCO", part["coco_sizes"].items()),
             _bars("Unlabelled part of an image", zip(_tenths(), part["unlabelled_tenths"], strict=True)),
             _bars(
                 f"Most frequent of {part['distinct_image_sizes']:,} sizes (height × width)",

@@ -72,13 +72,13 @@ def model_card(
     task = metrics.get("task") or "panoptic"
     keys = sorted(_SCORES, key=lambda key: _SCORES[key].task != task)
     scores = {key: metrics[key] for key in keys if metrics.get(key) is not None}
-    judged = [task for task in TASKS if any(_SCORES[key].task == task for key in scores)]
+    evaluated = [task for task in TASKS if any(_SCORES[key].task == task for key in scores)]
     data_set = hub_data_set(run.recipe)
     data = ModelCardData(
         **license_metadata(license),
         library_name="unisegment" if why_not_stock else "transformers",
         pipeline_tag="image-segmentation",
-        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in judged or TASKS)],
+        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in evaluated or TASKS)],
         datasets=[data_set] if data_set else None,
         base_model=_hub_names(base["name"] for base in base_weights),
         model_name=repo_id.split("/")[-1],
@@ -89,7 +89,7 @@ def model_card(
         "Use": _use(repo_id, why_not_stock, task),
         "Data and training": _training(run, base_weights),
         "Scores": _scores(scores, run),
-        "Limits": _limits(judged, run, processor),
+        "Limits": _limits(evaluated, run, processor),
         "Licence of the weights": _license(base_weights, license),
     }
     if run.recipe:
@@ -147,7 +147,7 @@ def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) ->
             task_name=f"{_SCORES[key].task.capitalize()} segmentation",
             dataset_type=hub_data_set(recipe) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unknown",
             dataset_name=name,
-            # The Hub groups results by data set; each task judges by an annotation of its own.
+            # The Hub groups results by data set; each task is scored by an annotation of its own.
             dataset_config=_SCORES[key].task,
             dataset_split="val",
             metric_type=_SCORES[key].metric,
@@ -232,16 +232,16 @@ def _training(run: RunFiles, base_weights: list[dict[str, str]]) -> str:
 
 def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
     if not scores or run.metrics is None:
-        return "Not judged."
+        return "Not evaluated."
     rows = [f"| {_SCORES[key].task} | {_SCORES[key].name} | {value:.3f} |" for key, value in scores.items()]
-    judged_on = f"On {run.metrics['images']:,} held-out images of {plain(_data_name(run.recipe))}, from 0 to 1"
+    scored_on = f"On {run.metrics['images']:,} held-out images of {plain(_data_name(run.recipe))}, from 0 to 1"
     left_out = len(run.metrics.get("unreadable_images") or [])
     if left_out:
-        judged_on += f"; {left_out} images of the data set could not be read and were left out"
-    return "\n".join([f"{judged_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
+        scored_on += f"; {left_out} images of the data set could not be read and were left out"
+    return "\n".join([f"{scored_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
 
 
-def _limits(judged: list[str], run: RunFiles, processor: UniSegmentImageProcessor) -> str:
+def _limits(evaluated: list[str], run: RunFiles, processor: UniSegmentImageProcessor) -> str:
     size = processor.size
     if "height" in size:
         pixels = f"{size['height']} × {size['width']} pixels"
@@ -252,9 +252,9 @@ def _limits(judged: list[str], run: RunFiles, processor: UniSegmentImageProcesso
         f"Images are resized to {pixels}: what is small then is easily missed.",
         "Nothing is known about images of another kind than those it learned from, about fairness, or about safety.",
     ]
-    missing = [task for task in TASKS if task not in judged]
+    missing = [task for task in TASKS if task not in evaluated]
     if missing and run.metrics:
-        lines.append(f"Its {' and '.join(missing)} results have not been judged.")
+        lines.append(f"Its {' and '.join(missing)} results have not been evaluated.")
     if processor.stuff_label_ids is None:
         lines.append("Which labels are stuff is not known: panoptic results take all for things.")
     return "\n".join(f"* {line}" for line in lines)

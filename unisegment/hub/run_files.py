@@ -15,7 +15,7 @@ from unisegment.ops.yaml_reading import read_yaml
 from unisegment.runs.run_folder import RunFolder
 
 TASKS = ("semantic", "instance", "panoptic")
-"""What a model is judged by."""
+"""What a model is scored by."""
 SCORES = ("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap", "miou")
 """Scores of `metrics.json` that are told."""
 
@@ -39,7 +39,7 @@ class RunFiles:
 
     Args:
         checkpoint: Folder of the model and its processor.
-        metrics: Its scores, as a run writes them; None when it has not been judged.
+        metrics: Its scores, as a run writes them; None when it has not been evaluated.
         recipe: The keys of the run that it comes from, without places on the machine of the run; None when there was
             no run.
         picture: Some of its predictions, drawn.
@@ -122,7 +122,7 @@ def _read_recipe(file: Path) -> dict[str, Any]:
 
 
 def _read_metrics(file: Path, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
-    """Return the scores of a model; None when it has not been judged.
+    """Return the scores of a model; None when it has not been evaluated.
 
     Raises:
         ValueError: When they are not what a run writes.

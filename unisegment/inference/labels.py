@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import replace
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
+from unisegment.data.image_folder import check_number
 from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
 from unisegment.inference.predictor import Predictor
 
@@ -22,11 +23,13 @@ def match_data_set(
         predictor: Its model is kept; it is not changed itself.
         samples: The data set.
         matching: How labels are matched, see `match_labels`.
-        limit: Most images of the data set, the first ones; None takes all.
+        limit: Most images of the data set, the first ones, at least 1; None takes all.
 
     Raises:
-        ValueError: When the labels are not those of the data set.
+        ValueError: When the labels are not those of the data set, or `limit` is less than 1.
     """
+    if limit is not None:
+        check_number("limit", limit)
     new_labels = match_labels(predictor.id2label, samples.id2label, matching)
     stuff = {label for label in predictor.stuff_label_ids if label not in new_labels.values()}
     processor = copy(predictor.processor)

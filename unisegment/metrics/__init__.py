@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge predictions against the ground truth.
+"""Score predictions against the ground truth.
 
 Every metric has `update(predictions, targets)`, `compute()`, `merge(other)` and `reset()`; what it has seen is in its
 `state`, and the states of two parts of a data set add up to the state of the whole.

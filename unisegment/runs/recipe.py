@@ -47,7 +47,7 @@ _NAMELESS = ("png_semantic", "png_instance", "hugging_face")
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
-    """Which images are learned from and judged, and how they are changed on the way.
+    """Which images are for training and evaluation, and how they are changed on the way.
 
     Args:
         root: Folder of the data set, relative to the folder the command runs in; as in all paths, `~` is the user's
@@ -190,7 +190,7 @@ class OptimRecipe:
         backbone_lr_factor: The backbone's learning rate is `lr` times this.
         clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
         ema_decay: Share of a moving average of the weights that each step keeps, such as 0.9999. The average is what
-            is judged and saved. 0 keeps none.
+            is evaluated and saved. 0 keeps none.
         max_non_finite_steps: Steps in a row whose loss is no finite number, after which the run ends. Fewer are left
             out, and their images named in the log.
     """
@@ -211,11 +211,11 @@ class OptimRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecipe:
-    """How the held-out images are judged.
+    """How the held-out images are evaluated.
 
     Args:
         panoptic_threshold: Smallest score of a segment that counts.
-        top_k: Most objects of an image, the best ones. COCO's rules judge 100 of each category; with more, as many.
+        top_k: Most objects of an image, the best ones. COCO's rules score 100 of each category; with more, as many.
         batch_size: Images of equal padded size that go through the model together, in each process.
         pictures: Held-out images that are drawn into `predictions/` at the end.
         expected: Scores that the recipe as it stands has reached, in words, which are said beside the result. Recipes
@@ -242,8 +242,8 @@ class RunRecipe:
         checkpoint_every: Steps between two states to resume from; 0 saves none.
         keep_checkpoints: How many of them are kept, the newest.
         eval_every: Steps between two evaluations; 0 evaluates at the end only.
-        best_metric: The score that the run is for: it is said first, pictures show what it judges, and by it the best
-            of the models that were judged is kept in `checkpoint-best/`, if `eval_every` is not 0. None takes `miou`
+        best_metric: The score that the run is for: it is named first, pictures show its task, and by it the best
+            of the models that were evaluated is kept in `checkpoint-best/`, if `eval_every` is not 0. None takes `miou`
             for labels without things, `mask_ap` for labels without stuff, and `pq` otherwise.
         trackers: Where the log goes besides: any that accelerate knows, such as tensorboard, wandb, trackio and mlflow.
             Each must be installed.

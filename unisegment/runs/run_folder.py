@@ -64,7 +64,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The model that was judged best so far."""
+        """The best model of those evaluated so far."""
         return self.root / "checkpoint-best"
 
     @property
@@ -111,7 +111,7 @@ class RunFolder:
         """Return the score of the best model so far, up to a step; minus infinity when there is none."""
         found = self.best / self.metrics.name
         metrics = read_metrics(found) if found.is_file() else {}
-        # What was judged later belongs to a part of the run that is about to be done again.
+        # What was evaluated later belongs to a part of the run that is about to be done again.
         score = metrics.get(metric) if metrics.get("step", 0) <= step else None
         return -math.inf if score is None else score
 

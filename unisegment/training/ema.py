@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model in training in, a moving average of its weights out: it often judges better than the last weights."""
+"""A model in training in, a moving average of its weights out: it often scores better than the last weights."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

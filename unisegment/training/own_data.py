@@ -158,7 +158,7 @@ def _machine(recipe: Recipe) -> dict[str, Any]:
 
 
 def _length(recipe: Recipe, num_images: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Return how long to train, and what goes with it: the fewer steps, the more often a model is saved and judged."""
+    """Return how long to train, and what goes with it: fewer steps, more frequent evaluations and checkpoints."""
     batch_size, schedule = recipe.optim.batch_size, recipe.schedule.counted(num_images, recipe.optim.batch_size)
     steps, length = schedule.steps, {}
     if not {"schedule.max_steps", "schedule.epochs"} & given.keys():

@@ -66,7 +66,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         else:
             beginning = "begins anew" if start.state is None else f"goes on from {start.state}"
         lines = {
-            "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to judge by, {found}; "
+            "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to evaluate on, {found}; "
             f"{len(samples.id2label)} labels, {stuff} of them stuff",
             "run": f"{beginning}; {recipe.schedule.steps:,} steps of {recipe.optim.batch_size} images, "
             f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",

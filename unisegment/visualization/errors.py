@@ -28,7 +28,7 @@ _LOOKS: dict[Verdict, tuple[str, Color, float]] = {
     Verdict.WRONG_CLASS: ("wrong class", (240, 228, 66), 0.75),
     Verdict.MISSED: ("missed", (0, 114, 178), 0.75),
     Verdict.FALSE: ("false", (213, 94, 0), 0.75),
-    Verdict.NOT_JUDGED: ("not judged", (128, 128, 128), 0),
+    Verdict.NOT_JUDGED: ("ignored", (128, 128, 128), 0),
 }
 """Name, colour and opacity. The colours are those of M. Okabe and K. Ito, "Color universal design", 2008."""
 
@@ -101,7 +101,7 @@ def draw_judged(
         picture.paste(_LOOKS[Verdict.MISSED][1], (0, 0), strength)
     write_names(picture, index_map, names, [None] * len(names), colors, lettering, text_scale)
     entries = [Entry(f"{_LOOKS[verdict][0]} {amounts[verdict]}", _LOOKS[verdict][1]) for verdict in amounts]
-    return picture, entries + [Entry("not judged", None)] * has_void
+    return picture, entries + [Entry("ignored", None)] * has_void
 
 
 _Judged: TypeAlias = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
