@@ -54,245 +54,10 @@ def main(
 ) -> None:
     """Segment images: one checkpoint gives semantic, instance and panoptic results.
 
-    unisegment predict user/cows photo.jpg segments a photograph; unisegment train data/mine learns from a folder.
+    A first picture: unisegment predict facebook/mask2former-swin-tiny-coco-panoptic photo.jpg
+
+    A training on a folder of yours: unisegment train data/mine
     """
-
-
-@app.command()
-def info() -> None:
-    """Print versions, devices, and whether the compiled kernel runs. Paste it into a bug report.
-
-    Example: unisegment info
-    """
-    with _importing():
-        from unisegment.ops.environment import environment
-    for name, value in environment():
-        typer.echo(f"{name:<16} {value}")
-
-
-@app.command()
-def train(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA|RECIPE",
-            help="Folder or address of a data set, with the splits train and val; or a YAML file, or the name of a "
-            "recipe that `unisegment recipes` lists.",
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="key.path=value, such as model.pretrained=user/coco schedule.epochs=50 optim.lr=5e-5."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
-    ] = False,
-) -> None:
-    """Train a model on a data set, or as a recipe says. Stopped, it saves its state, and the same command goes on.
-
-    Example: unisegment train data/mine model.pretrained=user/coco
-
-    On several GPUs: accelerate launch "$(command -v unisegment)" train ...
-    """
-    from unisegment.runs.recipe_files import find_recipe
-    from unisegment.runs.settings import parse_overrides
-
-    settings = parse_overrides(overrides or ())
-    is_data_set = os.path.isdir(source) or source.startswith("hf://")
-    if not is_data_set:
-        find_recipe(source)
-    with _importing():
-        from unisegment.runs.recipe import load_recipe
-        from unisegment.runs.recipe_data import require_places
-    if not is_data_set:  # what is wrong with it is said before everything else is imported
-        require_places(load_recipe(source, settings))
-    with _importing():
-        from accelerate import PartialState
-
-        from unisegment import training
-    if is_data_set:
-        recipe = training.data_recipe(source, start=settings.pop("model.pretrained", None), **settings)
-    else:
-        recipe = load_recipe(source, settings)
-    if dry_run:
-        PartialState().print(training.dry_run(recipe))
-    else:
-        training.fit(recipe)
-
-
-@app.command()
-def recipes(word: Annotated[str, typer.Argument(help="List only recipes with this word in their line.")] = "") -> None:
-    """List the recipes that come with unisegment: data, task, backbone and length of each.
-
-    Example: unisegment recipes coco
-    """
-    from unisegment.runs.recipe_list import list_recipes
-
-    typer.echo("\n".join(list_recipes(word)))
-
-
-@app.command("check-data")
-def check(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Folders; or a recipe; or a COCO JSON file and the folder of its images (and that of its PNG files). "
-            "And overrides, such as data.root=FOLDER."
-        ),
-    ],
-    format: options.FormatOption = None,
-    split: Annotated[list[str] | None, typer.Option(help="Which part; may be repeated. Else train and val.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("data-check"),
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read; else one for each processor.", min=1, max=256)
-    ] = None,
-    limit: options.Limit = None,
-    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=options.MOST)] = 12,
-    timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
-) -> None:
-    """Look through a data set before training: names what is wrong, file by file. Status 1 if it has errors.
-
-    Example: unisegment check-data data/mine
-    """
-    with _importing():
-        from unisegment.checking.check import check_data
-        from unisegment.checking.sources import find_parts, sources_and_overrides
-    names, overrides = sources_and_overrides(sources)
-    parts = find_parts(names, format, split or ("train", "val"), overrides)
-    typer.echo(f"Checking as {parts[0].data.format}.")
-    report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
-    # Names of files need not be text.
-    typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
-    typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
-    raise typer.Exit(FAILED if report.num_errors else 0)
-
-
-@app.command()
-def convert(
-    source: Annotated[
-        str,
-        typer.Argument(help="Folder (of a run, too) or Hub id; or a .pkl, .pth or .safetensors file of the original."),
-    ],
-    destination: Annotated[Path, typer.Argument(help="Folder; or, for the original, a file of these kinds.")],
-    to: Annotated[
-        Format | None, typer.Option(help="Whose checkpoint to write: the original's for such a file, else unisegment.")
-    ] = None,
-    labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
-    license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
-) -> None:
-    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these.
-
-    Example: unisegment convert model_final.pkl my_model --labels coco_panoptic
-    """
-    from unisegment.ops.weight_sources import find_checkpoint
-
-    find_checkpoint(source)
-    with _importing():
-        from unisegment.data.categories import label_names
-        from unisegment.models import conversion
-    id2label = None if labels is None else label_names(labels)
-    to = to or conversion.format_of(destination)
-    model = conversion.convert(source, destination, to, id2label, license=license)
-    sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
-    typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
-
-
-@app.command()
-def push(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished run (run.output_dir), or of a checkpoint.")],
-    repo: Annotated[str, typer.Argument(help="user/name, or name alone for your own; made when it is missing.")],
-    private: Annotated[bool, typer.Option("--private", help="Nobody else sees it.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch, made when it is missing.")] = None,
-    format: Annotated[
-        Layout, typer.Option(help="auto: transformers' own layout where it can hold the model, else unisegment.")
-    ] = "auto",
-    license: Annotated[str | None, typer.Option(help="Licence of the weights, where it is yours to choose.")] = None,
-    message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
-) -> None:
-    """Upload a model to the Hugging Face Hub, with a model card written from its run, and print the address.
-
-    Example: unisegment push runs/mine user/cows
-    """
-    from unisegment.files import require_folder
-
-    require_folder(folder)
-    with _importing():
-        from unisegment import hub
-    address = hub.push(
-        folder, repo, private=private, revision=revision, format=format, license=license, message=message
-    )
-    typer.echo(address)
-
-
-@app.command()
-def evaluate(
-    checkpoint: options.Checkpoint,
-    data: Annotated[
-        str | None, typer.Argument(help="Folder or address of a data set; else that of the recipe, or of the run.")
-    ] = None,
-    format: options.FormatOption = None,
-    split: options.Split = "val",
-    recipe: Annotated[
-        str | None, typer.Option(help="Take data, sizes and thresholds from a recipe; else from that of the run.")
-    ] = None,
-    match_labels: options.MatchLabels = "name",
-    tta: options.Tta = False,
-    boundaries: Annotated[bool, typer.Option(help="Score boundaries, too.")] = True,
-    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
-    worst: Annotated[int, typer.Option(min=0, max=options.MOST, help="How many of the worst images to draw.")] = 10,
-    limit: options.Limit = None,
-    top_k: options.TopK = None,
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = 0,
-    on_error: options.OnErrorOption = None,
-    device: options.Device = None,
-    dtype: options.DtypeOption = "auto",
-    compile: options.Compile = False,
-    tf32: options.Tf32 = None,
-) -> None:
-    """Score a checkpoint on a data set: PQ, mask AP, mIoU and boundaries, of each class, at the images' own size.
-
-    Example: unisegment evaluate runs/mine data/mine
-    """
-    from unisegment.ops.weight_sources import find_checkpoint
-    from unisegment.runs.recipe_files import find_recipe
-    from unisegment.runs.run_folder import recipe_of_run
-
-    source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
-    if source is None and data is None:
-        raise typer.BadParameter("Say where the data are: evaluate CHECKPOINT DATA, or --recipe FILE.")
-    checkpoint = find_checkpoint(checkpoint)
-    if source is not None:
-        find_recipe(source)
-    with _importing():
-        from unisegment.inference.report import format_report
-        from unisegment.ops.tf32 import use_tf32
-        from unisegment.runs.processes import start_processes
-        from unisegment.runs.recipe_data import open_evaluation_data
-        from unisegment.segmenter import Segmenter
-    is_main_process = start_processes()
-    samples, settings = open_evaluation_data(source, data, format, split, on_error)
-    settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
-    segmenter = Segmenter.from_pretrained(
-        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
-    )
-    with use_tf32(settings.tf32):
-        report = segmenter.evaluate(
-            samples,
-            tasks=settings.tasks,
-            matching=match_labels,
-            limit=limit,
-            boundaries=boundaries,
-            output=output,
-            worst=worst if output else 0,
-            batch_size=settings.batch_size,
-            workers=workers,
-            on_error="skip" if settings.skip_unreadable else "raise",
-        )
-    if is_main_process:
-        typer.echo(format_report(report))
-        for problem in report["unreadable_images"]:
-            typer.echo(one_line(f"left out: {problem}"), err=True)
 
 
 @app.command()
@@ -395,3 +160,240 @@ def predict(
             typer.echo(one_line(f"left out: {problem}"), err=True)
     if summary["unreadable_images"] and not inputs.of_data_set and on_error is None:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def train(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RECIPE",
+            help="Folder or address of a data set, with the splits train and val; or a YAML file, or the name of a "
+            "recipe that `unisegment recipes` lists.",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key.path=value, such as model.pretrained=user/coco schedule.epochs=50 optim.lr=5e-5."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
+    ] = False,
+) -> None:
+    """Train a model on a data set, or as a recipe says. Stopped, it saves its state, and the same command goes on.
+
+    Example: unisegment train data/mine model.pretrained=user/coco
+
+    On several GPUs: accelerate launch "$(command -v unisegment)" train ...
+    """
+    from unisegment.runs.recipe_files import find_recipe
+    from unisegment.runs.settings import parse_overrides
+
+    settings = parse_overrides(overrides or ())
+    is_data_set = os.path.isdir(source) or source.startswith("hf://")
+    if not is_data_set:
+        find_recipe(source)
+    with _importing():
+        from unisegment.runs.recipe import load_recipe
+        from unisegment.runs.recipe_data import require_places
+    if not is_data_set:  # what is wrong with it is said before everything else is imported
+        require_places(load_recipe(source, settings))
+    with _importing():
+        from accelerate import PartialState
+
+        from unisegment import training
+    if is_data_set:
+        recipe = training.data_recipe(source, start=settings.pop("model.pretrained", None), **settings)
+    else:
+        recipe = load_recipe(source, settings)
+    if dry_run:
+        PartialState().print(training.dry_run(recipe))
+    else:
+        training.fit(recipe)
+
+
+@app.command()
+def evaluate(
+    checkpoint: options.Checkpoint,
+    data: Annotated[
+        str | None, typer.Argument(help="Folder or address of a data set; else that of the recipe, or of the run.")
+    ] = None,
+    format: options.FormatOption = None,
+    split: options.Split = "val",
+    recipe: Annotated[
+        str | None, typer.Option(help="Take data, sizes and thresholds from a recipe; else from that of the run.")
+    ] = None,
+    match_labels: options.MatchLabels = "name",
+    tta: options.Tta = False,
+    boundaries: Annotated[bool, typer.Option(help="Score boundaries, too.")] = True,
+    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and the worst images.")] = None,
+    worst: Annotated[int, typer.Option(min=0, max=options.MOST, help="How many of the worst images to draw.")] = 10,
+    limit: options.Limit = None,
+    top_k: options.TopK = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = 0,
+    on_error: options.OnErrorOption = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = "auto",
+    compile: options.Compile = False,
+    tf32: options.Tf32 = None,
+) -> None:
+    """Score a checkpoint on a data set: PQ, mask AP, mIoU and boundaries, of each class, at the images' own size.
+
+    Example: unisegment evaluate runs/mine data/mine
+    """
+    from unisegment.ops.weight_sources import find_checkpoint
+    from unisegment.runs.recipe_files import find_recipe
+    from unisegment.runs.run_folder import recipe_of_run
+
+    source = recipe if recipe is not None or data is not None else recipe_of_run(checkpoint)
+    if source is None and data is None:
+        raise typer.BadParameter("Say where the data are: evaluate CHECKPOINT DATA, or --recipe FILE.")
+    checkpoint = find_checkpoint(checkpoint)
+    if source is not None:
+        find_recipe(source)
+    with _importing():
+        from unisegment.inference.report import format_report
+        from unisegment.ops.tf32 import use_tf32
+        from unisegment.runs.processes import start_processes
+        from unisegment.runs.recipe_data import open_evaluation_data
+        from unisegment.segmenter import Segmenter
+    is_main_process = start_processes()
+    samples, settings = open_evaluation_data(source, data, format, split, on_error)
+    settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
+    segmenter = Segmenter.from_pretrained(
+        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
+    )
+    with use_tf32(settings.tf32):
+        report = segmenter.evaluate(
+            samples,
+            tasks=settings.tasks,
+            matching=match_labels,
+            limit=limit,
+            boundaries=boundaries,
+            output=output,
+            worst=worst if output else 0,
+            batch_size=settings.batch_size,
+            workers=workers,
+            on_error="skip" if settings.skip_unreadable else "raise",
+        )
+    if is_main_process:
+        typer.echo(format_report(report))
+        for problem in report["unreadable_images"]:
+            typer.echo(one_line(f"left out: {problem}"), err=True)
+
+
+@app.command("check-data")
+def check(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders; or a recipe; or a COCO JSON file and the folder of its images (and that of its PNG files). "
+            "And overrides, such as data.root=FOLDER."
+        ),
+    ],
+    format: options.FormatOption = None,
+    split: Annotated[list[str] | None, typer.Option(help="Which part; may be repeated. Else train and val.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("data-check"),
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read; else one for each processor.", min=1, max=256)
+    ] = None,
+    limit: options.Limit = None,
+    pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=options.MOST)] = 12,
+    timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
+) -> None:
+    """Look through a data set before training: names what is wrong, file by file. Status 1 if it has errors.
+
+    Example: unisegment check-data data/mine
+    """
+    with _importing():
+        from unisegment.checking.check import check_data
+        from unisegment.checking.sources import find_parts, sources_and_overrides
+    names, overrides = sources_and_overrides(sources)
+    parts = find_parts(names, format, split or ("train", "val"), overrides)
+    typer.echo(f"Checking as {parts[0].data.format}.")
+    report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
+    # Names of files need not be text.
+    typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
+    typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
+    raise typer.Exit(FAILED if report.num_errors else 0)
+
+
+@app.command()
+def recipes(word: Annotated[str, typer.Argument(help="List only recipes with this word in their line.")] = "") -> None:
+    """List the recipes that come with unisegment: data, task, backbone and length of each.
+
+    Example: unisegment recipes coco
+    """
+    from unisegment.runs.recipe_list import list_recipes
+
+    typer.echo("\n".join(list_recipes(word)))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(help="Folder (of a run, too) or Hub id; or a .pkl, .pth or .safetensors file of the original."),
+    ],
+    destination: Annotated[Path, typer.Argument(help="Folder; or, for the original, a file of these kinds.")],
+    to: Annotated[
+        Format | None, typer.Option(help="Whose checkpoint to write: the original's for such a file, else unisegment.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
+    license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
+) -> None:
+    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these.
+
+    Example: unisegment convert model_final.pkl my_model --labels coco_panoptic
+    """
+    from unisegment.ops.weight_sources import find_checkpoint
+
+    find_checkpoint(source)
+    with _importing():
+        from unisegment.data.categories import label_names
+        from unisegment.models import conversion
+    id2label = None if labels is None else label_names(labels)
+    to = to or conversion.format_of(destination)
+    model = conversion.convert(source, destination, to, id2label, license=license)
+    sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
+    typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run (run.output_dir), or of a checkpoint.")],
+    repo: Annotated[str, typer.Argument(help="user/name, or name alone for your own; made when it is missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Nobody else sees it.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, made when it is missing.")] = None,
+    format: Annotated[
+        Layout, typer.Option(help="auto: transformers' own layout where it can hold the model, else unisegment.")
+    ] = "auto",
+    license: Annotated[str | None, typer.Option(help="Licence of the weights, where it is yours to choose.")] = None,
+    message: Annotated[str, typer.Option(help="First line of the commit.")] = "Upload a model of unisegment",
+) -> None:
+    """Upload a model to the Hugging Face Hub, with a model card written from its run, and print the address.
+
+    Example: unisegment push runs/mine user/cows
+    """
+    from unisegment.files import require_folder
+
+    require_folder(folder)
+    with _importing():
+        from unisegment import hub
+    address = hub.push(
+        folder, repo, private=private, revision=revision, format=format, license=license, message=message
+    )
+    typer.echo(address)
+
+
+@app.command()
+def info() -> None:
+    """Print versions, devices, and whether the compiled kernel runs. Paste it into a bug report.
+
+    Example: unisegment info
+    """
+    with _importing():
+        from unisegment.ops.environment import environment
+    for name, value in environment():
+        typer.echo(f"{name:<16} {value}")

@@ -163,9 +163,9 @@ def check_other(words: list[str]) -> None:
         extras = re.search(
             r"optional-dependencies\]\n(.*?)\n\n", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL
         )[1]
-        for extra in re.findall(r"unisegment\[(.*?)\]", " ".join(words)):
+        for extra in re.findall(r"(?:unisegment|\.)\[(.*?)\]", " ".join(words)):
             assert f"\n{extra} = " in f"\n{extras}", words
     elif words[0] == "python":
         assert (ROOT / words[1]).exists(), words
     else:
-        assert words[0] in ("git", "cd", "hf", "ls", "cat"), f"{words}: no test knows this command"
+        assert words[0] in ("git", "cd", "source", "hf", "ls", "cat"), f"{words}: no test knows this command"

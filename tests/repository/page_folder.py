@@ -37,13 +37,12 @@ IMAGE_SIZE = {"shortest_edge": 64, "longest_edge": 96}
 def make_folder(folder: Path) -> Path:
     with contextlib.chdir(folder):
         _train_the_quickstart()
-        for name in ("data/mine", "scenes"):
-            shutil.copytree("runs/quickstart-scenes", name)
+        shutil.copytree("runs/quickstart-scenes", "data/mine")
         _save_stock()
         _write_images()
         for name in ("gt", "predictions"):
-            shutil.copy("scenes/annotations/panoptic_val.json", f"{name}.json")
-            shutil.copytree("scenes/annotations/panoptic_val", name)
+            shutil.copy("data/mine/annotations/panoptic_val.json", f"{name}.json")
+            shutil.copytree("data/mine/annotations/panoptic_val", name)
         for name in ("cows", "coco"):
             shutil.copytree("runs/quickstart/checkpoint", f"user/{name}")
     return folder
