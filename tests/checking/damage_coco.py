@@ -292,7 +292,7 @@ def panoptic_crowds_only(root):
     edit_json(root / PANOPTIC, change)
 
 
-@damage("coco_instance", "nothing-to-judge", "val")
+@damage("coco_instance", "nothing-to-evaluate", "val")
 def held_out_crowds_only(root):
     edit_json(root / INSTANCES.replace("train", "val"), _all_crowds)
 

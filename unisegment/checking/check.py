@@ -150,7 +150,7 @@ def _judge_whole(part: _Checked) -> None:
     data = part.opened.part.data
     if part.num_checked == len(part.opened):
         if not part.figures.has_objects:
-            kind = "nothing-to-judge" if part.opened.part.split == "val" else "nothing-to-learn"
+            kind = "nothing-to-evaluate" if part.opened.part.split == "val" else "nothing-to-learn"
             part.findings.add(kind, part.opened.part.name, f"{part.figures.opened} images were opened")
         for category in part.figures.unused():
             part.findings.add("unused-category", part.opened.part.name, f"{category.name} (id {category.id})")

@@ -62,7 +62,7 @@ KINDS: Mapping[str, Kind] = {
     "odd-iscrowd": Kind("error", "`iscrowd` is neither 0 nor 1, and neither false nor true."),
     "odd-isthing": Kind("error", "`isthing` is neither 0 nor 1, and neither false nor true."),
     "nothing-to-learn": Kind("error", "No image has a segment that is no crowd: there is nothing to learn."),
-    "nothing-to-judge": Kind("warning", "No image has a segment that is no crowd: there will be no scores."),
+    "nothing-to-evaluate": Kind("warning", "No image has a segment that is no crowd: there will be no scores."),
     "box-disagrees": Kind("warning", "`bbox` is not around the shape. Training uses the shape alone."),
     "area-disagrees": Kind("warning", "`area` is not that of the shape. Training uses the shape alone."),
     "duplicate-segment-id": Kind("error", "An image lists a segment id more than once."),

@@ -28,8 +28,7 @@ def measure(prediction: Prediction) -> list[dict[str, Any]]:
         * `id`, `label_id`, `label` (the name, or the index as a text) and `score`, as in `segments_info`;
         * `area`: its pixels;
         * `box`: [x0, y0, x1, y1] in pixels, where x1 and y1 lie behind the last pixel, so that x1 - x0 is the width;
-        * `centroid`: [x, y], the mean of its pixels, on the same scale: the middle of the first pixel of the image is
-          [0.5, 0.5].
+        * `centroid`: [x, y], the mean of its pixels; the middle of the first pixel of the image is [0.5, 0.5].
 
         The segments of an instance prediction may overlap. One without pixels, which post-processing never makes, has
         a box of zeros, and None for its centroid.

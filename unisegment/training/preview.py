@@ -69,7 +69,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to evaluate on, {found}; "
             f"{len(samples.id2label)} labels, {stuff} of them stuff",
             "run": f"{beginning}; {recipe.schedule.steps:,} steps of {recipe.optim.batch_size} images, "
-            f"{epochs:.3g} epochs, on {PartialState().num_processes} process(es)",
+            f"{float(f'{epochs:.3g}'):,g} epochs, on {PartialState().num_processes} process(es)",
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
             "start": origin[0],
             # Not asked of a GPU: that would start CUDA, and who rehearses may fork later.
