@@ -11,17 +11,24 @@ from unisegment import cli
 
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "pycocotools", "scipy", "numpy"}
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
-SHOW_MODULES = """
+CODE_OF_MODELS = "transformers.modeling_utils"
+"""It brings torch.distributed.tensor, sympy and scipy.optimize: as much time as all that a refusal needs."""
+SHOW_MODULES = (
+    f"CODE_OF_MODELS = {CODE_OF_MODELS!r}"
+    + """
 import json, sys
 from unisegment.__main__ import main
 seen = []
 for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
     try:
-        main(words)
+        main()
     except SystemExit as end:
-        seen.append([end.code, sorted({name.partition(".")[0] for name in sys.modules})])
+        packages = {name.partition(".")[0] for name in sys.modules}
+        seen.append([end.code, sorted(packages | {CODE_OF_MODELS} & sys.modules.keys())])
 print(json.dumps(seen), file=sys.stderr)
 """
+)
 
 
 def modules_after(*lines):
@@ -48,3 +55,29 @@ def test_what_is_missing_is_found_before_anything_heavy_is_imported():
     )
     assert [status for status, _ in seen] == [1] * 6
     assert not HEAVY & set(seen[-1][1])
+
+
+def test_what_is_refused_needs_no_code_of_models(tmp_path):
+    contents = {
+        "other": {"model_type": "detr"},
+        "value": {"model_type": "unisegment", "hidden_dim": -1},
+        "stock": {"model_type": "mask2former", "num_queries": 0},
+        "damaged": {"model_type": "unisegment", "backbone_config": {"model_type": "resnet"}},
+    }
+    for name, content in contents.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+        (tmp_path / name / "model.safetensors").write_bytes(b"no weights")
+    (tmp_path / "file.pth").write_bytes(b"no weights")
+    (tmp_path / "empty").mkdir()
+    data = ["data.root=nothing", "data.format=coco_panoptic"]
+    seen = modules_after(
+        *(["convert", str(tmp_path / name), str(tmp_path / "out")] for name in (*contents, "file.pth")),
+        ["predict", str(tmp_path / "damaged"), str(tmp_path / "empty")],
+        ["evaluate", str(tmp_path / "damaged"), str(tmp_path / "empty")],
+        ["train", "quickstart", *data, f"run.output_dir={tmp_path / 'run'}"],
+        ["push", str(tmp_path / "empty"), "user/name"],
+        ["check-data", str(tmp_path / "empty")],
+    )
+    assert [status for status, _ in seen] == [1] * len(seen)
+    assert CODE_OF_MODELS not in seen[-1][1]

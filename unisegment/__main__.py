@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from unisegment.errors import INTERRUPTED
+from unisegment.models.auto import watch
 
 
 def main(words: Sequence[str] | None = None, name: str = "unisegment") -> None:
@@ -14,6 +15,8 @@ def main(words: Sequence[str] | None = None, name: str = "unisegment") -> None:
         words: Subcommand, arguments and options; None takes those that the process was started with.
         name: What the command is called in its help.
     """
+    if words is None:  # this process is the command's own
+        watch(waits=True)
     try:
         from unisegment.cli import app  # takes a moment, in which Ctrl-C may come
 

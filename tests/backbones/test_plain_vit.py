@@ -4,7 +4,8 @@ import torch
 from torch.nn.functional import conv2d, gelu, interpolate, pad
 from transformers import AutoBackbone, Dinov2Config, Dinov2WithRegistersConfig, DINOv3ViTConfig
 
-from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES, PlainViTBackbone
+from unisegment.backbones.config_files import PLAIN_VIT_TYPES
+from unisegment.backbones.plain_vit import PlainViTBackbone
 
 STRIDES = (4, 8, 16, 32)
 VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}

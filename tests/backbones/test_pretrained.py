@@ -26,7 +26,7 @@ from transformers import (
 
 from tests.backbones.small_configs import CONVNEXT, RESNET, STRIDES, SWIN
 from unisegment.backbones.build import build_backbone
-from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
+from unisegment.backbones.config_files import PLAIN_VIT_TYPES
 from unisegment.backbones.pretrained import pretrained_config
 from unisegment.backbones.resnet_weights import TORCHVISION_NAMES
 from unisegment.backbones.swin_weights import OFFICIAL_NAMES, resize_tables

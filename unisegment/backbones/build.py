@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig
 
 from unisegment.backbones.base import Backbone
-from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES, PlainViTBackbone
+from unisegment.backbones.config_files import PLAIN_VIT_TYPES
+from unisegment.backbones.plain_vit import PlainViTBackbone
 from unisegment.backbones.transformers_backbone import TransformersBackbone
 
 

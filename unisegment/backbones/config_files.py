@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_BACKBONE_MAPPING, PreTrainedConfig
+from transformers import PreTrainedConfig
+from transformers.backbone_utils import BackboneConfigMixin
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unisegment.ops.json_values import shown
@@ -28,6 +29,8 @@ from unisegment.ops.value_kinds import (
     whole,
 )
 
+PLAIN_VIT_TYPES = frozenset(("dinov2", "dinov2_with_registers", "dinov3_vit"))
+"""The model types of plain vision transformers. Their `out_features` stay as they are: the last stage alone."""
 _ATTENTION = ("eager", "sdpa")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
@@ -62,7 +65,7 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
     model_type = keys.get("model_type") if isinstance(keys, Mapping) else None
     # timm would fetch what its config names.
     is_known = isinstance(model_type, str) and model_type in CONFIG_MAPPING and model_type != "timm_backbone"
-    if not is_known or CONFIG_MAPPING[model_type] not in MODEL_FOR_BACKBONE_MAPPING:
+    if not is_known or not _is_backbone(CONFIG_MAPPING[model_type]):
         raise ValueError(
             f"backbone_config needs a model_type of which transformers has a backbone, such as 'swin' or 'resnet', got "
             f"{shown(keys if model_type is None else model_type)}."
@@ -75,6 +78,15 @@ def backbone_config(keys: Any) -> PreTrainedConfig:
         return CONFIG_MAPPING[model_type](**own)
     except Exception as error:  # each of transformers' configs looks at its keys in its own way
         raise ValueError(f"backbone_config: {' '.join(str(error).split())[:300]}") from error
+
+
+def _is_backbone(kind: type[PreTrainedConfig]) -> bool:
+    """Return whether transformers has a backbone for a class of configs."""
+    if issubclass(kind, BackboneConfigMixin):  # as all but one are
+        return True
+    from transformers import MODEL_FOR_BACKBONE_MAPPING  # which the code of models comes with: seconds
+
+    return kind in MODEL_FOR_BACKBONE_MAPPING
 
 
 def _require_bounded(keys: Mapping[str, Any]) -> None:

@@ -13,9 +13,6 @@ from transformers import AutoBackbone, PreTrainedConfig
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
 from unisegment.backbones.pretrained import load_pretrained_weights
 
-PLAIN_VIT_TYPES = frozenset(("dinov2", "dinov2_with_registers", "dinov3_vit"))
-"""The model types that `PlainViTBackbone` takes. Their `out_features` stay as they are: the last stage alone."""
-
 _STRIDES = (4, 8, 16, 32)
 _PATCH = 16
 _CHANNELS = 256

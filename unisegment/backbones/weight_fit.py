@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
-from transformers import AutoBackbone, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from unisegment.ops.limits import MAX_LAYERS
 
@@ -55,6 +55,8 @@ def require_expressible(weights: Mapping[str, Tensor], config: PreTrainedConfig,
     Raises:
         ValueError: When weights are missing, left over, or of another shape.
     """
+    from transformers import AutoBackbone  # which the code of models comes with: seconds
+
     with torch.device("meta"):
         body = AutoBackbone.from_config(config)
     require_fit(weights, body.state_dict(), complaint)

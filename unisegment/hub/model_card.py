@@ -5,16 +5,18 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from unisegment.hub.licenses import license_metadata, weights_license
 from unisegment.hub.run_files import TASKS, RunFiles
 from unisegment.hub.sharing import hub_data_set, shared_record
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.usage import command_usage, python_usage
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 PICTURE = "prediction.png"
 """Name of the picture beside the card."""
@@ -47,8 +49,8 @@ _DATA_SETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas"
 def model_card(
     repo_id: str,
     run: RunFiles,
-    model: UniSegmentForUniversalSegmentation,
-    processor: UniSegmentImageProcessor,
+    model: "UniSegmentForUniversalSegmentation",
+    processor: "UniSegmentImageProcessor",
     *,
     why_not_stock: str | None = None,
     license: str | None = None,
@@ -158,7 +160,7 @@ def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) ->
     ]
 
 
-def _introduction(model: UniSegmentForUniversalSegmentation, run: RunFiles) -> str:
+def _introduction(model: "UniSegmentForUniversalSegmentation", run: RunFiles) -> str:
     config: Any = model.config
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     learned = f", trained on {plain(_data_name(run.recipe))}" if run.recipe else ""
@@ -241,7 +243,7 @@ def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
     return "\n".join([f"{scored_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
 
 
-def _limits(evaluated: list[str], run: RunFiles, processor: UniSegmentImageProcessor) -> str:
+def _limits(evaluated: list[str], run: RunFiles, processor: "UniSegmentImageProcessor") -> str:
     size = processor.size
     if "height" in size:
         pixels = f"{size['height']} × {size['width']} pixels"

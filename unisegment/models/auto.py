@@ -61,6 +61,8 @@ class _Watch(MetaPathFinder):
 
     def __init__(self) -> None:
         self.registered: set[str] = set()
+        self.waits = False
+        """Whether what is ours must be there, too; else it is imported."""
         self.running = threading.local()
         """`depth`: how many imports of a thread are in the middle."""
 
@@ -89,15 +91,22 @@ class _Watch(MetaPathFinder):
     def register(self) -> None:
         """Register our classes with those of transformers' modules that are there."""
         for name in _REGISTER.keys() - self.registered:
-            if name in sys.modules:
+            ours = f"{_FAMILY}.{name.rpartition('.')[2].replace('_auto', '_unisegment')}"
+            if name in sys.modules and (not self.waits or ours in sys.modules):
                 self.registered.add(name)  # before: what is imported for it ends here, too
                 _REGISTER[name](import_module(name))  # another thread may be in the middle of it
 
 
-def watch() -> None:
-    """Make our classes known to transformers' Auto classes, to those that are there and to those that come."""
+def watch(*, waits: bool = False) -> None:
+    """Make our classes known to transformers' Auto classes, to those that are there and to those that come.
+
+    Args:
+        waits: Until somebody imports what is ours, for processes in which nobody opens it by Auto classes: transformers
+            imports these for any config, and our model would take two seconds more than a config that is refused.
+    """
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__qualname__ != _Watch.__qualname__]
     watcher = _Watch()
+    watcher.waits = waits
     sys.meta_path.insert(0, watcher)
     watcher.register()
 

@@ -9,9 +9,9 @@ from typing import Any
 from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from unisegment.models.choices import ORIGINAL_ZOO, Format
+from unisegment.models.unisegment.checkpoint_description import describe
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+from unisegment.models.unisegment.original_checkpoints import read_original
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
@@ -22,7 +22,7 @@ def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
 
     Args:
         source: As for `find_checkpoint`.
-        **keywords: Of `from_pretrained` or, for a file, of `from_original`.
+        **keywords: Of `from_pretrained`; for a file also `license`, as `from_original` has it.
 
     Returns:
         The model; with `output_loading_info` also the report, as there.
@@ -31,15 +31,21 @@ def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
         MissingSourceError: As `find_checkpoint` does.
         ValueError: When the source cannot be read.
     """
-    source = find_checkpoint(source)
+    source, read = find_checkpoint(source), None
+    # Before the code of models is imported, which takes longer than to find what is wrong with a checkpoint.
     if os.path.isfile(source):
-        return UniSegmentForUniversalSegmentation.from_original(source, **keywords)
+        license = keywords.pop("license", ORIGINAL_ZOO)
+        read = read_original(source, license)
+    else:
+        describe(source, keywords)
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+
+    if read is not None:
+        return UniSegmentForUniversalSegmentation.of_original(source, *read, **keywords)
     return UniSegmentForUniversalSegmentation.from_pretrained(source, **keywords)
 
 
-def open_processor(
-    source: str | os.PathLike[str], config: UniSegmentConfig, **keywords: Any
-) -> UniSegmentImageProcessor:
+def open_processor(source: str | os.PathLike[str], config: UniSegmentConfig, **keywords: Any) -> Any:
     """Open the image processor of a checkpoint; where it has none, it is the original's.
 
     Args:
@@ -51,6 +57,8 @@ def open_processor(
         MissingSourceError: As `find_checkpoint` does.
         ValueError: When its processor cannot be read, or was saved for other classes and nothing tells which are stuff.
     """
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor  # see `open_model`
+
     source = find_checkpoint(source)
     assert config.id2label is not None
     if not os.path.isfile(source) and any(find_file(source, name) for name in (IMAGE_PROCESSOR_NAME, PROCESSOR_NAME)):
@@ -71,7 +79,7 @@ def convert(
     to: Format | None = None,
     id2label: Mapping[int, str] | None = None,
     license: str = ORIGINAL_ZOO,
-) -> UniSegmentForUniversalSegmentation:
+) -> Any:
     """Write a checkpoint in another format; whose it is shows by itself.
 
     Args:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from safetensors import safe_open
 from transformers.utils import (
     ADAPTER_CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
@@ -150,6 +151,7 @@ def weight_bytes(
     Raises:
         ValueError: When an index names files that are not in the checkpoint, or a file is not sound, see
             `require_sound`.
+        SafetensorError: When a file of safetensors is damaged.
     """
     require("transformers_weights", file_name, TEXT | NOTHING)
     names = [SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME]
@@ -167,7 +169,9 @@ def weight_bytes(
     if file.endswith(_INDEX):
         files = [_shard(name, shard, Path(file), hub) for shard in _shards(Path(file))]
     for path in files:
-        if not path.endswith(_SAFETENSORS):  # whose sizes are checked by their reader
+        if path.endswith(_SAFETENSORS):
+            safe_open(path, framework="pt")  # which compares its header with its size
+        else:
             require_sound(path)
     return sum(os.path.getsize(path) for path in files)
 

@@ -3,11 +3,10 @@
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
-from unisegment.backbones.pretrained import require_backbone
 from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty
@@ -18,8 +17,6 @@ from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.recipe import DataRecipe, Recipe
@@ -28,6 +25,10 @@ from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
@@ -126,7 +127,7 @@ def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
 
 
 def open_batches(
-    recipe: Recipe, samples: Samples, processor: UniSegmentImageProcessor, steps: range, workers: int
+    recipe: Recipe, samples: Samples, processor: "UniSegmentImageProcessor", steps: range, workers: int
 ) -> Iterator[list[MicroBatch]]:
     """Give the micro-batches of this process, step by step, as training sees them.
 
@@ -153,6 +154,8 @@ def check_model(recipe: Recipe) -> None:
     with named("model.config"):
         UniSegmentConfig(**chosen.config)
         if chosen.config.get("use_pretrained_backbone") and chosen.config.get("backbone") is not None:
+            from unisegment.backbones.pretrained import require_backbone  # it has the code of models
+
             require_backbone(chosen.config["backbone"])
 
 
@@ -193,7 +196,7 @@ def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_class
 
 def build_model(
     recipe: Recipe, samples: AnnotatedImages, say: Callable[[str], object] | None = None
-) -> tuple[Any, UniSegmentImageProcessor]:
+) -> tuple[Any, "UniSegmentImageProcessor"]:
     """Return the model that is trained and its processor, for a data set.
 
     With `model.lora.rank` it has adapters, see `add_adapters`.
@@ -221,7 +224,7 @@ def build_model(
 
 def _open_model(
     recipe: Recipe, samples: AnnotatedImages
-) -> tuple[UniSegmentForUniversalSegmentation, UniSegmentImageProcessor, set[str], int]:
+) -> tuple["UniSegmentForUniversalSegmentation", "UniSegmentImageProcessor", set[str], int]:
     """Return our model as it was opened, its processor, and which weights and how many classes no checkpoint had."""
     size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
     found: dict[str, Any] = {
@@ -240,6 +243,10 @@ def _open_model(
         return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
     with named("model.config"):
         config = UniSegmentConfig(**recipe.model.config, **classes)
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+
+    with named("model.config"):
         numbers = UniSegmentForUniversalSegmentation.count_numbers(config)
         if numbers > MAX_MODEL:
             raise ValueError(f"the model would have {numbers} numbers, expected at most {MAX_MODEL}")
@@ -247,7 +254,7 @@ def _open_model(
     return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict()), 0
 
 
-def _recompute_layers(model: UniSegmentForUniversalSegmentation) -> None:
+def _recompute_layers(model: "UniSegmentForUniversalSegmentation") -> None:
     # The name since transformers 5.23, which warns of the older one, and the only one before.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()

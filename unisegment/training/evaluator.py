@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from unisegment.inference.images import Samples
 from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import SHORT_NAMES
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.log_file import LogFile, read_lines
 from unisegment.runs.processes import StopSignals
 from unisegment.runs.recipe import Recipe
@@ -29,6 +27,10 @@ from unisegment.training.ema import WeightAverage
 from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 _METRICS = {"panoptic": "pq", "instance": "mask_ap", "semantic": "miou"}
 
@@ -54,10 +56,10 @@ class Evaluator:
     recipe: Recipe
     folder: RunFolder
     accelerator: Accelerator
-    model: UniSegmentForUniversalSegmentation
-    empty_model: UniSegmentForUniversalSegmentation | None
+    model: "UniSegmentForUniversalSegmentation"
+    empty_model: "UniSegmentForUniversalSegmentation | None"
     average: WeightAverage | None
-    processor: UniSegmentImageProcessor
+    processor: "UniSegmentImageProcessor"
     held_out: Samples
     unreadable: UnreadableImages
     stop: StopSignals
@@ -126,14 +128,14 @@ class Evaluator:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _keep_best(self, model: UniSegmentForUniversalSegmentation, metrics: dict[str, Any]) -> None:
+    def _keep_best(self, model: "UniSegmentForUniversalSegmentation", metrics: dict[str, Any]) -> None:
         metric = _METRICS[self.task]
         score = metrics[metric]
         if score is not None and score > self.folder.best_score(metric, metrics["step"]):
             self._save_model(model, self.folder.best, {self.folder.metrics.name: json.dumps(metrics, indent=2) + "\n"})
 
     def _save_model(
-        self, model: UniSegmentForUniversalSegmentation, path: Path, texts: dict[str, str] | None = None
+        self, model: "UniSegmentForUniversalSegmentation", path: Path, texts: dict[str, str] | None = None
     ) -> None:
         """Write a model and the processor, with some further files."""
         with whole_folder(path) as partial:
@@ -142,7 +144,7 @@ class Evaluator:
             for name, text in (texts or {}).items():
                 (partial / name).write_text(text, encoding="utf-8")
 
-    def _save_pictures(self, model: UniSegmentForUniversalSegmentation) -> None:
+    def _save_pictures(self, model: "UniSegmentForUniversalSegmentation") -> None:
         """Draw predictions for some held-out images, spread evenly over all of them."""
         number = min(self.recipe.evaluation.pictures, len(self.held_out))
         places = np.linspace(0, len(self.held_out) - 1, number).round().astype(int).tolist()
@@ -154,12 +156,12 @@ class Evaluator:
             ):
                 picture.save(partial / name)
 
-    def _predictor(self, model: UniSegmentForUniversalSegmentation) -> Predictor:
+    def _predictor(self, model: "UniSegmentForUniversalSegmentation") -> Predictor:
         evaluation = self.recipe.evaluation
         return Predictor(model, self.processor, evaluation.panoptic_threshold, evaluation.top_k)
 
     @contextmanager
-    def _evaluated_model(self) -> Iterator[UniSegmentForUniversalSegmentation]:
+    def _evaluated_model(self) -> Iterator["UniSegmentForUniversalSegmentation"]:
         """Give the model that is evaluated and saved, the same in every process: averaged, if there is an average."""
         with nullcontext() if self.average is None else self.average.applied():
             self.share_statistics()

@@ -13,7 +13,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -27,8 +27,6 @@ from unisegment.errors import INTERRUPTED, ForeseenError
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.inference.evaluation import EvaluationCancelledError
-from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.ops.tf32 import has_tf32, use_tf32
 from unisegment.runs.folder_lock import locked
 from unisegment.runs.log_file import LogFile, cut_log, read_metrics
@@ -71,6 +69,10 @@ from unisegment.training.step import LossOnly, NonFiniteLossError, step_denomina
 from unisegment.training.tracking import check_trackers, start_trackers, track
 from unisegment.training.training_state import TrainingState
 from unisegment.training.unreadable import UnreadableImages
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 _MOST_OVERFLOWS = 50
 """In a row; fp16's scale, halved each time, is then as good as zero."""
@@ -180,8 +182,8 @@ class Run:
     recipe: Recipe
     folder: RunFolder
     accelerator: Accelerator
-    model: UniSegmentForUniversalSegmentation
-    processor: UniSegmentImageProcessor
+    model: "UniSegmentForUniversalSegmentation"
+    processor: "UniSegmentImageProcessor"
     held_out: AnnotatedImages
     stop: StopSignals
     progress: Progress = field(default_factory=Progress)

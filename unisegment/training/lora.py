@@ -6,14 +6,16 @@ Training steps see the matrices, by peft's layers; evaluation and files get a mo
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.lora_recipe import LoraRecipe
 from unisegment.runs.settings import RecipeError
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -21,7 +23,7 @@ _ADAPTER = "default"  # the name that peft gives
 _CLASS_HEAD = "transformer_decoder.predictor.class_head"
 
 
-def add_adapters(model: UniSegmentForUniversalSegmentation, lora: LoraRecipe, new_weights: Collection[str]) -> None:
+def add_adapters(model: "UniSegmentForUniversalSegmentation", lora: LoraRecipe, new_weights: Collection[str]) -> None:
     """Freeze a model but for matrices beside its linear layers, the class head, and weights that are new.
 
     Args:

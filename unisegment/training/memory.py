@@ -8,7 +8,7 @@ import copy
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from unisegment.losses.matcher import Matches
-from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.structures import SegmentationTarget
+
+if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 
 def step_memory(
-    model: UniSegmentForUniversalSegmentation,
+    model: "UniSegmentForUniversalSegmentation",
     make_optimizer: Callable[[nn.Module], Optimizer],
     inputs: dict[str, Any],
     *,
@@ -75,7 +77,7 @@ def step_memory(
 
 
 def _loss(
-    model: UniSegmentForUniversalSegmentation,
+    model: "UniSegmentForUniversalSegmentation",
     pixel_values: Tensor,
     mask_labels: Sequence[SegmentationTarget],
     **others: Any,

@@ -13,10 +13,6 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import disable_fsdp_ram_efficient_loading
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unisegment.runs.settings import RecipeError
 from unisegment.training.lora import merged
@@ -38,6 +34,8 @@ def settle_sharding(accelerator: Accelerator) -> None:
             "recipes/accelerate/fsdp2.yaml."
         )
     plugin = accelerator.state.fsdp_plugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
     # accelerate would turn weights, inputs and the loss itself into bf16 or fp16, and add gradients up in it. Autocast,
     # as everywhere else, leaves in float32 what needs it.
     plugin.mixed_precision_policy = MixedPrecisionPolicy()
@@ -52,6 +50,8 @@ def layer_names(model: nn.Module) -> list[str]:
     They are the layers that gradient checkpointing knows, too: those of both decoders, and of backbones that
     transformers marks. Each is large enough for a message of its own; the rest of a model is gathered once a step.
     """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     return sorted({type(part).__name__ for part in model.modules() if isinstance(part, GradientCheckpointingLayer)})
 
 
@@ -80,16 +80,22 @@ def with_whole_weights(model: Model, empty: Model) -> Model:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor with the parts of all processes, which all call this; as it is, if it is not cut up."""
+    from torch.distributed.tensor import DTensor
+
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own_part(tensor: Tensor) -> Tensor:
     """Return this process's part of a tensor, in the same memory and without a gradient."""
+    from torch.distributed.tensor import DTensor
+
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def part_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Return this process's part of a whole tensor, which every process has, cut up as another one is."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     if not isinstance(like, DTensor):
         return tensor
     cut = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
@@ -101,6 +107,10 @@ def plain_errors() -> Iterator[None]:
     """Raise what went wrong in one of the processes that write a state, instead of a collection of all of it."""
     try:
         yield
-    except CheckpointException as errors:
+    except BaseException as errors:
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        if not isinstance(errors, CheckpointException):
+            raise
         error, _ = next(iter(errors.failures.values()))
         raise error from None

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
 
 from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.ops.json_values import shown
@@ -63,9 +62,7 @@ KINDS: Mapping[str, Kind] = {
     "mask_feature_size": _WIDTH,
     "hidden_dim": _WIDTH,
     "encoder_feedforward_dim": _WIDTH,
-    "activation_function": Kind(
-        "an activation of transformers, such as relu", lambda name: isinstance(name, str) and name in ACT2FN
-    ),
+    "activation_function": Kind("an activation of transformers, such as relu", lambda name: _is_activation(name)),
     "encoder_layers": whole(0, MAX_LAYERS),
     "decoder_layers": whole(1, MAX_LAYERS),
     "num_attention_heads": whole(1, 1024),
@@ -121,6 +118,14 @@ KINDS: Mapping[str, Kind] = {
     "transformers_weights": TEXT | NOTHING,
 }
 """By key; keys that are not here have no effect."""
+
+
+def _is_activation(name: Any) -> bool:
+    if name == "relu" or not isinstance(name, str):
+        return name == "relu"
+    from transformers.activations import ACT2FN  # which brings much else: it would take longer than all configs
+
+    return name in ACT2FN
 
 
 def checked_categories(categories: Any) -> list[dict[str, Any]]:

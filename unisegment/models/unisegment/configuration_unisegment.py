@@ -11,9 +11,7 @@ import numpy as np
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
-from unisegment.backbones.config_files import backbone_config, require_inert
-from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
-from unisegment.backbones.pretrained import pretrained_config
+from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
@@ -255,6 +253,8 @@ class UniSegmentConfig(PreTrainedConfig):
     def _resolve_backbone(self) -> PreTrainedConfig:
         config = self.backbone_config
         if config is None and self.backbone is not None:
+            from unisegment.backbones.pretrained import pretrained_config  # it has the code of models: seconds
+
             config = pretrained_config(self.backbone)
         elif config is None:
             config = backbone_config(_DEFAULT_BACKBONE)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from transformers import Mask2FormerImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
@@ -161,6 +160,8 @@ class ImageProcessorFiles(BaseImageProcessor):
         return (super() if is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
 
     def _as_stock(self) -> Any:
+        from transformers import Mask2FormerImageProcessorPil  # half a second, for those alone that write such a file
+
         # It keeps and writes the keywords that it does not know, here `stuff_label_ids` and `id2label`.
         kept = {key: value for key, value in self.to_dict().items() if not self._is_known(key)}
         return Mask2FormerImageProcessorPil(**self.settings(), **kept)

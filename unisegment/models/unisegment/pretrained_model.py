@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.choices import ORIGINAL_ZOO
@@ -27,19 +26,17 @@ from unisegment.models.unisegment.checkpoint_changes import (
     say_changes,
     without_table,
 )
+from unisegment.models.unisegment.checkpoint_description import describe
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.original_checkpoints import read_original, write_original
 from unisegment.models.unisegment.stock_checkpoints import (
     is_ours,
-    read_stock_config,
     read_stock_weights,
     stock_twin,
 )
 from unisegment.models.unisegment.whole_checkpoints import save_whole
-from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named, require_whole, weight_bytes
-from unisegment.ops.json_values import shown
+from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named
 from unisegment.ops.weight_files import damage_named
-from unisegment.ops.weight_sources import MissingSourceError
 
 # Keywords that transformers looks at both as config keys and by itself; the latter is enough.
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
@@ -172,7 +169,28 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             FileNotFoundError: When there is no such file.
             ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
         """
-        source = Source(*read_original(path, license, num_attention_heads, encoder_n_points))
+        read = read_original(path, license, num_attention_heads, encoder_n_points)
+        return cls.of_original(
+            path,
+            *read,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=output_loading_info,
+            **kwargs,
+        )
+
+    @classmethod
+    def of_original(
+        cls,
+        path: str | os.PathLike[str],
+        config: UniSegmentConfig,
+        weights: Mapping[str, Tensor],
+        *,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a model of what `read_original` found in a file; see `from_original` for the rest."""
+        source = Source(config, weights)
         with named(path):
             cls._require_held(source.config, os.path.getsize(path))
         return cls._load(path, source, ignore_mismatched_sizes, output_loading_info, **kwargs)
@@ -189,41 +207,15 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
             MissingSourceError: When a folder has a config and no weights.
         """
-        if os.path.isfile(name_or_path):
-            raise ValueError(
-                f"{os.fspath(name_or_path)!r} is a file. Checkpoints of ours and of transformers are folders; one of "
-                "the original code is opened by `from_original`."
-            )
-        hub = chosen(kwargs, HUB_KEYS)
-        require_whole(name_or_path, **hub)
-        config_dict, _ = UniSegmentConfig.get_config_dict(name_or_path, **hub)
-        model_type = config_dict.get("model_type")
-        if model_type not in (UniSegmentConfig.model_type, Mask2FormerConfig.model_type):
-            raise ValueError(
-                f"{str(name_or_path)!r} is a checkpoint of model_type {shown(model_type)}; UniSegment reads "
-                "'unisegment' and transformers' 'mask2former', and by `from_original` files of the original code."
-            )
-        place = os.path.join(name_or_path, CONFIG_NAME)
-        with named(place):
-            if model_type == UniSegmentConfig.model_type:
-                stock, config = None, UniSegmentConfig.from_dict(config_dict)
-            else:
-                stock, config = read_stock_config(config_dict)
-        reading = chosen(kwargs, (*HUB_KEYS, "variant", "use_safetensors"))
-        num_bytes = weight_bytes(name_or_path, file_name=config_dict.get("transformers_weights"), **reading)
-        # Of the Hub, and of variants that there are, transformers says more.
-        if num_bytes is None and os.path.isdir(name_or_path) and not {"variant", "state_dict"} & kwargs.keys():
-            raise MissingSourceError(
-                f"{os.fspath(name_or_path)} holds no weights: expected is {SAFE_WEIGHTS_NAME} or {WEIGHTS_NAME} beside "
-                f"its {CONFIG_NAME}. Fetch it again."
-            )
-        with named(place):
-            cls._require_held(config, num_bytes)
+        described = describe(name_or_path, kwargs)
+        stock, config = described.stock, described.config
+        with named(described.place):
+            cls._require_held(config, described.num_bytes)
         if stock is None:
             return Source(config)
         weights = read_stock_weights(name_or_path, stock, kwargs)
         if config.base_weights is None:
-            config.base_weights = [record(name_or_path, hub)]
+            config.base_weights = [record(name_or_path, chosen(kwargs, HUB_KEYS))]
         return Source(config, weights)
 
     @classmethod

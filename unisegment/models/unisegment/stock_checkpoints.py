@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from transformers import Mask2FormerConfig
 
-from unisegment.backbones.config_files import backbone_config, require_inert
-from unisegment.backbones.plain_vit import PLAIN_VIT_TYPES
+from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
 from unisegment.models.unisegment.checkpoint_changes import require_complete, without_doubt, without_table
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.config_values import require_values
@@ -97,6 +96,8 @@ def read_stock_weights(
     Raises:
         ValueError: When the checkpoint does not hold what its config promises.
     """
+    from transformers import Mask2FormerForUniversalSegmentation  # here, as configs need no code of models: seconds
+
     with damage_named(name_or_path), without_table():
         stock_model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             name_or_path,
@@ -112,7 +113,7 @@ def read_stock_weights(
     return from_stock(stock_model.state_dict())
 
 
-def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Mask2FormerForUniversalSegmentation:
+def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Any:
     """Return transformers' own model with our weights (the same memory, where nothing has to be joined).
 
     Args:
@@ -122,6 +123,8 @@ def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Mask2
     Raises:
         ValueError: When the stock model cannot be what ours is.
     """
+    from transformers import Mask2FormerForUniversalSegmentation  # see above
+
     try:
         stock_config = config_to_stock(config)
     except ValueError as error:
