@@ -2,6 +2,7 @@
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,11 @@ def test_the_last_of_several_names_is_the_folder_for_the_results():
     ):
         read = Inputs.of_words(words, is_data_set=False)
         assert (read.names, read.output, read.of_data_set) == (names, output, False)
-    with pytest.raises(typer.BadParameter, match=r"but b\.jpg is a file: add a folder"):
-        Inputs.of_words(["a.jpg", "b.jpg"], is_data_set=False)
+    for last in ("b.jpg", "missing.JPG", "missing.mp4", "https://host/b", "*.png", "-"):
+        with pytest.raises(typer.BadParameter, match=f"but {re.escape(last)} is not a folder: add one"):
+            Inputs.of_words(["a.jpg", last], is_data_set=False)
+    Path("shots.jpg").mkdir()
+    assert Inputs.of_words(["a.jpg", "shots.jpg"], is_data_set=False).output == Path("shots.jpg")
 
 
 def test_paths_are_read_from_standard_input(monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import Mask2FormerImageProcessorPil
 
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
@@ -169,6 +170,15 @@ def test_evaluation_finds_out_the_format_and_gives_the_scores_of_training(segmen
         assert report[name] == pytest.approx(trained[name], abs=1e-9, nan_ok=True), name
     assert report["images"] == 3
     assert segmenter.evaluate(run / "scenes", limit=1)["images"] == 1
+
+
+def test_fit_opens_what_it_has_trained(run, scenes, tmp_path):
+    settings = {"schedule.max_steps": 1, "data.shortest_edge": 64, "data.longest_edge": 80, "run.threads": 1}
+    trained = Segmenter.fit(run / "scenes", start=run / "run", output_dir=tmp_path / "mine", **settings)
+    assert trained.labels == Segmenter.from_pretrained(run / "run").labels
+    saved = load_file(tmp_path / "mine" / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(trained.model.state_dict()[name], weight) for name, weight in saved.items())
+    assert trained(scenes[0]).semantic.segmentation.shape == trained(scenes[0]).image.shape[:2]
 
 
 @pytest.mark.parametrize("backbone", ["resnet", "swin"])

@@ -3,6 +3,7 @@
 
 import glob
 import json
+import mimetypes
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,10 +42,10 @@ class Inputs:
             FileNotFoundError: When a file is missing: nothing has been imported for it yet.
         """
         *names, last = words
-        if names and os.path.isfile(last):
+        if names and _is_input(last):
             raise typer.BadParameter(
-                f"The last of several names is the folder for the results, but {last} is a file: add a folder, such as "
-                "predictions."
+                f"The last of several names is the folder for the results, but {last} is not a folder: add one, such "
+                "as predictions."
             )
         names, output = (names, Path(last)) if names else ([last], None)
         if "-" in names:
@@ -99,6 +100,15 @@ class Inputs:
         yield Path("predictions")
         for number in count(2):
             yield Path(f"predictions-{number}")
+
+
+def _is_input(name: str) -> bool:
+    """Tell whether a name must be that of images, there or not, rather than of a folder for results."""
+    if os.path.isdir(name):
+        return False
+    kind = mimetypes.guess_type(name)[0] or ""
+    is_pattern = "://" in name or name == "-" or glob.has_magic(name)
+    return is_pattern or os.path.exists(name) or kind.startswith(("image/", "video/"))
 
 
 def print_image(image: Any, predictions: Mapping[str, Any], as_json: bool, as_table: bool) -> None:
