@@ -17,9 +17,8 @@ from unisegment.runs.settings import parse_overrides
 
 def look_at_one_image(segmenter: Segmenter, photo: str, output: Path) -> None:
     """Segment one image; all that follows is made of one pass through the network."""
-    result = segmenter(
-        photo
-    )  # a path, an address, bytes, an image of Pillow, an array or a tensor; a list gives a list
+    # A path, an address, bytes, an image of Pillow, an array or a tensor; a list gives a list.
+    result = segmenter(photo)
     print(result)  # a table, the largest segments first
     print("labels:", [segment["label"] for segment in result.panoptic.segments_info])
     print("objects:", len(result.instance.segments_info), "semantic:", tuple(result.semantic.segmentation.shape))
