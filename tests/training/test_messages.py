@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from unisegment.runs.recipe import RunRecipe
+from unisegment.runs.recipe import RunRecipe, load_recipe
 from unisegment.runs.run_folder import RunFolder
-from unisegment.training.messages import already_finished, number_formats, result
+from unisegment.training.messages import already_finished, counted_epochs, number_formats, result
 
 METRICS = {
     "pq": 0.81234,
@@ -29,6 +29,13 @@ def test_the_result_names_scores_and_files():
     )
     assert 'Segmenter.from_pretrained("runs/a")' in message
     assert "unisegment push runs/a USER/NAME" in message
+
+
+def test_one_of_a_kind_is_no_plural():
+    assert "\n1 step in 1.6 minutes" in result(RunFolder(Path("runs/a")), METRICS | {"step": 1})
+    recipe = load_recipe("own_data_scratch", {"schedule.epochs": 1, "optim.batch_size": 2})
+    assert counted_epochs(recipe, 1, 1) == "1 epoch of 1 image in batches of 2: 1 step."
+    assert counted_epochs(recipe, 2000, 1000) == "1 epoch of 2,000 images in batches of 2: 1,000 steps."
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ def already_finished(folder: RunFolder, metrics: dict[str, Any], changes: Sequen
 
 def counted_epochs(recipe: Recipe, num_images: int, steps: int) -> str:
     """Say how many steps the epochs of a recipe are."""
-    images = f"{recipe.schedule.epochs:g} epochs of {num_images:,} images in batches of {recipe.optim.batch_size}"
-    return f"{images}: {steps:,} steps."
+    epochs = f"{recipe.schedule.epochs:g} epoch{'s' * (recipe.schedule.epochs != 1)}"
+    images = f"{num_images:,} image{'s' * (num_images != 1)} in batches of {recipe.optim.batch_size}"
+    return f"{epochs} of {images}: {steps:,} step{'s' * (steps != 1)}."
 
 
 def number_formats(run: RunRecipe, has_tf32: bool | None) -> str:
@@ -47,8 +48,8 @@ def result(folder: RunFolder, metrics: dict[str, Any], expected: str | None = No
     """Say what was reached and what was expected, where it is, and what to do with it."""
     left_out, run = len(metrics["unreadable_images"]), str(folder.root)
     return (
-        f"\n{metrics['step']} steps in {metrics['train_seconds'] / 60:.1f} minutes; on {metrics['images']} held-out "
-        f"images: {_scores(metrics)}.\n"
+        f"\n{metrics['step']} step{'s' * (metrics['step'] != 1)} in {metrics['train_seconds'] / 60:.1f} minutes; "
+        f"on {metrics['images']} held-out images: {_scores(metrics)}.\n"
         + (f"Expected of the recipe as it stands: {expected}.\n" if expected else "")
         + (f"{left_out} images could not be read and were left out; metrics.json names them.\n" if left_out else "")
         + f"  model                 {folder.model}\n"
