@@ -11,7 +11,7 @@ import typer
 
 from unisegment.command_predict import Inputs, print_image
 from unisegment.data.export.format import ExportedImage
-from unisegment.structures import PanopticPrediction
+from unisegment.structures import InstancePrediction, PanopticPrediction
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +93,15 @@ def test_what_was_found_is_printed(capsys):
     assert capsys.readouterr().out == "a\\udcff.jpg, 5x3: nothing found\n"
     print_image(image._replace(file_name="a\nb.jpg"), {"panoptic": PanopticPrediction(segmentation)}, False, False)
     assert capsys.readouterr().out == "a\\nb.jpg, 5x3: nothing found\n"
+
+
+def test_objects_of_low_scores_are_printed_only_where_they_were_asked_for(capsys):
+    masks = torch.ones(2, 3, 5, dtype=torch.bool)
+    infos = [{"id": n, "label_id": 4, "label": "cow", "score": score} for n, score in ((1, 0.9), (2, 0.1))]
+    found = {"instance": InstancePrediction(masks[0].int(), infos, masks)}
+    image = ExportedImage(1, "a.jpg", (3, 5))
+    print_image(image, found, as_json=False, as_table=False)
+    print_image(image, found, as_json=False, as_table=False, threshold=0.0)
+    assert capsys.readouterr().out == "a.jpg, 5x3: 1 cow\na.jpg, 5x3: 2 cow\n"
+    print_image(image, found, as_json=True, as_table=False)
+    assert len(json.loads(capsys.readouterr().out)["segments"]) == 2

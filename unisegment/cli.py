@@ -148,7 +148,7 @@ def predict(
                 batch_size=settings.batch_size,
                 workers=workers,
                 on_error="skip" if settings.skip_unreadable else "raise",
-                on_image=partial(print_image, as_json=as_json, as_table=inputs.is_one_image),
+                on_image=partial(print_image, as_json=as_json, as_table=inputs.is_one_image, threshold=threshold),
                 source=f"{inputs.places} {images or ''} {format or ''} {split if inputs.of_data_set else ''}".strip(),
                 run_name=name,
             )

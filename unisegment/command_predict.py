@@ -111,8 +111,14 @@ def _is_input(name: str) -> bool:
     return is_pattern or os.path.exists(name) or kind.startswith(("image/", "video/"))
 
 
-def print_image(image: Any, predictions: Mapping[str, Any], as_json: bool, as_table: bool) -> None:
-    """Print what was found in an image, on a line or as a table."""
+def print_image(
+    image: Any, predictions: Mapping[str, Any], as_json: bool, as_table: bool, threshold: float | None = None
+) -> None:
+    """Print what was found in an image, on a line or as a table.
+
+    Files for evaluation list objects of every score, which would tell a person little: without a threshold, those above
+    0.5 are printed.
+    """
     from tqdm import tqdm
 
     from unisegment.inference.measures import measure
@@ -124,6 +130,8 @@ def print_image(image: Any, predictions: Mapping[str, Any], as_json: bool, as_ta
         found = {"image": image.file_name, "height": height, "width": width, "task": task}
         text = json.dumps(found | {"segments": measure(prediction)})
     else:
+        if task == "instance" and threshold is None:
+            prediction = prediction.filter(score=0.5)
         seen = "\n" + table(prediction) if as_table else " " + summary(prediction)
         # Names of files need not be text, and may have line breaks.
         name = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in image.file_name)

@@ -48,6 +48,14 @@ def test_one_image_in_every_form_is_the_same(photo):
         assert np.array_equal(opened[0].image, image), type(form)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 5), (3, 3), (4, 6)])
+def test_of_arrays_the_last_axis_is_that_of_the_channels_and_of_tensors_the_first(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    assert np.array_equal(open_images(image)[0].image, image)
+    assert np.array_equal(open_images(torch.from_numpy(image).permute(2, 0, 1))[0].image, image)
+    assert np.array_equal(open_images(image[..., :1])[0].image, image[..., :1].repeat(3, axis=2))
+
+
 def test_a_batch_of_tensors_is_as_many_images():
     images = torch.from_numpy(np.stack([pixels(0), pixels(1)])).permute(0, 3, 1, 2)
     opened = open_images(images)

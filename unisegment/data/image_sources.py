@@ -161,10 +161,16 @@ def _named(image: Any, name: str, number: int, reading: ImageReading) -> NamedIm
         if isinstance(image, Path):
             _check_kind(image)
         stored = open_image(BytesIO(image), shown) if isinstance(image, bytes) else image
-        pixels = read_image(stored, reading=reading, name=shown)
+        pixels = read_image(stored, _layout(image, reading), reading, shown)
     except Exception as error:  # of ours, or of a server that is asked for an image
         raise ValueError(str(error) if shown in str(error) else f"{shown} cannot be read: {error}") from error
     return NamedImage(pixels, number, shown)
+
+
+def _layout(image: Any, reading: ImageReading) -> str | None:
+    """Return where an array has its channels if its shape leaves the choice: last, as arrays have them."""
+    is_open = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] in (1, reading.channels)
+    return "channels_last" if is_open else None
 
 
 def _check_kind(path: Path) -> None:
