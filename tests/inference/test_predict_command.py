@@ -225,7 +225,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, photos):
     assert "error: notes.png cannot be read as an image" in stopped.stderr
     for words, status, said in (
         (("missing.jpg",), 1, "missing.jpg does not exist"),
-        (("a.png", "b.png"), 2, "the folder for the results, but b.png is a file"),
+        (("a.png", "b.png"), 2, "the folder for the results, but b.png is not a folder"),
         (("*.jpg",), 1, "No file matches *.jpg"),
         (("a.png", "out", "--threshold", "2"), 2, "2.0 is not from 0 to 1"),
         (("a.png", "x", "--device", "warp"), 1, "device='warp' cannot be used here"),
