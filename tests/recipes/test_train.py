@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "recipes" / "train.py"
 def test_without_arguments_it_says_how_it_is_used():
     status, _, error = run_warm(run_script, SCRIPT)
     assert status == 2
-    assert error == "error: Missing argument 'recipe'. See `recipes/train.py train --help`.\n"
+    assert error == "error: Missing argument 'DATA|RECIPE'. See `recipes/train.py train --help`.\n"
 
 
 def test_a_wrong_key_is_one_line_not_a_traceback():
