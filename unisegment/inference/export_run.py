@@ -36,6 +36,9 @@ OnImage = Callable[[ExportedImage, Mapping[str, Any]], None]
 """Is told of an image whose files are written, and of its predictions by task."""
 
 
+_DIGESTS = {"image_names": "other names of images", "weights": "other weights"}
+
+
 class OtherRunError(ValueError):
     """The output folder holds predictions of another run."""
 
@@ -236,7 +239,9 @@ class _ExportRun:
 
 
 def _difference(key: str, now: Any, before: Any) -> str:
-    """Say in what two runs differ; of lists, how long they are."""
+    """Say in what two runs differ; of lists, how long they are, and nothing of digests."""
+    if key in _DIGESTS:
+        return _DIGESTS[key]
     if isinstance(now, list) and isinstance(before, list):
         return f"{key} ({len(now)} now, {len(before)} before{'' if len(now) != len(before) else ', but others'})"
     return f"{key}={now!r} (before: {before!r})"
