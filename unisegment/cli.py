@@ -22,6 +22,7 @@ from unisegment.command_errors import Commands, one_line
 from unisegment.data.choices import OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
+from unisegment.ops.importing import importing
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
@@ -34,13 +35,10 @@ def _print_version(asked: bool) -> None:
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Import without looking for garbage: what imports make lives to the end, and the search took 1.5 s each time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    """Import what is never looked through for garbage."""
     gc.freeze()
+    with importing():
+        yield
     if transformers := sys.modules.get("transformers"):
         transformers.utils.logging.disable_progress_bar()  # of weights, which load at once
         transformers.utils.logging.hf_hub_utils.enable_progress_bars()  # of downloads, which went with it

@@ -14,6 +14,7 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.models.unisegment.original_checkpoints import read_original
 from unisegment.models.unisegment.stuff_labels import find_stuff
 from unisegment.ops.checkpoint_files import find_file
+from unisegment.ops.importing import importing
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
 
 
@@ -38,7 +39,8 @@ def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
         read = read_original(source, license)
     else:
         describe(source, keywords)
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+    with importing():
+        from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
     if read is not None:
         return UniSegmentForUniversalSegmentation.of_original(source, *read, **keywords)
@@ -57,7 +59,8 @@ def open_processor(source: str | os.PathLike[str], config: UniSegmentConfig, **k
         MissingSourceError: As `find_checkpoint` does.
         ValueError: When its processor cannot be read, or was saved for other classes and nothing tells which are stuff.
     """
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor  # see `open_model`
+    with importing():  # here, as in `open_model`
+        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 
     source = find_checkpoint(source)
     assert config.id2label is not None

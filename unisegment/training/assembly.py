@@ -17,6 +17,7 @@ from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.recipe import DataRecipe, Recipe
@@ -243,9 +244,9 @@ def _open_model(
         return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
     with named("model.config"):
         config = UniSegmentConfig(**recipe.model.config, **classes)
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-
+    with importing():
+        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
+        from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
     with named("model.config"):
         numbers = UniSegmentForUniversalSegmentation.count_numbers(config)
         if numbers > MAX_MODEL:
