@@ -95,11 +95,11 @@ def test_a_checkpoint_is_opened_as_asked(checkpoint):
 
 
 def test_the_device_is_the_one_asked_for_or_that_of_the_process(checkpoint, monkeypatch):
-    assert open_predictor(checkpoint, device="meta").model.device.type == "meta"
     PartialState(cpu=True)
     monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
     assert open_predictor(checkpoint).model.device.type == "meta"
-    for device in ("tpu9", "cuda:99"):
+    assert open_predictor(checkpoint, device="cpu").model.device.type == "cpu"
+    for device in ("tpu9", "cuda:99", "meta"):
         with pytest.raises(ValueError, match=f"device='{device}' cannot be used here: "):
             open_predictor(checkpoint, device=device)
 
