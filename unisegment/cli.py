@@ -19,7 +19,7 @@ import typer
 
 from unisegment import command_options as options
 from unisegment.command_errors import Commands, one_line
-from unisegment.data.choices import OutputName
+from unisegment.data.choices import OnError, OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
 from unisegment.ops.importing import importing
@@ -104,7 +104,7 @@ def predict(
     batch_size: options.BatchSize = None,
     workers: options.Workers = 0,
     on_error: Annotated[
-        options.OnError | None,
+        OnError | None,
         typer.Option(help="Images that cannot be read: raise stops, skip leaves them out. Else: left out, status 1."),
     ] = None,
     device: options.Device = None,

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from unisegment.data.choices import DataFormat, Matching
+from unisegment.data.choices import DataFormat, Matching, OnError
 from unisegment.models.choices import Dtype
 
-OnError = Literal["raise", "skip"]
 Task = Literal["panoptic", "instance", "semantic"]
 
 

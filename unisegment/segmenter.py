@@ -7,12 +7,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.choices import Matching, OutputName
+from unisegment.data.choices import Matching, OnError, OutputName
 from unisegment.data.export import EXPORT_FORMATS
 from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_reading import ImageReading
@@ -30,8 +30,6 @@ from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.structures import TASKS
 
 __all__ = ["OtherRunError", "Segmenter"]
-
-OnError = Literal["raise", "skip"]
 
 
 class Segmenter:

@@ -18,3 +18,6 @@ OutputName = Literal["pictures", ExportName]
 
 Matching = Literal["name", "order"]
 """How labels of two lists are matched: see `unisegment.data.label_spaces.match_labels`."""
+
+OnError = Literal["raise", "skip"]
+"""What becomes of images that cannot be read."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from huggingface_hub.utils import validate_repo_id
 
-from unisegment.data.choices import DataFormat
+from unisegment.data.choices import DataFormat, OnError
 from unisegment.data.image_reading import Exif
 from unisegment.data.transforms import TrainTransform
 from unisegment.ops.downloads import is_address
@@ -102,7 +102,7 @@ class DataRecipe:
     longest_edge: AtLeastOne = 1333
     transform: TrainTransform = field(default_factory=TrainTransform)
     only_annotated: bool = False
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
     max_skipped: AtLeastOne = 100
 
     def __post_init__(self) -> None:
