@@ -33,9 +33,9 @@ from pycocotools import mask as coco_mask
 from transformers import Mask2FormerImageProcessorPil
 from transformers.utils import is_torchvision_available
 
-from unisegment.data.coco_instance import CocoInstance
-from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.collate import Collate
+from unisegment.data.formats.coco_instance import CocoInstance
+from unisegment.data.formats.coco_panoptic import CocoPanoptic
 from unisegment.data.transforms import TrainTransform
 from unisegment.ops.masks import ids_to_rgb, rgb_to_ids
 

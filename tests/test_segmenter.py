@@ -16,7 +16,7 @@ from transformers import Mask2FormerImageProcessorPil
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.training.tiny_run import RECIPE
 from unisegment import InstancePrediction, PanopticPrediction, Segmenter, SemanticPrediction
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.inference.export_run import OtherRunError
 from unisegment.structures import NamedImage
 from unisegment.training import fit

@@ -15,8 +15,8 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.choices import Matching, OnError, OutputName
 from unisegment.data.export import EXPORT_FORMATS
 from unisegment.data.image_folder import ImageFolder
-from unisegment.data.image_reading import ImageReading
 from unisegment.data.image_sources import open_images
+from unisegment.data.reading.image_reading import ImageReading
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.export_run import OnImage, OtherRunError, export_predictions
 from unisegment.inference.images import Report, reporting

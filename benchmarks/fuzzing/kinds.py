@@ -19,13 +19,13 @@ from unisegment.checking.findings import Findings
 from unisegment.checking.opening import Part, open_part
 from unisegment.checking.sample_check import SampleCheck
 from unisegment.cli import app
-from unisegment.data.coco_instance import CocoInstance
-from unisegment.data.coco_panoptic import CocoPanoptic
-from unisegment.data.hugging_face import HuggingFaceImages
+from unisegment.data.formats.coco_instance import CocoInstance
+from unisegment.data.formats.coco_panoptic import CocoPanoptic
+from unisegment.data.formats.hugging_face import HuggingFaceImages
+from unisegment.data.formats.png_folders import PngInstance, PngSemantic
 from unisegment.data.image_folder import ImageFolder
-from unisegment.data.image_reading import ImageReading, read_image
-from unisegment.data.label_maps import IMAGE_ENDINGS
-from unisegment.data.png_folders import PngInstance, PngSemantic
+from unisegment.data.reading.image_reading import ImageReading, read_image
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS
 from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
 from unisegment.models.conversion import open_model

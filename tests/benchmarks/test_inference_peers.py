@@ -9,7 +9,7 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 
 from tests.models.unisegment.original_files import stock_model
 from unisegment.data.formats import open_data_set
-from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.data.formats.synthetic import CATEGORIES, write_synthetic
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import load_batches
 from unisegment.inference.labels import match_data_set

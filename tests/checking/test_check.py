@@ -13,8 +13,8 @@ from tests.checking.data_sets import WRITERS, edit_json, write_photo
 from unisegment.checking import check_data
 from unisegment.checking.parallel import _Worker
 from unisegment.checking.sources import find_parts
-from unisegment.data.coco_instance import CocoInstance
-from unisegment.data.label_maps import LabelMaps
+from unisegment.data.formats.coco_instance import CocoInstance
+from unisegment.data.reading.label_maps import LabelMaps
 
 
 def kinds_of(part):

@@ -8,7 +8,7 @@ from unisegment.checking.findings import Findings
 from unisegment.checking.opening import INSTANCE_FORMATS, LABEL_MAP_FORMATS, PANOPTIC_FORMATS, Part, open_part
 from unisegment.data import formats
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.runs.recipe import DataRecipe
 
 

@@ -18,7 +18,7 @@ from unisegment.data.annotated_images import (
     long_split_name,
     read_listed_image,
 )
-from unisegment.data.image_reading import ImageReading
+from unisegment.data.reading.image_reading import ImageReading
 from unisegment.ops.json_values import read_flag
 from unisegment.structures import Category, Sample, SegmentationTarget
 

@@ -8,7 +8,7 @@ import torch
 from unisegment.checking.contact_sheet import draw_tile
 from unisegment.checking.sample_check import summarize
 from unisegment.data.collate import Collate
-from unisegment.data.object_drawing import draw_objects
+from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.transforms import TrainTransform
 from unisegment.metrics import MeanAveragePrecision
 from unisegment.ops.masks import segment_index_map

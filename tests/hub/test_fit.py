@@ -11,7 +11,7 @@ from tests.hub.stand_in import Repository
 from tests.training.tiny_run import RECIPE
 from unisegment import UniSegmentForUniversalSegmentation
 from unisegment.cli import app
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.runs.recipe import load_recipe
 from unisegment.training import RecipeError, fit
 

@@ -13,7 +13,7 @@ from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.data.formats import open_data_set
-from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.data.formats.synthetic import CATEGORIES, write_synthetic
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import load_batches
 from unisegment.inference.labels import match_data_set

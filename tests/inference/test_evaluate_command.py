@@ -12,7 +12,7 @@ from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.data.formats import open_data_set
-from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.data.formats.synthetic import CATEGORIES, write_synthetic
 from unisegment.files import WriteError
 from unisegment.inference import evaluate, match_data_set, open_predictor
 

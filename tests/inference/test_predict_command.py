@@ -13,7 +13,7 @@ from tests.data.export.checkers import check_coco_archives
 from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
-from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.data.formats.synthetic import CATEGORIES, write_synthetic
 from unisegment.runs.folder_lock import LOCK, locked
 
 NAMES = {label: category.name for label, category in enumerate(reversed(CATEGORIES))}

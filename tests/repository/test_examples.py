@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.test_assembly import RESNET, SMALL
 from unisegment import Segmenter, UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.data.synthetic import CATEGORIES, write_synthetic
+from unisegment.data.formats.synthetic import CATEGORIES, write_synthetic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -4,7 +4,7 @@
 import pytest
 
 from tests.training.tiny_run import RECIPE
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.synthetic import write_synthetic
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of
 from tests.warm_processes import WarmProcess, run_in_two, run_script
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.inference import Predictor, evaluate
 from unisegment.inference.report import SHORT_NAMES
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor

@@ -4,7 +4,7 @@
 import numpy as np
 
 from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS
-from unisegment.data.synthetic import CATEGORIES
+from unisegment.data.formats.synthetic import CATEGORIES
 from unisegment.visualization import label_colors
 
 # Source: G. Machado, M. Oliveira, L. Fernandes, "A physiologically-based model for simulation of color vision

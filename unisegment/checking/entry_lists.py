@@ -9,7 +9,7 @@ from typing import Any
 from unisegment.checking.findings import Findings
 from unisegment.data.annotated_images import read_category_id
 from unisegment.data.categories import category_name
-from unisegment.data.coco_lists import read_size
+from unisegment.data.reading.coco_lists import read_size
 from unisegment.ops.json_reading import iterate_json_lists
 from unisegment.ops.json_values import read_flag, read_id, read_text, value_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from unisegment.checking.findings import Finding
-from unisegment.data.image_reading import Exif
+from unisegment.data.reading.image_reading import Exif
 from unisegment.ops.image_opening import is_cut, open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
 from unisegment.ops.value_range import has_more_bits

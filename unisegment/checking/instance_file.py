@@ -17,7 +17,7 @@ from unisegment.checking.entries import Entries
 from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
 from unisegment.checking.findings import Findings
 from unisegment.checking.shapes import Box, inspect_shape
-from unisegment.data.packed_shapes import check_polygon
+from unisegment.data.reading.packed_shapes import check_polygon
 from unisegment.ops.json_values import is_number, read_id, read_whole_number, shown, value_of
 from unisegment.types import Size
 

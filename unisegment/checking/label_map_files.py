@@ -11,7 +11,7 @@ from PIL import Image
 from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts
 from unisegment.data.annotated_images import distinct_ids
-from unisegment.data.image_reading import read_image
+from unisegment.data.reading.image_reading import read_image
 from unisegment.ops.masks import NUM_COLORS, rgb_to_ids
 
 _LARGEST = {"1": 1, "L": 255, "P": 255, "RGB": NUM_COLORS - 1}

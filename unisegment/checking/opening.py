@@ -17,10 +17,10 @@ from unisegment.checking.findings import Findings
 from unisegment.checking.instance_file import check_instance_file
 from unisegment.checking.panoptic_file import check_panoptic_file
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.coco_instance import CocoInstance, instance_files
-from unisegment.data.coco_panoptic import CocoPanoptic, panoptic_files
-from unisegment.data.image_reading import ImageReading
-from unisegment.data.label_maps import IMAGE_ENDINGS, Pairing, forgiving_pairs
+from unisegment.data.formats.coco_instance import CocoInstance, instance_files
+from unisegment.data.formats.coco_panoptic import CocoPanoptic, panoptic_files
+from unisegment.data.reading.image_reading import ImageReading
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairing, forgiving_pairs
 from unisegment.runs.recipe import DataRecipe
 from unisegment.runs.recipe_data import open_split
 

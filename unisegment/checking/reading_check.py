@@ -9,7 +9,7 @@ from PIL import Image
 
 from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts
-from unisegment.data.image_reading import Exif, ImageReading, lost_range
+from unisegment.data.reading.image_reading import Exif, ImageReading, lost_range
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
 from unisegment.types import Size

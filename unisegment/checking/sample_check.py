@@ -19,7 +19,7 @@ from unisegment.checking.image_files import FileFacts, decode, look_at
 from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
 from unisegment.checking.opening import OpenedPart
 from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
-from unisegment.data.label_maps import LabelMaps
+from unisegment.data.reading.label_maps import LabelMaps
 from unisegment.ops.masks import segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from unisegment.data.packed_shapes import SHAPE, polygon_numbers, run_lengths_in
+from unisegment.data.reading.packed_shapes import SHAPE, polygon_numbers, run_lengths_in
 from unisegment.ops.json_values import shown
 from unisegment.ops.rle import run_lengths
 from unisegment.types import Size

@@ -12,7 +12,7 @@ from jaxtyping import Int32, Int64, UInt8
 from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
-from unisegment.data.image_reading import ImageReading, exif_hint, read_image
+from unisegment.data.reading.image_reading import ImageReading, exif_hint, read_image
 from unisegment.files import require_folder
 from unisegment.ops.json_values import read_flag, value_of, whole_number
 from unisegment.ops.value_range import ValueRange

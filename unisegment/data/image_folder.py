@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.data.annotated_images import check_size, read_listed_image
-from unisegment.data.coco_lists import read_size
-from unisegment.data.image_reading import ImageReading
-from unisegment.data.label_maps import IMAGE_ENDINGS, files_under
+from unisegment.data.reading.coco_lists import read_size
+from unisegment.data.reading.image_reading import ImageReading
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
 from unisegment.files import check_name, is_within, require_folder
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from unisegment.data.image_folder import ImageFolder, check_number, ids_of_names
-from unisegment.data.image_reading import ImageReading, read_image
+from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.image_opening import open_image
 from unisegment.structures import NamedImage

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
 from unisegment.data.formats import guess_format, open_data_set
-from unisegment.data.label_maps import Pairing, forgiving_pairs
+from unisegment.data.reading.label_maps import Pairing, forgiving_pairs
 from unisegment.files import require_folder
 from unisegment.ops.downloads import is_address
 from unisegment.ops.weight_sources import find_checkpoint

@@ -11,8 +11,8 @@ from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, cat
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty
 from unisegment.data.formats import has_split
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
-from unisegment.data.synthetic import write_synthetic
 from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_model, open_processor
 from unisegment.models.unisegment.checkpoint_changes import new_weights

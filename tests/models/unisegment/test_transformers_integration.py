@@ -12,9 +12,9 @@ from unisegment import (
     UniSegmentForUniversalSegmentation,
     UniSegmentImageProcessor,
 )
-from unisegment.data.coco_panoptic import CocoPanoptic
 from unisegment.data.collate import Collate
-from unisegment.data.synthetic import write_synthetic
+from unisegment.data.formats.coco_panoptic import CocoPanoptic
+from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.metrics import MeanIoU, PanopticQuality
 from unisegment.models.unisegment.outputs import UniSegmentOutput
 

@@ -15,9 +15,9 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import TensorType
 
-from unisegment.data.annotation_reading import check_target, target_from_map, without_vanished
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
-from unisegment.data.image_reading import ImageReading, as_list, read_image
+from unisegment.data.reading.annotation_reading import check_target, target_from_map, without_vanished
+from unisegment.data.reading.image_reading import ImageReading, as_list, read_image
 from unisegment.data.transforms import resize_image, resize_target
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
@@ -141,8 +141,8 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
 
         Args:
             images: One image or a list: Pillow images, numpy arrays, torch tensors, files, addresses; see
-                `unisegment.data.image_reading.read_image`. One array may hold a batch of equal size. Pillow images and
-                files are turned upright as their EXIF data say.
+                `unisegment.data.reading.image_reading.read_image`. One array may hold a batch of equal size. Pillow
+                images and files are turned upright as their EXIF data say.
             segmentation_maps: For each image a map (height, width) of ids, upright: of segments where
                 `instance_id_to_semantic_id` says their labels, else of labels. Ids that vanish when the map is resized
                 are left out; the others give segments in ascending order.

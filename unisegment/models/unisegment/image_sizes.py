@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from unisegment.data.image_reading import as_list, channels_last, fetched, to_numpy
+from unisegment.data.reading.image_reading import as_list, channels_last, fetched, to_numpy
 from unisegment.data.transforms import shortest_edge_size
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.json_values import shown

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every format has a reader, under the name that recipes use."""
+
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.checking.data_sets import WRITERS
+from tests.data.map_files import write_image, write_map
+from tests.data.rows import save, semantic_rows, write_names
+from tests.recipes import small_trees
+from unisegment.data import formats
+from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, with_range
+from unisegment.data.formats import guess_format, open_data_set
+from unisegment.data.label_spaces import MatchedSamples
+from unisegment.data.reading import image_reading
+from unisegment.runs.recipe import DataRecipe
+
+
+def test_recipes_know_every_format():
+    assert {*get_args(get_type_hints(DataRecipe)["format"])} == {*formats.FORMATS, "auto", "synthetic"}
+
+
+@pytest.mark.parametrize("data_format", formats.FORMATS)
+def test_an_empty_folder_is_refused_by_every_reader(tmp_path, data_format):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        open_data_set(data_format, tmp_path, "train")
+
+
+def test_a_folder_is_opened(tmp_path):
+    write_image(tmp_path / "images/training/a.jpg", (2, 3))
+    write_map(tmp_path / "annotations/training/a.png", [[1] * 3] * 2)
+    samples = open_data_set("ade20k_semantic", str(tmp_path), "train")
+    assert isinstance(samples, AnnotatedImages)
+    assert [sample.image_id for sample in samples] == ["a"]
+
+
+def test_options_reach_the_reader(tmp_path):
+    semantic_rows().save_to_disk(tmp_path)
+    write_names(tmp_path)
+    samples = open_data_set("hugging_face", tmp_path, "val", splits={"val": "train[2:4]"})
+    assert [sample.file_name for sample in samples] == ["2.png", "3.png"]
+
+
+def turned(file, orientation):
+    """Say that an image file is to be turned; its pixels stay what they are."""
+    with Image.open(file) as image:
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.save(file, "PNG", exif=exif)
+
+
+@pytest.mark.parametrize("data_format", WRITERS)
+def test_annotations_of_images_as_they_are_stored(tmp_path, data_format):
+    WRITERS[data_format](tmp_path)
+    file = next(tmp_path.rglob("train/a.jpg"))
+    expected = open_data_set(data_format, tmp_path, "train")[0]
+    turned(file, 6)
+    sample = open_data_set(data_format, tmp_path, "train", exif="stored")[0]
+    assert np.array_equal(sample.image, expected.image)
+    assert torch.equal(sample.target.binary_masks(), expected.target.binary_masks())
+    with pytest.raises(ValueError, match=r"as it is stored, set data\.exif=stored"):
+        open_data_set(data_format, tmp_path, "train")[0]
+    turned(file, 3)
+    assert np.array_equal(open_data_set(data_format, tmp_path, "train")[0].image, np.rot90(expected.image, 2))
+
+
+def test_maps_are_turned_like_images(tmp_path):
+    WRITERS["png_semantic"](tmp_path)
+    expected = open_data_set("png_semantic", tmp_path, "train")[0].target.id_map.numpy()
+    turned(tmp_path / "images/train/a.jpg", 6)
+    turned(tmp_path / "labels/train/a.png", 6)
+    for exif, turns in (("upright", 3), ("stored", 0)):
+        id_map = open_data_set("png_semantic", tmp_path, "train", exif=exif)[0].target.id_map.numpy()
+        assert np.array_equal(id_map, np.rot90(expected, turns))
+
+
+@pytest.mark.parametrize("data_format", WRITERS)
+def test_the_range_is_that_of_images_and_not_of_maps(tmp_path, data_format):
+    WRITERS[data_format](tmp_path)
+    file = next(tmp_path.rglob("train/a.jpg"))
+    expected = open_data_set(data_format, tmp_path, "train")[0]
+    scan = np.random.default_rng(0).integers(47, 1028, expected.image.shape[:2], dtype=np.uint16)
+    Image.fromarray(scan).save(file, "PNG")
+    samples = open_data_set(data_format, tmp_path, "train", range=(100, 610))
+    levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
+    assert samples[0].image.tolist() == np.dstack([levels] * 3).tolist()
+    assert torch.equal(samples[0].target.binary_masks(), expected.target.binary_masks())
+    image_reading._warned.cache_clear()
+    assert len(np.unique(with_range(samples, "dtype")[0].image)) == 5
+    # So are those of data sets that are made of it.
+    for made in (
+        OnlyAnnotated(samples),
+        MatchedSamples(samples, samples.categories, {label: label for label in samples.id2label}),
+    ):
+        assert made.reading.range == (100, 610)
+        assert len(np.unique(with_range(made, "dtype")[0].image)) == 5
+        assert np.array_equal(made[0].image, samples[0].image)
+    assert samples.reading.range == (100, 610)
+
+
+def test_options_that_make_no_sense_are_refused(tmp_path):
+    for options, message in (({"exif": "turned"}, "exif must be"), ({"range": [3, 2]}, "range must be")):
+        with pytest.raises(ValueError, match=message):
+            open_data_set("png_semantic", tmp_path, "train", **options)
+
+
+def test_unknown_formats_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no data set format 'voc', only coco_panoptic, coco_instance, "):
+        open_data_set("voc", tmp_path, "train")
+
+
+# Of which files in COCO's form are read as such.
+PREPARED = {
+    "ade20k_panoptic": "coco_panoptic",
+    "ade20k_instance": "coco_instance",
+    "cityscapes_panoptic": "coco_panoptic",
+    "mapillary_vistas_panoptic": "coco_panoptic",
+}
+
+
+@pytest.mark.parametrize("data_format", sorted(formats.FORMATS.keys() - {"hugging_face", "png_instance"}))
+def test_the_layout_of_a_folder_tells_its_format(tmp_path, data_format):
+    getattr(small_trees, data_format)(tmp_path)
+    guessed = guess_format(tmp_path)
+    assert guessed == PREPARED.get(data_format, data_format)
+    assert guess_format(tmp_path, ["val"]) == guessed
+    for split in ("train", "val"):
+        ours, named = (open_data_set(name, tmp_path, split) for name in (guessed, data_format))
+        assert (len(ours), ours.categories) == (len(named), named.categories)
+
+
+@pytest.mark.parametrize(
+    ("files", "data_format"),
+    [
+        (["leftImg8bit/train/x/a.png", "gtFine/train/x/a_gtFine_labelTrainIds.png"], "cityscapes_semantic"),
+        (["training/images/a.jpg", "training/labels/a.png"], "mapillary_vistas_semantic"),
+        (["images/train/a.jpg", "instances/train/a.png"], "png_instance"),
+        (["train/a.jpg", "train/_annotations.coco.json"], "coco_instance"),
+        (["data/train-00000-of-00001.parquet"], "hugging_face"),
+    ],
+)
+def test_further_layouts(tmp_path, files, data_format):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert guess_format(tmp_path) == data_format
+
+
+def test_data_sets_of_hugging_face_are_seen(tmp_path):
+    save(tmp_path, semantic_rows())
+    assert guess_format(tmp_path / "saved") == guess_format(tmp_path / "parquet") == "hugging_face"
+    assert guess_format(tmp_path / "saved/train") == "hugging_face"
+    for name in ("hf://datasets/user/cows", "s3://cows/{split}-*.parquet", str(tmp_path / "cows-*.parquet")):
+        assert guess_format(name) == "hugging_face"
+
+
+def test_what_cannot_be_told_is_refused_with_what_is_there(tmp_path):
+    advice = r"Say which it is: data\.format=NAME, or --format NAME\.$"
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist\.$"):
+        guess_format(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError,
+        match=rf"no known format for the split train or val\. Looked for were, among others, .* It is empty\. {advice}",
+    ):
+        guess_format(tmp_path)
+    for number in range(10):
+        (tmp_path / f"{number}.txt").touch()
+    holds = r"It holds 0\.txt, 1\.txt, 2\.txt, 3\.txt, 4\.txt, 5\.txt, 6\.txt, 7\.txt and 2 more\."
+    with pytest.raises(ValueError, match=f"{holds} {advice}"):
+        guess_format(tmp_path)
+    (tmp_path / "images/val").mkdir(parents=True)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train.json").touch()
+    nearest = r"coco_instance comes nearest: there is annotations/instances_train\.json, but no train\."
+    with pytest.raises(ValueError, match=nearest):
+        guess_format(tmp_path)
+    (tmp_path / "train").mkdir()
+    assert guess_format(tmp_path) == "coco_instance"
+    (tmp_path / "labels/val").mkdir(parents=True)
+    with pytest.raises(ValueError, match=rf"several formats \(coco_instance, png_semantic\)\. {advice}"):
+        guess_format(tmp_path)
+
+
+def test_whether_a_split_is_there(tmp_path):
+    small_trees.cityscapes_semantic(tmp_path)
+    assert formats.has_split("cityscapes_semantic", tmp_path, "val")
+    assert not formats.has_split("cityscapes_semantic", tmp_path, "test")
+    assert formats.has_split("ade20k_instance", tmp_path, "val")  # nothing is known of its names here
+
+
+def test_messages_name_layouts_that_there_are():
+    for name, sign in formats._SIGNS.items():
+        layouts = [*formats.FORMATS[name].layouts("train")]
+        assert any(set(sign.split(" with ")) <= set(layout) for layout in layouts), name

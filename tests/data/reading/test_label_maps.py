@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PNG files of labels or objects become targets; what is missing or does not fit is said with the name of the file."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.map_files import segments, write_image, write_map
+from unisegment.data.reading.label_maps import LabelMaps, MapCoding, Pairing, forgiving_pairs, pair_files
+from unisegment.structures import Category
+
+CAR, SKY = Category(4, "car", True, (1, 2, 3)), Category(9, "sky", False, (4, 5, 6))
+FILES = [("a.jpg", "a.png", "a")]
+
+
+def _open(root, rows, dtype=np.uint8, **settings):
+    write_image(root / "a.jpg", (2, 3))
+    write_map(root / "a.png", rows, dtype)
+    return LabelMaps(root, FILES, [CAR, SKY], **settings)
+
+
+def test_a_semantic_map_has_one_segment_for_each_label(tmp_path):
+    dataset = pickle.loads(pickle.dumps(_open(tmp_path, [[9, 4, 9], [9, 0, 4]], void={0})))
+    (sample,) = dataset
+    assert (sample.image_id, sample.file_name) == ("a", str(tmp_path / "a.jpg"))
+    assert type(sample.image_id) is str
+    assert sample.image.shape == (2, 3, 3)
+    assert segments(sample.target) == [
+        (0, False, [[0, 1, 0], [0, 0, 1]]),
+        (1, False, [[1, 0, 1], [1, 0, 0]]),
+    ]
+    assert sample.target.id_map.dtype == torch.int32
+    assert (dataset.id2label, dataset.stuff_label_ids) == ({0: "car", 1: "sky"}, [1])
+
+
+def test_an_instance_map_has_objects_crowds_and_stuff(tmp_path):
+    rows = [[4001, 4, 9], [4065, 9001, 0]]
+    (sample,) = _open(tmp_path, rows, np.uint16, void={0}, label_divisor=1000)
+    assert segments(sample.target) == [
+        (0, True, [[0, 1, 0], [0, 0, 0]]),
+        (1, False, [[0, 0, 1], [0, 0, 0]]),
+        (0, False, [[1, 0, 0], [0, 0, 0]]),
+        (0, False, [[0, 0, 0], [1, 0, 0]]),
+        (1, False, [[0, 0, 0], [0, 1, 0]]),
+    ]
+
+
+def test_ids_of_24_bits_are_colours(tmp_path):
+    number = 4_999_999
+    color = [number % 256, number // 256 % 256, number // 65536]
+    (sample,) = _open(tmp_path, [[color] * 3, [[9, 0, 0]] * 3], label_divisor=1_000_000)
+    assert sample.target.segment_ids.tolist() == [9, number]
+    assert sample.target.labels.tolist() == [1, 0]
+
+
+def test_places_in_a_palette_count(tmp_path):
+    write_image(tmp_path / "a.jpg", (2, 3))
+    image = Image.fromarray(np.array([[4, 9, 9], [4, 4, 9]], dtype=np.uint8))
+    image.putpalette([200, 100, 50] * 256)
+    image.save(tmp_path / "a.png")
+    (sample,) = LabelMaps(tmp_path, FILES, [CAR, SKY])
+    assert sample.target.id_map.tolist() == [[4, 9, 9], [4, 4, 9]]
+
+
+def test_a_map_of_nothing_but_void_has_no_segments(tmp_path):
+    (sample,) = _open(tmp_path, [[255] * 3] * 2, void={255})
+    assert len(sample.target) == 0
+    assert sample.target.size == (2, 3)
+
+
+def test_a_listed_id_is_never_void(tmp_path):
+    (sample,) = _open(tmp_path, [[4] * 3] * 2, void={4})
+    assert sample.target.labels.tolist() == [0]
+
+
+def test_ids_far_apart_are_listed_in_a_line():
+    """All numbers between the smallest and the largest were made a list of: of 2**62 there is no end."""
+    categories = [Category(number, "x", True, (1, 2, 3)) for number in (3, 2**62)]
+    with pytest.raises(ValueError, match=r"ids of categories \(3, 4611686018427387904\)"):
+        MapCoding(categories).target(np.ones((2, 3), dtype=np.int32), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "message"),
+    [
+        (5, {"void": {0, 255}}, r"numbers \[5\], which belong .*categories \(4, 9\), or void \(0, 255\)"),
+        (5, {}, r"numbers \[0, 5\], .*or void \(none\)"),
+        (4, {"void": {1, 2, 3}}, r"numbers \[0\], .*or void \(1 to 3\)"),
+        (5001, {"void": {0}, "label_divisor": 1000}, r"numbers \[5001\], .*\(4, 9\), or 1000 times such an id plus"),
+    ],
+)
+def test_unknown_numbers_are_named(tmp_path, number, settings, message):
+    dataset = _open(tmp_path, [[0, 4, 9], [number, 4, 4]], np.uint16, **settings)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/a\.png has pixels with the {message}"):
+        dataset[0]
+
+
+def test_sizes_that_disagree_are_named(tmp_path):
+    dataset = _open(tmp_path, [[4, 4], [4, 4], [4, 4]])
+    with pytest.raises(ValueError, match=r"a\.png is 3x2 .*a\.jpg says 2x3"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_missing_and_broken_files_are_named(tmp_path, name):
+    dataset = _open(tmp_path, [[4] * 3] * 2)
+    file = tmp_path / name
+    whole = file.read_bytes()
+    for content in (b"", b"not an image", whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{file} cannot be read as an image"):
+            dataset[0]
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{file}: there is no such file"):
+        dataset[0]
+
+
+def test_a_map_of_other_channels_is_refused(tmp_path):
+    dataset = _open(tmp_path, [[[4, 4, 4, 255]] * 3] * 2)
+    with pytest.raises(ValueError, match=r"a\.png: A segmentation map must be \(height, width\)"):
+        dataset[0]
+
+
+def test_no_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no annotated images"):
+        LabelMaps(tmp_path, [], [CAR])
+
+
+def _touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_files_are_paired_by_folder_and_name(tmp_path):
+    _touch(tmp_path, "i/z/b.JPG", "i/a.png", "i/notes.txt", "m/z/b.png", "m/a.png", "m/more.png")
+    (tmp_path / "i" / "folder.jpg").mkdir()
+    assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [
+        ("i/a.png", "m/a.png", "a"),
+        ("i/z/b.JPG", "m/z/b.png", "b"),
+    ]
+
+
+def test_missing_maps_are_counted(tmp_path):
+    _touch(tmp_path, "i/a.jpg", "i/b.jpg", "m/a.png")
+    with pytest.raises(FileNotFoundError, match=r"m lacks the PNG files of 1 of 2 images, such as b\.png for i/b\.jpg"):
+        pair_files(tmp_path, "i", "m", (".jpg",))
+    with pytest.raises(FileNotFoundError, match=r"none lacks the PNG files of 2 of 2 images"):
+        pair_files(tmp_path, "i", "none", (".jpg",))
+
+
+def test_folders_without_images_and_doubtful_names_are_refused(tmp_path):
+    _touch(tmp_path, "i/a.jpg", "i/a.png", "m/a.png")
+    with pytest.raises(FileNotFoundError, match=r"none does not exist\."):
+        pair_files(tmp_path, "none", "m", (".jpg", ".png"))
+    with pytest.raises(FileNotFoundError, match=r"m has no images; their names must end in \.jpg, \.tif"):
+        pair_files(tmp_path, "m", "i", (".jpg", ".tif"))
+    with pytest.raises(ValueError, match=r"two images of one name, a\.(jpg|png) and a\.(jpg|png)"):
+        pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+
+
+def test_all_that_does_not_fit_can_be_listed_and_left_out(tmp_path):
+    _touch(tmp_path, "i/a.jpg", "i/a.png", "i/z/b.jpg", "i/c.jpg", "m/a.png", "m/more.png", "m/notes.txt")
+    (tmp_path / "i" / "folder.JPG").mkdir()
+    with forgiving_pairs() as pairings:
+        assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [("i/a.jpg", "m/a.png", "a")]
+        with pytest.raises(FileNotFoundError, match=r"none does not exist"):
+            pair_files(tmp_path, "none", "m", (".jpg",))
+    assert pairings == [
+        Pairing(
+            paired=[("i/a.jpg", "m/a.png", "a")],
+            without_map=[("i/c.jpg", "m/c.png"), ("i/z/b.jpg", "m/z/b.png")],
+            same_name=[("i/a.jpg", "i/a.png")],
+            without_image=["m/more.png"],
+            folders=["i/folder.JPG"],
+        )
+    ]
+    with pytest.raises(ValueError, match=r"two images of one name, a\.jpg and a\.png"):
+        pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+
+
+def test_a_map_that_went_through_jpeg_is_refused(tmp_path):
+    dataset = _open(tmp_path, [[4, 4, 4], [4, 4, 4]])
+    write_image(tmp_path / "b.jpg", (2, 3), value=4)
+    (tmp_path / "b.jpg").replace(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is a JPEG file, which does not keep numbers"):
+        dataset[0]

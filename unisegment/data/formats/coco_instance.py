@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file in COCO's instance format in, annotated images out.
+
+The format has one JSON file with images, categories and annotations. Each annotation is one object, as polygons or
+run lengths, and objects may overlap. ADE20K's instances come in it, too, as the original's script writes them.
+"""
+
+from array import array
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from unisegment.data.annotated_images import (
+    AnnotatedImages,
+    check_size,
+    find_layout,
+    long_split_name,
+    read_listed_image,
+    without_void,
+)
+from unisegment.data.reading.coco_lists import ListedImages, look_up
+from unisegment.data.reading.object_drawing import draw_objects
+from unisegment.data.reading.packed_shapes import PackedShapes
+from unisegment.ops.json_values import read_flag, read_id, read_whole_number, value_of
+from unisegment.structures import Sample
+from unisegment.types import Size
+
+
+class CocoInstance(AnnotatedImages):
+    """The images of a COCO instance data set, in the order of the file, those without objects included.
+
+    The JSON file is gone through once and kept in arrays, which the worker processes of a data loader share. Images
+    are read and masks drawn when they are asked for. Labels are the places of the categories in the order of their
+    ids. Categories are things unless they say otherwise (`isthing`).
+
+    Args:
+        annotation_file: The JSON file.
+        image_dir: Folder of the images.
+        void_categories: Ids of categories that are no label; their objects are left out.
+
+    Raises:
+        FileNotFoundError: When there is no such JSON file.
+        ValueError: When it is not in COCO's instance format.
+    """
+
+    def __init__(
+        self, annotation_file: str | Path, image_dir: str | Path, *, void_categories: Collection[int] = ()
+    ) -> None:
+        self.annotation_file = Path(annotation_file)
+        self.image_dir = Path(image_dir)
+        objects = _Objects()
+        listed = ListedImages(
+            self.annotation_file,
+            objects.add,
+            data_format="COCO's instance format",
+            hint="A panoptic file, or one with boxes alone, will not do.",
+            optional=["annotations"],
+            is_thing=True,
+        )
+        super().__init__(without_void(listed.categories, void_categories))
+        self.void_ids = frozenset(void_categories)
+        self._image_ids, self._image_files, self._image_sizes = listed.ids, listed.files, listed.sizes
+        self._shapes = objects.shapes
+        self._is_crowd = np.array(objects.is_crowd, dtype=np.bool_)
+        what = f"{self.annotation_file} has annotations of categories"
+        label_of = dict.fromkeys(void_categories, -1) | self.label_of
+        self._labels = look_up(objects.category_ids, label_of, what).astype(np.int32)
+        places = listed.places_of(objects.image_ids)
+        self._order = places.argsort(kind="stable")
+        self._order = self._order[self._labels[self._order] >= 0]
+        self._bounds = np.searchsorted(places[self._order], np.arange(len(self) + 1))
+
+    @classmethod
+    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoInstance":
+        """Find the parts of a split by their names.
+
+        Known are COCO's own layout (`annotations/instances_train2017.json` and `train2017/`), the same without the
+        year, ADE20K's (`ade20k_instance_train.json` and `images/training/`), a folder for each split with
+        `_annotations.coco.json` beside the images (`valid/` is one for "val"), and a folder with a single split
+        (`instances.json` and `images/`), which is opened whatever `split` is.
+
+        Args:
+            root: The folder of the data set.
+            split: Name of the part, such as "train" or "val".
+            void_ids: See `void_categories`.
+
+        Raises:
+            FileNotFoundError: When none of the layouts is there; lists what was looked for.
+        """
+        return cls(*instance_files(root, split), void_categories=void_ids)
+
+    def __len__(self) -> int:
+        return len(self._image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one annotated image; objects that cover no pixel are left out.
+
+        The target has one id map if no objects overlap, and several layers if some do.
+
+        Raises:
+            FileNotFoundError: When the image is missing.
+            ValueError: When it cannot be read, has another size than the JSON file says, or when an annotation cannot
+                be drawn.
+        """
+        index = range(len(self))[index]
+        image_file = self.image_dir / self._image_files[index]
+        size: Size = (int(self._image_sizes[index, 0]), int(self._image_sizes[index, 1]))
+        image = read_listed_image(image_file, self.reading)
+        check_size(image_file, image.shape[:2], size, self.annotation_file)
+        annotations = self._order[slice(*self._bounds[index : index + 2])].tolist()
+        objects = (
+            (int(self._labels[place]), bool(self._is_crowd[place]), self._pixels(place, size)) for place in annotations
+        )
+        target = draw_objects(objects, size)
+        return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
+
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has an object that is no crowd, from the JSON file alone."""
+        index = range(len(self))[index]
+        return not self._is_crowd[self._order[slice(*self._bounds[index : index + 2])]].all()
+
+    def _pixels(self, annotation: int, size: Size) -> Int64[np.ndarray, " p"]:
+        try:
+            return self._shapes.pixels(annotation, size)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.annotation_file}: annotations[{annotation}] cannot be drawn: {error} Correct or remove it."
+            ) from error
+
+
+def instance_files(root: str | Path, split: str) -> tuple[Path, Path]:
+    """Return the JSON file of a split and the folder of its images; see `CocoInstance.from_folder`."""
+    wanted = f"COCO instance data for the split {split!r} (annotations, images)"
+    annotations, images = find_layout(root, instance_layouts(split), wanted)
+    return Path(root) / annotations, Path(root) / images
+
+
+def instance_layouts(split: str) -> list[tuple[str, ...]]:
+    """Return the names that JSON file and folder of images may have."""
+    return [
+        (f"annotations/instances_{split}2017.json", f"{split}2017"),
+        (f"annotations/instances_{split}.json", split),
+        (f"ade20k_instance_{split}.json", f"images/{long_split_name(split)}"),
+        *((f"{folder}/_annotations.coco.json", folder) for folder in [split] + ["valid"] * (split == "val")),
+        ("instances.json", "images"),
+    ]
+
+
+class _Objects:
+    """All annotations of a file, before the ids in them are resolved."""
+
+    def __init__(self) -> None:
+        self.shapes = PackedShapes()
+        self.category_ids = array("q")
+        self.image_ids: list[int | str] = []
+        self._kept_ids: dict[int | str, int | str] = {}
+        self.is_crowd = bytearray()
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Take an entry of `annotations`."""
+        self.shapes.append(value_of(entry, "segmentation"))
+        self.category_ids.append(read_whole_number(entry, "category_id"))
+        image_id = read_id(entry, "image_id")
+        # One object for all annotations of an image: the reader makes a new one each time.
+        self.image_ids.append(self._kept_ids.setdefault(image_id, image_id))
+        self.is_crowd.append(read_flag(entry, "iscrowd"))

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images with one PNG file each, whose pixels hold a number of a label or of an object: folders in, samples out."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int32
+from PIL import Image
+
+from unisegment.data.annotated_images import (
+    AnnotatedImages,
+    check_size,
+    distinct_ids,
+    read_listed_image,
+    without_void,
+)
+from unisegment.data.reading.annotation_reading import read_segment_map
+from unisegment.data.reading.image_reading import ImageReading
+from unisegment.files import require_folder
+from unisegment.ops.image_opening import open_image
+from unisegment.ops.masks import rgb_to_ids
+from unisegment.structures import Category, Sample, SegmentationTarget
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Ends of the names of image files, in any case."""
+
+
+class LabelMaps(AnnotatedImages):
+    """Images with one PNG file each, in the order of their names.
+
+    A pixel of a semantic PNG file holds the id of a category. One of an instance PNG file holds `id * label_divisor +
+    n` for the object n of a category, or the id alone for all of the category that is not told apart: if it is a
+    thing, that is a crowd. Files have one channel of 8 or 16 bits, or three as COCO's panoptic files do (red + 256
+    green + 65536 blue). In palette images, the places in the palette count.
+
+    Args:
+        root: Folder that everything lies in.
+        files: Image and PNG file of each sample, relative to `root`, and its name.
+        categories: The labels; `id` is the number in the PNG files.
+        void: Further ids, whose pixels are void.
+        label_divisor: See above; None means that the PNG files are semantic.
+        void_ids: Ids that are void even if they are those of categories, which are then no labels.
+
+    Raises:
+        ValueError: When there are no files, or no labels.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        files: Sequence[tuple[str, str, str]],
+        categories: list[Category],
+        *,
+        void: Collection[int] = (),
+        label_divisor: int | None = None,
+        void_ids: Collection[int] = (),
+    ) -> None:
+        super().__init__(without_void(categories, void_ids))
+        if not files:
+            raise ValueError(f"{root}: there are no annotated images.")
+        self.root = Path(root)
+        self.void_ids = frozenset(void_ids)
+        self._coding = MapCoding(self.categories, {*void, *void_ids}, label_divisor)
+        # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
+        self._image_files, self._map_files, self._names = (
+            np.array(column, dtype=np.str_) for column in zip(*files, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one annotated image.
+
+        Raises:
+            FileNotFoundError: When the image or its PNG file is missing.
+            ValueError: When one of them cannot be read, when their sizes differ, or when the PNG file has numbers
+                that are neither of a category nor void.
+        """
+        image_file, map_file = (self.root / files[index] for files in (self._image_files, self._map_files))
+        image, id_map = read_listed_image(image_file, self.reading), _read_map(map_file, self.reading)
+        check_size(map_file, id_map.shape, image.shape[:2], image_file)
+        target = self._coding.target(id_map, map_file)
+        return Sample(image, self._names[index].item(), str(image_file), target=target)
+
+    def numbers(self, index: int) -> set[int]:
+        """Return the numbers in the PNG file of an image."""
+        return distinct_ids(_read_map(self.root / self._map_files[index], self.reading))
+
+    def has_objects(self, index: int) -> bool:
+        """Tell whether an image has a segment that is no crowd, from its PNG file alone."""
+        file = self.root / self._map_files[index]
+        return not bool(self._coding.target(_read_map(file, self.reading), file).is_crowd.all())
+
+
+class MapCoding:
+    """What the numbers in a map stand for.
+
+    Args:
+        categories: The labels; `id` is the number in the map.
+        void: Further ids, whose pixels are void.
+        label_divisor: The object n of a category has the number `id * label_divisor + n`. None means that there are no
+            objects, and the numbers are ids.
+        objects_only: Numbers below `label_divisor` are objects of the category 0 like others. Otherwise they are ids:
+            all of a category that is not told apart.
+
+    Raises:
+        ValueError: When an id cannot be told from an object.
+    """
+
+    def __init__(
+        self,
+        categories: list[Category],
+        void: Collection[int] = (),
+        label_divisor: int | None = None,
+        *,
+        objects_only: bool = False,
+    ) -> None:
+        too_high = [category.id for category in categories if label_divisor and category.id >= label_divisor]
+        if too_high:
+            raise ValueError(
+                f"Categories have the ids {too_high[:5]}, but maps with objects need ids below {label_divisor}: give "
+                "smaller ones."
+            )
+        self.categories = categories
+        self.label_of = {category.id: label for label, category in enumerate(categories)}
+        self.label_divisor = label_divisor
+        self._first_object = 0 if objects_only else label_divisor
+        self._void = frozenset(void) - self.label_of.keys()
+
+    def target(self, id_map: Int32[np.ndarray, "h w"], source: Any) -> SegmentationTarget:
+        """Return the segments of a map.
+
+        Args:
+            id_map: Number of each pixel.
+            source: Where it comes from, for messages.
+
+        Raises:
+            ValueError: When a number is neither of a category nor void.
+        """
+        category_of = {number: self._category_id(number) for number in sorted(distinct_ids(id_map))}
+        wrong = [
+            number
+            for number, category in category_of.items()
+            if category not in self.label_of and category not in self._void
+        ]
+        if wrong:
+            raise ValueError(self._describe(wrong, source))
+        segments = {number: category for number, category in category_of.items() if category in self.label_of}
+        labels = [self.label_of[category] for category in segments.values()]
+        return SegmentationTarget(
+            labels=torch.tensor(labels, dtype=torch.int64),
+            id_map=torch.from_numpy(id_map),
+            segment_ids=torch.tensor(list(segments), dtype=torch.int64),
+            is_crowd=torch.tensor(
+                [self._is_crowd(number, label) for number, label in zip(segments, labels, strict=True)],
+                dtype=torch.bool,
+            ),
+        )
+
+    def _category_id(self, number: int) -> int:
+        return number // self.label_divisor if self.label_divisor and self._is_object(number) else number
+
+    def _is_crowd(self, number: int, label: int) -> bool:
+        return self.label_divisor is not None and not self._is_object(number) and self.categories[label].is_thing
+
+    def _is_object(self, number: int) -> bool:
+        return self._first_object is not None and number >= self._first_object
+
+    def _describe(self, wrong: list[int], source: Any) -> str:
+        coding = "" if self.label_divisor is None else f" or {self.label_divisor} times such an id plus a number,"
+        return (
+            f"{source} has pixels with the numbers {wrong[:5]}, which belong to no category. Numbers must be ids of "
+            f"categories ({_short(self.label_of)}),{coding} or void ({_short(self._void)}): list the category, or "
+            f"change the pixels."
+        )
+
+
+@dataclass
+class Pairing:
+    """The images of a folder and their PNG files, all relative to the root of the data set but the names.
+
+    Args:
+        paired: Image and PNG file of each, and the name without folders, sorted.
+        without_map: Images that have no PNG file, and the PNG file that each should have.
+        same_name: Images that differ in their endings alone: the one that counts, and another.
+        without_image: PNG files that have no image.
+        folders: Folders that are named as images.
+    """
+
+    paired: list[tuple[str, str, str]] = field(default_factory=list)
+    without_map: list[tuple[str, str]] = field(default_factory=list)
+    same_name: list[tuple[str, str]] = field(default_factory=list)
+    without_image: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def left_out(self, root: Path) -> list[str]:
+        """Say which images are not among the pairs, and why."""
+        return [
+            *(
+                f"{root / label_map}: there is no such file for the image {image}."
+                for image, label_map in self.without_map
+            ),
+            *(f"{root / image}: {first} has the same name, and the PNG file." for first, image in self.same_name),
+        ]
+
+
+_pairings: ContextVar[list[Pairing] | None] = ContextVar("_pairings", default=None)
+
+
+@contextmanager
+def forgiving_pairs() -> Iterator[list[Pairing]]:
+    """Within `with`, let `pair_files` leave out what it refuses elsewhere, and list all that it found.
+
+    Who checks a data set, or trains on what is sound of it, wants to open what is left.
+    """
+    pairings: list[Pairing] = []
+    token = _pairings.set(pairings)
+    try:
+        yield pairings
+    finally:
+        _pairings.reset(token)
+
+
+def pair_files(
+    root: Path, image_dir: str, map_dir: str, image_endings: Iterable[str], map_ending: str = ".png"
+) -> list[tuple[str, str, str]]:
+    """Find the images of a folder, folders in it included, and the PNG file of each: they share folder and name.
+
+    Args:
+        root: Folder of the data set.
+        image_dir: Folder of the images, relative to `root`.
+        map_dir: Folder of the PNG files, relative to `root`.
+        image_endings: How images end, in any case; what is in front of it is the name.
+        map_ending: How PNG files end.
+
+    Returns:
+        Image and PNG file of each, relative to `root`, and the name without folders, sorted.
+
+    Raises:
+        FileNotFoundError: When there is no image, or one without a PNG file.
+        ValueError: When two images have one name.
+    """
+    pairing = _pair(root, image_dir, map_dir, tuple(image_endings), map_ending)
+    pairings = _pairings.get()
+    if pairings is not None:
+        pairings.append(pairing)
+        return pairing.paired
+    if pairing.same_name:
+        one, other = (image.removeprefix(f"{image_dir}/") for image in pairing.same_name[0])
+        raise ValueError(
+            f"{root / image_dir} has two images of one name, {one} and {other}: which of them the PNG file belongs to "
+            "cannot be known. Rename one of them."
+        )
+    if pairing.without_map:
+        (image, label_map), missing = pairing.without_map[0], len(pairing.without_map)
+        raise FileNotFoundError(
+            f"{root / map_dir} lacks the PNG files of {missing} of {missing + len(pairing.paired)} images, such as "
+            f"{label_map.removeprefix(f'{map_dir}/')} for {image}: add them, or take the images away."
+        )
+    return pairing.paired
+
+
+def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], map_ending: str) -> Pairing:
+    for folder in (root, root / image_dir):
+        require_folder(folder)
+    pairing = Pairing()
+    image_of: dict[str, str] = {}
+    for name in sorted(files_under(root / image_dir, pairing.folders)):
+        ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
+        if ending is None:
+            continue
+        first = image_of.setdefault(name[: -len(ending)], name)
+        if first != name:
+            pairing.same_name.append((f"{image_dir}/{first}", f"{image_dir}/{name}"))
+    if not image_of:
+        raise FileNotFoundError(f"{root / image_dir} has no images; their names must end in {', '.join(endings)}.")
+    maps = {name for name in files_under(root / map_dir) if name.endswith(map_ending)}
+    for stem, name in sorted(image_of.items()):
+        image, label_map = f"{image_dir}/{name}", f"{map_dir}/{stem}{map_ending}"
+        if f"{stem}{map_ending}" in maps:
+            pairing.paired.append((image, label_map, Path(stem).name))
+        else:
+            pairing.without_map.append((image, label_map))
+    left_over = maps - {f"{stem}{map_ending}" for stem in image_of}
+    pairing.without_image = [f"{map_dir}/{name}" for name in sorted(left_over)]
+    lower_endings = tuple(ending.lower() for ending in endings)
+    pairing.folders = [f"{image_dir}/{name}" for name in pairing.folders if name.lower().endswith(lower_endings)]
+    return pairing
+
+
+def files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str]:
+    """Give the files below a folder, relative to it; folders are added to a list.
+
+    Raises:
+        OSError: When a folder is there and cannot be looked into: what is in it would be left out, and nobody told.
+    """
+    for place, inner_folders, names in os.walk(folder, onerror=_unless_missing):
+        inner = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
+        yield from (f"{inner}{name}" for name in names)
+        if folders is not None:
+            folders.extend(f"{inner}{name}" for name in inner_folders)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
+    image = open_image(file)
+    if image.format in ("JPEG", "MPO"):
+        raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
+    try:
+        return numbers_of(reading.turned(image))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def numbers_of(segment_map: Any) -> Int32[np.ndarray, "h w"]:
+    """Return the number that each pixel of a map holds: red + 256 green + 65536 blue if it has colours.
+
+    Args:
+        segment_map: As for `read_segment_map`, or a Pillow image in RGB.
+
+    Raises:
+        ValueError: When it cannot be read.
+    """
+    is_rgb = isinstance(segment_map, Image.Image) and segment_map.mode == "RGB"
+    return rgb_to_ids(np.asarray(segment_map)) if is_rgb else read_segment_map(segment_map)
+
+
+def _short(ids: Collection[int]) -> str:
+    numbers = sorted(ids)
+    if len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "") if numbers else "none"
