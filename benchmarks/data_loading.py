@@ -36,7 +36,7 @@ from transformers.utils import is_torchvision_available
 from unisegment.data.collate import Collate
 from unisegment.data.formats.coco_instance import CocoInstance
 from unisegment.data.formats.coco_panoptic import CocoPanoptic
-from unisegment.data.transforms import TrainTransform
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.ops.masks import ids_to_rgb, rgb_to_ids
 
 HEIGHT, WIDTH, SIDE = 480, 640, 1024

@@ -10,7 +10,7 @@ from tests.checking.data_sets import WRITERS
 from unisegment.checking import check_data
 from unisegment.checking.findings import KINDS
 from unisegment.checking.sources import find_parts
-from unisegment.data.transforms import TrainTransform
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.runs.recipe import DataRecipe
 from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import open_samples

@@ -9,7 +9,7 @@ from unisegment.checking.contact_sheet import draw_tile
 from unisegment.checking.sample_check import summarize
 from unisegment.data.collate import Collate
 from unisegment.data.reading.object_drawing import draw_objects
-from unisegment.data.transforms import TrainTransform
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.metrics import MeanAveragePrecision
 from unisegment.ops.masks import segment_index_map
 from unisegment.ops.point_sampling import sample_target

@@ -10,7 +10,7 @@ import torch
 
 from tests.recipes import small_trees
 from tests.recipes.published_table import PUBLISHED, WEIGHTS
-from unisegment.data.transforms import TrainTransform
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.recipe_files import find_recipe, recipe_names

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from unisegment.data.transforms import resize_image, shortest_edge_size
+from unisegment.data.transforms.resizing import resize_image, shortest_edge_size
 from unisegment.inference.images import Batch, PreparedImage
 from unisegment.inference.predictor import Predictor
 from unisegment.postprocessing.resize import MASK_STRIDE, MAX_ELEMENTS, Frame, resize_rows

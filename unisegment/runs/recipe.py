@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from unisegment.data.choices import DataFormat, OnError
 from unisegment.data.reading.image_reading import Exif
-from unisegment.data.transforms import TrainTransform
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.ops.downloads import is_address
 from unisegment.ops.json_values import shown
 from unisegment.ops.value_range import ValueRange, checked_range

@@ -18,7 +18,7 @@ from transformers.utils import TensorType
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
 from unisegment.data.reading.annotation_reading import check_target, target_from_map, without_vanished
 from unisegment.data.reading.image_reading import ImageReading, as_list, read_image
-from unisegment.data.transforms import resize_image, resize_target
+from unisegment.data.transforms.resizing import resize_image, resize_target
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
 from unisegment.models.unisegment.image_sizes import size_keys

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unisegment.data.reading.image_reading import as_list, channels_last, fetched, to_numpy
-from unisegment.data.transforms import shortest_edge_size
+from unisegment.data.transforms.resizing import shortest_edge_size
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.json_values import shown
 from unisegment.ops.limits import MAX_FRAME, MAX_PIXELS, MAX_SIDE

@@ -14,9 +14,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tests.data.map_files import in_form
-from unisegment.data import transforms
-from unisegment.data.transforms import TrainTransform
-from unisegment.data.transforms_color import ssd_color
+from unisegment.data.transforms import cropping, resizing
+from unisegment.data.transforms.color import ssd_color
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import TransformedSamples
@@ -161,8 +161,8 @@ def test_images_are_averaged_under_a_triangle(size):
     rows, columns = (weights(old, new) for old, new in zip(image.shape, size, strict=False))
     narrow = np.einsum("vw,hwc->hvc", columns, image).round()
     expected = np.einsum("uh,hvc->uvc", rows, narrow).round()
-    assert np.abs(transforms.resize_image(image, size) - expected).max() <= 1
-    assert np.abs(transforms.resize_image_fast(image, size) - expected).max() <= 1
+    assert np.abs(resizing.resize_image(image, size) - expected).max() <= 1
+    assert np.abs(resizing.resize_image_fast(image, size) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(29, 17), (106, 194), (53, 97), (1, 1), (80, 64)])
@@ -170,7 +170,7 @@ def test_labels_at_corners_are_those_of_torch(size):
     target = _sample(53, 97).target
     # The original hands label maps to torch as floating-point numbers.
     expected = F.interpolate(target.id_map.double()[None, None], size, mode="nearest")[0, 0]
-    assert torch.equal(transforms.resize_target(target, size, "corner").id_map.double(), expected)
+    assert torch.equal(resizing.resize_target(target, size, "corner").id_map.double(), expected)
 
 
 def _halves(left_label, right_label):
@@ -191,7 +191,7 @@ def test_windows_of_one_category_are_drawn_again_at_most_ten_times():
 
     def window(sample, *lefts, max_area=0.75):
         generator = Lefts(*lefts)
-        cropped = transforms.random_crop(sample, (3, 4), max_area, generator)
+        cropped = cropping.random_crop(sample, (3, 4), max_area, generator)
         return cropped.target.id_map.tolist()[0], len(generator.numbers) // 2
 
     mixed = _halves(4, 0)
@@ -207,23 +207,23 @@ def test_windows_of_one_category_are_drawn_again_at_most_ten_times():
 @pytest.mark.parametrize("form", ["id_map", "layers"])
 def test_segments_without_a_pixel_can_be_dropped(form):
     sample = _sample(53, 97, form)
-    dropped = transforms.drop_empty_segments(sample).target
+    dropped = cropping.drop_empty_segments(sample).target
     assert dropped.labels.tolist() == LABELS[:4]
     assert dropped.is_crowd.tolist() == CROWD[:4]
     assert torch.equal(dropped.binary_masks(), sample.target.binary_masks()[:4])
     nothing = replace(sample, target=sample.target.select(torch.zeros(5, dtype=torch.bool)))
-    assert len(transforms.drop_empty_segments(nothing).target) == 0
-    assert transforms.random_crop(nothing, (9, 9), 0.5, np.random.default_rng(0)).target.size == (9, 9)
+    assert len(cropping.drop_empty_segments(nothing).target) == 0
+    assert cropping.random_crop(nothing, (9, 9), 0.5, np.random.default_rng(0)).target.size == (9, 9)
 
 
 def test_padding_is_grey_and_void_at_the_bottom_and_right():
     sample = _sample(5, 7)
-    padded = transforms.pad(sample, (11, 13))
+    padded = cropping.pad(sample, (11, 13))
     image, masks = _naive_pad(sample.image, sample.target.binary_masks().numpy(), (11, 13))
     np.testing.assert_array_equal(padded.image, image)
     np.testing.assert_array_equal(padded.target.binary_masks(), masks)
     with pytest.raises(ValueError, match="Cannot pad 5x7"):
-        transforms.pad(sample, (4, 13))
+        cropping.pad(sample, (4, 13))
 
 
 def test_colours_change_before_the_jitter_pads():
@@ -234,7 +234,7 @@ def test_colours_change_before_the_jitter_pads():
     expected.uniform()
     coloured = replace(sample, image=ssd_color(sample.image[:, ::-1], expected))
     assert not np.array_equal(coloured.image, sample.image[:, ::-1])
-    jittered = transforms.large_scale_jitter(coloured, (37, 46), (0.3, 0.3), expected)
+    jittered = cropping.large_scale_jitter(coloured, (37, 46), (0.3, 0.3), expected)
     np.testing.assert_array_equal(changed.image, jittered.image)
     assert (changed.image[-1] == 128).all()
 

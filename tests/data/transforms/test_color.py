@@ -6,7 +6,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from unisegment.data.transforms_color import hsv_to_rgb, rgb_to_hsv, ssd_color
+from unisegment.data.transforms.color import hsv_to_rgb, rgb_to_hsv, ssd_color
 
 
 def _image(height=11, width=17):
