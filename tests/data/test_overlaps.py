@@ -11,8 +11,11 @@ from unisegment.data.collate import Collate
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.transforms.training import TrainTransform
 from unisegment.metrics import MeanAveragePrecision
+from unisegment.ops.column_runs import extents
 from unisegment.ops.masks import segment_index_map
 from unisegment.ops.point_sampling import sample_target
+from unisegment.ops.polygons import polygons_of_segments
+from unisegment.ops.rle import encode_segments
 from unisegment.structures import InstancePrediction, Sample, SegmentationTarget
 from unisegment.visualization import draw
 
@@ -113,6 +116,19 @@ def test_layers_that_do_not_overlap_have_an_index_map():
     apart[next(n for n in range(9) if not (dense.masks[n] & dense.masks[apart].any(0)).any())] = True
     assert not drawn.select(apart).has_overlaps()
     assert torch.equal(segment_index_map(drawn.select(apart)), segment_index_map(dense.select(apart)))
+
+
+def test_run_lengths_extents_and_outlines_of_layers_are_those_of_the_masks():
+    drawn, dense = _draw(23, seed=5)
+    assert drawn.has_overlaps()
+    assert encode_segments(drawn) == encode_segments(dense)
+    for found, expected in zip(extents(drawn), extents(dense), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    outlines = [
+        [[ring.tolist() for ring in polygon] for segment in polygons_of_segments(target) for polygon in segment]
+        for target in (drawn, dense)
+    ]
+    assert outlines[0] == outlines[1]
 
 
 def test_memory_grows_with_what_is_drawn_not_with_the_objects():

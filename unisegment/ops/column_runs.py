@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer
 
-from unisegment.ops.masks import segment_index_map
+from unisegment.ops.masks import segment_index_maps
 from unisegment.structures import SegmentationTarget
 
 
@@ -52,15 +52,14 @@ def runs_of_mask(mask: Bool[np.ndarray, "h w"]) -> ColumnRuns:
 
 
 def runs_of_segments(target: SegmentationTarget) -> Iterator[ColumnRuns]:
-    """Give the runs of each segment of a target in the memory of the processor.
-
-    Raises:
-        ValueError: When segments of a target with `layers` overlap.
-    """
+    """Give the runs of each segment of a target in the memory of the processor."""
     if target.masks is not None:
         yield from map(runs_of_mask, target.masks.numpy())
         return
-    runs, owners = _runs(segment_index_map(target).numpy())
+    # A segment is in one of the maps.
+    found, owners_of_maps = zip(*(_runs(index_map.numpy()) for index_map in segment_index_maps(target)), strict=True)
+    runs = ColumnRuns(*map(np.concatenate, zip(*found, strict=True)))
+    owners = np.concatenate(owners_of_maps)
     order = owners.argsort(kind="stable")
     ends = np.bincount(owners, minlength=len(target)).cumsum()
     for start, end in pairwise([0, *ends.tolist()]):
@@ -75,11 +74,7 @@ def box_of_mask(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
 
 
 def extents(target: SegmentationTarget) -> Extents:
-    """Return areas, boxes and centroids of the segments of a target in the memory of the processor.
-
-    Raises:
-        ValueError: When segments of a target with `layers` overlap.
-    """
+    """Return areas, boxes and centroids of the segments of a target in the memory of the processor."""
     found = Extents(
         np.zeros(len(target), np.int64), np.zeros((len(target), 4), np.int64), np.full((len(target), 2), np.nan)
     )

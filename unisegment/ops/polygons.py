@@ -6,13 +6,14 @@ has its segment on the right hand, so that outer rings go clockwise in the pictu
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped
 
 from unisegment.ops.column_runs import box_of_mask
-from unisegment.ops.masks import segment_index_map
+from unisegment.ops.masks import segment_index_maps
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
@@ -30,7 +31,7 @@ def polygons_of_segments(target: SegmentationTarget, tolerance: float = 0.0) -> 
     outer rings and leave out holes, or to fill all rings by the even-odd rule, gives back the mask.
 
     Args:
-        target: Segments that do not overlap, or masks that may.
+        target: Segments, which may overlap.
         tolerance: Pixels that a border may be moved by to need fewer corners. 0 is exact, 1 makes stairs straight. Each
             ring is simplified by itself: neighbours may then overlap a little or leave gaps.
 
@@ -38,12 +39,14 @@ def polygons_of_segments(target: SegmentationTarget, tolerance: float = 0.0) -> 
         The polygons of one segment after the other; none for an empty segment.
 
     Raises:
-        ValueError: When `tolerance` is below 0, or segments of a target with `layers` overlap.
+        ValueError: When `tolerance` is below 0.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
     if target.masks is None:
-        polygons = _trace(segment_index_map(target).numpy(), len(target))
+        of_maps = (_trace(index_map.numpy(), len(target)) for index_map in segment_index_maps(target))
+        # A segment is in one of the maps.
+        polygons = [[*chain.from_iterable(parts)] for parts in zip(*of_maps, strict=True)]
     else:
         polygons = [_trace_mask(mask) for mask in target.masks.numpy()]
     if tolerance == 0:

@@ -33,11 +33,7 @@ def encode_rle(masks: Bool[Tensor, "n h w"]) -> list[dict[str, Any]]:
 
 
 def encode_segments(target: SegmentationTarget) -> list[dict[str, Any]]:
-    """Return each segment of a target in the memory of the processor as `encode_rle` does.
-
-    Raises:
-        ValueError: When segments of a target with `layers` overlap.
-    """
+    """Return each segment of a target in the memory of the processor as `encode_rle` does."""
     return [_encode(runs, target.size) for runs in runs_of_segments(target)]
 
 
