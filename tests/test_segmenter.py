@@ -17,7 +17,7 @@ from tests.models.unisegment.original_files import original_state_dict, stock_mo
 from tests.training.tiny_run import RECIPE
 from unisegment import InstancePrediction, PanopticPrediction, Segmenter, SemanticPrediction
 from unisegment.data.formats.synthetic import write_synthetic
-from unisegment.inference.export_run import OtherRunError
+from unisegment.runs.part_folder import OtherRunError
 from unisegment.structures import NamedImage
 from unisegment.training import fit
 

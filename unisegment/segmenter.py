@@ -18,7 +18,7 @@ from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_sources import open_images
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.inference.evaluation import evaluate
-from unisegment.inference.export_run import OnImage, OtherRunError, export_predictions
+from unisegment.inference.export_run import OnImage, export_predictions
 from unisegment.inference.images import Report, reporting
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.picture_export import pictures_of
@@ -26,6 +26,7 @@ from unisegment.inference.predictor import Predictor, open_predictor
 from unisegment.inference.result import Result, separated
 from unisegment.models.choices import Dtype
 from unisegment.postprocessing.resize import check_share
+from unisegment.runs.part_folder import OtherRunError
 from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.structures import TASKS
 

@@ -17,9 +17,10 @@ from tests.pretended_device import DEVICE, Record
 from tests.two_processes import run_in_two_processes
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat
 from unisegment.data.image_folder import ImageFolder
-from unisegment.inference.export_run import OtherRunError, PartFolder, digest, export_predictions, weights_digest
+from unisegment.inference.export_run import export_predictions, weights_digest
 from unisegment.inference.images import leave_out
 from unisegment.inference.predictor import Predictor
+from unisegment.runs.part_folder import OtherRunError
 
 
 @pytest.fixture
@@ -111,16 +112,8 @@ def test_a_damaged_image_raises_or_is_left_out_and_tried_again(folder, tmp_path)
 
 def test_another_run_in_the_same_folder_is_refused(folder, tmp_path):
     run(folder, tmp_path / "out", "label_png")
-    with pytest.raises(OtherRunError, match=r"holds predictions of another run, .* threshold=0\.5 \(before: 0\.0\)"):
+    with pytest.raises(OtherRunError, match=r"holds results of another run, .* threshold=0\.5 \(before: 0\.0\)"):
         run(folder, tmp_path / "out", "label_png", threshold=0.5)
-    assert digest(["a", "b"]) != digest(["b", "a"])
-
-
-def test_of_lists_that_differ_the_lengths_are_said(tmp_path):
-    folder = PartFolder(tmp_path / "parts")
-    folder.begin({"categories": [[number, "name"] for number in range(133)], "names": ["a"]}, 1)
-    with pytest.raises(OtherRunError, match=r"categories \(8 now, 133 before\), names \(1 now, 1 before, but others\)"):
-        folder.begin({"categories": [[number, "name"] for number in range(8)], "names": ["b"]}, 1)
 
 
 def test_a_run_that_an_earlier_release_began_is_gone_on_with(folder, tmp_path):
@@ -165,15 +158,6 @@ def test_a_format_of_ones_own_sees_the_pixels(folder, tmp_path):
 def test_the_threshold_of_objects(folder, tmp_path):
     run(folder, tmp_path / "few", "coco_instance", threshold=0.9999)
     assert json.loads((tmp_path / "few" / "detections_unisegment_results.json").read_text()) == []
-
-
-def test_parts_are_read_one_after_the_other(tmp_path):
-    parts = PartFolder(tmp_path / "parts")
-    assert parts.begin({"a": 1}, 3) == parts.begin({"a": 1}, 3) == [0, 1, 2]
-    for number in (11, 2):
-        parts.write(number, {"number": number})
-    assert [part["number"] for part in parts.read({"number": int})] == [2, 11]
-    assert parts.begin({"a": 1}, 4) == [0, 1, 3]
 
 
 def test_only_what_the_format_needs_is_predicted(folder, tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ from PIL import Image
 
 from tests.inference.reads_colours import SAMPLES, make_predictor
 from unisegment.data.export import EXPORT_FORMATS
-from unisegment.inference.export_run import OtherRunError, export_predictions
+from unisegment.inference.export_run import export_predictions
 from unisegment.inference.picture_export import pictures_of
+from unisegment.runs.part_folder import OtherRunError
 
 
 def export(folder, task="panoptic", **options):

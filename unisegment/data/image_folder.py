@@ -19,7 +19,7 @@ from unisegment.structures import NamedImage
 _ENDINGS = (*IMAGE_ENDINGS, ".gif", ".avif", ".heic", ".heif")
 """HEIC is not read, but whoever has a photo in it shall hear so."""
 _RESULTS = "parts/settings.json"
-"""What a folder has that holds results, see `unisegment.inference.export_run`."""
+"""What a folder has that holds results, see `unisegment.runs.part_folder`."""
 
 
 class ImageFolder:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A predictor and images in, files of its predictions out: on all processes, and from where an earlier run stopped.
 
-What an image leaves behind for the files of the whole is written last, as `parts/{number}.json`; an image that has that
-is finished. Everything is written under another name first, so that a run may be killed at any moment.
+Everything is written under another name first, and what an image leaves behind for the files of the whole last (see
+`unisegment.runs.part_folder`), so that a run may be killed at any moment.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,87 +19,18 @@ from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat, open_export
 from unisegment.data.export.format import ExportedImage
 from unisegment.data.image_folder import ImageFolder
-from unisegment.files import PARTIAL, inside, write_text
 from unisegment.inference.images import Batch, Images, Report, noting
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor
-from unisegment.ops.json_reading import read_json
-from unisegment.ops.json_values import shown
 from unisegment.ops.tf32 import is_tf32_allowed
 from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import check_share
-from unisegment.runs.folder_lock import LOCK, locked
+from unisegment.runs.folder_lock import locked
+from unisegment.runs.part_folder import PartFolder, digest
 from unisegment.runs.processes import decide_once, share_of_process
 
 OnImage = Callable[[ExportedImage, Mapping[str, Any]], None]
 """Is told of an image whose files are written, and of its predictions by task."""
-
-
-_DIGESTS = {"image_names": "other names of images", "weights": "other weights"}
-
-
-class OtherRunError(ValueError):
-    """The output folder holds predictions of another run."""
-
-
-@dataclass(frozen=True)
-class PartFolder:
-    """What each finished image left behind.
-
-    Args:
-        folder: Where.
-    """
-
-    folder: Path
-
-    def begin(self, settings: Mapping[str, Any], num_images: int) -> list[int]:
-        """Make the folder for a run, or find that it is that of the same run, and return which images are left to do.
-
-        Raises:
-            OtherRunError: When it was made with other settings, or there are other files beside it.
-            ValueError: When it is a link to a folder elsewhere.
-            WriteError: When it cannot be made.
-        """
-        output = self.folder.parent
-        file = inside(output, f"{self.folder.name}/settings.json")
-        if not file.exists():
-            files = (path for path in output.rglob("*") if not path.is_dir())
-            if other := next((path for path in files if path.suffix != PARTIAL and path.name != LOCK), None):
-                raise OtherRunError(f"{output} holds other files, such as {other}: choose a new or an empty folder.")
-            write_text(file, json.dumps(settings, indent=2))
-            return list(range(num_images))
-        before = _read_own(file, {}, f"choose another folder, or remove {output}")
-        changed = [
-            _difference(key, settings.get(key), before.get(key))
-            for key in sorted({*settings, *before})
-            # Earlier versions did not write which weights they had.
-            if settings.get(key) != before.get(key) and (key != "weights" or key in before)
-        ]
-        if changed:
-            raise OtherRunError(
-                f"{self.folder.parent} holds predictions of another run, and this one differs in "
-                f"{', '.join(changed)}: choose another folder, or remove that one."
-            )
-        return [index for index in range(num_images) if not self._file(index).exists()]
-
-    def write(self, index: int, content: dict[str, Any]) -> None:
-        """Say that an image is finished, and what it left behind."""
-        write_text(self._file(index), json.dumps(content))
-
-    def read(self, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
-        """Give what the finished images left behind, one after the other, in the order of the images.
-
-        Args:
-            kinds: The keys that each has, and what is under them.
-
-        Raises:
-            OtherRunError: When a file is damaged.
-        """
-        for file in sorted(self.folder.glob("[0-9]*.json")):
-            yield _read_own(file, kinds, "remove it, and give the same command again")
-
-    def _file(self, index: int) -> Path:
-        return self.folder / f"{index:09d}.json"
 
 
 def export_predictions(
@@ -238,15 +168,6 @@ class _ExportRun:
                 self.on_image(image, of_image)
 
 
-def _difference(key: str, now: Any, before: Any) -> str:
-    """Say in what two runs differ; of lists, how long they are, and nothing of digests."""
-    if key in _DIGESTS:
-        return _DIGESTS[key]
-    if isinstance(now, list) and isinstance(before, list):
-        return f"{key} ({len(now)} now, {len(before)} before{'' if len(now) != len(before) else ', but others'})"
-    return f"{key}={now!r} (before: {before!r})"
-
-
 def weights_digest(model: nn.Module) -> str:
     """Return a short text that differs for other weights, such as those of a model that was trained further."""
     weights, of_model = sha256(), sorted(model.state_dict().items())
@@ -254,22 +175,3 @@ def weights_digest(model: nn.Module) -> str:
     for (name, _), start in zip(of_model, starts, strict=True):
         weights.update(name.encode() + start.double().numpy().tobytes())
     return weights.hexdigest()[:16]
-
-
-def digest(names: Sequence[str]) -> str:
-    """Return a short text that differs for other names or another order."""
-    return sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _read_own(file: Path, kinds: Mapping[str, type], remedy: str) -> dict[str, Any]:
-    """Return what a file holds that an earlier run has written."""
-    try:
-        content = read_json(file, "it")
-    except ValueError as error:
-        raise OtherRunError(f"{file} is damaged ({error}): {remedy}.") from error
-    if not isinstance(content, dict):
-        raise OtherRunError(f"{file} is damaged (it holds {shown(content)} and no object): {remedy}.")
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise OtherRunError(f"{file} is damaged ({key} is {shown(content.get(key))}): {remedy}.")
-    return content
