@@ -97,7 +97,8 @@ def predict(
     match_labels: options.MatchLabels = "name",
     tta: options.Tta = False,
     name: Annotated[
-        str, typer.Option(help="Name of the algorithm in names of files for evaluation servers.")
+        str,
+        typer.Option(callback=options.run_name, help="Name of the algorithm in names of files for evaluation servers."),
     ] = "unisegment",
     limit: options.Limit = None,
     top_k: options.TopK = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from unisegment.data.choices import DataFormat, Matching, OnError
+from unisegment.data.choices import DataFormat, Matching, OnError, check_run_name
 from unisegment.models.choices import Dtype
 
 Task = Literal["panoptic", "instance", "semantic"]
@@ -15,6 +15,15 @@ def share(value: float | None) -> float | None:
     """Return a value of an option that is from 0 to 1, or None; refuse any other one."""
     if value is not None and not 0 <= value <= 1:
         raise typer.BadParameter(f"{value} is not from 0 to 1.")
+    return value
+
+
+def run_name(value: str) -> str:
+    """Return a value of an option that can be part of a file's name; refuse any other one."""
+    try:
+        check_run_name(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     return value
 
 

@@ -146,7 +146,11 @@ def test_a_photograph_that_a_list_names_is_left_alone(folder, tmp_path, to):
             2,
             "error: Invalid value for '--panoptic-threshold': 1.5 is not from 0 to 1.",
         ),
-        (("--name", "../x"), 1, "error: The name of the algorithm is part of names of files"),
+        (
+            ("--name", "../x"),
+            2,
+            "error: Invalid value for '--name': The name of the algorithm is part of",
+        ),
         (("--to", "label_png"), 1, "is the folder of the images itself"),
     ],
 )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words that options of data take. They are here, and not beside what they choose, so that help needs no torch."""
 
+import re
 from typing import Literal
 
 DataFormat = Literal[
@@ -21,3 +22,14 @@ Matching = Literal["name", "order"]
 
 OnError = Literal["raise", "skip"]
 """What becomes of images that cannot be read."""
+
+_RUN_NAME = re.compile(r"[\w.+ -]+")
+
+
+def check_run_name(name: str) -> None:
+    """Raise a ValueError when the name of an algorithm cannot be part of a file's name."""
+    if not _RUN_NAME.fullmatch(name):
+        raise ValueError(
+            f"The name of the algorithm is part of names of files: letters, digits, '-', '_', '.', '+' and spaces, "
+            f"got {name!r:.200}."
+        )

@@ -2,7 +2,6 @@
 """What all export formats share: what an image leaves behind, and how the parts become the files of the whole."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+from unisegment.data.choices import check_run_name
 from unisegment.files import check_name, inside, whole_file
 from unisegment.structures import Category
 from unisegment.types import Size
@@ -37,8 +37,6 @@ class ExportedImage(NamedTuple):
         return {"id": self.image_id, "file_name": self.file_name, "height": height, "width": width}
 
 
-_RUN_NAME = re.compile(r"[\w.+ -]+")
-
 Parts = Callable[[], Iterator[dict[str, Any]]]
 """Gives the `name` of each image and what `write` returned, in the order of the images, as often as it is asked."""
 
@@ -63,11 +61,7 @@ class ExportFormat:
     """Choices of the format's own that a run must share with the one that it goes on with."""
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:
-        if not _RUN_NAME.fullmatch(run_name):
-            raise ValueError(
-                f"The name of the algorithm is part of names of files: letters, digits, '-', '_', '.', '+' and spaces, "
-                f"got {run_name!r:.200}."
-            )
+        check_run_name(run_name)
         self.output = output
         self.categories = list(categories)
         self.run_name = run_name
