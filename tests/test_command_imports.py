@@ -2,10 +2,14 @@
 """What the command imports before it knows that there is something to compute: in fresh processes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import torch
 import typer
+from PIL import Image
+from safetensors.torch import save_file
 
 from unisegment import cli
 
@@ -41,10 +45,11 @@ def test_help_and_misuse_import_nothing_heavy():
     lines = [
         *(["--help"], ["--version"], ["recipes"], *([command, "--help"] for command in COMMANDS)),
         *(["trian"], ["--bogus"], ["train"], ["convert", "a", "b", "--to", "onnx"], ["check-data", "a", "--workers=0"]),
-        *(["predict", "a", "b", "c", "--threshold", "2"], ["evaluate", "a", "--no-such-option"]),
+        *(["predict", "a", "b", "c", "--threshold", "2"], ["predict", "a", "b", "--name", "a/b"]),
+        ["evaluate", "a", "--no-such-option"],
     ]
     seen = modules_after(*lines)
-    assert [status for status, _ in seen] == [0] * (3 + len(COMMANDS)) + [2] * 7
+    assert [status for status, _ in seen] == [0] * (3 + len(COMMANDS)) + [2] * 8
     assert not HEAVY & set(seen[-1][1])
 
 
@@ -68,11 +73,17 @@ def test_what_is_refused_needs_no_code_of_models(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(content))
         (tmp_path / name / "model.safetensors").write_bytes(b"no weights")
+    processor = tmp_path / "processor"
+    shutil.copytree(tmp_path / "damaged", processor)
+    save_file({"weight": torch.zeros(3)}, processor / "model.safetensors")
+    (processor / "preprocessor_config.json").write_text('{"image_mean": "x"}')
+    Image.new("RGB", (7, 5)).save(tmp_path / "photo.png")
     (tmp_path / "file.pth").write_bytes(b"no weights")
     (tmp_path / "empty").mkdir()
     data = ["data.root=nothing", "data.format=coco_panoptic"]
     seen = modules_after(
-        *(["convert", str(tmp_path / name), str(tmp_path / "out")] for name in (*contents, "file.pth")),
+        *(["convert", str(tmp_path / name), str(tmp_path / "out")] for name in (*contents, "processor", "file.pth")),
+        ["predict", str(processor), str(tmp_path / "photo.png"), str(tmp_path / "out")],
         ["predict", str(tmp_path / "damaged"), str(tmp_path / "empty")],
         ["evaluate", str(tmp_path / "damaged"), str(tmp_path / "empty")],
         ["train", "quickstart", *data, f"run.output_dir={tmp_path / 'run'}"],

@@ -28,7 +28,7 @@ from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS
 from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
-from unisegment.models.conversion import open_model
+from unisegment.models.conversion import open_checkpoint
 from unisegment.runs.recipe import DataRecipe, load_recipe
 from unisegment.runs.settings import parse_overrides
 from unisegment.structures import Category
@@ -247,7 +247,7 @@ def _config_doors(folder: Path) -> tuple[Door, ...]:
     doors = []
     for name in ("run/checkpoint", "stock", "named"):
         files, damaged = _files(folder, f"{name}/*"), (f"{name}/config.json",)
-        opens = lambda name=name: open_model(name)  # noqa: E731
+        opens = lambda name=name: open_checkpoint(name)  # noqa: E731
         doors.append(Door(f"from_pretrained {name}", opens, files, damaged, 4))
         doors.append(Door(f"convert {name}", _command("convert", name, "out"), files, damaged, 1))
     files = _files(folder, "original.pth", "labels.json")
@@ -322,7 +322,7 @@ def _weight_doors(folder: Path) -> tuple[Door, ...]:
     }
     for name, parts in damaged.items():
         files = _files(folder, f"{name}/*")
-        opens = lambda name=name: open_model(name)  # noqa: E731
+        opens = lambda name=name: open_checkpoint(name)  # noqa: E731
         doors.append(Door(f"from_pretrained {name}", opens, files, tuple(f"{name}/{part}" for part in parts), 2))
     return tuple(doors)
 

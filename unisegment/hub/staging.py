@@ -12,7 +12,7 @@ from unisegment.hub.model_card import PICTURE, model_card
 from unisegment.hub.run_files import read_run
 from unisegment.hub.sharing import shared
 from unisegment.models.choices import Layout
-from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.conversion import open_checkpoint
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.stock_checkpoints import config_to_stock
 from unisegment.ops.json_reading import read_json
@@ -42,8 +42,7 @@ def stage(
             not to be chosen.
     """
     run, destination = read_run(Path(folder)), Path(destination)
-    model = open_model(run.checkpoint)
-    processor = open_processor(run.checkpoint, model.config)
+    model, processor = open_checkpoint(run.checkpoint)
     why_not_stock = _why_not_stock(model.config)
     if format == "auto":
         format = "unisegment" if why_not_stock else "transformers"

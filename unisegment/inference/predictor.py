@@ -14,9 +14,8 @@ from tqdm import tqdm
 from unisegment.data.export.categories import categories_of_labels
 from unisegment.inference.images import Batch, Images, Report, Source, load_batches
 from unisegment.models.choices import Dtype
-from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.conversion import open_checkpoint
 from unisegment.ops.transfers import send
-from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.postprocessing import instance_predictions
 from unisegment.postprocessing.resize import check_share
 from unisegment.structures import Category, InstancePrediction, PanopticPrediction
@@ -226,14 +225,13 @@ def open_predictor(
         raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, got {dtype!r}.")
     check_share("panoptic_threshold", panoptic_threshold)
     place = _device(device)
-    checkpoint = find_checkpoint(checkpoint)
     asked = {} if name == "auto" else {"dtype": getattr(torch, name)}
-    model = open_model(checkpoint, **asked).eval().to(place)
+    model, processor = open_checkpoint(checkpoint, {} if size is None else {"size": size}, **asked)
+    model.eval().to(place)
     if compile:
         model.compile()
-    processor = open_processor(checkpoint, model.config, **({} if size is None else {"size": size}))
     kind = AugmentedPredictor if augment else Predictor
-    return kind(model, processor, panoptic_threshold, top_k, checkpoint, name)
+    return kind(model, processor, panoptic_threshold, top_k, model.name_or_path, name)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -6,69 +6,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
+from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from unisegment.models.choices import ORIGINAL_ZOO, Format
-from unisegment.models.unisegment.checkpoint_description import describe
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.original_checkpoints import read_original
+from unisegment.models.unisegment.checkpoint_description import describe, describe_original
+from unisegment.models.unisegment.image_processor_settings import ImageProcessorSettings, read_settings
 from unisegment.models.unisegment.stuff_labels import find_stuff
-from unisegment.ops.checkpoint_files import find_file
+from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named
 from unisegment.ops.importing import importing
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
 
 
-def open_model(source: str | os.PathLike[str], **keywords: Any) -> Any:
+def open_checkpoint(
+    source: str | os.PathLike[str], of_processor: Mapping[str, Any] | None = None, **keywords: Any
+) -> tuple[Any, Any]:
     """Open a checkpoint of any of the three code bases; whose it is shows by itself.
 
     Args:
         source: As for `find_checkpoint`.
+        of_processor: Keywords of the image processor.
         **keywords: Of `from_pretrained`; for a file also `license`, as `from_original` has it.
 
     Returns:
-        The model; with `output_loading_info` also the report, as there.
+        The model (with `output_loading_info` also the report, as there), and its image processor, which has the names
+        of its labels. Where the checkpoint has no processor, it is the original's.
 
     Raises:
         MissingSourceError: As `find_checkpoint` does.
-        ValueError: When the source cannot be read.
+        ValueError: When the source cannot be read, or its processor was saved for other classes and nothing tells which
+            are stuff.
     """
-    source, read = find_checkpoint(source), None
+    source, given = find_checkpoint(source), dict(of_processor or {})
     # Before the code of models is imported, which takes longer than to find what is wrong with a checkpoint.
+    settings = None
     if os.path.isfile(source):
-        license = keywords.pop("license", ORIGINAL_ZOO)
-        read = read_original(source, license)
+        described = describe_original(source, keywords.pop("license", ORIGINAL_ZOO))
     else:
-        describe(source, keywords)
+        described = describe(source, keywords)
+        names = keywords.get("id2label") or described.config.id2label
+        settings = read_settings(source, {"id2label": names, **given, **chosen(keywords, HUB_KEYS)})
+    ImageProcessorSettings.from_dict(settings or {}, **given)  # which finds what is wrong with the keywords
     with importing():
+        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
         from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
-    if read is not None:
-        return UniSegmentForUniversalSegmentation.of_original(source, *read, **keywords)
-    return UniSegmentForUniversalSegmentation.from_pretrained(source, **keywords)
-
-
-def open_processor(source: str | os.PathLike[str], config: UniSegmentConfig, **keywords: Any) -> Any:
-    """Open the image processor of a checkpoint; where it has none, it is the original's.
-
-    Args:
-        source: As for `find_checkpoint`.
-        config: The model's, whose names of classes predictions have, and which may tell what is stuff.
-        **keywords: Of the processor.
-
-    Raises:
-        MissingSourceError: As `find_checkpoint` does.
-        ValueError: When its processor cannot be read, or was saved for other classes and nothing tells which are stuff.
-    """
-    with importing():  # here, as in `open_model`
-        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-
-    source = find_checkpoint(source)
-    assert config.id2label is not None
-    if not os.path.isfile(source) and any(find_file(source, name) for name in (IMAGE_PROCESSOR_NAME, PROCESSOR_NAME)):
-        return UniSegmentImageProcessor.from_pretrained(source, id2label=config.id2label, **keywords)
-    return UniSegmentImageProcessor(
-        id2label=config.id2label, **{"stuff_label_ids": find_stuff(config.id2label, config.categories), **keywords}
-    )
+    opened = UniSegmentForUniversalSegmentation.of_description(source, described, **keywords)
+    config = (opened[0] if keywords.get("output_loading_info") else opened).config
+    if settings is None:
+        stuff = find_stuff(config.id2label, config.categories)
+        settings = {"id2label": config.id2label, "stuff_label_ids": stuff}
+    with named(os.path.join(source, IMAGE_PROCESSOR_NAME)):  # nothing else is left to be wrong
+        return opened, UniSegmentImageProcessor.from_dict(settings, **given)
 
 
 def format_of(destination: str | os.PathLike[str]) -> Format:
@@ -107,11 +95,10 @@ def convert(
     keywords: dict[str, Any] = {} if id2label is None else {"id2label": dict(id2label)}
     if os.path.isfile(source):
         keywords["license"] = license
-    model = open_model(source, **keywords)
+    model, processor = open_checkpoint(source, **keywords)  # what cannot be read is found before anything is written
     if to == "original":
         model.export_original(destination)
         return model
-    processor = open_processor(source, model.config)  # what cannot be read is found before anything is written
     model.save_pretrained(destination, format=to)
     processor.save_pretrained(destination, format=to)
     return model

@@ -14,7 +14,7 @@ from unisegment.data.formats import has_split
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
 from unisegment.inference.images import Samples
-from unisegment.models.conversion import open_model, open_processor
+from unisegment.models.conversion import open_checkpoint
 from unisegment.models.unisegment.checkpoint_changes import new_weights
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.importing import importing
@@ -236,10 +236,10 @@ def _open_model(
     classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
     source = recipe.model.pretrained
     if source is not None:
-        options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        options = {**classes, "ignore_mismatched_sizes": True, "output_loading_info": True, **recipe.model.config}
         with named(f"model.pretrained={source}"):
-            model, report = open_model(source, **classes, **options, **recipe.model.config)
-            processor = open_processor(source, model.config, size=size, **found)
+            opened, processor = open_checkpoint(source, {"size": size, **found}, **options)
+        model, report = opened
         changes = report["changes"]
         return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
     with named("model.config"):

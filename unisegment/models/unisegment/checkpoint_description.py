@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint of ours or of transformers says it is: all of it is checked but the numbers of its weights.
+"""What a checkpoint of any code base says it is: all of it is checked but the numbers of its weights.
 
 Nothing here needs the code of models, whose import takes longer than everything that a refusal needs.
 """
@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers import Mask2FormerConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.original_checkpoints import read_original
 from unisegment.models.unisegment.stock_checkpoints import read_stock_config
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named, require_whole, weight_bytes
 from unisegment.ops.json_values import shown
@@ -22,23 +24,25 @@ from unisegment.ops.weight_sources import MissingSourceError
 
 @dataclass(frozen=True)
 class Description:
-    """A checkpoint without its weights.
+    """A checkpoint before it becomes a model.
 
     Args:
         config: Its config, as ours.
-        stock: Its config as transformers', where it is theirs.
-        place: Where the config stands, for errors.
+        place: What says so, for errors.
         num_bytes: How many bytes its weights have; None when there are none, which is said elsewhere.
+        stock: Its config as transformers', where it is theirs.
+        weights: Its weights under our names, where these had to be read to know the config.
     """
 
     config: UniSegmentConfig
-    stock: Mask2FormerConfig | None
     place: str
     num_bytes: int | None
+    stock: Mask2FormerConfig | None = None
+    weights: Mapping[str, Tensor] | None = None
 
 
 def describe(name_or_path: Any, keywords: Mapping[str, Any]) -> Description:
-    """Look at a checkpoint.
+    """Look at a checkpoint of ours or of transformers.
 
     Args:
         name_or_path: Hub id or local folder.
@@ -78,4 +82,10 @@ def describe(name_or_path: Any, keywords: Mapping[str, Any]) -> Description:
             f"{os.fspath(name_or_path)} holds no weights: expected is {SAFE_WEIGHTS_NAME} or {WEIGHTS_NAME} beside "
             f"its {CONFIG_NAME}. Fetch it again."
         )
-    return Description(config, stock, place, num_bytes)
+    return Description(config, place, num_bytes, stock)
+
+
+def describe_original(path: str | os.PathLike[str], *options: Any) -> Description:
+    """Look at a file of the original code; `options` and errors are those of `read_original`."""
+    config, weights = read_original(path, *options)
+    return Description(config, os.fspath(path), os.path.getsize(path), weights=weights)

@@ -5,14 +5,13 @@ Keywords, files and results are those of transformers' Mask2Former image process
 h w are the canvas, on which all images of a batch lie at the top left.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import TensorType
 
 from unisegment.data.collate import normalize_image, pad_images, pad_target, padded_size
@@ -21,12 +20,7 @@ from unisegment.data.reading.image_reading import ImageReading, as_list, read_im
 from unisegment.data.transforms.resizing import resize_image, resize_target
 from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
 from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
-from unisegment.models.unisegment.image_sizes import size_keys
-from unisegment.models.unisegment.processor_values import KINDS
-from unisegment.ops.json_values import shown
-from unisegment.ops.value_kinds import require_all
-from unisegment.ops.value_range import ValueRange, checked_range
-from unisegment.postprocessing.resize import MASK_STRIDE
+from unisegment.ops.value_range import checked_range
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
@@ -69,63 +63,6 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values", "pixel_mask"]
-
-    def __init__(
-        self,
-        *,
-        do_resize: bool = True,
-        size: dict[str, int] | int | Sequence[int] | None = None,
-        size_divisor: int = 32,
-        resample: int = Image.Resampling.BILINEAR,
-        do_rescale: bool = True,
-        rescale_factor: float = 1 / 255,
-        do_normalize: bool = True,
-        image_mean: Sequence[float] | float | None = None,
-        image_std: Sequence[float] | float | None = None,
-        ignore_index: int | None = None,
-        do_reduce_labels: bool = False,
-        num_labels: int | None = None,
-        pad_size: dict[str, int] | Sequence[int] | None = None,
-        range: ValueRange | Sequence[float] = "dtype",
-        stuff_label_ids: Collection[int] | None = None,
-        id2label: Mapping[int, str] | None = None,
-        **stock: Any,
-    ) -> None:
-        super().__init__()
-        self.check_stock_keys(stock)
-        image_mean, image_std, stuff_label_ids = map(_listed, (image_mean, image_std, stuff_label_ids))
-        require_all(locals() | stock, KINDS)
-        self.do_resize = do_resize
-        self.size = size_keys(800 if size is None else size, stock.get("max_size") or 1333)
-        # Old files say 0 where nothing is to be rounded, but the network needs a multiple of its coarsest stride.
-        self.size_divisor = stock.get("size_divisibility", size_divisor) or 32
-        self.resample = int(Image.Resampling(resample))
-        self.do_rescale = do_rescale
-        self.rescale_factor = rescale_factor
-        self.do_normalize = do_normalize
-        self.image_mean = _of_channels(IMAGENET_DEFAULT_MEAN if image_mean is None else image_mean)
-        self.image_std = _of_channels(IMAGENET_DEFAULT_STD if image_std is None else image_std)
-        self.ignore_index = ignore_index
-        self.do_reduce_labels = bool(stock.get("reduce_labels", do_reduce_labels))
-        self.num_labels = num_labels
-        self.pad_size = None if pad_size is None else size_keys(pad_size, longest_edge=1, name="pad_size")
-        checked = checked_range(range)
-        self.range = checked if isinstance(checked, str) else [*checked]
-        self.stuff_label_ids = None if stuff_label_ids is None else sorted(stuff_label_ids)
-        # In files the numbers are texts.
-        self.id2label = None if id2label is None else {int(label): name for label, name in id2label.items()}
-        self._check()
-
-    def _check(self) -> None:
-        if self.size_divisor % MASK_STRIDE:
-            raise ValueError(f"size_divisor must be a multiple of {MASK_STRIDE}, got {self.size_divisor}.")
-        if len(self.image_mean) != len(self.image_std):
-            raise ValueError(
-                "image_mean and image_std must have one number for each channel, at least red, green and blue, got "
-                f"{shown(self.image_mean)} and {shown(self.image_std)}."
-            )
-        if self.pad_size is not None and "height" not in self.pad_size:
-            raise ValueError(f"pad_size must be `height` and `width`, got {self.pad_size}.")
 
     def preprocess(
         self,
@@ -235,14 +172,6 @@ class UniSegmentImageProcessor(ImageProcessorFiles, ImagePostProcessing):
             lambda pair: check_target(pair[0], pair[1].shape[:2], self.num_labels),
         )
         return [pad_target(resize_target(target, size), canvas) for target, size in zip(targets, sizes, strict=True)]
-
-
-def _listed(values: Any) -> Any:
-    return values.tolist() if hasattr(values, "tolist") else values
-
-
-def _of_channels(values: Sequence[float] | float) -> list[float]:
-    return [values] * 3 if isinstance(values, int | float) else list(values)
 
 
 def _each(items: list[Any], function: Callable[[Any], Any]) -> list[Any]:

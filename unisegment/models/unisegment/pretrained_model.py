@@ -7,7 +7,6 @@ Three kinds of checkpoints are opened and written: ours, those of transformers' 
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -26,9 +25,9 @@ from unisegment.models.unisegment.checkpoint_changes import (
     say_changes,
     without_table,
 )
-from unisegment.models.unisegment.checkpoint_description import describe
+from unisegment.models.unisegment.checkpoint_description import Description, describe, describe_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.original_checkpoints import read_original, write_original
+from unisegment.models.unisegment.original_checkpoints import write_original
 from unisegment.models.unisegment.stock_checkpoints import (
     is_ours,
     read_stock_weights,
@@ -42,19 +41,6 @@ from unisegment.ops.weight_files import damage_named
 _LOADING_KEYS = ("dtype", "torch_dtype", "attn_implementation")
 _NUMBERS_PER_BYTE, _FEW_NUMBERS = 2, 2**26
 """Numbers of a model for each byte of its weights, as with 4 bits each; and constants that it makes by itself."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A checkpoint before it becomes a model.
-
-    Args:
-        config: Its config, as ours.
-        weights: Its weights under our names; None while they are still in a checkpoint of ours.
-    """
-
-    config: UniSegmentConfig
-    weights: Mapping[str, Tensor] | None = None
 
 
 class UniSegmentPreTrainedModel(PreTrainedModel):
@@ -131,11 +117,17 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, or when a
                 key is unknown.
         """
-        path, source = pretrained_model_name_or_path, None
-        if path is not None:
-            source = cls._read_source(path, kwargs)
-        options = (ignore_mismatched_sizes, output_loading_info)
-        return cls._load(path, source, *options, *model_args, config=config, **kwargs)
+        path = pretrained_model_name_or_path
+        described = None if path is None else describe(path, kwargs)
+        return cls.of_description(
+            path,
+            described,
+            *model_args,
+            config=config,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=output_loading_info,
+            **kwargs,
+        )
 
     @classmethod
     def from_original(
@@ -169,54 +161,30 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             FileNotFoundError: When there is no such file.
             ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
         """
-        read = read_original(path, license, num_attention_heads, encoder_n_points)
-        return cls.of_original(
+        described = describe_original(path, license, num_attention_heads, encoder_n_points)
+        return cls.of_description(
             path,
-            *read,
+            described,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             output_loading_info=output_loading_info,
             **kwargs,
         )
 
     @classmethod
-    def of_original(
-        cls,
-        path: str | os.PathLike[str],
-        config: UniSegmentConfig,
-        weights: Mapping[str, Tensor],
-        *,
-        ignore_mismatched_sizes: bool = False,
-        output_loading_info: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Make a model of what `read_original` found in a file; see `from_original` for the rest."""
-        source = Source(config, weights)
-        with named(path):
-            cls._require_held(source.config, os.path.getsize(path))
-        return cls._load(path, source, ignore_mismatched_sizes, output_loading_info, **kwargs)
-
-    @classmethod
-    def _read_source(cls, name_or_path: Any, kwargs: Mapping[str, Any]) -> Source:
-        """Look at a checkpoint, and read its weights if it is not ours.
-
-        Args:
-            name_or_path: Hub id or local folder.
-            kwargs: Keywords of `from_pretrained`.
+    def _read_weights(cls, path: Any, described: Description, kwargs: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+        """Return the weights of a checkpoint under our names; None while they are still in a checkpoint of ours.
 
         Raises:
-            ValueError: When the checkpoint is of another kind of model, or does not hold what its config promises.
-            MissingSourceError: When a folder has a config and no weights.
+            ValueError: When the checkpoint does not hold what its config promises.
         """
-        described = describe(name_or_path, kwargs)
-        stock, config = described.stock, described.config
         with named(described.place):
-            cls._require_held(config, described.num_bytes)
-        if stock is None:
-            return Source(config)
-        weights = read_stock_weights(name_or_path, stock, kwargs)
-        if config.base_weights is None:
-            config.base_weights = [record(name_or_path, chosen(kwargs, HUB_KEYS))]
-        return Source(config, weights)
+            cls._require_held(described.config, described.num_bytes)
+        if described.stock is None:
+            return described.weights
+        weights = read_stock_weights(path, described.stock, kwargs)
+        if described.config.base_weights is None:
+            described.config.base_weights = [record(path, chosen(kwargs, HUB_KEYS))]
+        return weights
 
     @classmethod
     def count_numbers(cls, config: UniSegmentConfig) -> int:
@@ -247,26 +215,27 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             )
 
     @classmethod
-    def _load(
+    def of_description(
         cls,
         path: Any,
-        source: Source | None,
-        ignore_mismatched_sizes: bool,
-        output_loading_info: bool,
+        described: Description | None,
         *model_args: Any,
         config: UniSegmentConfig | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
+        """Make a model of a checkpoint that was looked at; see `from_pretrained` and `from_original` for the rest."""
         name, changes = path, dict[str, Change]()
-        if source is not None:
-            config, rest = _target_config(source.config, config, kwargs)
+        if described is not None:
+            weights = cls._read_weights(path, described, kwargs)
+            config, rest = _target_config(described.config, config, kwargs)
             reading = chosen(kwargs, READING_KEYS)
-            weights = source.weights
-            if ignore_mismatched_sizes and differs(source.config, config):
+            if ignore_mismatched_sizes and differs(described.config, config):
                 if weights is None:
                     with damage_named(path), without_table():
-                        weights = super().from_pretrained(path, config=source.config, **reading).state_dict()
-                weights, changes = adapt(weights, source.config, config)
+                        weights = super().from_pretrained(path, config=described.config, **reading).state_dict()
+                weights, changes = adapt(weights, described.config, config)
             if weights is None:
                 rest |= reading
             else:
