@@ -131,6 +131,8 @@ def test_images_with_nothing_but_crowds_are_left_out():
     annotated = OnlyAnnotated(images)
     assert [sample.image_id for sample in annotated] == [0, 3]
     assert annotated[-1].image_id == 3
+    assert [images.labels_in(index) for index in range(5)] == [{0}, set(), set(), {0}, set()]
+    assert [annotated.labels_in(index) for index in (0, 1, -1)] == [{0}] * 3
     assert (annotated.categories, annotated.label_of) == (images.categories, {7: 0})
     assert len(OnlyAnnotated(_Crowds([], [True]))) == 0
 

@@ -83,6 +83,13 @@ class Samples(AnnotatedImages):
         return SAMPLES[index]
 
 
+class AllCrowds(Samples):
+    """Images without an object."""
+
+    def labels_in(self, index):
+        return set()
+
+
 def test_samples_get_the_labels_of_another_list():
     samples = Samples(categories("a", "b", "c"))
     matched = MatchedSamples(samples, categories("c", "x", "a", "b"), {0: 2, 1: 3, 2: 0}, limit=3)
@@ -91,7 +98,8 @@ def test_samples_get_the_labels_of_another_list():
     assert old.labels.tolist() == [2, 1, 0]
     assert new.labels.tolist() == [0, 3, 2]
     assert torch.equal(new.id_map, old.id_map)
-    assert matched.has_objects(1)
+    assert [matched.labels_in(index) for index in range(3)] == [{0, 2, 3}, {0, 2, 3}, {0, 3}]
+    assert MatchedSamples(AllCrowds([]), [], {}).labels_in(0) == set()
     assert (matched.left_out, matched.block_bounds) == (("one",), "bounds")
     assert matched.id2label == {0: "c", 1: "x", 2: "a", 3: "b"}
 

@@ -75,9 +75,15 @@ class AnnotatedImages(Dataset[Sample]):
         """Return the numbers in the map of an image, where numbers are ids of categories; None where they are not."""
         return None
 
-    def has_objects(self, index: int) -> bool:
-        """Tell whether an image has a segment that is no crowd. Reads it, unless its reader knows better."""
-        return not bool(self[index].target.is_crowd.all())
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has a segment that is no crowd. Reads it, unless its reader knows better.
+
+        Raises:
+            OSError: As reading does.
+            ValueError: As reading does.
+        """
+        target = self[index].target
+        return {*target.labels[~target.is_crowd].tolist()}
 
 
 class ImagesOfAnother(AnnotatedImages):
@@ -127,6 +133,10 @@ class OnlyAnnotated(ImagesOfAnother):
         """Return one annotated image, as the whole data set does."""
         return self.images[int(self._places[index])]
 
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has a segment that is no crowd, as the whole data set does."""
+        return self.images.labels_in(int(self._places[index]))
+
 
 def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> list[Category]:
     """Return the categories that are labels.
@@ -147,7 +157,7 @@ def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> l
 def may_have_objects(images: AnnotatedImages, place: int) -> bool:
     """Tell whether an image has a segment that is no crowd, or cannot be read."""
     try:
-        return images.has_objects(place)
+        return bool(images.labels_in(place))
     except (ValueError, OSError):
         return True
 

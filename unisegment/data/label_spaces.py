@@ -126,9 +126,9 @@ class MatchedSamples(ImagesOfAnother):
         sample = self.images[index]
         return replace(sample, target=replace(sample.target, labels=self._new_labels[sample.target.labels]))
 
-    def has_objects(self, index: int) -> bool:
-        """Tell whether an image has a segment that is no crowd."""
-        return self.images.has_objects(index)
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has a segment that is no crowd."""
+        return {*self._new_labels[[*self.images.labels_in(index)]].tolist()}
 
 
 def in_label_space(

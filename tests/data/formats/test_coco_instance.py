@@ -97,9 +97,17 @@ def test_a_second_layer_takes_what_overlaps(tmp_path):
         np.testing.assert_array_equal(target.binary_masks(), [shapes[entry["category_id"]] for entry in order])
 
 
+def test_labels_are_known_without_reading_an_image(tmp_path):
+    dataset = _open(tmp_path)
+    (tmp_path / "images" / "a.jpg").unlink()
+    # The person of the second image is a crowd.
+    assert [dataset.labels_in(index) for index in (0, 1, -1)] == [{0}, {1, 2}, set()]
+
+
 def test_objects_of_void_categories_are_left_out(tmp_path):
     _open(tmp_path)
     dataset = CocoInstance.from_folder(tmp_path, "train", void_ids=[18])
+    assert dataset.labels_in(1) == {1}
     assert dataset.id2label == {0: "person", 1: "toothbrush"}
     np.testing.assert_array_equal(dataset[1].target.binary_masks(), [MIDDLE, CROWD])
     assert dataset[1].target.labels.tolist() == [1, 0]

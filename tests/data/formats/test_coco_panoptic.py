@@ -94,6 +94,18 @@ def test_samples_are_those_of_the_files(root):
     assert second.target.labels.tolist() == [1, 2]
 
 
+def test_labels_are_known_without_reading_an_image(root):
+    content = _content()
+    content["annotations"][0]["segments_info"][0]["iscrowd"] = 1
+    dataset = _open(root, content)
+    expected = [{*sample.target.labels[~sample.target.is_crowd].tolist()} for sample in dataset]
+    for folder in ("images", "panoptic"):
+        (root / folder).rename(root / f"no {folder}")
+    assert [dataset.labels_in(index) for index in range(2)] == expected == [{2}, {0, 1, 2}]
+    void = CocoPanoptic(root / "panoptic.json", root, root, void_categories={17})
+    assert void.labels_in(1) == {0, 1}
+
+
 def test_samples_can_be_counted_from_the_end_and_changed_without_harm(root):
     dataset = _open(root)
     sample = dataset[-1]

@@ -38,7 +38,11 @@ def test_a_semantic_map_has_one_segment_for_each_label(tmp_path):
 
 def test_an_instance_map_has_objects_crowds_and_stuff(tmp_path):
     rows = [[4001, 4, 9], [4065, 9001, 0]]
-    (sample,) = _open(tmp_path, rows, np.uint16, void={0}, label_divisor=1000)
+    dataset = _open(tmp_path, rows, np.uint16, void={0}, label_divisor=1000)
+    (sample,) = dataset
+    (tmp_path / "a.jpg").unlink()
+    assert dataset.labels_in(0) == {0, 1}
+    assert _open(tmp_path, [[4, 4, 0]] * 2, np.uint16, void={0}, label_divisor=1000).labels_in(0) == set()
     assert segments(sample.target) == [
         (0, True, [[0, 1, 0], [0, 0, 0]]),
         (1, False, [[0, 0, 1], [0, 0, 0]]),

@@ -117,10 +117,11 @@ class CocoInstance(AnnotatedImages):
         target = draw_objects(objects, size)
         return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
 
-    def has_objects(self, index: int) -> bool:
-        """Tell whether an image has an object that is no crowd, from the JSON file alone."""
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has an object that is no crowd, from the JSON file alone."""
         index = range(len(self))[index]
-        return not self._is_crowd[self._order[slice(*self._bounds[index : index + 2])]].all()
+        annotations = self._order[slice(*self._bounds[index : index + 2])]
+        return {*self._labels[annotations[~self._is_crowd[annotations]]].tolist()}
 
     def _pixels(self, annotation: int, size: Size) -> Int64[np.ndarray, " p"]:
         try:

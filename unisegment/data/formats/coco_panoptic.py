@@ -137,11 +137,12 @@ class CocoPanoptic(AnnotatedImages):
         target = target.select(target.labels >= 0)
         return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
 
-    def has_objects(self, index: int) -> bool:
-        """Tell whether an image has a segment that is no crowd, from the JSON file alone."""
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has a segment that is no crowd, from the JSON file alone."""
         index = range(len(self))[index]
         segments = slice(*self._segment_bounds[index : index + 2])
-        return bool(((self._labels[segments] >= 0) & ~self._is_crowd[segments]).any())
+        labels = self._labels[segments]
+        return {*labels[(labels >= 0) & ~self._is_crowd[segments]].tolist()}
 
     def _image_file(self, name: str) -> Path:
         folder = self.image_dir / name.split("_")[0] if self._images_by_city else self.image_dir

@@ -94,10 +94,11 @@ class LabelMaps(AnnotatedImages):
         """Return the numbers in the PNG file of an image."""
         return distinct_ids(_read_map(self.root / self._map_files[index], self.reading))
 
-    def has_objects(self, index: int) -> bool:
-        """Tell whether an image has a segment that is no crowd, from its PNG file alone."""
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has a segment that is no crowd, from its PNG file alone."""
         file = self.root / self._map_files[index]
-        return not bool(self._coding.target(_read_map(file, self.reading), file).is_crowd.all())
+        target = self._coding.target(_read_map(file, self.reading), file)
+        return {*target.labels[~target.is_crowd].tolist()}
 
 
 class MapCoding:
