@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The library in one class, on a checkpoint trained here and on random ones of transformers' Mask2Former."""
 
+import inspect
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,29 @@ def test_one_image_gives_three_predictions_of_its_own_size_from_one_forward_pass
     assert passes == [1]
 
 
+def test_a_call_passes_five_files_before_it_reads_the_image(segmenter, scenes):
+    library, functions = Path(inspect.getfile(Segmenter)).parent, {}
+
+    def note(frame, event, _):
+        code = frame.f_code
+        file = Path(code.co_filename)
+        # Bodies of modules and classes are no functions.
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and file.is_relative_to(library):
+            if code.co_name == "open_image":
+                sys.setprofile(None)
+            else:
+                functions.setdefault(file.relative_to(library).as_posix(), set()).add(code.co_name)
+
+    sys.setprofile(note)
+    try:
+        segmenter(str(scenes[0]))
+        assert sys.getprofile() is None
+    finally:
+        sys.setprofile(None)
+    assert "segmenter.py" in functions
+    assert len(functions) <= 5, f"{len(functions)} files: {functions}"
+
+
 def test_results_are_those_of_model_and_processor(segmenter, scenes):
     image = Image.open(scenes[0])
     inputs = segmenter.processor(image, return_tensors="pt")
@@ -100,7 +125,12 @@ def test_a_result_keeps_nothing_that_only_the_network_needs(segmenter, scenes):
         kept = [result.item.pixel_values, result.item.pixel_mask]
         assert [tensor.untyped_storage().nbytes() for tensor in kept] == [0, 0]
         assert result.semantic.segmentation.shape == result.image.shape[:2]
-        assert torch.equal(pickle.loads(pickle.dumps(result)).semantic.segmentation, result.semantic.segmentation)
+        pickled = pickle.dumps(replace(result))  # without the predictions that were made
+        copy = pickle.loads(pickled)
+        assert torch.equal(copy.semantic.segmentation, result.semantic.segmentation)
+        assert (copy.panoptic.segments_info, copy.to_coco()) == (result.panoptic.segments_info, result.to_coco())
+        logits = sum(getattr(result.outputs, name).nbytes for name in ("class_queries_logits", "masks_queries_logits"))
+        assert len(pickled) < logits + result.image.nbytes + 30_000
 
 
 def test_augmented_results_are_those_of_the_predictor(run, scenes):
@@ -113,7 +143,16 @@ def test_augmented_results_are_those_of_the_predictor(run, scenes):
 def test_a_list_gives_a_list_and_no_images_none(segmenter, scenes):
     assert [result.name for result in segmenter(scenes[:2])] == [str(scene) for scene in scenes[:2]]
     assert len(segmenter([scenes[0]])) == 1
-    assert segmenter([]) == []
+    for nothing in ([], (), iter([]), np.zeros((0, 9, 9, 3), np.uint8)):
+        assert [*segmenter.stream(nothing)] == []
+    assert segmenter([]) == segmenter(()) == []
+
+
+def test_images_without_names_are_numbered_in_a_call_and_in_a_stream(segmenter, scenes):
+    images = [np.asarray(Image.open(scene).convert("RGB")) for scene in scenes]
+    names = [f"image_{number:06d}.png" for number in range(1, 4)]
+    for results in (segmenter(images), segmenter.stream(images), segmenter.stream(iter(images))):
+        assert [result.name for result in results] == names
 
 
 def test_a_stream_asks_for_images_as_it_goes(segmenter, scenes):

@@ -77,8 +77,7 @@ class Inputs:
 
     def open(self, image_list: Path | None, format: str | None, split: str, on_error: str | None) -> tuple[Any, Any]:
         """Return the images, as `Segmenter.predict` takes them, and the settings of the recipe, or the default ones."""
-        from unisegment.data.image_folder import ImageFolder
-        from unisegment.data.image_sources import open_images
+        from unisegment.data.image_sources import ImageFolder, open_images
         from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
 
         name = self.names[0]

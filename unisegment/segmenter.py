@@ -14,7 +14,6 @@ import torch
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.choices import Matching, OnError, OutputName
 from unisegment.data.export import EXPORT_FORMATS
-from unisegment.data.image_folder import ImageFolder
 from unisegment.data.image_sources import open_images
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.inference.evaluation import evaluate
@@ -23,9 +22,8 @@ from unisegment.inference.images import Report, reporting
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.picture_export import pictures_of
 from unisegment.inference.predictor import Predictor, open_predictor
-from unisegment.inference.result import Result, separated
+from unisegment.inference.result import Result, results_of
 from unisegment.models.choices import Dtype
-from unisegment.postprocessing.resize import check_share
 from unisegment.runs.part_folder import OtherRunError
 from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.structures import TASKS
@@ -42,6 +40,8 @@ class Segmenter:
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
+        # With the range of numbers that the checkpoint expects.
+        self._reading = ImageReading(range=predictor.processor.reading.range)
 
     @classmethod
     def from_pretrained(
@@ -135,8 +135,6 @@ class Segmenter:
             ValueError: When something is no image, or a threshold is not from 0 to 1.
         """
         is_list = isinstance(images, list | tuple) or getattr(images, "ndim", 3) == 4
-        if is_list and len(images) == 0:
-            return []
         if isinstance(images, str | os.PathLike) and os.path.isdir(images):
             raise ValueError(f"{os.fspath(images)} is a folder: segmenter.stream gives a result for each image.")
         opened: Any = open_images(images, self._reading)
@@ -236,15 +234,11 @@ class Segmenter:
         predictor, opened = self._predictor(panoptic_threshold), images
         if isinstance(images, AnnotatedImages):
             predictor, opened = match_data_set(predictor, images, matching=matching, limit=limit)
-            names = None
         else:
-            opened = open_images(images, self._reading)
+            opened = open_images(images)
             if isinstance(opened, Iterator):
                 raise ValueError("An iterator cannot be gone on with: give a list or a folder, or take `stream`.")
-            if isinstance(opened, ImageFolder):
-                opened.leave_out(Path(folder))
             opened = opened if limit is None else opened.first(limit)
-            names = opened.names
         threshold = threshold if threshold is not None else 0.5 if to == "pictures" else 0.0
         return export_predictions(
             predictor,
@@ -252,7 +246,6 @@ class Segmenter:
             Path(folder),
             to,
             formats={**EXPORT_FORMATS, "pictures": pictures_of(task or predictor.task)},
-            names=names,
             source=source,
             threshold=threshold,
             run_name=run_name,
@@ -372,11 +365,6 @@ class Segmenter:
                 self.predictor.processor.save_pretrained(folder)
             return push(folder, repo_id, **options)
 
-    @property
-    def _reading(self) -> ImageReading:
-        """Images are read with the range of numbers that the checkpoint expects."""
-        return ImageReading(range=self.processor.reading.range)
-
     def _predictor(self, panoptic_threshold: float | None) -> Predictor:
         if panoptic_threshold is None:
             return self.predictor
@@ -384,6 +372,6 @@ class Segmenter:
 
 
 def _results(predictor: Predictor, images: Any, threshold: float, **options: Any) -> Iterator[Result]:
-    check_share("threshold", threshold)
     indices = None if isinstance(images, Iterator) else range(len(images))
-    return separated(predictor.stream(images, indices, **options), predictor, threshold)
+    for batch, outputs in predictor.stream(images, indices, **options):
+        yield from results_of(batch, outputs, predictor, threshold)

@@ -23,7 +23,7 @@ from unisegment.data.formats.coco_instance import CocoInstance
 from unisegment.data.formats.coco_panoptic import CocoPanoptic
 from unisegment.data.formats.hugging_face import HuggingFaceImages
 from unisegment.data.formats.png_folders import PngInstance, PngSemantic
-from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageFolder
 from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS
 from unisegment.hub.staging import stage

@@ -16,9 +16,10 @@ from tests.inference.reads_colours import SAMPLES, make_predictor
 from tests.pretended_device import DEVICE, Record
 from tests.two_processes import run_in_two_processes
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat
-from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageFolder
 from unisegment.inference.export_run import export_predictions, weights_digest
 from unisegment.inference.images import leave_out
+from unisegment.inference.picture_export import pictures_of
 from unisegment.inference.predictor import Predictor
 from unisegment.runs.part_folder import OtherRunError
 
@@ -33,6 +34,12 @@ def folder(tmp_path):
 
 def run(folder, output, to="coco_test_dev", predictor=None, **keywords):
     return export_predictions(predictor or make_predictor(), ImageFolder(folder), output, to, **keywords)
+
+
+def parts_of(output):
+    """What finished images left behind, in the order of their names."""
+    files = {*(output / "parts").glob("*.json")} - {output / "parts" / "settings.json"}
+    return sorted(files, key=lambda file: json.loads(file.read_text())["name"])
 
 
 def contents(folder):
@@ -68,7 +75,7 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_files(folder, tmp_pat
         except KeyboardInterrupt:
             assert contents(tmp_path / "broken") != contents(tmp_path / "unbroken")
     predictor = make_predictor()
-    finished = len(list((tmp_path / "broken" / "parts").glob("[0-9]*.json")))
+    finished = len(parts_of(tmp_path / "broken"))
     summary = run(folder, tmp_path / "broken", predictor=predictor)
     assert summary["images"] == 6
     assert summary["new"] == sum(predictor.model.batches) == 6 - finished
@@ -87,8 +94,8 @@ def run_in_process(rank, folder, output):
 def test_two_processes_finish_what_one_began(folder, tmp_path):
     run(folder, tmp_path / "alone")
     run(folder, tmp_path / "shared")
-    for number in (0, 2, 5):
-        (tmp_path / "shared" / "parts" / f"{number:09d}.json").unlink()
+    for part in parts_of(tmp_path / "shared")[::2]:
+        part.unlink()
     work = partial(run_in_process, folder=folder, output=tmp_path / "shared")
     summaries = run_in_two_processes(work, tmp_path)
     assert summaries == [{"images": 6, "new": 3, "unreadable_images": []}] * 2
@@ -127,6 +134,48 @@ def test_a_run_that_an_earlier_release_began_is_gone_on_with(folder, tmp_path):
         "size": {"longest_edge": 4000, "shortest_edge": 8}, "panoptic_threshold": 0.8, "threshold": 0.5, "top_k": 100,
         "test_time_augmentation": None, "run_name": "unisegment", "dtype": None, "tf32": False,
     }  # fmt: skip
+
+
+def test_images_that_were_added_are_done_and_the_files_are_whole_again(folder, tmp_path):
+    formats = {"pictures": pictures_of("panoptic"), **EXPORT_FORMATS}
+    late = folder / "0.png", folder / "sub" / "5.png"  # the first and the last
+    for to in ("pictures", "label_png"):
+        run(folder, tmp_path / f"whole {to}", to, formats=formats)
+        aside = [file.rename(tmp_path / file.name) for file in late]
+        assert run(folder, tmp_path / to, to, formats=formats)["new"] == 4
+        for moved, file in zip(aside, late, strict=True):
+            moved.rename(file)
+        predictor = make_predictor()
+        assert run(folder, tmp_path / to, to, predictor, formats=formats) == {
+            "images": 6, "new": 2, "unreadable_images": [],
+        }  # fmt: skip
+        assert sum(predictor.model.batches) == 2
+        assert contents(tmp_path / to) == contents(tmp_path / f"whole {to}")
+    listed = json.loads((tmp_path / "pictures" / "predictions.json").read_text())
+    assert [entry["name"] for entry in listed] == ImageFolder(folder).names
+    late[0].unlink()
+    before = contents(tmp_path / "label_png")
+    with pytest.raises(OtherRunError, match=r"holds results of 0\.png, which is not among the images"):
+        run(folder, tmp_path / "label_png", "label_png")
+    assert contents(tmp_path / "label_png") == before
+
+
+@pytest.mark.parametrize("to", ["coco_panoptic", "coco_instance", "coco_test_dev"])
+def test_files_with_ids_of_images_are_of_the_same_images_only(folder, tmp_path, to):
+    run(folder, tmp_path / "out", to)
+    Image.fromarray(SAMPLES[0].image).save(folder / "00.png")  # which makes all ids others
+    with pytest.raises(OtherRunError, match="other names of images"):
+        run(folder, tmp_path / "out", to)
+
+
+def test_images_that_version_0_1_has_finished_are(folder, tmp_path):
+    """It named their files by their numbers."""
+    run(folder, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for number, part in enumerate(parts_of(tmp_path / "out")):
+        part.rename(part.with_name(f"{number:09d}.json"))
+    assert run(folder, tmp_path / "out")["new"] == 0
+    assert contents(tmp_path / "out") == before
 
 
 def test_images_without_a_folder_have_the_names_of_their_files_or_others(tmp_path):
@@ -173,9 +222,9 @@ def test_a_folder_with_other_files_is_left_alone(folder, tmp_path):
     (tmp_path / "data" / "labels").mkdir(parents=True)
     (tmp_path / "data" / "labels" / "0.png").write_bytes(b"mine")
     other = r"holds other files, such as .*\.png: choose a new or an empty folder"
-    for output, error, said in ((tmp_path / "data", OtherRunError, other), (folder, ValueError, "images itself")):
+    for output in (tmp_path / "data", folder):
         before = contents(output)
-        with pytest.raises(error, match=said):
+        with pytest.raises(OtherRunError, match=other):
             run(folder, output, "label_png")
         assert contents(output) == before
     # What a run leaves that is killed at once is not other files.
@@ -197,10 +246,10 @@ def test_a_link_in_the_folder_is_not_followed(folder, tmp_path):
 def test_damaged_files_of_an_earlier_run_are_named(folder, tmp_path, content):
     output = tmp_path / "out"
     run(folder, output, "coco_panoptic")
-    part = output / "parts" / "000000002.json"
+    part = parts_of(output)[2]
     for damaged in (content, b'{"name": 3, "image": {}, "panoptic": {}}', b'{"name": "a", "image": {}}'):
         part.write_bytes(damaged)
-        with pytest.raises(OtherRunError, match=r"000000002\.json is damaged .*: remove it, and give the same command"):
+        with pytest.raises(OtherRunError, match=rf"{part.name} is damaged .*: remove it, and give the same command"):
             run(folder, output, "coco_panoptic")
     part.unlink()
     assert run(folder, output, "coco_panoptic")["new"] == 1

@@ -151,7 +151,7 @@ def test_a_photograph_that_a_list_names_is_left_alone(folder, tmp_path, to):
             2,
             "error: Invalid value for '--name': The name of the algorithm is part of",
         ),
-        (("--to", "label_png"), 1, "is the folder of the images itself"),
+        (("--to", "label_png"), 1, "val holds other files, such as "),
     ],
 )
 def test_options_that_cannot_be(folder, tmp_path, words, status, said):

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.training.tiny_run import RECIPE
 from unisegment.checking import check_data
 from unisegment.checking.sources import find_parts
-from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageFolder
 from unisegment.inference import evaluate, export_predictions, match_data_set, open_predictor
 from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.training import fit

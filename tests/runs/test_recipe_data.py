@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.checking.data_sets import WRITERS
 from tests.data.rows import same, semantic_rows
 from tests.recipes import small_trees
-from unisegment import UniSegmentConfig, cli, segmenter
+from unisegment import UniSegmentConfig, UniSegmentImageProcessor, cli, segmenter
 from unisegment.checking.sources import find_parts
 from unisegment.inference.images import leave_out
 from unisegment.ops import weight_sources
@@ -59,8 +59,9 @@ def rows_of_one_split(tmp_path, monkeypatch):
 def opened_by(monkeypatch, *words):
     """Return the images and keywords that a command hands on to the library."""
     seen = []
+    opened = SimpleNamespace(task="panoptic", processor=UniSegmentImageProcessor())
     monkeypatch.setattr(
-        segmenter, "open_predictor", lambda checkpoint, **given: SimpleNamespace(keywords=given, task="panoptic")
+        segmenter, "open_predictor", lambda checkpoint, **given: SimpleNamespace(keywords=given, **vars(opened))
     )
     monkeypatch.setattr(segmenter.Segmenter, "_predictor", lambda self, threshold: self.predictor)
     monkeypatch.setattr(segmenter, "match_data_set", lambda *both, **_: both)

@@ -12,7 +12,7 @@ from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.recipes.small_trees import coco_instance, only_crowds
 from unisegment.data.formats import open_data_set
-from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageFolder
 from unisegment.data.transforms.training import TrainTransform
 from unisegment.inference import export_run
 from unisegment.inference.labels import match_data_set

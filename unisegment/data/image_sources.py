@@ -3,7 +3,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from io import BufferedIOBase, BytesIO, RawIOBase
@@ -14,14 +14,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from unisegment.data.image_folder import ImageFolder, check_number, ids_of_names
+from unisegment.data.annotated_images import check_size
+from unisegment.data.reading.coco_lists import read_size
 from unisegment.data.reading.image_reading import ImageReading, read_image
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
+from unisegment.files import check_name, require_folder
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.image_opening import open_image
+from unisegment.ops.json_reading import read_json_lists
+from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import NamedImage
+from unisegment.types import Size
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 """Ends of the names of video files, in any case."""
+_ENDINGS = (*IMAGE_ENDINGS, ".gif", ".avif", ".heic", ".heif")
+"""HEIC is not read, but whoever has a photo in it shall hear so."""
+_RESULTS = "parts/settings.json"
+"""What a folder has that holds results, see `unisegment.runs.part_folder`."""
 
 
 class ImageList:
@@ -29,27 +39,21 @@ class ImageList:
 
     Args:
         images: The images, as `read_image` takes them, or bytes.
-        names: Name of each, after which its results are named. None takes the name of a file without its folder, with
-            as much of the folder as makes all names different; what is no file has its number as name.
-
         reading: How images are read; None means its defaults.
 
     Attributes:
-        names: Name of each image.
+        names: Name of each image, after which its results are named: that of a file without its folder, with as much of
+            the folder as makes all names different; what is no file is numbered from 1.
+        reading: How images are read.
 
     Raises:
         FileNotFoundError: When a file is missing.
-        ValueError: When there is no image.
     """
 
-    def __init__(
-        self, images: Sequence[Any], names: Sequence[str] | None = None, reading: ImageReading | None = None
-    ) -> None:
+    def __init__(self, images: Sequence[Any], reading: ImageReading | None = None) -> None:
         self.images = [_checked(image) for image in images]
-        if not self.images:
-            raise ValueError("There is no image: the list is empty.")
-        self.names = _names_of(self.images) if names is None else list(names)
-        self._ids = ids_of_names(self.names)
+        self.names = _names_of(self.images)
+        self._ids = _ids_of(self.names)
         self.reading = reading or ImageReading()
 
     def __len__(self) -> int:
@@ -71,38 +75,94 @@ class ImageList:
         return _named(self.images[index], self.names[index], self._ids[index], self.reading)
 
 
-def open_images(
-    images: Any, reading: ImageReading | None = None
-) -> ImageFolder | ImageList | Iterator[Callable[[], NamedImage]]:
+class ImageFolder(ImageList):
+    """The images of a folder, folders in it included, in the order of their names.
+
+    Hidden files (`.name`) are left out, and so are results of `unisegment.inference.export_run` in a folder of it.
+
+    The id of an image is what a list in COCO's form says (such as `image_info_test-dev2017.json`), or the number that
+    its name is, if all names are different numbers as COCO's are, or its place in the order, counted from 1.
+
+    Args:
+        root: The folder.
+        image_list: A JSON file with `images`, each with `id` and `file_name`, which then are all images, in its order.
+        reading: How images are read; None means its defaults.
+
+    Attributes:
+        names: File name of each image, relative to the folder.
+        reading: How images are read.
+
+    Raises:
+        FileNotFoundError: When there is no image, or no such list.
+        PermissionError: When a folder in it may not be looked into.
+        ValueError: When the list is none, or a name in it is none in UTF-8 below the folder.
+    """
+
+    def __init__(
+        self, root: str | Path, image_list: str | Path | None = None, reading: ImageReading | None = None
+    ) -> None:
+        self._list = None if image_list is None else Path(image_list)
+        self._sizes: dict[str, Size] = {}
+        if self._list is None:
+            self.names = _names_in(Path(root))
+            self._ids = _ids_of(self.names)
+        else:
+            self.names, self._ids = self._read_list(self._list)
+        self.images = [Path(root) / name for name in self.names]
+        self.reading = reading or ImageReading()
+
+    def __getitem__(self, index: int) -> NamedImage:
+        """Return one image.
+
+        Raises:
+            ValueError: When it is missing, cannot be read, or has another size than the list says.
+        """
+        image, name = super().__getitem__(index), self.names[index]
+        if self._list is not None and name in self._sizes:
+            check_size(self.images[index], image.size, self._sizes[name], self._list)
+        return image
+
+    def _read_list(self, file: Path) -> tuple[list[str], list[int]]:
+        names: list[str] = []
+        ids: list[int] = []
+
+        def add(entry: Mapping[str, Any]) -> None:
+            names.append(read_text(entry, "file_name"))
+            check_name(names[-1])
+            ids.append(read_whole_number(entry, "id"))
+            if "height" in entry:
+                self._sizes[names[-1]] = read_size(entry)
+
+        hint = "It must have `images`, each with `id` and `file_name`."
+        read_json_lists(file, {"images": add}, data_format="COCO's form of a list of images", hint=hint)
+        return names, ids
+
+
+def open_images(images: Any, reading: ImageReading | None = None) -> ImageList | Iterator[Callable[[], NamedImage]]:
     """Return images by number; where nobody knows how many there are, functions that open one after the other.
 
     Args:
         images: A path of a file or a folder (with all folders in it), a pattern such as `photos/*.jpg`, an address, an
             image in any other form that `ImageList` takes, a batch of them as an array or tensor with four axes; a list
-            of all these; or an iterator, whose images are read when they are asked for.
-        reading: How images are read; None means its defaults.
+            of all these; an iterator, whose images are read when they are asked for; or what this has returned.
+        reading: How images are read; None means its defaults. What is opened already is read as it was to be.
 
     Raises:
         FileNotFoundError: When there is nothing of a name, or no image in a folder.
-        ValueError: When an item is no image.
     """
-    if isinstance(images, ImageFolder | ImageList):
+    if isinstance(images, ImageList):
         return images
     if isinstance(images, str | os.PathLike):
         path = os.fspath(images)
-        if not os.path.isdir(path):
-            return ImageList(_expanded(path), reading=reading)
-        folder = ImageFolder(path)
-        folder.reading = reading or folder.reading
-        return folder
+        return ImageFolder(path, reading=reading) if os.path.isdir(path) else ImageList(_expanded(path), reading)
     if isinstance(images, np.ndarray | torch.Tensor):
-        return ImageList(list(images) if images.ndim == 4 else [images], reading=reading)
+        return ImageList(list(images) if images.ndim == 4 else [images], reading)
     if isinstance(images, list | tuple):
-        return ImageList([part for item in images for part in _expanded(item)], reading=reading)
+        return ImageList([part for item in images for part in _expanded(item)], reading)
     # An image of Pillow has no `__iter__`, bytes and open files have one.
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview) and not _is_file(images):
         return _streamed(images, reading or ImageReading())
-    return ImageList([images], reading=reading)
+    return ImageList([images], reading)
 
 
 def _streamed(images: Iterable[Any], reading: ImageReading) -> Iterator[Callable[[], NamedImage]]:
@@ -121,8 +181,8 @@ def _expanded(item: Any) -> list[Any]:
         return [item]
     path = os.fspath(item)
     if os.path.isdir(path):
-        return [os.path.join(path, name) for name in ImageFolder(path).names]
-    if not os.path.lexists(path) and not is_address(path) and glob.has_magic(path):
+        return list(ImageFolder(path).images)
+    if not os.path.lexists(path) and glob.has_magic(path) and not is_address(path):
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
         if not found:
             raise FileNotFoundError(f"No file matches {path}.")
@@ -136,12 +196,13 @@ def _checked(image: Any) -> Any:
         image = image.read()
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
-    if not isinstance(image, str | os.PathLike) or (isinstance(image, str) and _is_content(image)):
+    if not isinstance(image, str | os.PathLike):
         return image
-    path = Path(image)
-    if not os.path.exists(image):
-        raise FileNotFoundError(f"{os.fspath(image) or 'A file without a name'} does not exist.")
-    return path
+    if os.path.exists(image):
+        return Path(image)
+    if isinstance(image, str) and _is_content(image):
+        return image
+    raise FileNotFoundError(f"{os.fspath(image) or 'A file without a name'} does not exist.")
 
 
 def _is_file(image: Any) -> bool:
@@ -200,3 +261,37 @@ def _name_of(image: Any, number: int) -> str:
         if name not in ("", ".", ".."):
             return name
     return f"image_{number:06d}.png"
+
+
+def _names_in(root: Path) -> list[str]:
+    require_folder(root)
+    found = set(files_under(root))
+    results = {name.removesuffix(_RESULTS) for name in found if name.endswith(f"/{_RESULTS}")}
+    # Hidden ones are no photos, but what macOS and others keep of each.
+    names = sorted(
+        name
+        for name in found
+        if Path(name).suffix.lower() in _ENDINGS
+        and not any(part.startswith(".") for part in Path(name).parts)
+        and not any(f"{folder.as_posix()}/" in results for folder in Path(name).parents)
+        and (root / name).is_file()
+    )
+    if not names:
+        raise FileNotFoundError(
+            f"{root} has no images, or only results of earlier runs; names of images must end in {', '.join(_ENDINGS)}."
+        )
+    return names
+
+
+def check_number(name: str, value: int) -> None:
+    """Raise a ValueError unless a number of images is one or more."""
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}.")
+
+
+def _ids_of(names: Sequence[str]) -> list[int]:
+    """Return the number that each name is, as COCO's are, if all are different numbers; else its place, from 1."""
+    stems = [Path(name).stem for name in names]
+    if all(stem.isdecimal() and stem.isascii() for stem in stems) and len(set(map(int, stems))) == len(stems):
+        return [int(stem) for stem in stems]
+    return list(range(1, len(names) + 1))

@@ -18,7 +18,7 @@ from torch import nn
 from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat, open_export
 from unisegment.data.export.format import ExportedImage
-from unisegment.data.image_folder import ImageFolder
+from unisegment.data.image_sources import ImageList
 from unisegment.inference.images import Batch, Images, Report, noting
 from unisegment.inference.object_counts import MostObjects
 from unisegment.inference.predictor import Predictor
@@ -53,14 +53,16 @@ def export_predictions(
 
     Args:
         predictor: Makes the predictions.
-        images: A folder; a data set with the predictor's labels (see `unisegment.inference.labels`), whose categories
-            the files then have; or other images. Of annotations only the number of objects is looked at, for a note
-            where it exceeds the predictor's `top_k`.
+        images: What `open_images` returns, but no iterator, read with the range of numbers of the predictor; a data set
+            with the predictor's labels (see `unisegment.inference.labels`), whose categories the files then have; or
+            other images. Of annotations only the number of objects is looked at, for a note where it exceeds the
+            predictor's `top_k`.
         output: Folder for the files; see `unisegment.data.export` for those of each format.
         export_format: Name of the format.
         formats: All formats.
-        names: Name of each image, after which its results are named. None takes the names of a folder, which are
-            relative to it, or else that of each file without folders.
+        names: Name of each image, after which its results are named. None takes those that `open_images` gave, or else
+            that of each file without folders. Where names are known, and the format has no ids of images, a rerun may
+            have more images.
         source: What the images are, in words; a run on another source does not go on in the same folder.
         threshold: Score that an object must exceed; 0, as for evaluation, keeps the `top_k` best.
         run_name: Name of the algorithm in the names of files for servers.
@@ -74,14 +76,13 @@ def export_predictions(
         those left out, which the next run tries again.
 
     Raises:
-        OtherRunError: When the folder holds other files, or predictions of other settings.
+        OtherRunError: When the folder holds other files, or predictions of other settings, or of an image that is gone.
         ValueError: When two images have one name, so that one's results replace the other's; a name leads out of the
             folder; or `threshold` is not from 0 to 1.
         WriteError: When something cannot be written; what is finished stays.
     """
     check_share("threshold", threshold)
-    if isinstance(images, ImageFolder):
-        images.leave_out(output)
+    if isinstance(images, ImageList):
         images, names = with_range(images, predictor.processor.reading.range), images.names
     categories = images.categories if isinstance(images, AnnotatedImages) else predictor.categories
     settings = {
@@ -105,9 +106,10 @@ def export_predictions(
     if names is not None:
         export.check_names(names)
     settings |= {"weights": weights_digest(predictor.model), **export.settings}
+    parts = PartFolder(output / "parts", names, may_grow=names is not None and not export.has_image_ids)
     with locked(output):
-        run = _ExportRun(predictor, export, names, threshold, PartFolder(output / "parts"), on_image)
-        todo = decide_once(lambda: run.parts.begin(settings, len(images)))
+        run = _ExportRun(predictor, export, names, threshold, parts, on_image)
+        todo = decide_once(lambda: parts.begin(settings, len(images)))
         new, problems = run.write(images, share_of_process(todo), batch_size, workers, on_unreadable)
     return {"images": len(images) - len(todo) + new, "new": new, "unreadable_images": problems}
 

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
-from unisegment.data.image_folder import check_number
+from unisegment.data.image_sources import check_number
 from unisegment.data.label_spaces import MatchedSamples, Matching, match_labels
 from unisegment.inference.predictor import Predictor
 

@@ -2,10 +2,11 @@
 """What a model sees in one image: predictions made when they are asked for, drawn, measured and saved."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from unisegment.inference.pictures import short_stem
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.table import table
 from unisegment.ops.polygons import Polygon
+from unisegment.postprocessing.resize import check_share
 from unisegment.structures import (
     TASKS,
     InstancePrediction,
@@ -40,19 +42,32 @@ _KEPT = ("class_queries_logits", "masks_queries_logits", "image_sizes")
 class Result:
     """One image, and what a model sees in it. All three predictions come from one forward pass, made when asked for.
 
-    It holds the output of the network, some 30 MB for an image of 1024x1024, until it is let go of.
+    It holds the output of the network, some 30 MB for an image of 1024x1024, until it is let go of. What is pickled has
+    no weights, unless semantic results are made from several sizes of the image: these ask the network again.
 
     Args:
         item: The image, prepared.
         outputs: What the model made of it alone.
         predictor: The model.
         threshold: Score in [0, 1] that an object of `instance` must exceed.
+
+    Raises:
+        ValueError: When the threshold is none of these.
     """
 
     item: PreparedImage
     outputs: Any
     predictor: Predictor
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_share("threshold", self.threshold)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.predictor.scales is not None:
+            return self.__dict__
+        without_weights = SimpleNamespace(config=self.predictor.model.config)
+        return self.__dict__ | {"predictor": replace(self.predictor, model=without_weights)}
 
     @property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -178,20 +193,20 @@ class Result:
         return f"Result({self.name!r}, {height}x{width}, task={self.task!r})"
 
 
-def separated(batches: Iterable[tuple[Batch, Any]], predictor: Predictor, threshold: float) -> Iterator[Result]:
-    """Give the result of each image of batches, as `predictor.stream` gives them; it holds nothing of its neighbours.
+def results_of(batch: Batch, outputs: Any, predictor: Predictor, threshold: float) -> Iterator[Result]:
+    """Give the result of each image of a batch; it holds nothing of its neighbours.
 
     Args:
-        batches: Images, and the output of the network for them.
+        batch: The images.
+        outputs: What the network made of them.
         predictor: The model.
         threshold: As for `Result`.
     """
-    for batch, outputs in batches:
-        for place, item in enumerate(batch):
-            own = {name: getattr(outputs, name)[place : place + 1] for name in _KEPT}
-            if len(batch) > 1:  # a view would keep all of it
-                own = {name: value.clone() for name, value in own.items()}
-            item = item._replace(  # the network has seen these already
-                pixel_values=torch.empty(1, 3, 0, 0), pixel_mask=torch.empty(1, 0, 0, dtype=torch.int64)
-            )
-            yield Result(item, type(outputs)(**own), predictor, threshold)
+    for place, item in enumerate(batch):
+        own = {name: getattr(outputs, name)[place : place + 1] for name in _KEPT}
+        if len(batch) > 1:  # a view would keep all of it
+            own = {name: value.clone() for name, value in own.items()}
+        item = item._replace(  # the network has seen these already
+            pixel_values=torch.empty(1, 3, 0, 0), pixel_mask=torch.empty(1, 0, 0, dtype=torch.int64)
+        )
+        yield Result(item, type(outputs)(**own), predictor, threshold)

@@ -69,8 +69,8 @@ class _Watch(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module as the other finders do; None where it is not watched, or every class is registered."""
-        if fullname.partition(".")[0] not in ("transformers", "unisegment") or self.registered == set(_REGISTER):
+        """Find a module as the other finders do; None where it is not watched."""
+        if fullname.partition(".")[0] not in ("transformers", "unisegment"):
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
@@ -89,12 +89,14 @@ class _Watch(MetaPathFinder):
             self.register()
 
     def register(self) -> None:
-        """Register our classes with those of transformers' modules that are there."""
+        """Register our classes with those of transformers' modules that are there; with all of them, the watch ends."""
         for name in _REGISTER.keys() - self.registered:
             ours = f"{_FAMILY}.{name.rpartition('.')[2].replace('_auto', '_unisegment')}"
             if name in sys.modules and (not self.waits or ours in sys.modules):
                 self.registered.add(name)  # before: what is imported for it ends here, too
                 _REGISTER[name](import_module(name))  # another thread may be in the middle of it
+        if self.registered == set(_REGISTER):
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]  # new: others may go through it
 
 
 def watch(*, waits: bool = False) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each finished image of a run left behind, so that a run that was stopped goes on: at most one image is lost.
 
-It is written last, as `{number}.json` of the folder; an image that has that is finished.
+It is written last, as a JSON file of the folder; an image that has one is finished.
 """
 
 import json
@@ -16,6 +16,7 @@ from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import shown
 from unisegment.runs.folder_lock import LOCK
 
+_REMOVE = "remove it, and give the same command again"
 _DIGESTS = {"image_names": "other names of images", "weights": "other weights"}
 
 
@@ -29,15 +30,22 @@ class PartFolder:
 
     Args:
         folder: Where.
+        names: Name of each image, of which its file is named, so that images may come between; None where only reading
+            them tells: files have their numbers, then.
+        may_grow: Whether a run may have more images than that which it goes on with, which `images` and `image_names`
+            of its settings describe.
     """
 
     folder: Path
+    names: Sequence[str] | None = None
+    may_grow: bool = False
 
     def begin(self, settings: Mapping[str, Any], num_images: int) -> list[int]:
         """Make the folder for a run, or find that it is that of the same run, and return which images are left to do.
 
         Raises:
-            OtherRunError: When it was made with other settings, or there are other files beside it.
+            OtherRunError: When it was made with other settings or of an image that is gone, or there are other files
+                beside it.
             ValueError: When it is a link to a folder elsewhere.
             WriteError: When it cannot be made.
         """
@@ -50,8 +58,25 @@ class PartFolder:
             write_text(file, json.dumps(settings, indent=2))
             return list(range(num_images))
         before = read_own(file, {}, f"choose another folder, or remove {output}")
-        require_same(output, settings, before)
+        grown = {key: settings[key] for key in ("images", "image_names")} if self.may_grow else {}
+        require_same(output, settings, before | grown)
+        if self.names is not None:
+            self._check_finished(self.names)
+        if settings != before:
+            write_text(file, json.dumps(settings, indent=2))
         return [index for index in range(num_images) if not self._file(index).exists()]
+
+    def _check_finished(self, names: Sequence[str]) -> None:
+        """Check that each finished image is one of these, and name the files of version 0.1 as today's are."""
+        files = {name: self._file(index) for index, name in enumerate(names)}
+        for file in {*self.folder.glob("*.json")} - {*files.values(), self.folder / "settings.json"}:
+            name = read_own(file, {"name": str}, _REMOVE)["name"]
+            if name not in files:
+                raise OtherRunError(
+                    f"{self.folder.parent} holds results of {name}, which is not among the images: choose another "
+                    "folder, or remove that one."
+                )
+            file.replace(files[name])
 
     def write(self, index: int, content: dict[str, Any]) -> None:
         """Say that an image is finished, and what it left behind."""
@@ -67,12 +92,16 @@ class PartFolder:
         Raises:
             OtherRunError: When a file is damaged.
         """
-        for file in sorted(self.folder.glob("[0-9]*.json")):
-            if numbers is None or int(file.stem) in numbers:
-                yield read_own(file, kinds, "remove it, and give the same command again")
+        if self.names is None:
+            files = {int(file.stem): file for file in sorted(self.folder.glob("[0-9]*.json"))}
+        else:
+            files = {number: self._file(number) for number in range(len(self.names))}
+        for number, file in files.items():
+            if (numbers is None or number in numbers) and file.exists():
+                yield read_own(file, kinds, _REMOVE)
 
     def _file(self, index: int) -> Path:
-        return self.folder / f"{index:09d}.json"
+        return self.folder / f"{f'{index:09d}' if self.names is None else digest([self.names[index]])}.json"
 
 
 def require_same(output: Path, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ class CocoPanopticResults(ExportFormat):
     """
 
     tasks = ("panoptic",)
+    has_image_ids = True
     part_kinds: ClassVar[Mapping[str, type]] = {"image": dict, "panoptic": dict}
 
     @property
@@ -56,6 +57,7 @@ class CocoInstanceResults(ExportFormat):
     """`detections_{run_name}_results.json`: a list of objects with masks as run lengths."""
 
     tasks = ("instance",)
+    has_image_ids = True
     part_kinds: ClassVar[Mapping[str, type]] = {"detections": list}
 
     @property
@@ -77,6 +79,7 @@ class CocoTestDev(ExportFormat):
     """Both of the above for test-dev 2017, and `….zip` of each, which is what the server takes."""
 
     tasks = ("panoptic", "instance")
+    has_image_ids = True
     part_kinds: ClassVar[Mapping[str, type]] = {**CocoPanopticResults.part_kinds, **CocoInstanceResults.part_kinds}
 
     def __init__(self, output: Path, categories: Sequence[Category], run_name: str = "unisegment") -> None:

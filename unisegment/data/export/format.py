@@ -55,6 +55,8 @@ class ExportFormat:
 
     tasks: tuple[str, ...]
     """Predictions that are needed: of panoptic, instance, semantic."""
+    has_image_ids: ClassVar[bool] = False
+    """Whether the files have ids of images: those of most folders are places in it, which one image more may change."""
     part_kinds: ClassVar[Mapping[str, type]] = {}
     """What `write` returns: its keys, and what is under them."""
     settings: Mapping[str, Any] = {}
