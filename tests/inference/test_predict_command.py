@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -24,6 +25,7 @@ def folder(tmp_path_factory):
     """Return scenes and a checkpoint with the same labels in reverse."""
     folder = tmp_path_factory.mktemp("prediction")
     write_synthetic(folder / "scenes", num_train=0, num_val=3, progress=False)
+    torch.manual_seed(0)  # some weights find nothing
     model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=RESNET, id2label=NAMES, **SMALL))
     model.save_pretrained(folder / "ours")
     processor = UniSegmentImageProcessor(size={"shortest_edge": 64, "longest_edge": 80}, stuff_label_ids=[0, 1, 2])
