@@ -77,7 +77,7 @@ class Inputs:
 
     def open(self, image_list: Path | None, format: str | None, split: str, on_error: str | None) -> tuple[Any, Any]:
         """Return the images, as `Segmenter.predict` takes them, and the settings of the recipe, or the default ones."""
-        from unisegment.data.image_sources import ImageFolder, open_images
+        from unisegment.data.image_sources import ImageFolder, open_images, require_some
         from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
 
         name = self.names[0]
@@ -89,6 +89,8 @@ class Inputs:
             images: Any = ImageFolder(name, image_list)
         else:
             images = open_images(name if len(self.names) == 1 else self.names)
+        if on_error != "skip":
+            require_some(images)
         return images, EvaluationSettings(skip_unreadable=on_error != "raise")
 
     def outputs(self) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.https_server import https_server
-from unisegment.data.image_sources import ImageFolder, ImageList, open_images
+from unisegment.data.image_sources import ImageFolder, ImageList, open_images, require_some
 
 HEIGHT, WIDTH = 5, 11
 
@@ -280,3 +281,23 @@ def test_a_folder_that_may_not_be_looked_into_is_not_left_out(tmp_path, monkeypa
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError, match="closed"):
         ImageFolder(tmp_path)
+
+
+def test_files_that_are_all_no_images_are_refused_by_how_they_begin(tmp_path):
+    write_images(tmp_path, "3.png")
+    for name, content in (("1.png", b"%PDF"), ("2.mp4", b""), ("4.png", (tmp_path / "3.png").read_bytes()[:60])):
+        (tmp_path / name).write_bytes(content)
+    one, two, whole, cut = (tmp_path / name for name in ("1.png", "2.mp4", "3.png", "4.png"))
+    for taken in ([whole], [one, two, whole], [cut], [one, Image.new("RGB", (2, 3))], "https://host/a.png"):
+        require_some(open_images(taken))
+    require_some(ImageFolder(tmp_path))
+    with pytest.raises(ValueError, match="it is PDF") as caught:
+        open_images(one)[0]
+    with pytest.raises(ValueError, match=f"^{re.escape(str(caught.value))}$"):
+        require_some(open_images(one))
+    with pytest.raises(ValueError, match=r"^None of the 2 images can be read\. .*2\.mp4 is a video"):
+        require_some(open_images([two, one]))
+    whole.unlink()
+    cut.unlink()
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image: it is PDF"):
+        require_some(ImageFolder(tmp_path))

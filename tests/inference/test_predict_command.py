@@ -229,7 +229,10 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, photos):
     stopped = command(folder / "ours", "*.png", "other", "--on-error", "raise")
     assert stopped.exit_code == 1
     assert "error: notes.png cannot be read as an image" in stopped.stderr
+    (photos / "more/notes.png").write_text("%PDF-1.7")
     for words, status, said in (
+        (("notes.png", "x"), 1, "error: notes.png cannot be read as an image: it is in no format that Pillow reads"),
+        (("notes.png", "more/notes.png", "x"), 1, "error: None of the 2 images can be read. notes.png cannot be"),
         (("missing.jpg",), 1, "missing.jpg does not exist"),
         (("a.png", "b.png"), 2, "the folder for the results, but b.png is not a folder"),
         (("*.jpg",), 1, "No file matches *.jpg"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from unisegment.ops.image_opening import has_more_frames, is_cut, open_image
+from unisegment.ops.image_opening import has_more_frames, is_cut, open_image, require_image
 
 
 def test_images_are_loaded_as_they_are_stored(tmp_path):
@@ -57,6 +57,16 @@ def test_what_is_no_image_is_named(content, said, tmp_path):
         with pytest.raises(ValueError, match=said) as caught:
             open_image(file, "a.jpg")
         assert "BytesIO" not in str(caught.value)
+    with pytest.raises(ValueError, match=said):
+        require_image(tmp_path / "a.jpg")
+
+
+def test_how_a_file_begins_is_looked_at_alone(tmp_path):
+    Image.new("RGB", (50, 70)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    require_image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="truncated"):
+        open_image(tmp_path / "a.png")
 
 
 def test_large_images_are_read_without_a_warning(tmp_path, monkeypatch):

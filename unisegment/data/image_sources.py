@@ -20,7 +20,7 @@ from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
 from unisegment.files import check_name, require_folder
 from unisegment.ops.downloads import is_address, public_address
-from unisegment.ops.image_opening import open_image
+from unisegment.ops.image_opening import open_image, require_image
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import read_text, read_whole_number
 from unisegment.structures import NamedImage
@@ -163,6 +163,25 @@ def open_images(images: Any, reading: ImageReading | None = None) -> ImageList |
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview) and not _is_file(images):
         return _streamed(images, reading or ImageReading())
     return ImageList([images], reading)
+
+
+def require_some(images: ImageList) -> None:
+    """Find out early whether all images are files that are none, by how they begin.
+
+    Raises:
+        ValueError: Says what is wrong with the first one, in the words of those who read it.
+    """
+    first = None
+    for image in images.images:
+        try:
+            if isinstance(image, Path):
+                _check_kind(image)
+                require_image(image)
+            return
+        except ValueError as error:
+            first = first or error
+    if first is not None:
+        raise ValueError(f"None of the {len(images)} images can be read. {first}" if len(images) > 1 else str(first))
 
 
 def _streamed(images: Iterable[Any], reading: ImageReading) -> Iterator[Callable[[], NamedImage]]:

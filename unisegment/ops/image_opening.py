@@ -2,6 +2,8 @@
 """The bytes of an image in, Pillow's image out, or one clear error: bytes may be anything."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,28 @@ def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
     Raises:
         ValueError: When it cannot be read.
     """
+    with _opened(file, name) as image:
+        if is_cut(image):
+            image.info[_EIGHT_OF_16] = True
+        # The other pictures of phones' MPO files are small or of the second lens.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            image.info[_HAS_MORE_FRAMES] = True
+        image.load()
+        return image
+
+
+def require_image(file: Path) -> None:
+    """Look at how a file begins, and at none of its pixels.
+
+    Raises:
+        ValueError: As `open_image` does, when it begins as no image does.
+    """
+    with _opened(file):
+        pass
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO, name: str = "") -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # From half of the size on that it refuses.
@@ -30,13 +54,7 @@ def open_image(file: Path | BinaryIO, name: str = "") -> Image.Image:
         with image:
             if image.format == "EPS":  # whatever the file is called; Pillow would hand it to Ghostscript
                 raise ValueError("it is a program in PostScript, which is not run. Convert it to PNG.")
-            if is_cut(image):
-                image.info[_EIGHT_OF_16] = True
-            # The other pictures of phones' MPO files are small or of the second lens.
-            if image.format != "MPO" and getattr(image, "is_animated", False):
-                image.info[_HAS_MORE_FRAMES] = True
-            image.load()
-            return image
+            yield image
     except UnidentifiedImageError as error:
         raise ValueError(f"{name or file} cannot be read as an image: {_kind(_head(file))}") from error
     except Exception as error:
