@@ -187,7 +187,7 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(tmp_path):
         (("images", 1, "file_name"), "a\0b.jpg", r"images\[1\]: file_name must be a text .* without NUL"),
         (("images", 1, "file_name"), "a" * 10**6, r"images\[1\]: file_name must be a text of 1 to 1024 characters"),
         (("images", 1, "id"), 2**64, r"images\[1\]: id must be a whole number of 64 bits or a text"),
-        (("images", 1, "id"), "twenty", r"images whose id is a number, and others whose id is a text"),
+        (("images", 1, "id"), "twenty", r"images\[1\]: its id is a text, but those of others are numbers"),
         (("images", 1, "height"), "3", r"images\[1\]: height must be a whole number of 32 bits"),
         (("images", 1, "width"), float("nan"), r"images\[1\]: width must be a whole number of 32 bits"),
         (("images", 1), [], r"images\[1\]: it must be an object with height"),

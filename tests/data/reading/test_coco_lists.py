@@ -3,10 +3,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from unisegment.data.reading.coco_lists import ListedImages, look_up
+from unisegment.data.reading.coco_lists import CocoLists
+from unisegment.data.reading.packed_columns import PackedIds
 
 CONTENT = {
     "annotations": [{"n": 7}],
@@ -19,8 +19,15 @@ CONTENT = {
 def _listed(tmp_path, content, **options):
     (tmp_path / "a.json").write_text(json.dumps(content))
     annotations = []
-    listed = ListedImages(tmp_path / "a.json", annotations.append, data_format="my format", hint="", **options)
+    listed = CocoLists(tmp_path / "a.json", annotations.append, data_format="my format", hint="", **options)
     return listed, annotations
+
+
+def _ids(*items):
+    ids = PackedIds()
+    for item in items:
+        ids.append(item)
+    return ids
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -28,12 +35,10 @@ def test_everything_listed_is_kept(tmp_path, order):
     listed, annotations = _listed(tmp_path, dict([*CONTENT.items()][::order]), is_thing=True)
     assert annotations == [{"n": 7}]
     assert [(category.id, category.is_thing) for category in listed.categories] == [(3, False), (90, True)]
-    assert listed.ids.tolist() == [20, 10]
-    assert listed.files.tolist() == ["b.jpg", "long.jpg"]
-    assert listed.sizes.tolist() == [[4, 2], [3, 5]]
-    assert listed.places_of([10, 20, 10]).tolist() == [1, 0, 1]
+    assert list(listed.images) == [(20, "b.jpg", (4, 2)), (10, "long.jpg", (3, 5))]
+    assert listed.places_of(_ids(10, 20, 10)).tolist() == [1, 0, 1]
     with pytest.raises(ValueError, match=r"a\.json has annotations of images that it does not list: \[11\]"):
-        listed.places_of([10, 11])
+        listed.places_of(_ids(10, 11))
 
 
 def test_categories_may_have_to_say_what_they_are(tmp_path):
@@ -44,16 +49,16 @@ def test_categories_may_have_to_say_what_they_are(tmp_path):
 def test_annotations_may_be_missing_where_that_is_allowed(tmp_path):
     content = CONTENT | {"annotations": []}
     listed, _ = _listed(tmp_path, content, is_thing=True, optional=["annotations"])
-    assert listed.places_of([]).shape == (0,)
+    assert listed.places_of(_ids()).shape == (0,)
     with pytest.raises(ValueError, match="it lists no annotations"):
         _listed(tmp_path, content, is_thing=True)
 
 
-def test_what_a_table_lacks_is_named():
-    assert look_up(iter(["b", "a"]), {"a": 3, "b": 5}, "").tolist() == [5, 3]
-    assert look_up([], {}, "").dtype == np.int64
-    with pytest.raises(ValueError, match=r"x\.json has ids that it does not list: \[3, 7, 'c'\]"):
-        look_up([7, 3, "c", 1], {1: 0}, "x.json has ids")
+def test_what_a_table_lacks_is_named(tmp_path):
+    listed, _ = _listed(tmp_path, CONTENT, is_thing=True)
+    assert listed.labels_of(_ids(90, 3, 90), {90: 5, 3: -1}, "x").tolist() == [5, -1, 5]
+    with pytest.raises(ValueError, match=r"a\.json has segments of categories that it does not list: \[4, 7\]"):
+        listed.labels_of(_ids(7, 4, 3), {3: 0, 90: 1}, "segments")
 
 
 @pytest.mark.parametrize("image_id", [[1, 2], None, {"a": 1}, 1.5, True])

@@ -5,7 +5,6 @@ The format has one JSON file with images, categories and annotations. Each annot
 run lengths, and objects may overlap. ADE20K's instances come in it, too, as the original's script writes them.
 """
 
-from array import array
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from unisegment.data.annotated_images import (
     read_listed_image,
     without_void,
 )
-from unisegment.data.reading.coco_lists import ListedImages, look_up
+from unisegment.data.reading.coco_lists import CocoLists
 from unisegment.data.reading.object_drawing import draw_objects
+from unisegment.data.reading.packed_columns import PackedIds, smallest
 from unisegment.data.reading.packed_shapes import PackedShapes
 from unisegment.ops.json_values import read_flag, read_id, read_whole_number, value_of
 from unisegment.structures import Sample
@@ -52,7 +52,7 @@ class CocoInstance(AnnotatedImages):
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         objects = _Objects()
-        listed = ListedImages(
+        listed = CocoLists(
             self.annotation_file,
             objects.add,
             data_format="COCO's instance format",
@@ -62,16 +62,17 @@ class CocoInstance(AnnotatedImages):
         )
         super().__init__(without_void(listed.categories, void_categories))
         self.void_ids = frozenset(void_categories)
-        self._image_ids, self._image_files, self._image_sizes = listed.ids, listed.files, listed.sizes
+        self._images = listed.images
         self._shapes = objects.shapes
-        self._is_crowd = np.array(objects.is_crowd, dtype=np.bool_)
-        what = f"{self.annotation_file} has annotations of categories"
+        self._shapes.close()
+        self._is_crowd = np.frombuffer(objects.is_crowd, dtype=np.bool_)
         label_of = dict.fromkeys(void_categories, -1) | self.label_of
-        self._labels = look_up(objects.category_ids, label_of, what).astype(np.int32)
+        self._labels = smallest(listed.labels_of(objects.category_ids, label_of, "annotations"))
         places = listed.places_of(objects.image_ids)
-        self._order = places.argsort(kind="stable")
-        self._order = self._order[self._labels[self._order] >= 0]
-        self._bounds = np.searchsorted(places[self._order], np.arange(len(self) + 1))
+        order = places.argsort(kind="stable")
+        order = order[self._labels[order] >= 0]
+        self._bounds = smallest(np.searchsorted(places[order], np.arange(len(self) + 1)))
+        self._order = smallest(order)
 
     @classmethod
     def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoInstance":
@@ -93,7 +94,7 @@ class CocoInstance(AnnotatedImages):
         return cls(*instance_files(root, split), void_categories=void_ids)
 
     def __len__(self) -> int:
-        return len(self._image_ids)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image; objects that cover no pixel are left out.
@@ -106,8 +107,8 @@ class CocoInstance(AnnotatedImages):
                 be drawn.
         """
         index = range(len(self))[index]
-        image_file = self.image_dir / self._image_files[index]
-        size: Size = (int(self._image_sizes[index, 0]), int(self._image_sizes[index, 1]))
+        image_id, file_name, size = self._images[index]
+        image_file = self.image_dir / file_name
         image = read_listed_image(image_file, self.reading)
         check_size(image_file, image.shape[:2], size, self.annotation_file)
         annotations = self._order[slice(*self._bounds[index : index + 2])].tolist()
@@ -115,7 +116,7 @@ class CocoInstance(AnnotatedImages):
             (int(self._labels[place]), bool(self._is_crowd[place]), self._pixels(place, size)) for place in annotations
         )
         target = draw_objects(objects, size)
-        return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
+        return Sample(image, image_id, str(image_file), target=target)
 
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has an object that is no crowd, from the JSON file alone."""
@@ -155,16 +156,13 @@ class _Objects:
 
     def __init__(self) -> None:
         self.shapes = PackedShapes()
-        self.category_ids = array("q")
-        self.image_ids: list[int | str] = []
-        self._kept_ids: dict[int | str, int | str] = {}
+        self.category_ids = PackedIds()
+        self.image_ids = PackedIds()
         self.is_crowd = bytearray()
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of `annotations`."""
         self.shapes.append(value_of(entry, "segmentation"))
         self.category_ids.append(read_whole_number(entry, "category_id"))
-        image_id = read_id(entry, "image_id")
-        # One object for all annotations of an image: the reader makes a new one each time.
-        self.image_ids.append(self._kept_ids.setdefault(image_id, image_id))
+        self.image_ids.append(read_id(entry, "image_id"))
         self.is_crowd.append(read_flag(entry, "iscrowd"))

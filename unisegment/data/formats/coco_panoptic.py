@@ -25,8 +25,9 @@ from unisegment.data.annotated_images import (
     read_listed_image,
     without_void,
 )
-from unisegment.data.reading.coco_lists import ListedImages, look_up
+from unisegment.data.reading.coco_lists import CocoLists
 from unisegment.data.reading.image_reading import ImageReading
+from unisegment.data.reading.packed_columns import PackedIds, PackedTexts, smallest
 from unisegment.ops.json_values import INT32, read_each, read_flag, read_id, read_text, read_whole_number, value_of
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
@@ -68,7 +69,7 @@ class CocoPanoptic(AnnotatedImages):
         self._images_by_city = images_by_city
         self._hidden_segments = hidden_segments
         segments = _Segments()
-        listed = ListedImages(
+        listed = CocoLists(
             self.annotation_file,
             segments.add,
             data_format="COCO's panoptic format",
@@ -76,17 +77,14 @@ class CocoPanoptic(AnnotatedImages):
         )
         super().__init__(without_void(listed.categories, void_categories))
         self.void_ids = frozenset(void_categories)
-        places = listed.places_of(segments.image_ids)
-        self._image_ids, self._image_files, self._image_sizes = (
-            column[places] for column in (listed.ids, listed.files, listed.sizes)
-        )
-        self._panoptic_files = np.array(segments.files, dtype=np.str_)
+        self._images = listed.images
+        self._places = smallest(listed.places_of(segments.image_ids))
+        self._panoptic_files = segments.files
         self._segment_ids = np.array(segments.ids, dtype=np.int32)
-        self._is_crowd = np.array(segments.is_crowd, dtype=np.bool_)
-        self._segment_bounds = np.array(segments.bounds)
+        self._is_crowd = np.frombuffer(segments.is_crowd, dtype=np.bool_)
+        self._segment_bounds = smallest(np.array(segments.bounds, dtype=np.int64))
         label_of = dict.fromkeys(void_categories, -1) | self.label_of
-        what = f"{self.annotation_file} has segments of categories"
-        self._labels = look_up(segments.category_ids, label_of, what).astype(np.int32)
+        self._labels = smallest(listed.labels_of(segments.category_ids, label_of, "segments"))
 
     @classmethod
     def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoPanoptic":
@@ -110,7 +108,7 @@ class CocoPanoptic(AnnotatedImages):
         return cls(*files, **settings)
 
     def __len__(self) -> int:
-        return len(self._image_ids)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image.
@@ -120,22 +118,23 @@ class CocoPanoptic(AnnotatedImages):
             ValueError: When one of them cannot be read, or does not agree with the JSON file.
         """
         index = range(len(self))[index]
-        image_file = self._image_file(self._image_files[index])
+        image_id, file_name, size = self._images[self._places[index]]
+        image_file = self._image_file(file_name)
         panoptic_file = self.panoptic_dir / self._panoptic_files[index]
         image = read_listed_image(image_file, self.reading)
         id_map = rgb_to_ids(read_listed_image(panoptic_file, ImageReading(self.reading.exif)))
         for file, pixels in ((image_file, image), (panoptic_file, id_map)):
-            check_size(file, pixels.shape[:2], tuple(self._image_sizes[index]), self.annotation_file)
+            check_size(file, pixels.shape[:2], size, self.annotation_file)
         segments = slice(*self._segment_bounds[index : index + 2])
         self._check_ids(panoptic_file, id_map, self._segment_ids[segments])
         target = SegmentationTarget(
-            labels=torch.tensor(self._labels[segments]),
+            labels=torch.from_numpy(self._labels[segments].astype(np.int64)),
             id_map=torch.from_numpy(id_map),
             segment_ids=torch.tensor(self._segment_ids[segments]),
             is_crowd=torch.tensor(self._is_crowd[segments]),
         )
         target = target.select(target.labels >= 0)
-        return Sample(image, self._image_ids[index].item(), str(image_file), target=target)
+        return Sample(image, image_id, str(image_file), target=target)
 
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has a segment that is no crowd, from the JSON file alone."""
@@ -165,11 +164,11 @@ class _Segments:
     """All annotations of a file, before the ids in them are resolved."""
 
     def __init__(self) -> None:
-        self.image_ids: list[int | str] = []
-        self.files: list[str] = []
+        self.image_ids = PackedIds()
+        self.files = PackedTexts()
         self.bounds = array("q", [0])
         self.ids = array("i")
-        self.category_ids = array("q")
+        self.category_ids = PackedIds()
         self.is_crowd = bytearray()
 
     def add(self, entry: Mapping[str, Any]) -> None:

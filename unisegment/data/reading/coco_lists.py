@@ -2,25 +2,65 @@
 """What COCO's two formats share: a file lists categories and images, and annotations name them by their ids."""
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, Shaped
+from jaxtyping import Int64
 
 from unisegment.data.annotated_images import category_of_entry
+from unisegment.data.reading.packed_columns import PackedIds, PackedTexts
 from unisegment.ops.json_reading import read_json_lists
 from unisegment.ops.json_values import INT32, read_id, read_text, read_whole_number
 from unisegment.structures import Category
 from unisegment.types import Size
 
 
-class ListedImages:
-    """The categories and images of a file, in arrays.
+class ListedImage(NamedTuple):
+    """An entry of `images`."""
 
-    Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
+    id: int | str
+    file_name: str
+    size: Size
+    """Height and width."""
+
+
+class ListedImages:
+    """The images that a file lists, in its order, a few bytes for each."""
+
+    def __init__(self) -> None:
+        self._ids: array[int] | PackedTexts = array("q")
+        self._files = PackedTexts()
+        self._sizes = array("i")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, place: int) -> ListedImage:
+        """Return one of them."""
+        place = range(len(self))[place]
+        height, width = self._sizes[2 * place : 2 * place + 2]
+        return ListedImage(self._ids[place], self._files[place], (height, width))
+
+    def append(self, image: ListedImage) -> None:
+        """Add one.
+
+        Raises:
+            ValueError: When its id is a text, and those of others are numbers, or the reverse.
+        """
+        if len(self) == 0 and isinstance(image.id, str):
+            self._ids = PackedTexts()
+        try:
+            self._ids.append(image.id)  # type: ignore[arg-type]  # or else it raises
+        except (TypeError, AttributeError) as error:
+            raise ValueError("its id is a text, but those of others are numbers, or the reverse") from error
+        self._files.append(image.file_name)
+        self._sizes.extend(image.size)
+
+
+class CocoLists:
+    """The categories and images of a file, and what its annotations name them by.
 
     Args:
         file: The JSON file; its lists may come in any order.
@@ -37,12 +77,7 @@ class ListedImages:
 
     categories: list[Category]
     """In ascending order of their ids."""
-    ids: Shaped[np.ndarray, " images"]
-    """Numbers or names."""
-    files: Shaped[np.ndarray, " images"]
-    """Names of files."""
-    sizes: Int32[np.ndarray, "images 2"]
-    """Height and width."""
+    images: ListedImages
 
     def __init__(
         self,
@@ -55,39 +90,65 @@ class ListedImages:
         is_thing: bool | None = None,
     ) -> None:
         categories: list[Category] = []
-        ids: list[Any] = []
-        files: list[str] = []
-        sizes = array("i")
+        self.images = ListedImages()
+        self._file = file
+        self._place_of: dict[int | str, int] = {}
+        repeated: dict[int | str, list[str]] = {}
 
         def add_category(entry: Mapping[str, Any]) -> None:
             categories.append(category_of_entry(entry, is_thing))
 
         def add_image(entry: Mapping[str, Any]) -> None:
-            sizes.extend(read_size(entry))
-            files.append(read_text(entry, "file_name"))
-            ids.append(read_id(entry))
+            size = read_size(entry)
+            image = ListedImage(read_id(entry), read_text(entry, "file_name"), size)
+            place = self._place_of.setdefault(image.id, len(self.images))
+            self.images.append(image)
+            if place < len(self.images) - 1:
+                repeated.setdefault(image.id, [self.images[place].file_name]).append(image.file_name)
 
         readers = {"categories": add_category, "images": add_image, "annotations": add_annotation}
         read_json_lists(file, readers, data_format=data_format, hint=hint, optional=optional)
-        category_ids, names = [category.id for category in categories], [category.name for category in categories]
-        _refuse_repeated(f"{file} lists several categories", category_ids, names)
-        _refuse_repeated(f"{file} lists several images", ids, files)
-        if len({*map(type, ids)}) > 1:
-            raise ValueError(f"{file} has images whose id is a number, and others whose id is a text: use one of them.")
+        names: dict[int | str, list[str]] = {}
+        for category in categories:
+            names.setdefault(category.id, []).append(category.name)
+        self._refuse_repeated("categories", names)
+        self._refuse_repeated("images", repeated)
         self.categories = sorted(categories, key=lambda category: category.id)
-        self.ids = np.array(ids)
-        self.files = np.array(files, dtype=np.str_)
-        self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-        self._file = file
 
-    def places_of(self, ids: Iterable[Any]) -> Int64[np.ndarray, " n"]:
+    def places_of(self, image_ids: PackedIds) -> Int64[np.ndarray, " n"]:
         """Return where in the list the images with these ids are.
 
         Raises:
             ValueError: When it has no such images.
         """
-        place_of = {image_id: place for place, image_id in enumerate(self.ids.tolist())}
-        return look_up(ids, place_of, f"{self._file} has annotations of images")
+        return self._look_up(image_ids, self._place_of, "annotations of images")
+
+    def labels_of(self, category_ids: PackedIds, label_of: Mapping[int, int], what: str) -> Int64[np.ndarray, " n"]:
+        """Return the labels of categories.
+
+        Args:
+            category_ids: Their ids.
+            label_of: Label of each id.
+            what: What is of these categories, for the message.
+
+        Raises:
+            ValueError: When `label_of` has no such category.
+        """
+        return self._look_up(category_ids, label_of, f"{what} of categories")
+
+    def _look_up(self, ids: PackedIds, value_of: Mapping[Any, int], what: str) -> Int64[np.ndarray, " n"]:
+        unknown = [item for item in ids.distinct() if item not in value_of]
+        if unknown:
+            raise ValueError(f"{self._file} has {what} that it does not list: {sorted(unknown, key=str)[:5]}.")
+        return ids.look_up(value_of[item] for item in ids.distinct())
+
+    def _refuse_repeated(self, what: str, names: Mapping[int | str, Sequence[str]]) -> None:
+        for number, owners in names.items():
+            if len(owners) > 1:
+                raise ValueError(
+                    f"{self._file} lists several {what} of the id {number!r}: {', '.join(owners[:5])}. Each needs an "
+                    "id of its own: what belongs to which cannot be known."
+                )
 
 
 def read_size(entry: Any) -> Size:
@@ -97,32 +158,3 @@ def read_size(entry: Any) -> Size:
         ValueError: When they are no whole numbers of 32 bits.
     """
     return read_whole_number(entry, "height", *INT32), read_whole_number(entry, "width", *INT32)
-
-
-def look_up(ids: Iterable[Any], place_of: Mapping[Any, int], what: str) -> Int64[np.ndarray, " n"]:
-    """Return what a table says for each id.
-
-    Args:
-        ids: Numbers or names.
-        place_of: The table.
-        what: Which file has which ids, for the message.
-
-    Raises:
-        ValueError: When the table lacks an id.
-    """
-    ids = list(ids)
-    unknown = set(ids) - place_of.keys()
-    if unknown:
-        raise ValueError(f"{what} that it does not list: {sorted(unknown, key=str)[:5]}.")
-    return np.array([place_of[item] for item in ids], dtype=np.int64)
-
-
-def _refuse_repeated(what: str, ids: Sequence[Any], names: Sequence[str]) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    number, _ = Counter(ids).most_common(1)[0]
-    owners = [name for item, name in zip(ids, names, strict=True) if item == number]
-    raise ValueError(
-        f"{what} of the id {number!r}: {', '.join(owners[:5])}. Each needs an id of its own: what belongs to which "
-        "cannot be known."
-    )
