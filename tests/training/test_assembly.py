@@ -12,7 +12,7 @@ from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.recipes.small_trees import coco_instance, only_crowds
 from unisegment.data.formats import open_data_set
-from unisegment.data.image_sources import ImageFolder
+from unisegment.data.image_sources import ImageFolder, open_images
 from unisegment.data.transforms.training import TrainTransform
 from unisegment.inference import export_run
 from unisegment.inference.labels import match_data_set
@@ -211,12 +211,12 @@ def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path, monkeypatch):
     _, matched = match_data_set(predictor, plain)
     assert all(np.array_equal(matched[index].image, sample.image) for index, sample in enumerate(samples))
     levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
-    folder = ImageFolder(file.parent)
     seen = []
     monkeypatch.setattr(export_run._ExportRun, "write", lambda run, images, *_: (0, seen.append(images)))
-    export_run.export_predictions(predictor, folder, tmp_path / "out", "label_png")
-    assert any(np.array_equal(image.image[..., 0], levels) for image in seen[0])
-    assert (plain.reading.range, folder.reading.range) == ("dtype", "dtype")
+    for number, given in enumerate((ImageFolder(file.parent), open_images([file]))):
+        export_run.export_predictions(predictor, given, tmp_path / str(number), "label_png")
+        assert any(np.array_equal(image.image[..., 0], levels) for image in seen.pop())
+        assert (plain.reading.range, given.reading.range) == ("dtype", "dtype")
 
 
 def test_more_stages_than_there_are_is_an_error_of_the_recipe(tmp_path):

@@ -285,14 +285,14 @@ def _name_of(image: Any, number: int) -> str:
 def _names_in(root: Path) -> list[str]:
     require_folder(root)
     found = set(files_under(root))
-    results = {name.removesuffix(_RESULTS) for name in found if name.endswith(f"/{_RESULTS}")}
+    results = tuple(name.removesuffix(_RESULTS) for name in found if name.endswith(f"/{_RESULTS}"))
     # Hidden ones are no photos, but what macOS and others keep of each.
     names = sorted(
         name
         for name in found
         if Path(name).suffix.lower() in _ENDINGS
         and not any(part.startswith(".") for part in Path(name).parts)
-        and not any(f"{folder.as_posix()}/" in results for folder in Path(name).parents)
+        and not name.startswith(results)
         and (root / name).is_file()
     )
     if not names:

@@ -147,7 +147,8 @@ class _ExportRun:
             if "instance" in self.export.tasks:
                 max(of_processes).note(self.predictor)
             kinds = {"name": str, **self.export.part_kinds}
-            self.export.check_names(part["name"] for part in self.parts.read(kinds))
+            if self.names is None:  # others have been checked
+                self.export.check_names(part["name"] for part in self.parts.read(kinds))
             self.export.finish(lambda: self.parts.read(kinds))
         PartialState().wait_for_everyone()
         return sum(numbers), sorted(problem for part in unreadable for problem in part)
