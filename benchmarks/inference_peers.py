@@ -19,8 +19,8 @@ import transformers
 from peers.inference import evaluate_both
 
 from unisegment.models.conversion import convert
+from unisegment.runs.data_opening import open_evaluation_data
 from unisegment.runs.recipe import load_recipe
-from unisegment.runs.recipe_data import open_evaluation_data
 
 RESULT = Path(__file__).parent / "results" / "inference_peers.json"
 

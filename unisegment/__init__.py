@@ -11,6 +11,7 @@ import unisegment.models.auto  # noqa: F401  # makes transformers' Auto classes 
 
 if TYPE_CHECKING:
     from unisegment.data.export.saving import save
+    from unisegment.data.formats import open_data_set
     from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
     from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
     from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -28,6 +29,7 @@ __all__ = [
     "UniSegmentForUniversalSegmentation",
     "UniSegmentImageProcessor",
     "draw",
+    "open_data_set",
     "save",
 ]
 
@@ -38,6 +40,7 @@ _MODULES = {
     "UniSegmentForUniversalSegmentation": f"{_FAMILY}.modeling_unisegment",
     "UniSegmentImageProcessor": f"{_FAMILY}.image_processing_unisegment",
     "draw": "visualization",
+    "open_data_set": "data.formats",
     "save": "data.export.saving",
 }
 """Where a name is that is not in `structures`."""

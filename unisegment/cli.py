@@ -193,8 +193,8 @@ def train(
     if not is_data_set:
         find_recipe(source)
     with _importing():
+        from unisegment.runs.data_opening import require_places
         from unisegment.runs.recipe import load_recipe
-        from unisegment.runs.recipe_data import require_places
     if not is_data_set:  # what is wrong with it is said before everything else is imported
         require_places(load_recipe(source, settings))
     with _importing():
@@ -254,8 +254,8 @@ def evaluate(
     with _importing():
         from unisegment.inference.report import format_report
         from unisegment.ops.tf32 import use_tf32
+        from unisegment.runs.data_opening import open_evaluation_data
         from unisegment.runs.processes import start_processes
-        from unisegment.runs.recipe_data import open_evaluation_data
         from unisegment.segmenter import Segmenter
     is_main_process = start_processes()
     samples, settings = open_evaluation_data(source, data, format, split, on_error)

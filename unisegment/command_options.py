@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from unisegment.data.choices import DataFormat, Matching, OnError, check_run_name
+from unisegment.data.choices import Matching, OnError, check_run_name
+from unisegment.data.formats import FormatName
 from unisegment.models.choices import Dtype
 
 Task = Literal["panoptic", "instance", "semantic"]
@@ -34,7 +35,7 @@ Checkpoint = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="Folder of a checkpoint or run, Hub id, or model_final.pkl.")
 ]
 FormatOption = Annotated[
-    DataFormat | None, typer.Option(help="What the data set is; else the recipe's, or seen by what is in it.")
+    FormatName | None, typer.Option(help="What the data set is; else the recipe's, or seen by what is in it.")
 ]
 Split = Annotated[str, typer.Option(help="Which part of the data set.")]
 MatchLabels = Annotated[Matching, typer.Option(help="How labels of checkpoint and data set are matched.")]

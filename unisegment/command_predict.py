@@ -78,7 +78,7 @@ class Inputs:
     def open(self, image_list: Path | None, format: str | None, split: str, on_error: str | None) -> tuple[Any, Any]:
         """Return the images, as `Segmenter.predict` takes them, and the settings of the recipe, or the default ones."""
         from unisegment.data.image_sources import ImageFolder, open_images, require_some
-        from unisegment.runs.recipe_data import EvaluationSettings, open_evaluation_data
+        from unisegment.runs.data_opening import EvaluationSettings, open_evaluation_data
 
         name = self.names[0]
         if self.of_data_set:

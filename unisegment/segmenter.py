@@ -24,8 +24,8 @@ from unisegment.inference.picture_export import pictures_of
 from unisegment.inference.predictor import Predictor, open_predictor
 from unisegment.inference.result import Result, results_of
 from unisegment.models.choices import Dtype
+from unisegment.runs.data_opening import open_evaluation_data
 from unisegment.runs.part_folder import OtherRunError
-from unisegment.runs.recipe_data import open_evaluation_data
 from unisegment.structures import TASKS
 
 __all__ = ["OtherRunError", "Segmenter"]

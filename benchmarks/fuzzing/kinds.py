@@ -15,21 +15,20 @@ from datasets import Dataset
 from PIL import Image
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.checking.findings import Findings
 from unisegment.checking.opening import Part, open_part
 from unisegment.checking.sample_check import SampleCheck
 from unisegment.cli import app
-from unisegment.data.formats.coco_instance import CocoInstance
-from unisegment.data.formats.coco_panoptic import CocoPanoptic
-from unisegment.data.formats.hugging_face import HuggingFaceImages
-from unisegment.data.formats.png_folders import PngInstance, PngSemantic
+from unisegment.data.formats import open_data_set
 from unisegment.data.image_sources import ImageFolder
+from unisegment.data.problems import CollectedProblems
+from unisegment.data.reading.hugging_face_images import HuggingFaceImages
 from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS
 from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
 from unisegment.models.conversion import open_checkpoint
-from unisegment.runs.recipe import DataRecipe, load_recipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import parse_overrides
 from unisegment.structures import Category
 from unisegment.training.assembly import check_model
@@ -147,7 +146,7 @@ def _all(samples: Any) -> None:
 
 def _check(part: Part) -> None:
     """Do what check-data does for a part, in this process."""
-    opened = open_part(part, Findings())
+    opened = open_part(part, CollectedProblems())
     _all(_Checked(SampleCheck(opened, {0}), len(opened)))
 
 
@@ -186,8 +185,8 @@ def _map_doors(folder: Path) -> tuple[Door, ...]:
     semantic = (*(name for name in files if "instances" not in name),)
     instances = (*(name for name in files if "labels" not in name),)
     return (
-        Door("png_semantic", lambda: _all(PngSemantic.from_folder("maps", "val")), files, semantic, 12),
-        Door("png_instance", lambda: _all(PngInstance.from_folder("maps", "val")), files, instances, 12),
+        Door("png_semantic", lambda: _all(open_data_set("maps", "png_semantic", "val")), files, semantic, 12),
+        Door("png_instance", lambda: _all(open_data_set("maps", "png_instance", "val")), files, instances, 12),
         Door("check_data png_semantic", _checking("png_semantic", "maps", "val"), files, semantic, 6),
         Door("check_data png_instance", _checking("png_instance", "maps", "val"), files, instances, 6),
     )
@@ -200,7 +199,7 @@ def _instance_doors(folder: Path) -> tuple[Door, ...]:
     objects = "instances/objects.json"
     return (
         Door("column of objects", _open_objects, _files(folder, objects), (objects,), 2),
-        Door("coco_instance", lambda: _all(CocoInstance.from_folder("instances", "val")), files, (file,), 6),
+        Door("coco_instance", lambda: _all(open_data_set("instances", "coco_instance", "val")), files, (file,), 6),
         Door("check_data", _checking("coco_instance", "instances", "val"), files, (file,), 2),
         Door("list of images", lambda: _all(ImageFolder("instances/images", file)), files, (file,), 1),
         Door("predict a list", predict, listed, (file,), 0.1),
@@ -237,7 +236,7 @@ def _panoptic_doors(folder: Path) -> tuple[Door, ...]:
         file, file.removesuffix(".json"), "predicted/segments.json", "predicted/segments"
     )
     return (
-        Door("coco_panoptic", lambda: _all(CocoPanoptic.from_folder("scenes", "val")), files, damaged, 3),
+        Door("coco_panoptic", lambda: _all(open_data_set("scenes", "coco_panoptic", "val")), files, damaged, 3),
         Door("check_data", _checking("coco_panoptic", "scenes", "val"), files, damaged, 1),
         Door("panoptic_quality_from_files", judge, pair, (*predicted, *predicted, *damaged), 3),
     )

@@ -100,7 +100,7 @@ def test_nothing_found():
 
 def test_both_are_scored_on_the_same_data_set(tmp_path):
     write_synthetic(tmp_path / "scenes", num_train=0, num_val=3, progress=False)
-    samples = open_data_set("coco_panoptic", tmp_path / "scenes", "val")
+    samples = open_data_set(tmp_path / "scenes", "coco_panoptic", "val")
     names = {label: category.name for label, category in enumerate(CATEGORIES)}
     stock_model("resnet", num_labels=8, id2label=names).save_pretrained(tmp_path / "stock")
     Mask2FormerImageProcessorPil().save_pretrained(tmp_path / "stock")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tests.checking.data_sets import edit_json
-from unisegment.checking.findings import KINDS
+from unisegment.data.problems import KINDS
 
 INSTANCES, PANOPTIC = "annotations/instances_train.json", "annotations/panoptic_train.json"
 PANOPTIC_PNG = "annotations/panoptic_train/b.png"

@@ -132,8 +132,13 @@ def test_one_folder_for_both_parts_leaks(tmp_path):
     annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[2, 3, 13, 3, 13, 14]]}
     content = {"categories": [{"id": 1, "name": "cow"}], "images": [image], "annotations": [annotation]}
     (tmp_path / "instances.json").write_text(json.dumps(content))
-    report = check_data(find_parts([str(tmp_path)]), tmp_path / "out", workers=1, pictures=0)
+    overrides = {"data.splits": {"train": "train", "val": "train"}}
+    report = check_data(find_parts([str(tmp_path)], overrides=overrides), tmp_path / "out", workers=1, pictures=0)
     assert [kinds_of(part) for part in report.parts] == [{}, {"leak": [str(tmp_path / "images/a.jpg")]}]
+    # A data set without splits has nothing to evaluate on until some of it is held out.
+    report = check_data(find_parts([str(tmp_path)]), tmp_path / "out", workers=1, pictures=0)
+    assert [kinds_of(part) for part in report.parts] == [{}, {"no-data": [str(tmp_path)]}]
+    assert "data.val_share=0.1" in report.parts[1]["findings"][0]["listed"][0]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from tests.checking.damage import DAMAGES, write_damaged
 from tests.checking.data_sets import WRITERS
 from unisegment.checking import check_data
-from unisegment.checking.findings import KINDS
 from unisegment.checking.sources import find_parts
+from unisegment.data.problems import KINDS
 from unisegment.data.transforms.training import TrainTransform
-from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import open_samples
 from unisegment.training.batches import TransformedSamples

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from unisegment.checking.entries import Entries, Entry
+from unisegment.checking.entries import Entries
+from unisegment.data.annotated_images import SampleFiles
 
 
 def test_entries_have_what_is_known():
     entries = Entries(image_dir=Path("i"), images=np.array(["a.jpg", "x/b.jpg"]))
     assert len(entries) == 2
-    assert entries[1] == Entry(Path("i/x/b.jpg"), None, None, None, None)
+    assert entries[1] == SampleFiles(Path("i/x/b.jpg"))
     entries = Entries(
         image_dir=Path("i"),
         images=np.array(["a.jpg", "b.jpg"]),
@@ -23,5 +24,5 @@ def test_entries_have_what_is_known():
         bounds=np.array([0, 1, 3]),
         num_annotations=np.array([2, 0]),
     )
-    assert entries[0] == Entry(Path("i/a.jpg"), Path("m/a.png"), (5, 7), [3], 2)
-    assert entries[1] == Entry(Path("i/b.jpg"), Path("m/b.png"), (11, 13), [1, 2], 0)
+    assert entries[0] == SampleFiles(Path("i/a.jpg"), Path("m/a.png"), Path("all.json"), (5, 7), [3], 2)
+    assert entries[1] == SampleFiles(Path("i/b.jpg"), Path("m/b.png"), Path("all.json"), (11, 13), [1, 2], 0)

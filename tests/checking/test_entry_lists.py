@@ -4,14 +4,14 @@
 import pytest
 
 from unisegment.checking.entry_lists import CategoryList, ImageList, read_lists, repeated
-from unisegment.checking.findings import Findings
+from unisegment.data.problems import CollectedProblems
 from unisegment.ops.json_values import read_whole_number
 
 
 def read(tmp_path, text, needed=("images",)):
     file = tmp_path / "a.json"
     file.write_text(text)
-    findings, entries = Findings(), []
+    findings, entries = CollectedProblems(), []
 
     def take(place, entry):
         entries.append((place, read_whole_number(entry, "x")))
@@ -42,7 +42,7 @@ def test_broken_files_are_named(tmp_path, text, kind, detail):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    findings = Findings()
+    findings = CollectedProblems()
     read_lists(tmp_path / "a.json", {}, (), findings)
     assert [found["kind"] for found in findings.as_dicts()] == ["no-data"]
 
@@ -53,7 +53,7 @@ def test_repeated_items_have_their_places():
 
 
 def test_categories_and_images_that_repeat_are_named(tmp_path):
-    findings = Findings()
+    findings = CollectedProblems()
     categories = CategoryList(tmp_path, findings)
     for place, (number, name) in enumerate([(1, "cow"), (1, "dog"), (2, "cow")]):
         categories.add(place, {"id": number, "name": name})

@@ -4,15 +4,15 @@
 from pathlib import Path
 
 from tests.checking.data_sets import coco_instance, edit_json
-from unisegment.checking.findings import Findings
 from unisegment.checking.instance_file import check_instance_file
+from unisegment.data.problems import CollectedProblems
 
 
 def check(root, change=lambda content: None):
     coco_instance(root)
     file = root / "annotations/instances_train.json"
     edit_json(file, change)
-    findings = Findings()
+    findings = CollectedProblems()
     entries = check_instance_file(file, root / "train", findings)
     return entries, {found["kind"]: [item["detail"] for item in found["listed"]] for found in findings.as_dicts()}
 

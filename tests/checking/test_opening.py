@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts are opened by training's readers; what they refuse does not hide the rest."""
 
+from dataclasses import replace
+from importlib import import_module
+
 import pytest
 
 from tests.checking.data_sets import WRITERS, edit_json
-from unisegment.checking.findings import Findings
-from unisegment.checking.opening import INSTANCE_FORMATS, LABEL_MAP_FORMATS, PANOPTIC_FORMATS, Part, open_part
+from unisegment.checking.opening import Part, open_part
 from unisegment.data import formats
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats.synthetic import write_synthetic
-from unisegment.runs.recipe import DataRecipe
+from unisegment.data.problems import CollectedProblems
+from unisegment.runs.data_recipe import DataRecipe
 
 
-def open_as(root, data_format, split="train", paths=()):
-    findings = Findings()
-    opened = open_part(Part(DataRecipe(root=str(root), format=data_format), split, paths), findings)
+def open_as(root, data_format, split="train", **places):
+    findings = CollectedProblems()
+    opened = open_part(Part(DataRecipe(root=str(root), format=data_format, **places), split), findings)
     return opened, {found["kind"]: [item["file"] for item in found["listed"]] for found in findings.as_dicts()}
-
-
-def test_every_format_is_known():
-    known = {*INSTANCE_FORMATS, *PANOPTIC_FORMATS, *LABEL_MAP_FORMATS}
-    assert known - {"synthetic"} == formats.FORMATS.keys() - {"hugging_face"}
 
 
 @pytest.mark.parametrize("data_format", WRITERS)
@@ -29,18 +27,19 @@ def test_entries_are_in_the_order_of_the_reader(tmp_path, data_format):
     opened, found = open_as(tmp_path, data_format)
     assert found == {}
     assert len(opened) == len(opened.samples) == 4
-    assert [str(opened.entries[index].image) for index in range(4)] == [sample.file_name for sample in opened.samples]
+    assert [str(opened.files(index).image) for index in range(4)] == [sample.file_name for sample in opened.samples]
 
 
 def test_files_may_be_named_one_by_one(tmp_path):
     WRITERS["coco_instance"](tmp_path)
     WRITERS["coco_panoptic"](tmp_path / "other")
-    annotations = tmp_path / "annotations/instances_val.json"
-    opened, found = open_as(tmp_path, "coco_instance", "x", (annotations, tmp_path / "val"))
-    assert (len(opened.samples), found, opened.part.name) == (2, {}, str(annotations))
-    paths = [tmp_path / "other" / name for name in ("annotations/panoptic_val.json", "val", "annotations/panoptic_val")]
-    opened, found = open_as(tmp_path, "coco_panoptic", "x", tuple(paths))
+    places = {"annotations": "annotations/instances_val.json", "images": "val"}
+    opened, found = open_as(tmp_path, "coco_instance", **places)
     assert (len(opened.samples), found) == (2, {})
+    places = {"annotations": "annotations/panoptic_val.json", "images": "val"}
+    for segments in ({}, {"segments": str(tmp_path / "other/annotations/panoptic_val")}):
+        opened, found = open_as(tmp_path / "other", "coco_panoptic", **places, **segments)
+        assert (len(opened.samples), found) == (2, {})
 
 
 def test_drawn_scenes_are_opened_and_not_made(tmp_path):
@@ -73,17 +72,24 @@ def test_files_are_known_without_a_reader(tmp_path):
     file.write_text("{")
     opened, found = open_as(tmp_path, "coco_instance")
     assert found == {"broken-json": [str(file)], "not-opened": [str(file)]}
-    assert [opened.entries[index].image.name for index in range(4)] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert [opened.files(index).image.name for index in range(4)] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+
+
+def replaced(monkeypatch, name, opens):
+    """Let something else open a format."""
+    module = import_module(formats.MODULES[name])
+    changed = tuple(replace(known, open=opens) if known.name == name else known for known in module.FORMATS)
+    monkeypatch.setattr(module, "FORMATS", changed)
 
 
 def test_exceptions_that_nobody_foresaw_are_told(tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError("why not")
 
     WRITERS["png_semantic"](tmp_path)
-    monkeypatch.setitem(formats.FORMATS, "png_semantic", formats.Format(fail))
+    replaced(monkeypatch, "png_semantic", fail)
     opened, found = open_as(tmp_path, "png_semantic")
-    assert (opened.samples, found) == (None, {"unexpected-exception": [str(tmp_path)]})
+    assert (opened.samples, found) == (None, {"unexpected-exception": [f"{tmp_path}: train"]})
 
 
 def test_a_data_set_without_images_is_told(tmp_path, monkeypatch):
@@ -91,7 +97,7 @@ def test_a_data_set_without_images_is_told(tmp_path, monkeypatch):
         def __len__(self):
             return 0
 
-    monkeypatch.setitem(formats.FORMATS, "hugging_face", formats.Format(lambda *_, **options: NoImages([])))
+    replaced(monkeypatch, "hugging_face", lambda *_, **__: NoImages([]))
     opened, found = open_as(tmp_path, "hugging_face")
     assert len(opened) == 0
     assert found == {"no-images": [f"{tmp_path}: train"]}

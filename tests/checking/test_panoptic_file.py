@@ -2,15 +2,15 @@
 """COCO panoptic files: what is wrong is said with its place; the damages show each kind."""
 
 from tests.checking.data_sets import coco_panoptic, edit_json
-from unisegment.checking.findings import Findings
 from unisegment.checking.panoptic_file import check_panoptic_file
+from unisegment.data.problems import CollectedProblems
 
 
 def check(root, change=lambda content: None, by_city=False):
     coco_panoptic(root)
     file = root / "annotations/panoptic_train.json"
     edit_json(file, change)
-    findings = Findings()
+    findings = CollectedProblems()
     entries = check_panoptic_file(file, root / "train", root / "maps", by_city, findings)
     return entries, {found["kind"]: [item["detail"] for item in found["listed"]] for found in findings.as_dicts()}
 

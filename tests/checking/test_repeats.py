@@ -7,12 +7,12 @@ import numpy as np
 
 from unisegment.checking.entries import Entries
 from unisegment.checking.figures import Figures
-from unisegment.checking.findings import Findings
 from unisegment.checking.image_files import FileFacts
 from unisegment.checking.opening import OpenedPart, Part
 from unisegment.checking.repeats import note_repeats
 from unisegment.checking.sample_check import CheckedSample
-from unisegment.runs.recipe import DataRecipe
+from unisegment.data.problems import CollectedProblems
+from unisegment.runs.data_recipe import DataRecipe
 
 
 def part(split, digests):
@@ -22,7 +22,7 @@ def part(split, digests):
     for index, digest in enumerate(digests.values()):
         facts = None if digest is None else FileFacts("PNG", "RGB", (5, 7), 1, digest)
         figures.add(index, CheckedSample("", [], facts))
-    return OpenedPart(Part(DataRecipe(root="r"), split), None, entries), figures, Findings()
+    return OpenedPart(Part(DataRecipe(root="r"), split), None, entries), figures, CollectedProblems()
 
 
 def found(item):
@@ -53,7 +53,7 @@ def test_repeats_within_and_between_parts():
 
 
 def test_parts_without_files_are_passed_over():
-    nothing = (OpenedPart(Part(DataRecipe(root="r"), "x"), None), Figures(None), Findings())
+    nothing = (OpenedPart(Part(DataRecipe(root="r"), "x"), None), Figures(None), CollectedProblems())
     empty = part("y", {})
     note_repeats([nothing, empty, part("train", {"a": 5}), nothing])
     assert found(nothing) == found(empty) == {}

@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 
 from tests.checking.data_sets import WRITERS, coco_instance, edit_json
-from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.sample_check import SampleCheck, summarize
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.runs.recipe import DataRecipe
+from unisegment.data.problems import CollectedProblems
+from unisegment.runs.data_recipe import DataRecipe
 from unisegment.structures import Category, Sample, SegmentationTarget
 
 
 def opened_as(root, data_format):
     WRITERS[data_format](root)
-    return open_part(Part(DataRecipe(root=str(root), format=data_format), "train"), Findings())
+    return open_part(Part(DataRecipe(root=str(root), format=data_format), "train"), CollectedProblems())
 
 
 def test_a_sample_is_described(tmp_path):
@@ -53,7 +53,7 @@ def test_images_are_checked_without_a_reader(tmp_path):
     edit_json(tmp_path / "annotations/instances_train.json", lambda content: content["annotations"][0].pop("image_id"))
     for name, content in (("b", b""), ("c", (tmp_path / "train/c.jpg").read_bytes()[:500])):
         (tmp_path / f"train/{name}.jpg").write_bytes(content)
-    opened = open_part(Part(DataRecipe(root=str(tmp_path), format="coco_instance"), "train"), Findings())
+    opened = open_part(Part(DataRecipe(root=str(tmp_path), format="coco_instance"), "train"), CollectedProblems())
     assert opened.samples is None
     kinds = [[finding.kind for finding in SampleCheck(opened)(index).findings] for index in range(4)]
     assert kinds == [[], ["empty-file"], ["truncated-image"], []]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users name is understood, or refused with what to name instead."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.checking.data_sets import WRITERS
@@ -83,9 +85,12 @@ def test_names_on_the_hub_need_their_format():
 
 def test_files_may_be_named_one_by_one():
     (part,) = find_parts(["x/a.json", "x/images"])
-    assert (part.data.format, [str(path) for path in part.paths]) == ("coco_instance", ["x/a.json", "x/images"])
+    assert (part.data.format, part.name, part.data.root) == ("coco_instance", "x/a.json", "x")
+    assert (part.data.annotations, part.data.images) == tuple(
+        str(Path(name).absolute()) for name in ("x/a.json", "x/images")
+    )
     (part,) = find_parts(["x/a.json", "x/images", "x/maps"])
-    assert (part.data.format, part.split) == ("coco_panoptic", "a")
+    assert (part.data.format, part.data.segments) == ("coco_panoptic", str(Path("x/maps").absolute()))
     for wrong in (["x/a.json"], ["x/a.json", "b", "c", "d"]):
         with pytest.raises(ValueError, match=r"A JSON file comes with the folder of its images"):
             find_parts(wrong)

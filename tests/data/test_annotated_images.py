@@ -9,16 +9,14 @@ import torch
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
-    OnlyAnnotated,
     categories_from_table,
     category_of_entry,
     check_size,
     distinct_ids,
-    find_layout,
-    long_split_name,
     read_listed_image,
 )
 from unisegment.data.reading.image_reading import ImageReading
+from unisegment.data.splitting import only_annotated
 from unisegment.ops.json_values import read_flag
 from unisegment.structures import Category, Sample, SegmentationTarget
 
@@ -91,24 +89,6 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         read_listed_image(tmp_path / "x.jpg", ImageReading())
 
 
-def test_the_first_layout_that_is_complete_is_found(tmp_path):
-    for name in ("a.json", "images/train", "b.json"):
-        (tmp_path / name).mkdir(parents=True)
-    layouts = {("a.json", "masks"): 1, ("b.json", "images/train"): 2, ("a.json", "images"): 3}
-    assert find_layout(str(tmp_path), layouts, "") == ("b.json", "images/train")
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no flags \(poles\)\. .*: a\.json, masks; or c\.$"):
-        find_layout(tmp_path, [("a.json", "masks"), ("c",)], "flags (poles)")
-    with pytest.raises(FileNotFoundError, match=rf"^{tmp_path}/gone does not exist\.$"):
-        find_layout(tmp_path / "gone", layouts, "")
-    (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError, match=r"file is not a folder\.$"):
-        find_layout(tmp_path / "file", layouts, "")
-
-
-def test_long_names_of_splits():
-    assert [long_split_name(name) for name in ("train", "val", "testing")] == ["training", "validation", "testing"]
-
-
 class _Crowds(AnnotatedImages):
     """Images whose segments are crowds or not, as they are told."""
 
@@ -128,13 +108,13 @@ class _Crowds(AnnotatedImages):
 
 def test_images_with_nothing_but_crowds_are_left_out():
     images = _Crowds([False], [], [True, True], [True, False], [True])
-    annotated = OnlyAnnotated(images)
+    annotated = only_annotated(images)
     assert [sample.image_id for sample in annotated] == [0, 3]
     assert annotated[-1].image_id == 3
     assert [images.labels_in(index) for index in range(5)] == [{0}, set(), set(), {0}, set()]
     assert [annotated.labels_in(index) for index in (0, 1, -1)] == [{0}] * 3
     assert (annotated.categories, annotated.label_of) == (images.categories, {7: 0})
-    assert len(OnlyAnnotated(_Crowds([], [True]))) == 0
+    assert len(only_annotated(_Crowds([], [True]))) == 0
 
 
 def test_images_that_cannot_be_read_are_kept_for_training_to_deal_with():
@@ -144,7 +124,7 @@ def test_images_that_cannot_be_read_are_kept_for_training_to_deal_with():
                 raise FileNotFoundError("b.jpg")
             return super().__getitem__(index)
 
-    annotated = OnlyAnnotated(Broken([False], [], []))
+    annotated = only_annotated(Broken([False], [], []))
     assert len(annotated) == 2
     with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
         annotated[1]

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def scenes(folder):
-    return open_data_set("coco_panoptic", folder / "scenes", "val")
+    return open_data_set(folder / "scenes", "coco_panoptic", "val")
 
 
 def command(*arguments):

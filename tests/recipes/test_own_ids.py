@@ -12,7 +12,7 @@ from unisegment.checking import check_data
 from unisegment.checking.sources import find_parts
 from unisegment.data.image_sources import ImageFolder
 from unisegment.inference import evaluate, export_predictions, match_data_set, open_predictor
-from unisegment.runs.recipe_data import open_evaluation_data
+from unisegment.runs.data_opening import open_evaluation_data
 from unisegment.training import fit
 
 COLORS = {0: (90, 140, 230), 3: (120, 120, 120), 5: (30, 130, 40), 11: (0, 0, 0)}

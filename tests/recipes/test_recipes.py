@@ -11,7 +11,8 @@ import torch
 from tests.recipes.published_table import PUBLISHED
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe, RunRecipe, ScheduleRecipe, load_recipe
 from unisegment.runs.recipe_files import recipe_names
 from unisegment.runs.settings import dotted_keys, parse_yaml, plain
 

@@ -3,7 +3,8 @@ from dataclasses import asdict
 
 import pytest
 
-from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.settings import RecipeError, parse_overrides
 
 BASE = """
@@ -37,7 +38,7 @@ def test_a_file_sets_keys_over_the_defaults(base):
 def test_options_of_the_reader(base):
     assert load_recipe(base).data.reader_options == {"exif": "upright", "range": "dtype"}
     overrides = parse_overrides(["data.format=hugging_face", "data.columns.semantic=label", "data.streaming=true"])
-    wanted = {"columns": {"semantic": "label"}, "categories": None, "splits": {}, "streaming": True}
+    wanted = {"columns": {"semantic": "label"}, "streaming": True}
     assert load_recipe(base, overrides).data.reader_options == wanted | {"exif": "upright", "range": "dtype"}
     overrides = parse_overrides(["data.exif=stored", "data.range=[47, 1027]"])
     assert load_recipe(base, overrides).data.reader_options == {"exif": "stored", "range": (47, 1027)}
@@ -54,7 +55,7 @@ def test_void_ids_and_categories_reach_the_reader(base):
     assert by_id.data.reader_options["categories"] == {7: "sky", 255: "road"}
     as_in_json = load_recipe(base, parse_overrides(["data.format=png_instance", 'data.categories={"7": sky}']))
     assert as_in_json.data.reader_options["categories"] == {"7": "sky"}
-    with pytest.raises(RecipeError, match="format=coco_panoptic names its own"):
+    with pytest.raises(RecipeError, match=r"categories is for format=png_semantic, .*, but format=coco_panoptic"):
         load_recipe(base, {"data.format": "coco_panoptic", "data.categories": ["sky"]})
 
 
@@ -136,7 +137,7 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("run: {precision: fp8}", "run.precision must be one of no, bf16, fp16, got 'fp8'."),
         (
             "data: {format: png_semantic, streaming: true}",
-            "data: columns, splits and streaming are for format=hugging_face",
+            "data: streaming is for format=hugging_face, but format=png_semantic",
         ),
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),

@@ -206,7 +206,7 @@ def test_training_and_use_see_the_same_levels_of_16_bits(tmp_path, monkeypatch):
     saved = UniSegmentImageProcessor.from_pretrained(tmp_path / "saved")
     assert torch.equal(saved(batch.file_names, do_resize=False)["pixel_values"], batch.inputs["pixel_values"])
     # So do data sets and folders that the checkpoint is used on.
-    plain = open_data_set("coco_instance", tmp_path, "train")
+    plain = open_data_set(tmp_path, "coco_instance", "train")
     predictor = open_predictor(tmp_path / "saved")
     _, matched = match_data_set(predictor, plain)
     assert all(np.array_equal(matched[index].image, sample.image) for index, sample in enumerate(samples))

@@ -7,7 +7,8 @@ from torch import nn
 from tests.runs.small_runs import write_finished, write_unfinished
 from tests.training.tiny_state import tiny_training
 from unisegment.files import WriteError
-from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe, RunRecipe, ScheduleRecipe
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.settings import RecipeError
 from unisegment.training import checkpointing

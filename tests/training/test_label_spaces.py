@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.checking.data_sets import coco_instance, edit_json
-from unisegment.runs.recipe import DataRecipe
+from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training import dry_run, fit

@@ -169,7 +169,7 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(tmp_pat
     WRITERS["png_instance"](root)
     shutil.rmtree(root / "images/val")
     with pytest.raises(
-        RecipeError, match=r"images/val does not exist\. Training evaluates on the split 'val': move some"
+        RecipeError, match=r"has no split 'val' of .* Hold some of the images of 'train' out: data\.val_share=0\.1"
     ):
         fit_data(root, output_dir=tmp_path / "run", **TINY)
     assert not (tmp_path / "run").exists()

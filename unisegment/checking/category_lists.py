@@ -3,13 +3,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart
 from unisegment.data.label_spaces import match_names
+from unisegment.data.problems import CollectedProblems
 from unisegment.structures import Category
 
 
-def note_category_lists(parts: Sequence[tuple[OpenedPart, Findings]]) -> None:
+def note_category_lists(parts: Sequence[tuple[OpenedPart, CollectedProblems]]) -> None:
     """Compare the categories of each part with those of the split "train" of its data set, as training does."""
     for opened, findings in parts:
         of_data = (part for part, _ in parts if part.part.data == opened.part.data)

@@ -14,14 +14,15 @@ from tqdm import tqdm
 from unisegment.checking.category_lists import note_category_lists
 from unisegment.checking.contact_sheet import draw_contact_sheet
 from unisegment.checking.figures import Figures
-from unisegment.checking.findings import Findings
 from unisegment.checking.label_map_files import largest_number
-from unisegment.checking.opening import LABEL_MAP_FORMATS, OpenedPart, Part, open_part
+from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.parallel import Failure, run_parallel
 from unisegment.checking.repeats import note_repeats
 from unisegment.checking.report import Report, prepare_folder, write_report
 from unisegment.checking.sample_check import CheckedSample, SampleCheck
 from unisegment.data.first_look import doubt_two_numbers
+from unisegment.data.problems import CollectedProblems
+from unisegment.data.reading.label_maps import LabelMaps
 
 _LONGEST = 7 * 24 * 3600
 """Seconds; systems wait no longer than some weeks."""
@@ -33,7 +34,7 @@ class _Checked:
     """A part, and what was found of it so far."""
 
     opened: OpenedPart
-    findings: Findings
+    findings: CollectedProblems
     figures: Figures
     num_checked: int = 0
 
@@ -83,7 +84,7 @@ def check_data(
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     checked, tiles = [], []
     for part in parts:
-        findings = Findings()
+        findings = CollectedProblems()
         opened = open_part(part, findings)
         figures = Figures(None if opened.samples is None else opened.samples.categories)
         checked.append(_Checked(opened, findings, figures))
@@ -133,8 +134,8 @@ def _take(part: _Checked, index: int, result: CheckedSample | Failure) -> list[t
     """Count what was found of a sample, and return its picture if there is one."""
     part.num_checked += 1
     if isinstance(result, Failure):
-        entries = part.opened.entries
-        name = f"{part.opened.part.name}[{index}]" if entries is None else str(entries[index].image)
+        files = part.opened.files(index)
+        name = f"{part.opened.part.name}[{index}]" if files is None else str(files.image)
         part.findings.add(_KIND_OF_FAILURE[result.reason], name, result.detail)
         return []
     part.findings.extend(result.findings)
@@ -147,7 +148,6 @@ def _judge_whole(part: _Checked) -> None:
     samples = part.opened.samples
     if samples is None or part.figures.opened == 0:
         return
-    data = part.opened.part.data
     if part.num_checked == len(part.opened):
         if not part.figures.has_objects:
             kind = "nothing-to-evaluate" if part.opened.part.split == "val" else "nothing-to-learn"
@@ -158,9 +158,9 @@ def _judge_whole(part: _Checked) -> None:
     if doubt is not None:
         part.findings.add("two-numbers", part.opened.part.name, doubt)
     modes = part.figures.label_map_modes
-    if data.format in LABEL_MAP_FORMATS and modes:
+    if isinstance(samples, LabelMaps) and modes:
         largest = max(largest_number(mode) for mode in modes)
-        divisor = 1000 if data.format.endswith("_instance") else 1
+        divisor = samples.label_divisor or 1
         for category in samples.categories:
             if category.id * divisor > largest:
                 detail = f"{category.name} (id {category.id}): the PNG files hold numbers up to {largest}"

@@ -3,26 +3,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from unisegment.types import Size
-
-
-class Entry(NamedTuple):
-    """The files of one sample, and what is said about them elsewhere."""
-
-    image: Path
-    label_map: Path | None
-    """The PNG file with its labels, in formats that have one."""
-    size: Size | None
-    """Height and width as the annotation file says."""
-    segment_ids: list[int] | None
-    """As the annotation file lists them, in COCO's panoptic format."""
-    num_annotations: int | None
-    """Objects that the annotation file has for it, in COCO's instance format."""
+from unisegment.data.annotated_images import SampleFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +39,7 @@ class Entries:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Entry:
+    def __getitem__(self, index: int) -> SampleFiles:
         """Return the files of one sample."""
         label_map = size = segment_ids = None
         if self.label_maps is not None and self.map_dir is not None:
@@ -64,4 +49,4 @@ class Entries:
         if self.segment_ids is not None and self.bounds is not None:
             segment_ids = self.segment_ids[slice(*self.bounds[index : index + 2])].tolist()
         number = None if self.num_annotations is None else int(self.num_annotations[index])
-        return Entry(self.image_dir / self.images[index], label_map, size, segment_ids, number)
+        return SampleFiles(self.image_dir / self.images[index], label_map, self.source, size, segment_ids, number)

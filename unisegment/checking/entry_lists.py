@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unisegment.checking.findings import Findings
 from unisegment.data.annotated_images import read_category_id
 from unisegment.data.categories import category_name
+from unisegment.data.problems import CollectedProblems
 from unisegment.data.reading.coco_lists import read_size
 from unisegment.ops.json_reading import iterate_json_lists
 from unisegment.ops.json_values import read_flag, read_id, read_text, value_of
@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def read_lists(
-    file: Path, readers: Mapping[str, Callable[[int, Any], None]], needed: Iterable[str], findings: Findings
+    file: Path, readers: Mapping[str, Callable[[int, Any], None]], needed: Iterable[str], findings: CollectedProblems
 ) -> None:
     """Hand each entry of the lists in a JSON file, with its place, to the reader of its list; note what is refused.
 
@@ -49,7 +49,7 @@ def read_lists(
             findings.add("wrong-structure", file, f"it must list {', '.join(missing)}; lists with entries: {found}")
 
 
-def check_flag(entry: Mapping[str, Any], key: str, name: str, file: Path, findings: Findings) -> None:
+def check_flag(entry: Mapping[str, Any], key: str, name: str, file: Path, findings: CollectedProblems) -> None:
     """Note what `read_flag` refuses of an entry called `name`."""
     try:
         read_flag(entry, key)
@@ -65,7 +65,7 @@ class CategoryList:
         findings: Where to note what is wrong.
     """
 
-    def __init__(self, file: Path, findings: Findings) -> None:
+    def __init__(self, file: Path, findings: CollectedProblems) -> None:
         self.file = file
         self.names: dict[int, str] = {}
         self._findings = findings
@@ -90,7 +90,7 @@ class ImageList:
         findings: Where to note what is wrong.
     """
 
-    def __init__(self, file: Path, findings: Findings) -> None:
+    def __init__(self, file: Path, findings: CollectedProblems) -> None:
         self.file = file
         self.ids: list[int | str] = []
         self.files: list[str] = []

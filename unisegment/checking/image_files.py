@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from unisegment.checking.findings import Finding
+from unisegment.data.problems import Problem
 from unisegment.data.reading.image_reading import Exif
 from unisegment.ops.image_opening import is_cut, open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
@@ -66,7 +66,7 @@ class FileFacts:
         return turned_size(self.stored, self.orientation) if exif == "upright" else self.stored
 
 
-def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
+def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Problem]]:
     """Return what a file is, or None where it is no image, and what is wrong with it.
 
     Args:
@@ -80,7 +80,7 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
         with file.open("rb") as stream:
             digest = int.from_bytes(hashlib.file_digest(stream, _hash).digest(), "big", signed=True)
     except OSError as error:
-        return None, [Finding("unreadable-file", str(file), str(error))]
+        return None, [Problem("unreadable-file", str(file), str(error))]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # training shows them
@@ -93,17 +93,17 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Finding]]:
                     digest,
                     is_cut(image) or has_more_bits(image),
                 )
-                return facts, [Finding(kind, str(file), detail) for kind, detail in _oddities(file, image)]
+                return facts, [Problem(kind, str(file), detail) for kind, detail in _oddities(file, image)]
     except Exception as error:  # of any kind: see `open_image`
-        return None, [Finding(_kind_of(error, file), str(file), str(error))]
+        return None, [Problem(_kind_of(error, file), str(file), str(error))]
 
 
-def decode(file: Path) -> Finding | None:
+def decode(file: Path) -> Problem | None:
     """Return what is wrong with the pixels of a file that `look_at` could open; None if nothing is."""
     try:
         open_image(file)
     except ValueError as error:
-        return Finding(_kind_of(error.__cause__ or error, file), str(file), str(error.__cause__ or error))
+        return Problem(_kind_of(error.__cause__ or error, file), str(file), str(error.__cause__ or error))
     return None
 
 
@@ -111,20 +111,20 @@ def _hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=8)  # as long as numpy's int64
 
 
-def _absence(file: Path, missing: str) -> Finding | None:
+def _absence(file: Path, missing: str) -> Problem | None:
     try:
         if file.is_file():
-            return None if file.stat().st_size else Finding("empty-file", str(file), "0 bytes")
+            return None if file.stat().st_size else Problem("empty-file", str(file), "0 bytes")
         if file.is_dir():
-            return Finding("not-a-file", str(file), "it is a folder")
+            return Problem("not-a-file", str(file), "it is a folder")
         if file.exists():
-            return Finding("not-a-file", str(file), "it is neither a file nor a folder")
+            return Problem("not-a-file", str(file), "it is neither a file nor a folder")
         if file.is_symlink():
-            return Finding(missing, str(file), f"it is a link to {os.readlink(file)}, which does not exist")
+            return Problem(missing, str(file), f"it is a link to {os.readlink(file)}, which does not exist")
     except OSError as error:  # such as a name that is too long
-        return Finding("unreadable-file", str(file), str(error))
+        return Problem("unreadable-file", str(file), str(error))
     similar = _names_in_lower_case(file.parent).get(file.name.lower())
-    return Finding(missing, str(file), "there is no such file" + (f", but there is {similar}" if similar else ""))
+    return Problem(missing, str(file), "there is no such file" + (f", but there is {similar}" if similar else ""))
 
 
 @lru_cache(maxsize=4)

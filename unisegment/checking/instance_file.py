@@ -15,8 +15,8 @@ from jaxtyping import Float64, Int64
 
 from unisegment.checking.entries import Entries
 from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
-from unisegment.checking.findings import Findings
 from unisegment.checking.shapes import Box, inspect_shape
+from unisegment.data.problems import CollectedProblems
 from unisegment.data.reading.packed_shapes import check_polygon
 from unisegment.ops.json_values import is_number, read_id, read_whole_number, shown, value_of
 from unisegment.types import Size
@@ -30,7 +30,7 @@ _AREA_TOLERANCE, _AREA_FACTOR = 100.0, 2.0
 _NO_BOX: Box = (float("nan"),) * 4
 
 
-def check_instance_file(file: Path, image_dir: Path, findings: Findings) -> Entries:
+def check_instance_file(file: Path, image_dir: Path, findings: CollectedProblems) -> Entries:
     """Note what is wrong with a file, and return which images it lists."""
     scan = _Scan(file, findings)
     readers = {"categories": scan.categories.add, "images": scan.images.add, "annotations": scan.add_annotation}
@@ -40,7 +40,7 @@ def check_instance_file(file: Path, image_dir: Path, findings: Findings) -> Entr
 
 
 class _Scan:
-    def __init__(self, file: Path, findings: Findings) -> None:
+    def __init__(self, file: Path, findings: CollectedProblems) -> None:
         self.file = file
         self.findings = findings
         self.categories = CategoryList(file, findings)

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image
 
-from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts
 from unisegment.data.annotated_images import distinct_ids
+from unisegment.data.problems import Problem
 from unisegment.data.reading.image_reading import read_image
 from unisegment.ops.masks import NUM_COLORS, rgb_to_ids
 
@@ -28,16 +28,16 @@ def largest_number(mode: str) -> int:
     return _LARGEST.get(mode, _LARGEST_OTHER)
 
 
-def check_label_map(file: Path, facts: FileFacts) -> Iterator[Finding]:
+def check_label_map(file: Path, facts: FileFacts) -> Iterator[Problem]:
     """Return what the beginning of a PNG file of labels or objects says against it."""
     if facts.format in ("JPEG", "MPO"):
-        yield Finding("lossy-label-map", str(file), "it is a JPEG file: make it again from its source, as PNG")
+        yield Problem("lossy-label-map", str(file), "it is a JPEG file: make it again from its source, as PNG")
     elif facts.mode not in _LABEL_MODES:
         detail = f"its channels are {facts.mode} in Pillow; expected one of 8 or 16 bits, or red, green and blue"
-        yield Finding("label-map-channels", str(file), detail)
+        yield Problem("label-map-channels", str(file), detail)
 
 
-def check_panoptic_map(file: Path, facts: FileFacts, segment_ids: list[int], hidden_segments: bool) -> list[Finding]:
+def check_panoptic_map(file: Path, facts: FileFacts, segment_ids: list[int], hidden_segments: bool) -> list[Problem]:
     """Return how a panoptic PNG file disagrees with the segments that are listed for it.
 
     Args:
@@ -47,18 +47,18 @@ def check_panoptic_map(file: Path, facts: FileFacts, segment_ids: list[int], hid
         hidden_segments: Segments may be listed of which no pixel is to be seen.
     """
     if facts.format in ("JPEG", "MPO"):
-        return [Finding("lossy-label-map", str(file), "it is a JPEG file: make it again from its source, as PNG")]
+        return [Problem("lossy-label-map", str(file), "it is a JPEG file: make it again from its source, as PNG")]
     if facts.mode in _ONE_CHANNEL and (segment_ids or facts.mode != "L"):
         largest = largest_number(facts.mode)
         too_large = [number for number in segment_ids if number > largest]
         detail = f"it has one channel ({facts.mode} in Pillow); ids must be colours: red + 256 green + 65536 blue"
         if too_large:
-            return [Finding("id-too-large", str(file), f"the ids {too_large[:_SHOWN]} are listed, but {detail}")]
-        return [Finding("label-map-channels", str(file), detail)]
+            return [Problem("id-too-large", str(file), f"the ids {too_large[:_SHOWN]} are listed, but {detail}")]
+        return [Problem("label-map-channels", str(file), detail)]
     return _compare(file, distinct_ids(rgb_to_ids(read_image(file))) - {0}, set(segment_ids), hidden_segments)
 
 
-def check_numbers(file: Path, facts: FileFacts, message: str) -> Finding:
+def check_numbers(file: Path, facts: FileFacts, message: str) -> Problem:
     """Return that a PNG file of labels has numbers that belong to no category, and what that may come from.
 
     Args:
@@ -73,7 +73,7 @@ def check_numbers(file: Path, facts: FileFacts, message: str) -> Finding:
         with Image.open(file) as image:
             if is_blended(np.asarray(image).astype(np.int32)):
                 hint = " Its borders hold numbers in between: resize labels to the nearest, never smoothly."
-    return Finding("unknown-id", str(file), message + hint)
+    return Problem("unknown-id", str(file), message + hint)
 
 
 def is_blended(id_map: Int32[np.ndarray, "h w"]) -> bool:
@@ -91,12 +91,12 @@ def is_blended(id_map: Int32[np.ndarray, "h w"]) -> bool:
     return blended >= max(_FEWEST_BLENDED, _BLENDED_SHARE * borders)
 
 
-def _compare(file: Path, drawn: set[int], listed: set[int], hidden_segments: bool) -> list[Finding]:
+def _compare(file: Path, drawn: set[int], listed: set[int], hidden_segments: bool) -> list[Problem]:
     findings = []
     if drawn - listed:
         detail = f"{len(drawn - listed)} ids are not listed for it: {sorted(drawn - listed)[:_SHOWN]}"
-        findings.append(Finding("unlisted-segment", str(file), detail))
+        findings.append(Problem("unlisted-segment", str(file), detail))
     if listed - drawn and not hidden_segments:
         detail = f"{len(listed - drawn)} ids are listed, but not drawn: {sorted(listed - drawn)[:_SHOWN]}"
-        findings.append(Finding("undrawn-segment", str(file), detail))
+        findings.append(Problem("undrawn-segment", str(file), detail))
     return findings

@@ -10,12 +10,14 @@ import numpy as np
 
 from unisegment.checking.entries import Entries
 from unisegment.checking.entry_lists import CategoryList, ImageList, check_flag, read_lists, repeated
-from unisegment.checking.findings import Findings
+from unisegment.data.problems import CollectedProblems
 from unisegment.ops.json_values import read_each, read_id, read_text, read_whole_number, value_of
 from unisegment.ops.masks import NUM_COLORS
 
 
-def check_panoptic_file(file: Path, image_dir: Path, map_dir: Path, by_city: bool, findings: Findings) -> Entries:
+def check_panoptic_file(
+    file: Path, image_dir: Path, map_dir: Path, by_city: bool, findings: CollectedProblems
+) -> Entries:
     """Note what is wrong with a file, and return which images and PNG files it lists.
 
     Args:
@@ -32,7 +34,7 @@ def check_panoptic_file(file: Path, image_dir: Path, map_dir: Path, by_city: boo
 
 
 class _Scan:
-    def __init__(self, file: Path, findings: Findings) -> None:
+    def __init__(self, file: Path, findings: CollectedProblems) -> None:
         self.file = file
         self.findings = findings
         self.categories = CategoryList(file, findings)

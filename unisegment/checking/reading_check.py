@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts
+from unisegment.data.problems import Problem
 from unisegment.data.reading.image_reading import Exif, ImageReading, lost_range
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
@@ -17,7 +17,7 @@ from unisegment.types import Size
 _OTHER: dict[Exif, Exif] = {"upright": "stored", "stored": "upright"}
 
 
-def check_size(file: Path, facts: FileFacts, expected: Size, source: Path | None, exif: Exif) -> Iterator[Finding]:
+def check_size(file: Path, facts: FileFacts, expected: Size, source: Path | None, exif: Exif) -> Iterator[Problem]:
     """Give what is wrong with the size of a file, or may be wrong with its orientation.
 
     Args:
@@ -35,7 +35,7 @@ def check_size(file: Path, facts: FileFacts, expected: Size, source: Path | None
         yield from _check_orientation(file, facts.stored, facts.orientation, exif)
 
 
-def compare_sizes(file: Path, facts: FileFacts, map_facts: FileFacts, exif: Exif) -> Iterator[Finding]:
+def compare_sizes(file: Path, facts: FileFacts, map_facts: FileFacts, exif: Exif) -> Iterator[Problem]:
     """Give the same of an image and its map of labels, which are read alike.
 
     Args:
@@ -54,7 +54,7 @@ def compare_sizes(file: Path, facts: FileFacts, map_facts: FileFacts, exif: Exif
             yield from _check_orientation(file, turned.stored, turned.orientation, exif)
 
 
-def check_stored_image(name: str, image: Any, reading: ImageReading) -> Iterator[Finding]:
+def check_stored_image(name: str, image: Any, reading: ImageReading) -> Iterator[Problem]:
     """Give the same of an image that is no file of its own, Pillow's or an array; nothing of None."""
     if image is None:
         return
@@ -62,26 +62,26 @@ def check_stored_image(name: str, image: Any, reading: ImageReading) -> Iterator
         yield from _check_orientation(name, (image.height, image.width), exif_orientation(image), reading.exif)
     lost = lost_range(image) if reading.range == "dtype" else None
     if lost is not None:
-        yield Finding("few-levels", name, lost)
+        yield Problem("few-levels", name, lost)
 
 
-def check_levels(file: Path, facts: FileFacts, reading: ImageReading) -> Iterator[Finding]:
+def check_levels(file: Path, facts: FileFacts, reading: ImageReading) -> Iterator[Problem]:
     """Give that most levels of an image of 16 bits are lost; it can be decoded."""
     lost = lost_range(open_image(file)) if facts.has_16_bits and reading.range == "dtype" else None
     if lost is not None:
-        yield Finding("few-levels", str(file), lost)
+        yield Problem("few-levels", str(file), lost)
 
 
-def _of_other_size(file: Path, says: str, is_turned: bool, exif: Exif) -> Finding:
+def _of_other_size(file: Path, says: str, is_turned: bool, exif: Exif) -> Problem:
     if is_turned:
-        return Finding("exif-rotated", str(file), f"{says}. data.exif={_OTHER[exif]} reads them alike")
-    return Finding("wrong-size", str(file), says)
+        return Problem("exif-rotated", str(file), f"{says}. data.exif={_OTHER[exif]} reads them alike")
+    return Problem("wrong-size", str(file), says)
 
 
-def _check_orientation(file: Path | str, stored: Size, orientation: int, exif: Exif) -> Iterator[Finding]:
+def _check_orientation(file: Path | str, stored: Size, orientation: int, exif: Exif) -> Iterator[Problem]:
     # A quarter turn shows in the size, unless the image is square. Whoever has said `stored` has seen to it.
     if orientation != 1 and turned_size(stored, orientation) == stored and exif == "upright":
-        yield Finding("exif-turned", str(file), f"its EXIF orientation is {orientation}, which its size does not show")
+        yield Problem("exif-turned", str(file), f"its EXIF orientation is {orientation}, which its size does not show")
 
 
 def _text(size: Size) -> str:

@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from unisegment.checking.figures import Figures
-from unisegment.checking.findings import Findings
 from unisegment.checking.opening import OpenedPart
+from unisegment.data.problems import CollectedProblems
 
 
-def note_repeats(parts: Sequence[tuple[OpenedPart, Figures, Findings]]) -> None:
+def note_repeats(parts: Sequence[tuple[OpenedPart, Figures, CollectedProblems]]) -> None:
     """Note images that occur twice in a part, and images of a part that an earlier one has, too."""
     for place, (opened, figures, findings) in enumerate(parts):
-        if opened.entries is None:
+        if not _has_files(opened):
             continue
         digests = np.array(figures.digests, dtype=np.int64)
         order = digests.argsort(kind="stable")
@@ -25,11 +25,13 @@ def note_repeats(parts: Sequence[tuple[OpenedPart, Figures, Findings]]) -> None:
                 detail = f"it has the same content as {_file(opened, figures, first)}"
                 findings.add("duplicate-image", _file(opened, figures, again), detail)
         for earlier, earlier_figures, _ in parts[:place]:
-            if earlier.entries is not None:
+            if _has_files(earlier):
                 _note_leaks((opened, figures), (earlier, earlier_figures), findings)
 
 
-def _note_leaks(here: tuple[OpenedPart, Figures], there: tuple[OpenedPart, Figures], findings: Findings) -> None:
+def _note_leaks(
+    here: tuple[OpenedPart, Figures], there: tuple[OpenedPart, Figures], findings: CollectedProblems
+) -> None:
     """Note what a part has in common with an earlier one."""
     is_known, place_there = _look_up(np.array(here[1].digests), np.array(there[1].digests))
     leaked = set()
@@ -37,14 +39,12 @@ def _note_leaks(here: tuple[OpenedPart, Figures], there: tuple[OpenedPart, Figur
         name = _file(*here, place)
         leaked.add(name)
         findings.add("leak", name, f"it is also in {there[0].part.name}, as {_file(*there, int(place_there[place]))}")
-    assert here[0].entries is not None
-    assert there[0].entries is not None
     is_known, place_there = _look_up(_names(here[0]), _names(there[0]))
-    same = [place for place in np.flatnonzero(is_known).tolist() if str(here[0].entries[place].image) not in leaked]
+    same = [place for place in np.flatnonzero(is_known).tolist() if _image(here[0], place) not in leaked]
     if same:  # said once, because images are often simply numbered
-        other = there[0].entries[int(place_there[same[0]])].image
+        other = _image(there[0], int(place_there[same[0]]))
         detail = f"{len(same)} images have names of {there[0].part.name}, as this and {other}"
-        findings.add("same-name", here[0].entries[same[0]].image, detail)
+        findings.add("same-name", _image(here[0], same[0]), detail)
 
 
 def _look_up(
@@ -59,10 +59,18 @@ def _look_up(
 
 
 def _names(opened: OpenedPart) -> Shaped[np.ndarray, " n"]:
-    assert opened.entries is not None
-    return np.array([os.path.basename(name) for name in opened.entries.images], dtype=np.str_)
+    return np.array([os.path.basename(_image(opened, place)) for place in range(len(opened))], dtype=np.str_)
 
 
 def _file(opened: OpenedPart, figures: Figures, place: int) -> str:
-    assert opened.entries is not None
-    return str(opened.entries[figures.indices[place]].image)
+    return _image(opened, figures.indices[place])
+
+
+def _has_files(opened: OpenedPart) -> bool:
+    return len(opened) > 0 and opened.files(0) is not None
+
+
+def _image(opened: OpenedPart, place: int) -> str:
+    files = opened.files(place)
+    assert files is not None
+    return str(files.image)

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Int32
 
 from unisegment.checking.contact_sheet import draw_tile
-from unisegment.checking.entries import Entry
-from unisegment.checking.findings import Finding
 from unisegment.checking.image_files import FileFacts, decode, look_at
 from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
 from unisegment.checking.opening import OpenedPart
 from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
+from unisegment.data.annotated_images import SampleFiles
+from unisegment.data.problems import Problem
 from unisegment.data.reading.label_maps import LabelMaps
 from unisegment.ops.masks import segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
@@ -60,7 +60,7 @@ class CheckedSample:
     """
 
     name: str
-    findings: list[Finding]
+    findings: list[Problem]
     facts: FileFacts | None = None
     map_mode: str | None = None
     summary: Summary | None = None
@@ -81,8 +81,7 @@ class SampleCheck:
 
     def __call__(self, index: int) -> CheckedSample:
         """Check one sample; nothing is raised."""
-        entries = self.opened.entries
-        entry = None if entries is None else entries[index]
+        entry = self.opened.files(index)
         facts, map_facts, findings = (None, None, []) if entry is None else self._check_files(entry)
         name = self._name(index)
         sample, error = self._open(index)
@@ -92,23 +91,21 @@ class SampleCheck:
         findings += self._check_reading(index, entry, facts, name)
         summary = summarize(sample)
         file = str(entry.label_map) if entry is not None and entry.label_map is not None else name
-        findings += self._judge(entry, sample.target, summary, file)
+        findings += self._doubts(entry, sample.target, summary, file)
         tile = None
         if index in self.pictures and self.opened.samples is not None:
             tile = draw_tile(sample, self.opened.samples.id2label)
         return CheckedSample(name, findings, facts, None if map_facts is None else map_facts.mode, summary, tile)
 
     def _name(self, index: int) -> str:
-        if self.opened.entries is not None:
-            return str(self.opened.entries[index].image)
-        return f"{self.opened.part.name}[{index}]"
+        entry = self.opened.files(index)
+        return f"{self.opened.part.name}[{index}]" if entry is None else str(entry.image)
 
-    def _check_files(self, entry: Entry) -> tuple[FileFacts | None, FileFacts | None, list[Finding]]:
+    def _check_files(self, entry: SampleFiles) -> tuple[FileFacts | None, FileFacts | None, list[Problem]]:
         facts, findings = look_at(entry.image, "missing-image")
         exif = self.opened.part.data.exif
-        source = None if self.opened.entries is None else self.opened.entries.source
         if facts is not None and (entry.size is not None or entry.label_map is None):
-            findings += check_size(entry.image, facts, entry.size or facts.seen(exif), source, exif)
+            findings += check_size(entry.image, facts, entry.size or facts.seen(exif), entry.source, exif)
         if entry.label_map is None:
             return facts, None, findings
         map_facts, map_findings = look_at(entry.label_map, "missing-label-map")
@@ -117,14 +114,16 @@ class SampleCheck:
         if map_facts is None:
             return facts, None, findings
         if entry.size is not None:
-            findings += check_size(entry.label_map, map_facts, entry.size, source, exif)
+            findings += check_size(entry.label_map, map_facts, entry.size, entry.source, exif)
         else:
             findings += check_label_map(entry.label_map, map_facts)
             if facts is not None:
                 findings += compare_sizes(entry.label_map, facts, map_facts, exif)
         return facts, map_facts, findings
 
-    def _check_reading(self, index: int, entry: Entry | None, facts: FileFacts | None, name: str) -> Iterator[Finding]:
+    def _check_reading(
+        self, index: int, entry: SampleFiles | None, facts: FileFacts | None, name: str
+    ) -> Iterator[Problem]:
         """Return what reading does to an image that training accepts."""
         samples, reading = self.opened.samples, self.opened.part.reading
         if entry is not None and facts is not None:
@@ -142,64 +141,68 @@ class SampleCheck:
 
     def _explain(
         self,
-        entry: Entry | None,
+        entry: SampleFiles | None,
         name: str,
         facts: FileFacts | None,
         map_facts: FileFacts | None,
-        known: list[Finding],
+        known: list[Problem],
         error: Exception | None,
-    ) -> list[Finding]:
+    ) -> list[Problem]:
         """Return why a sample cannot be opened, or what else is wrong with its files if nobody tried."""
-        findings: list[Finding] = []
+        findings: list[Problem] = []
         if error is not None and not isinstance(error, ValueError | OSError):
-            findings.append(Finding("unexpected-exception", name, f"{type(error).__name__}: {error}"))
+            findings.append(Problem("unexpected-exception", name, f"{type(error).__name__}: {error}"))
         if entry is not None and facts is not None:
             findings += [finding for finding in [decode(entry.image)] if finding is not None]
         if entry is not None and entry.label_map is not None and map_facts is not None:
             findings += self._explain_map(entry.label_map, entry, map_facts, [*known, *findings], error)
         if error is not None and not any(finding.severity == "error" for finding in [*known, *findings]):
-            findings.append(Finding("unreadable-sample", name, str(error)))
+            findings.append(Problem("unreadable-sample", name, str(error)))
         return findings
 
     def _explain_map(
-        self, file: Path, entry: Entry, facts: FileFacts, known: list[Finding], error: Exception | None
-    ) -> list[Finding]:
+        self, file: Path, entry: SampleFiles, facts: FileFacts, known: list[Problem], error: Exception | None
+    ) -> list[Problem]:
         undecodable = decode(file)
         if undecodable is not None:
             return [undecodable]
         if entry.segment_ids is not None:
-            return check_panoptic_map(file, facts, entry.segment_ids, self.opened.hidden_segments)
+            return check_panoptic_map(
+                file, facts, entry.segment_ids, getattr(self.opened.samples, "hidden_segments", False)
+            )
         is_explained = any(finding.severity == "error" for finding in known)
         if error is not None and not is_explained and isinstance(self.opened.samples, LabelMaps):
             return [check_numbers(file, facts, str(error))]
         return []
 
-    def _judge(self, entry: Entry | None, target: SegmentationTarget, summary: Summary, file: str) -> Iterator[Finding]:
+    def _doubts(
+        self, entry: SampleFiles | None, target: SegmentationTarget, summary: Summary, file: str
+    ) -> Iterator[Problem]:
         """Return what is doubtful about a sample that training accepts."""
         height, width = summary.size
         share = summary.unlabelled / (height * width)
         is_dense = entry is None or entry.num_annotations is None
         if is_dense and share == 1:
-            yield Finding("nothing-labelled", file, "all of its pixels are void")
+            yield Problem("nothing-labelled", file, "all of its pixels are void")
         elif is_dense and share > _MOSTLY:
-            yield Finding("mostly-unlabelled", file, f"{share:.0%} of its pixels are void")
+            yield Problem("mostly-unlabelled", file, f"{share:.0%} of its pixels are void")
         annotated = None if entry is None or self.opened.part.data.void_ids else entry.num_annotations
         if annotated is not None and len(summary.labels) < annotated:
             hidden = annotated - len(summary.labels)
-            yield Finding("invisible-annotation", file, f"{hidden} of its {annotated} objects")
+            yield Problem("invisible-annotation", file, f"{hidden} of its {annotated} objects")
         yield from self._compare_with_top_k(summary, file)
         if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
             id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
             if is_blended(id_map):
-                yield Finding("blended-labels", file, "resize labels to the nearest, never smoothly")
+                yield Problem("blended-labels", file, "resize labels to the nearest, never smoothly")
 
-    def _compare_with_top_k(self, summary: Summary, file: str) -> Iterator[Finding]:
+    def _compare_with_top_k(self, summary: Summary, file: str) -> Iterator[Problem]:
         assert self.opened.samples is not None
         categories, top_k = self.opened.samples.categories, self.opened.part.top_k
         pairs = zip(summary.labels, summary.is_crowd, strict=True)
         number = sum(categories[label].is_thing and not is_crowd for label, is_crowd in pairs)
         if number > top_k:
-            yield Finding("many-objects", file, f"{number} objects, but predictions have the {top_k} best of an image")
+            yield Problem("many-objects", file, f"{number} objects, but predictions have the {top_k} best of an image")
 
 
 def summarize(sample: Sample) -> Summary:

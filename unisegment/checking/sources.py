@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.opening import Part
-from unisegment.runs.recipe import DataRecipe, load_recipe
-from unisegment.runs.recipe_data import with_format
+from unisegment.runs.data_opening import with_format
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import load_recipe
 from unisegment.runs.recipe_files import is_recipe
 from unisegment.runs.settings import check, construct, parse_overrides
 
@@ -68,8 +69,10 @@ def _part_of_file(paths: list[Path], data_format: str | None) -> Part:
             "A JSON file comes with the folder of its images (COCO instance) or with the folders of its images and of "
             f"its PNG files (COCO panoptic), got {', '.join(map(str, paths))}."
         )
-    data = DataRecipe(root=str(paths[0].parent), format=guessed)  # type: ignore[arg-type]  # one of the two
-    return Part(data, paths[0].stem, tuple(paths))
+    annotations, images, segments = [str(path.absolute()) for path in paths] + [None] * (3 - len(paths))
+    root = str(paths[0].parent)
+    data = DataRecipe(root=root, format=guessed, annotations=annotations, images=images, segments=segments)
+    return Part(data, "train", str(paths[0]))
 
 
 def _data_of_folder(

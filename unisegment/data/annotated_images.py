@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
 from unisegment.data.reading.image_reading import ImageReading, exif_hint, read_image
-from unisegment.files import require_folder
 from unisegment.ops.json_values import read_flag, value_of, whole_number
 from unisegment.ops.value_range import ValueRange
 from unisegment.structures import Category, Sample
@@ -23,6 +22,26 @@ BLOCKS_AT_ONCE = 4
 """How many blocks training takes images from at one time; see `AnnotatedImages.block_bounds`."""
 
 _GREY = (128, 128, 128)
+
+
+class SampleFiles(NamedTuple):
+    """The files of one sample, and what is said about them elsewhere.
+
+    Args:
+        image: The image.
+        label_map: The PNG file with its labels, in formats that have one.
+        source: The annotation file that says what follows.
+        size: Height and width of the image.
+        segment_ids: Those in the PNG file.
+        num_annotations: How many objects there are.
+    """
+
+    image: Path
+    label_map: Path | None = None
+    source: Path | None = None
+    size: Size | None = None
+    segment_ids: list[int] | None = None
+    num_annotations: int | None = None
 
 
 class AnnotatedImages(Dataset[Sample]):
@@ -67,6 +86,10 @@ class AnnotatedImages(Dataset[Sample]):
         """Return one annotated image."""
         raise NotImplementedError
 
+    def files(self, index: int) -> SampleFiles | None:
+        """Return the files of an image; None where it is no file of its own."""
+        return None
+
     def stored_image(self, index: int) -> Any:
         """Return an image that is no file of its own as it is stored, Pillow's or an array; None for files."""
         return None
@@ -108,34 +131,6 @@ class ImagesOfAnother(AnnotatedImages):
     def reading(self, reading: ImageReading) -> None:
         self.images = copy(self.images)
         self.images.reading = reading
-
-
-class OnlyAnnotated(ImagesOfAnother):
-    """The images of a data set that have objects, in its order; and those that cannot be read, for others to deal with.
-
-    Args:
-        images: All images.
-
-    Source:
-        detectron2 (Apache-2.0), filter_images_with_only_crowd_annotations.
-    """
-
-    def __init__(self, images: AnnotatedImages) -> None:
-        super().__init__(images, images.categories)
-        self._places = np.array(
-            [place for place in range(len(images)) if may_have_objects(images, place)], dtype=np.int64
-        )
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return one annotated image, as the whole data set does."""
-        return self.images[int(self._places[index])]
-
-    def labels_in(self, index: int) -> set[int]:
-        """Return the labels of which an image has a segment that is no crowd, as the whole data set does."""
-        return self.images.labels_in(int(self._places[index]))
 
 
 def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> list[Category]:
@@ -248,31 +243,6 @@ def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
             f"{file} is {size[0]}x{size[1]} (height x width), but {source} says {expected[0]}x{expected[1]}: resize "
             f"one of them, or correct the annotation.{exif_hint(size, expected)}"
         )
-
-
-def find_layout(root: str | Path, layouts: Iterable[tuple[str, ...]], wanted: str) -> tuple[str, ...]:
-    """Return the first of the layouts whose parts are all in a folder.
-
-    Args:
-        root: The folder.
-        layouts: The parts of each, files or folders, relative to `root`.
-        wanted: What is looked for and, in brackets, what the parts are, for the message.
-
-    Raises:
-        FileNotFoundError: When there is no such folder, or none of them in it; lists them.
-    """
-    require_folder(Path(root))
-    layouts = list(layouts)
-    for layout in layouts:
-        if all((Path(root) / part).exists() for part in layout):
-            return layout
-    known = "; or ".join(", ".join(layout) for layout in layouts)
-    raise FileNotFoundError(f"{root} has no {wanted}. It must have all parts of one of these: {known}.")
-
-
-def long_split_name(split: str) -> str:
-    """Return what ADE20K and Mapillary Vistas call the split that others call "train" or "val"."""
-    return {"train": "training", "val": "validation"}.get(split, split)
 
 
 def distinct_ids(id_map: Int32[np.ndarray, "h w"]) -> set[int]:

@@ -4,13 +4,6 @@
 import re
 from typing import Literal
 
-DataFormat = Literal[
-    "auto", "coco_panoptic", "coco_instance", "ade20k_semantic", "ade20k_instance", "ade20k_panoptic",
-    "cityscapes_semantic", "cityscapes_instance", "cityscapes_panoptic", "mapillary_vistas_semantic",
-    "mapillary_vistas_panoptic", "png_semantic", "png_instance", "hugging_face", "synthetic",
-]  # fmt: skip
-"""The formats of `unisegment.data.formats`; "auto" is the one whose layout a folder has, "synthetic" drawn scenes."""
-
 ExportName = Literal["coco_panoptic", "coco_instance", "coco_test_dev", "label_png", "cityscapes"]
 """The writers of `unisegment.data.export`."""
 

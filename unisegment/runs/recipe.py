@@ -13,12 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from huggingface_hub.utils import validate_repo_id
 
-from unisegment.data.choices import DataFormat, OnError
-from unisegment.data.reading.image_reading import Exif
-from unisegment.data.transforms.training import TrainTransform
-from unisegment.ops.downloads import is_address
 from unisegment.ops.json_values import shown
-from unisegment.ops.value_range import ValueRange, checked_range
+from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.lora_recipe import LoraRecipe
 from unisegment.runs.recipe_files import find_recipe, read_keys
 from unisegment.runs.schedule_recipe import ScheduleRecipe, said_otherwise
@@ -37,101 +33,6 @@ from unisegment.runs.settings import (
 )
 
 _Images = Annotated[int, Bounds(1, 2**16)]
-_Pixels = Annotated[int, Bounds(1, 2**14)]
-_Processes = Annotated[int, Bounds(0, 2**10)]
-_Id = Annotated[int, Bounds(-(2**31), 2**31 - 1)]
-
-_NAMELESS = ("png_semantic", "png_instance", "hugging_face")
-"""Formats whose categories a recipe may name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataRecipe:
-    """Which images are for training and evaluation, and how they are changed on the way.
-
-    Args:
-        root: Folder of the data set, relative to the folder the command runs in; as in all paths, `~` is the user's
-            own. For `hugging_face`, also the name of a data set on the Hub (`user/name`, `user/name:config@revision`,
-            `hf://datasets/user/name`), or Parquet files (`hf://…/{split}-*.parquet`, `s3://…`).
-        format: What the folder is: `auto` is what its layout says, and the recipe of the run names it; `coco`, `ade20k`
-            or `cityscapes` with `_instance` or `_panoptic`, the last two also with `_semantic`;
-            `mapillary_vistas_semantic` or `mapillary_vistas_panoptic`; a user's own `png_semantic` or `png_instance`;
-            `hugging_face`, whatever their library `datasets` opens; or `synthetic`, which is made where it does not
-            exist.
-        columns: Column of each role, such as `{image: image, semantic: label}` (`hugging_face` only, as `splits` and
-            `streaming`): see `HuggingFaceImages.open`.
-        categories: Where the data set does not name them: names of the ids from 0 on, `[sky, road]`, or by id,
-            `{7: sky, 9: road}`, or a JSON file (`hugging_face`, `png_semantic` and `png_instance`).
-        void_ids: Ids in the files that are void, besides those that the format says; categories with such ids are no
-            labels.
-        splits: Which rows to learn from (`train`) and which to hold out (`val`), such as
-            `{train: "train[:90%]", val: "train[90%:]"}`. Otherwise those splits, or `validation` or `test` for `val`.
-        streaming: Read Parquet files where they lie, as training goes on, instead of downloading them first.
-        exif: `upright` turns images, and maps of labels, as their EXIF data say; `stored` leaves them as they are
-            stored, for annotations that were made on such images.
-        range: What is black and white in images of more than 8 bits, in training and, saved in the processor, in use:
-            `dtype` the smallest and largest number that there can be (65535 for 16 bits); `percentile` the 0.5th and
-            the 99.5th percentile of each image; or two numbers, `[low, high]`.
-        num_train: Scenes to make for training (`synthetic` only).
-        num_val: Scenes to make for evaluation (`synthetic` only).
-        workers: Processes that load training images; 0 loads them in the main process. The result does not depend
-            on it.
-        shortest_edge: Shorter side in pixels that images are resized to for evaluation and use.
-        longest_edge: Longer side in pixels that no image exceeds after that; it wins over `shortest_edge`.
-        transform: Random changes of training images.
-        only_annotated: Leave out training images without an object, crowds not counted.
-        on_error: What becomes of images that cannot be read, or do not agree with their annotation: `raise` ends the
-            run and names the first; `skip` names each once and leaves it out, and in training the next one stands in
-            for it.
-        max_skipped: Most images that may be left out before the run ends after all.
-    """
-
-    root: str
-    format: DataFormat = "auto"
-    columns: dict[str, str] = field(default_factory=dict)
-    categories: str | tuple[str, ...] | dict[_Id | str, str] | None = None
-    void_ids: tuple[_Id, ...] = ()
-    splits: dict[str, str] = field(default_factory=dict)
-    streaming: bool = False
-    exif: Exif = "upright"
-    range: ValueRange = "dtype"
-    num_train: AtLeastOne = 600
-    num_val: AtLeastOne = 100
-    workers: _Processes = 4
-    shortest_edge: _Pixels = 800
-    longest_edge: AtLeastOne = 1333
-    transform: TrainTransform = field(default_factory=TrainTransform)
-    only_annotated: bool = False
-    on_error: OnError = "raise"
-    max_skipped: AtLeastOne = 100
-
-    def __post_init__(self) -> None:
-        expand_home(self, "root", "categories")
-        checked_range(self.range)
-        if self.splits and self.splits.keys() != {"train", "val"}:
-            raise ValueError(f"splits must say what `train` and what `val` is, got {self.splits}.")
-        if self.format == "auto":  # what goes with it is known once it has a name
-            return
-        if self.format != "hugging_face" and is_address(self.root):
-            raise ValueError(f"root={self.root} is an address, which format=hugging_face reads, not {self.format}.")
-        if self.format != "hugging_face" and (self.columns or self.splits or self.streaming):
-            raise ValueError(f"columns, splits and streaming are for format=hugging_face, but format={self.format}.")
-        if self.categories is not None and self.format not in _NAMELESS:
-            raise ValueError(f"categories is for format={', '.join(_NAMELESS)}; format={self.format} names its own.")
-
-    @property
-    def reader_options(self) -> dict[str, Any]:
-        """What the reader of the format takes besides `root`."""
-        names = ("columns", "splits", "streaming") if self.format == "hugging_face" else ()
-        options = {name: getattr(self, name) for name in ("exif", "range", *names)}
-        if self.format in _NAMELESS:
-            options["categories"] = self.categories
-        return options | ({"void_ids": self.void_ids} if self.void_ids else {})
-
-    @property
-    def most_skipped(self) -> int:
-        """Most images that may be left out, whatever `on_error` says."""
-        return self.max_skipped if self.on_error == "skip" else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
-from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, category_entry
+from unisegment.data.annotated_images import AnnotatedImages, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty
-from unisegment.data.formats import has_split
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
+from unisegment.data.splitting import only_annotated
 from unisegment.inference.images import Samples
 from unisegment.models.conversion import open_checkpoint
 from unisegment.models.unisegment.checkpoint_changes import new_weights
@@ -20,8 +20,9 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
-from unisegment.runs.recipe import DataRecipe, Recipe
-from unisegment.runs.recipe_data import data_named, named, open_split
+from unisegment.runs.data_opening import data_named, named, open_split
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe
 from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
@@ -34,10 +35,6 @@ if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whos
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
     "run.overwrite=true; model.pretrained starts it from the earlier model."
-)
-_NOTHING_HELD_OUT = (
-    "Training evaluates on the split 'val': move some of the images there with their annotation, one in ten, say, laid "
-    "out as those of 'train' are."
 )
 _ONE_LIST = "Give both splits one list of categories, or those that are the same one name."
 
@@ -60,7 +57,7 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
     if data.format == "synthetic" and not root.exists():
         write_synthetic(root, data.num_train, data.num_val)
     with data_named(data):
-        train, held_out = open_split(data, "train"), _open_held_out(data)
+        train, held_out = open_split(data, "train"), open_split(data, "val")
         if categories is not None:
             owners = "The state that training goes on from", "the " + _called(train, "train")
             train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
@@ -79,16 +76,7 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             f"data.root={data.root}: there is nothing to learn: none of the {len(train)} training images has a segment "
             f"that is no crowd (`iscrowd`). {advice}"
         )
-    return OnlyAnnotated(train) if data.only_annotated else train, held_out
-
-
-def _open_held_out(data: DataRecipe) -> AnnotatedImages:
-    try:
-        return open_split(data, "val")
-    except FileNotFoundError as error:
-        if data.format == "synthetic" or has_split(data.format, data.root, "val"):
-            raise
-        raise FileNotFoundError(f"{error} {_NOTHING_HELD_OUT}") from error
+    return only_annotated(train) if data.only_annotated else train, held_out
 
 
 def _called(samples: AnnotatedImages, split: str) -> str:

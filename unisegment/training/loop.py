@@ -28,6 +28,7 @@ from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.inference.evaluation import EvaluationCancelledError
 from unisegment.ops.tf32 import has_tf32, use_tf32
+from unisegment.runs.data_opening import with_format
 from unisegment.runs.folder_lock import locked
 from unisegment.runs.log_file import LogFile, cut_log, read_metrics
 from unisegment.runs.processes import (
@@ -38,7 +39,6 @@ from unisegment.runs.processes import (
     peak_memory_mebibytes,
 )
 from unisegment.runs.recipe import HubRecipe, Recipe, load_recipe
-from unisegment.runs.recipe_data import with_format
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.settings import RecipeError, plain
 from unisegment.training.assembly import (

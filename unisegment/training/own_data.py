@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.data.formats import FORMATS
+from unisegment.runs.data_opening import data_named, open_split, with_format
 from unisegment.runs.processes import num_threads
 from unisegment.runs.recipe import Recipe, load_recipe
-from unisegment.runs.recipe_data import data_named, open_split, tasks_of_format, with_format
 from unisegment.runs.schedule_recipe import ScheduleRecipe
 from unisegment.training.assembly import check_model
 from unisegment.training.loop import fit
@@ -109,7 +110,7 @@ def _name(root: str) -> str:
 
 
 def _task(data_format: str, samples: AnnotatedImages) -> str:
-    tasks = tasks_of_format(data_format)
+    tasks = FORMATS[data_format].tasks
     if len(tasks) == 1:
         return tasks[0]
     if data_format != "hugging_face":

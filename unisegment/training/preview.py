@@ -11,8 +11,8 @@ import torch
 from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.runs.data_opening import with_format
 from unisegment.runs.recipe import Recipe, load_recipe
-from unisegment.runs.recipe_data import with_format
 from unisegment.runs.run_folder import RunFolder
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
 from unisegment.training.checkpointing import changes_since, plan_start

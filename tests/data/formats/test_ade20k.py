@@ -5,7 +5,7 @@ import pytest
 
 from tests.data.map_files import segments, write_image, write_map
 from unisegment.data.categories import ADE20K
-from unisegment.data.formats.ade20k import Ade20kSemantic
+from unisegment.data.formats import open_data_set
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def root(tmp_path):
 
 
 def test_labels_are_shifted_by_one(root):
-    dataset = Ade20kSemantic.from_folder(root, "train")
+    dataset = open_data_set(root, "ade20k_semantic", "train")
     (sample,) = dataset
     assert sample.image_id == "ADE_train_00000001"
     assert segments(sample.target) == [
@@ -33,4 +33,4 @@ def test_labels_are_shifted_by_one(root):
 
 def test_other_numbers_are_refused(root):
     with pytest.raises(ValueError, match=r"numbers \[151\], .*categories \(1 to 150\), or void \(0\)"):
-        Ade20kSemantic.from_folder(root, "val")[0]
+        open_data_set(root, "ade20k_semantic", "val")[0]

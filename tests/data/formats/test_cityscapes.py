@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.formats.cityscapes import CityscapesInstance, CityscapesSemantic
+from unisegment.data.formats import open_data_set
 
 NAME = "aachen_000000_000019"
 LABEL_IDS = [[7, 0, 4], [33, 24, 29]]
@@ -29,7 +29,7 @@ def _write(root, kind, rows, dtype=np.uint8):
 @pytest.mark.parametrize(("kind", "rows"), [("labelIds", LABEL_IDS), ("labelTrainIds", TRAIN_IDS)])
 def test_both_numberings_come_to_the_same_labels(root, kind, rows):
     _write(root, kind, rows)
-    dataset = CityscapesSemantic.from_folder(root, "train")
+    dataset = open_data_set(root, "cityscapes_semantic", "train")
     sample, other = dataset
     assert (sample.image_id, other.image_id) == (NAME, "bochum_000000_000313")
     assert (other.image == 9).all()
@@ -48,7 +48,7 @@ def test_every_label_that_is_judged_has_its_number(root):
     ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
     _write(root, "labelIds", [[*range(34)]] * 2)
     write_image(root / f"leftImg8bit/train/aachen/{NAME}_leftImg8bit.png", (2, 34))
-    target = CityscapesSemantic.from_folder(root, "train")[0].target
+    target = open_data_set(root, "cityscapes_semantic", "train")[0].target
     assert target.segment_ids.tolist() == ids
     assert target.labels.tolist() == list(range(19))
 
@@ -56,14 +56,14 @@ def test_every_label_that_is_judged_has_its_number(root):
 def test_label_ids_are_preferred(root):
     _write(root, "labelIds", LABEL_IDS)
     _write(root, "labelTrainIds", [[1] * 3] * 2)
-    assert CityscapesSemantic.from_folder(root, "train")[0].target.labels.tolist() == [0, 11, 18]
+    assert open_data_set(root, "cityscapes_semantic", "train")[0].target.labels.tolist() == [0, 11, 18]
 
 
 def test_objects_are_told_apart_and_groups_are_crowds(root):
     for name in ("aachen/" + NAME, "bochum/bochum_000000_000313"):
         write_image(root / f"leftImg8bit/train/{name}_leftImg8bit.png", (3, 3))
     _write(root, "instanceIds", INSTANCE_IDS, np.uint16)
-    dataset = CityscapesInstance.from_folder(root, "train")
+    dataset = open_data_set(root, "cityscapes_instance", "train")
     # Number 24 is person, 26 car, 33 bicycle: labels 0, 2 and 7 of the eight things.
     assert segments(dataset[0].target) == [
         (0, True, [[0, 0, 0], [0, 1, 0], [0, 0, 0]]),
@@ -78,7 +78,11 @@ def test_objects_are_told_apart_and_groups_are_crowds(root):
 
 
 def test_missing_files_are_named(root):
-    with pytest.raises(FileNotFoundError, match=rf"aachen/{NAME}_gtFine_instanceIds\.png for leftImg8bit/train/aachen"):
-        CityscapesInstance.from_folder(root, "train")
-    with pytest.raises(FileNotFoundError, match=r"leftImg8bit/val does not exist"):
-        CityscapesSemantic.from_folder(root, "val")
+    with pytest.raises(FileNotFoundError, match=r"no split 'train' of .*gtFine/train/\*/\*_gtFine_instanceIds\.png\."):
+        open_data_set(root, "cityscapes_instance", "train")
+    _write(root, "instanceIds", INSTANCE_IDS, np.uint16)
+    (root / f"gtFine/train/aachen/{NAME}_gtFine_instanceIds.png").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"aachen/{NAME}_gtFine_instanceIds\.png: there is no such file for"):
+        open_data_set(root, "cityscapes_instance", "train")
+    with pytest.raises(FileNotFoundError, match=r"no split 'val' of .* leftImg8bit/val, gtFine/val, gtFine/val/\*/\*_"):
+        open_data_set(root, "cityscapes_semantic", "val")

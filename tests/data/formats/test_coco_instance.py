@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from unisegment.data.formats import open_data_set
 from unisegment.data.formats.coco_instance import CocoInstance
 
 # Categories are listed out of order and their ids have gaps. Images are not square.
@@ -52,7 +53,7 @@ def _write(root, content=CONTENT, annotations="instances.json", images="images")
 
 def _open(root, content=CONTENT):
     _write(root, content)
-    return CocoInstance.from_folder(root, "train")
+    return open_data_set(root, "coco_instance", "train")
 
 
 def test_labels_are_the_order_of_the_ids_and_all_are_things(tmp_path):
@@ -106,7 +107,7 @@ def test_labels_are_known_without_reading_an_image(tmp_path):
 
 def test_objects_of_void_categories_are_left_out(tmp_path):
     _open(tmp_path)
-    dataset = CocoInstance.from_folder(tmp_path, "train", void_ids=[18])
+    dataset = open_data_set(tmp_path, "coco_instance", "train", void_ids=[18])
     assert dataset.labels_in(1) == {1}
     assert dataset.id2label == {0: "person", 1: "toothbrush"}
     np.testing.assert_array_equal(dataset[1].target.binary_masks(), [MIDDLE, CROWD])
@@ -134,16 +135,14 @@ def test_samples_can_be_counted_from_the_end(tmp_path):
     [
         ("annotations/instances_train2017.json", "train2017", "train"),
         ("annotations/instances_val.json", "val", "val"),
-        ("ade20k_instance_train.json", "images/training", "train"),
-        ("ade20k_instance_val.json", "images/validation", "val"),
         ("val/_annotations.coco.json", "val", "val"),
         ("valid/_annotations.coco.json", "valid", "val"),
-        ("instances.json", "images", "val"),
+        ("instances.json", "images", "train"),
     ],
 )
 def test_folders_are_recognised(tmp_path, annotations, images, split):
     _write(tmp_path, CONTENT, annotations, images)
-    assert len(list(CocoInstance.from_folder(str(tmp_path), split))) == 3
+    assert len(list(open_data_set(str(tmp_path), "coco_instance", split))) == 3
 
 
 def test_ade20k_as_the_original_writes_it(tmp_path):
@@ -157,7 +156,7 @@ def test_ade20k_as_the_original_writes_it(tmp_path):
         "categories": [{"id": 7, "name": "bed"}, {"id": 149, "name": "flag"}, {"id": 12, "name": "person"}],
     }  # fmt: skip
     _write(tmp_path, content, "ade20k_instance_train.json", "images/training")
-    (sample,) = CocoInstance.from_folder(tmp_path, "train")
+    (sample,) = open_data_set(tmp_path, "ade20k_instance", "train")
     assert sample.image_id == "ADE_train_00000001"
     assert sample.target.labels.tolist() == [2]
     np.testing.assert_array_equal(sample.target.binary_masks(), [MIDDLE])
@@ -166,7 +165,7 @@ def test_ade20k_as_the_original_writes_it(tmp_path):
 def test_an_incomplete_folder_is_refused_with_what_was_looked_for(tmp_path):
     (tmp_path / "instances.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"instances_val2017\.json, val2017;.* or instances\.json, images\."):
-        CocoInstance.from_folder(tmp_path, "val")
+        open_data_set(tmp_path, "coco_instance", "val")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,7 @@ def test_what_is_no_json_is_refused(tmp_path, content):
     _write(tmp_path)
     (tmp_path / "instances.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"instances\.json (is not valid JSON|must hold one JSON object)"):
-        CocoInstance.from_folder(tmp_path, "train")
+        open_data_set(tmp_path, "coco_instance", "train")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS
+from unisegment.data.formats import open_data_set
 from unisegment.data.formats.coco_panoptic import CocoPanoptic
 
 IDS = {
@@ -165,9 +166,6 @@ def test_images_are_turned_upright(root):
         (("annotations/panoptic_train.json", "train", "annotations/panoptic_train"), "train"),
         (("annotations/panoptic_val2017.json", "val2017", "panoptic_val2017"), "val2017"),
         (("panoptic.json", "images", "panoptic"), "train"),
-        (("panoptic.json", "images", "panoptic"), "val"),
-        (("ade20k_panoptic_train.json", "images/training", "ade20k_panoptic_train"), "train"),
-        (("ade20k_panoptic_val.json", "images/validation", "ade20k_panoptic_val"), "val"),
     ],
 )
 def test_folders_are_recognised(root, tmp_path, layout, split):
@@ -175,7 +173,7 @@ def test_folders_are_recognised(root, tmp_path, layout, split):
     for source, target in zip(("panoptic.json", "images", "panoptic"), layout, strict=True):
         (other / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(root / source, other / target)
-    assert len(list(CocoPanoptic.from_folder(str(other), split))) == 2
+    assert len(list(open_data_set(str(other), "coco_panoptic", split))) == 2
 
 
 def _write_one(root, annotations, image, segments_dir, png, content, rows):
@@ -205,7 +203,7 @@ def test_ade20k_as_the_original_writes_it(tmp_path):
     }
     files = ("ade20k_panoptic_val.json", "images/validation/a.jpg", "ade20k_panoptic_val", "a.png")
     _write_one(tmp_path, *files, content, [[7895160, 205, 0], [205, 205, 0]])
-    dataset = CocoPanoptic.from_folder(tmp_path, "val")
+    dataset = open_data_set(tmp_path, "ade20k_panoptic", "val")
     (sample,) = dataset
     assert sample.target.labels.tolist() == [0, 3, 7]
     assert sample.target.binary_masks().int().tolist() == [
@@ -217,7 +215,7 @@ def test_ade20k_as_the_original_writes_it(tmp_path):
     assert dataset.id2label[149] == "flag"
     _write_one(tmp_path, *files, content | {"segments": [{"id": 205, "category_id": 7}]}, [[77, 205, 0], [205, 205, 0]])
     with pytest.raises(ValueError, match=r"Only in the PNG file: \[77\]"):
-        CocoPanoptic.from_folder(tmp_path, "val")[0]
+        open_data_set(tmp_path, "ade20k_panoptic", "val")[0]
 
 
 def test_cityscapes_as_its_scripts_write_it(tmp_path):
@@ -243,7 +241,7 @@ def test_cityscapes_as_its_scripts_write_it(tmp_path):
         content,
         [[7, 24, 26000, 0], [33012, 7, 26000, 0]],
     )
-    dataset = CocoPanoptic.from_folder(tmp_path, "train")
+    dataset = open_data_set(tmp_path, "cityscapes_panoptic", "train")
     (sample,) = dataset
     assert sample.target.labels.tolist() == [0, 11, 13, 18]
     assert sample.target.is_crowd.tolist() == [False, True, False, False]
@@ -265,7 +263,7 @@ def test_mapillary_vistas(tmp_path, folder):
     }
     files = (f"{folder}/panoptic_2018.json", "training/images/a.jpg", folder, "a.png")
     _write_one(tmp_path, *files, content, [[70000, 5], [5, 900], [0, 900]])
-    dataset = CocoPanoptic.from_folder(tmp_path, "train")
+    dataset = open_data_set(tmp_path, "mapillary_vistas_panoptic", "train")
     target = dataset[0].target
     assert target.labels.tolist() == [0, 64]
     assert target.binary_masks().int().tolist() == [[[1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 1]]]
@@ -276,7 +274,7 @@ def test_mapillary_vistas(tmp_path, folder):
 def test_an_incomplete_folder_is_refused_with_what_was_looked_for(root):
     shutil.rmtree(root / "images")
     with pytest.raises(FileNotFoundError) as error:
-        CocoPanoptic.from_folder(root, "val")
+        open_data_set(root, "coco_panoptic", "val")
     for part in (
         str(root),
         "'val'",
@@ -384,7 +382,7 @@ def coco_sample():
 
 
 def test_real_coco_is_read(coco_sample):
-    dataset = CocoPanoptic.from_folder(coco_sample, "val")
+    dataset = open_data_set(coco_sample, "coco_panoptic", "train")
     assert list(dataset.id2label.values()) == list(COCO_PANOPTIC)
     assert dataset.stuff_label_ids == list(range(80, 133))
     content = json.loads((coco_sample / "panoptic.json").read_text())

@@ -13,27 +13,28 @@ from tests.data.map_files import write_image, write_map
 from tests.data.rows import save, semantic_rows, write_names
 from tests.recipes import small_trees
 from unisegment.data import formats
-from unisegment.data.annotated_images import AnnotatedImages, OnlyAnnotated, with_range
+from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.formats import guess_format, open_data_set
 from unisegment.data.label_spaces import MatchedSamples
 from unisegment.data.reading import image_reading
-from unisegment.runs.recipe import DataRecipe
+from unisegment.data.splitting import only_annotated
+from unisegment.runs.data_recipe import DataRecipe
 
 
 def test_recipes_know_every_format():
-    assert {*get_args(get_type_hints(DataRecipe)["format"])} == {*formats.FORMATS, "auto", "synthetic"}
+    assert {*get_args(get_type_hints(DataRecipe)["format"])} == {*formats.FORMATS, "auto"}
 
 
 @pytest.mark.parametrize("data_format", formats.FORMATS)
 def test_an_empty_folder_is_refused_by_every_reader(tmp_path, data_format):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        open_data_set(data_format, tmp_path, "train")
+        open_data_set(tmp_path, data_format, "train")
 
 
 def test_a_folder_is_opened(tmp_path):
     write_image(tmp_path / "images/training/a.jpg", (2, 3))
     write_map(tmp_path / "annotations/training/a.png", [[1] * 3] * 2)
-    samples = open_data_set("ade20k_semantic", str(tmp_path), "train")
+    samples = open_data_set(str(tmp_path), "ade20k_semantic", "train")
     assert isinstance(samples, AnnotatedImages)
     assert [sample.image_id for sample in samples] == ["a"]
 
@@ -41,7 +42,7 @@ def test_a_folder_is_opened(tmp_path):
 def test_options_reach_the_reader(tmp_path):
     semantic_rows().save_to_disk(tmp_path)
     write_names(tmp_path)
-    samples = open_data_set("hugging_face", tmp_path, "val", splits={"val": "train[2:4]"})
+    samples = open_data_set(tmp_path, "hugging_face", "val", splits={"val": "train[2:4]"})
     assert [sample.file_name for sample in samples] == ["2.png", "3.png"]
 
 
@@ -57,24 +58,24 @@ def turned(file, orientation):
 def test_annotations_of_images_as_they_are_stored(tmp_path, data_format):
     WRITERS[data_format](tmp_path)
     file = next(tmp_path.rglob("train/a.jpg"))
-    expected = open_data_set(data_format, tmp_path, "train")[0]
+    expected = open_data_set(tmp_path, data_format, "train")[0]
     turned(file, 6)
-    sample = open_data_set(data_format, tmp_path, "train", exif="stored")[0]
+    sample = open_data_set(tmp_path, data_format, "train", exif="stored")[0]
     assert np.array_equal(sample.image, expected.image)
     assert torch.equal(sample.target.binary_masks(), expected.target.binary_masks())
     with pytest.raises(ValueError, match=r"as it is stored, set data\.exif=stored"):
-        open_data_set(data_format, tmp_path, "train")[0]
+        open_data_set(tmp_path, data_format, "train")[0]
     turned(file, 3)
-    assert np.array_equal(open_data_set(data_format, tmp_path, "train")[0].image, np.rot90(expected.image, 2))
+    assert np.array_equal(open_data_set(tmp_path, data_format, "train")[0].image, np.rot90(expected.image, 2))
 
 
 def test_maps_are_turned_like_images(tmp_path):
     WRITERS["png_semantic"](tmp_path)
-    expected = open_data_set("png_semantic", tmp_path, "train")[0].target.id_map.numpy()
+    expected = open_data_set(tmp_path, "png_semantic", "train")[0].target.id_map.numpy()
     turned(tmp_path / "images/train/a.jpg", 6)
     turned(tmp_path / "labels/train/a.png", 6)
     for exif, turns in (("upright", 3), ("stored", 0)):
-        id_map = open_data_set("png_semantic", tmp_path, "train", exif=exif)[0].target.id_map.numpy()
+        id_map = open_data_set(tmp_path, "png_semantic", "train", exif=exif)[0].target.id_map.numpy()
         assert np.array_equal(id_map, np.rot90(expected, turns))
 
 
@@ -82,10 +83,10 @@ def test_maps_are_turned_like_images(tmp_path):
 def test_the_range_is_that_of_images_and_not_of_maps(tmp_path, data_format):
     WRITERS[data_format](tmp_path)
     file = next(tmp_path.rglob("train/a.jpg"))
-    expected = open_data_set(data_format, tmp_path, "train")[0]
+    expected = open_data_set(tmp_path, data_format, "train")[0]
     scan = np.random.default_rng(0).integers(47, 1028, expected.image.shape[:2], dtype=np.uint16)
     Image.fromarray(scan).save(file, "PNG")
-    samples = open_data_set(data_format, tmp_path, "train", range=(100, 610))
+    samples = open_data_set(tmp_path, data_format, "train", range=(100, 610))
     levels = np.rint((scan.clip(100, 610) - 100.0) / 2)
     assert samples[0].image.tolist() == np.dstack([levels] * 3).tolist()
     assert torch.equal(samples[0].target.binary_masks(), expected.target.binary_masks())
@@ -93,7 +94,7 @@ def test_the_range_is_that_of_images_and_not_of_maps(tmp_path, data_format):
     assert len(np.unique(with_range(samples, "dtype")[0].image)) == 5
     # So are those of data sets that are made of it.
     for made in (
-        OnlyAnnotated(samples),
+        only_annotated(samples),
         MatchedSamples(samples, samples.categories, {label: label for label in samples.id2label}),
     ):
         assert made.reading.range == (100, 610)
@@ -105,32 +106,22 @@ def test_the_range_is_that_of_images_and_not_of_maps(tmp_path, data_format):
 def test_options_that_make_no_sense_are_refused(tmp_path):
     for options, message in (({"exif": "turned"}, "exif must be"), ({"range": [3, 2]}, "range must be")):
         with pytest.raises(ValueError, match=message):
-            open_data_set("png_semantic", tmp_path, "train", **options)
+            open_data_set(tmp_path, "png_semantic", "train", **options)
 
 
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no data set format 'voc', only coco_panoptic, coco_instance, "):
-        open_data_set("voc", tmp_path, "train")
+        open_data_set(tmp_path, "voc", "train")
 
 
-# Of which files in COCO's form are read as such.
-PREPARED = {
-    "ade20k_panoptic": "coco_panoptic",
-    "ade20k_instance": "coco_instance",
-    "cityscapes_panoptic": "coco_panoptic",
-    "mapillary_vistas_panoptic": "coco_panoptic",
-}
-
-
-@pytest.mark.parametrize("data_format", sorted(formats.FORMATS.keys() - {"hugging_face", "png_instance"}))
+@pytest.mark.parametrize("data_format", sorted(formats.FORMATS.keys() - {"hugging_face", "png_instance", "synthetic"}))
 def test_the_layout_of_a_folder_tells_its_format(tmp_path, data_format):
     getattr(small_trees, data_format)(tmp_path)
-    guessed = guess_format(tmp_path)
-    assert guessed == PREPARED.get(data_format, data_format)
-    assert guess_format(tmp_path, ["val"]) == guessed
+    assert guess_format(tmp_path) == guess_format(tmp_path, ["val"]) == data_format
     for split in ("train", "val"):
-        ours, named = (open_data_set(name, tmp_path, split) for name in (guessed, data_format))
-        assert (len(ours), ours.categories) == (len(named), named.categories)
+        guessed, named = open_data_set(tmp_path, split=split), open_data_set(tmp_path, data_format, split)
+        assert len(guessed) > 0
+        assert (len(guessed), guessed.categories) == (len(named), named.categories)
 
 
 @pytest.mark.parametrize(
@@ -181,18 +172,48 @@ def test_what_cannot_be_told_is_refused_with_what_is_there(tmp_path):
     (tmp_path / "train").mkdir()
     assert guess_format(tmp_path) == "coco_instance"
     (tmp_path / "labels/val").mkdir(parents=True)
+    (tmp_path / "labels/val/a.png").touch()
     with pytest.raises(ValueError, match=rf"several formats \(coco_instance, png_semantic\)\. {advice}"):
         guess_format(tmp_path)
 
 
-def test_whether_a_split_is_there(tmp_path):
-    small_trees.cityscapes_semantic(tmp_path)
-    assert formats.has_split("cityscapes_semantic", tmp_path, "val")
-    assert not formats.has_split("cityscapes_semantic", tmp_path, "test")
-    assert formats.has_split("ade20k_instance", tmp_path, "val")  # nothing is known of its names here
+def test_images_and_annotations_may_lie_anywhere(tmp_path):
+    WRITERS["coco_instance"](tmp_path / "data")
+    expected = [sample.image_id for sample in open_data_set(tmp_path / "data", "coco_instance", "val")]
+    (tmp_path / "data/annotations/instances_val.json").rename(tmp_path / "a.json")
+    (tmp_path / "data/val").rename(tmp_path / "photos")
+    places = {"annotations": {"val": "a.json"}, "images": {"val": "photos"}}
+    found = open_data_set(tmp_path, "coco_instance", "val", **places)
+    assert [sample.image_id for sample in found] == expected
+    assert len(open_data_set(tmp_path, "coco_instance", "train", annotations="a.json", images="photos")) == 2
+    with pytest.raises(ValueError, match=r"data\.annotations=a\.json is all for 'train'\. Give one for each split"):
+        open_data_set(tmp_path, "coco_instance", "val", annotations="a.json", images="photos")
+    with pytest.raises(ValueError, match=r"say where the rest lies, too: data\.images\."):
+        open_data_set(tmp_path, "coco_instance", "train", annotations="a.json")
+    # Shares are taken of what is found there.
+    held_out = open_data_set(
+        tmp_path, "coco_instance", "val", annotations="a.json", images="photos", val_share=0.5, split_seed=1
+    )
+    assert len(held_out) == 1
 
 
-def test_messages_name_layouts_that_there_are():
-    for name, sign in formats._SIGNS.items():
-        layouts = [*formats.FORMATS[name].layouts("train")]
-        assert any(set(sign.split(" with ")) <= set(layout) for layout in layouts), name
+def test_a_data_set_without_splits_says_how_to_hold_images_out(tmp_path):
+    small_trees.png_semantic(tmp_path)
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "val").rename(tmp_path / f"{folder} elsewhere")
+        for file in (tmp_path / folder / "train").iterdir():
+            file.rename(tmp_path / folder / file.name)
+        (tmp_path / folder / "train").rmdir()
+    assert guess_format(tmp_path, ["val"]) == "png_semantic"
+    assert len(open_data_set(tmp_path)) == 3
+    with pytest.raises(FileNotFoundError, match=r"no split 'val' of the format png_semantic\. .* data\.val_share=0\.1"):
+        open_data_set(tmp_path, split="val")
+
+
+@pytest.mark.parametrize("data_format", formats.FORMATS)
+def test_every_format_says_what_it_is(data_format):
+    known = formats.FORMATS[data_format]
+    assert known.name == data_format
+    assert known.summary
+    assert known.labels
+    assert {*known.tasks} <= {"panoptic", "instance", "semantic"}

@@ -4,14 +4,14 @@
 import pytest
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.formats.mapillary_vistas import MapillaryVistasSemantic
+from unisegment.data.formats import open_data_set
 
 
 @pytest.mark.parametrize("folder", ["validation/labels", "validation/v1.2/labels"])
 def test_65_is_void(tmp_path, folder):
     write_image(tmp_path / "validation/images/x_-y.jpg", (2, 3))
     write_map(tmp_path / folder / "x_-y.png", [[0, 64, 65], [65, 65, 27]])
-    dataset = MapillaryVistasSemantic.from_folder(tmp_path, "val")
+    dataset = open_data_set(tmp_path, "mapillary_vistas_semantic", "val")
     (sample,) = dataset
     assert sample.image_id == "x_-y"
     assert segments(sample.target) == [
@@ -28,4 +28,4 @@ def test_66_is_no_label(tmp_path):
     write_image(tmp_path / "training/images/a.jpg", (2, 3))
     write_map(tmp_path / "training/labels/a.png", [[0, 66, 65]] * 2)
     with pytest.raises(ValueError, match=r"numbers \[66\], .*categories \(0 to 64\), or void \(65\)"):
-        MapillaryVistasSemantic.from_folder(tmp_path, "train")[0]
+        open_data_set(tmp_path, "mapillary_vistas_semantic", "train")[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.formats.png_folders import PngInstance, PngSemantic
+from unisegment.data.formats import open_data_set
 
 DICTS = [{"id": 3, "name": "tree", "color": [1, 2, 3]}, {"id": 1, "name": "cow", "isthing": True}]
 
@@ -32,7 +32,7 @@ def _write(root, kind, rows, categories, dtype=np.uint8):
     ],
 )
 def test_semantic_maps(tmp_path, categories, names, labels, stuff):
-    dataset = PngSemantic.from_folder(_write(tmp_path, "labels", [[1, 3, 0], [255, 1, 1]], categories), "train")
+    dataset = open_data_set(_write(tmp_path, "labels", [[1, 3, 0], [255, 1, 1]], categories), "png_semantic", "train")
     assert list(dataset.id2label.values()) == names
     assert dataset.stuff_label_ids == stuff
     (sample,) = dataset
@@ -43,14 +43,14 @@ def test_semantic_maps(tmp_path, categories, names, labels, stuff):
 def test_semantic_maps_of_16_bits(tmp_path):
     categories = [{"id": 40000, "name": "tree"}, {"id": 255, "name": "cow"}]
     root = _write(tmp_path, "labels", [[40000, 255, 0], [65535, 0, 0]], categories, np.uint16)
-    (sample,) = PngSemantic.from_folder(root, "train")
+    (sample,) = open_data_set(root, "png_semantic", "train")
     assert segments(sample.target) == [(0, False, [[0, 1, 0], [0, 0, 0]]), (1, False, [[1, 0, 0], [0, 0, 0]])]
 
 
 def test_instance_maps(tmp_path):
     categories = [{"id": 3, "name": "tree", "isthing": 0}, {"id": 64, "name": "cow"}]
     root = _write(tmp_path, "instances", [[64001, 64, 3], [64535, 0, 255]], categories, np.uint16)
-    dataset = PngInstance.from_folder(root, "train")
+    dataset = open_data_set(root, "png_instance", "train")
     assert (dataset.id2label, dataset.stuff_label_ids) == ({0: "tree", 1: "cow"}, [0])
     assert segments(dataset[0].target) == [
         (0, False, [[0, 0, 1], [0, 0, 0]]),
@@ -63,7 +63,7 @@ def test_instance_maps(tmp_path):
 def test_ids_that_are_too_high_for_objects_are_refused(tmp_path):
     root = _write(tmp_path, "instances", [[1] * 3] * 2, [{"id": 1000, "name": "cow"}])
     with pytest.raises(ValueError, match=r"ids \[1000\], .*below 1000"):
-        PngInstance.from_folder(root, "train")
+        open_data_set(root, "png_instance", "train")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_ids_that_are_too_high_for_objects_are_refused(tmp_path):
 def test_other_lists_of_categories_are_refused(tmp_path, categories, message):
     root = _write(tmp_path, "labels", [[1] * 3] * 2, categories)
     with pytest.raises(ValueError, match=rf"categories\.json {message}"):
-        PngSemantic.from_folder(root, "train")
+        open_data_set(root, "png_semantic", "train")
 
 
 def test_void_ids_and_names_from_elsewhere(tmp_path):
@@ -95,20 +95,20 @@ def test_void_ids_and_names_from_elsewhere(tmp_path):
     names = ["sky", "road"]
     (tmp_path / "names.json").write_text(json.dumps(names))
     for categories in (names, {0: "sky", 1: "road", 11: "void"}, str(tmp_path / "names.json")):
-        dataset = PngSemantic.from_folder(root, "train", categories=categories, void_ids=[11])
+        dataset = open_data_set(root, "png_semantic", "train", categories=categories, void_ids=[11])
         assert dataset.id2label == {0: "sky", 1: "road"}
         assert segments(dataset[0].target) == [(0, False, [[1, 0, 0], [0, 0, 0]]), (1, False, [[0, 1, 0], [1, 1, 0]])]
     with pytest.raises(ValueError, match=r"numbers \[11\], which belong to no category"):
-        PngSemantic.from_folder(root, "train", categories=names)[0]
+        open_data_set(root, "png_semantic", "train", categories=names)[0]
     with pytest.raises(ValueError, match=r"void_ids=\[0, 1\] are the ids of all categories"):
-        PngSemantic.from_folder(root, "train", categories=names, void_ids=[1, 0])
+        open_data_set(root, "png_semantic", "train", categories=names, void_ids=[1, 0])
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"images/train does not exist\."):
-        PngSemantic.from_folder(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"no split 'train' of .* images/train, labels/train, "):
+        open_data_set(tmp_path, "png_semantic", "train")
     _write(tmp_path, "labels", [[1] * 3] * 2, None)
     with pytest.raises(FileNotFoundError, match=r"categories\.json: there is no such .* data\.categories=\["):
-        PngSemantic.from_folder(tmp_path, "train")
-    with pytest.raises(FileNotFoundError, match=r"instances/train lacks the PNG files"):
-        PngInstance.from_folder(tmp_path, "train")
+        open_data_set(tmp_path, "png_semantic", "train")
+    with pytest.raises(FileNotFoundError, match=r"no split 'train' of the format png_instance"):
+        open_data_set(tmp_path, "png_instance", "train")

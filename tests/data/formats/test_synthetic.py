@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unisegment.data.formats import synthetic
-from unisegment.data.formats.coco_panoptic import CocoPanoptic
+from unisegment.data.formats import open_data_set, synthetic
 from unisegment.data.formats.synthetic import CATEGORIES, synthetic_scene, write_synthetic
 from unisegment.files import WriteError
 
@@ -121,7 +120,7 @@ def test_other_numbers_of_images_leave_the_first_ones_as_they_are(root, tmp_path
 
 @pytest.mark.parametrize(("split", "count"), [("train", 5), ("val", 3)])
 def test_the_folder_is_in_cocos_format(root, split, count):
-    dataset = CocoPanoptic.from_folder(root, split)
+    dataset = open_data_set(root, "coco_panoptic", split)
     assert dataset.categories == CATEGORIES
     assert len(dataset) == count
     for sample in dataset:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.reading.label_maps import LabelMaps, MapCoding, Pairing, forgiving_pairs, pair_files
+from unisegment.data.problems import CollectedProblems, Problems
+from unisegment.data.reading.label_maps import LabelMaps, MapCoding, Pairs, pair_files
 from unisegment.structures import Category
 
 CAR, SKY = Category(4, "car", True, (1, 2, 3)), Category(9, "sky", False, (4, 5, 6))
@@ -19,7 +20,7 @@ FILES = [("a.jpg", "a.png", "a")]
 def _open(root, rows, dtype=np.uint8, **settings):
     write_image(root / "a.jpg", (2, 3))
     write_map(root / "a.png", rows, dtype)
-    return LabelMaps(root, FILES, [CAR, SKY], **settings)
+    return LabelMaps(Pairs(root, root, FILES), [CAR, SKY], **settings)
 
 
 def test_a_semantic_map_has_one_segment_for_each_label(tmp_path):
@@ -65,7 +66,7 @@ def test_places_in_a_palette_count(tmp_path):
     image = Image.fromarray(np.array([[4, 9, 9], [4, 4, 9]], dtype=np.uint8))
     image.putpalette([200, 100, 50] * 256)
     image.save(tmp_path / "a.png")
-    (sample,) = LabelMaps(tmp_path, FILES, [CAR, SKY])
+    (sample,) = LabelMaps(Pairs(tmp_path, tmp_path, FILES), [CAR, SKY])
     assert sample.target.id_map.tolist() == [[4, 9, 9], [4, 4, 9]]
 
 
@@ -130,7 +131,7 @@ def test_a_map_of_other_channels_is_refused(tmp_path):
 
 def test_no_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no annotated images"):
-        LabelMaps(tmp_path, [], [CAR])
+        LabelMaps(Pairs(tmp_path, tmp_path, []), [CAR])
 
 
 def _touch(root, *names):
@@ -139,51 +140,47 @@ def _touch(root, *names):
         (root / name).touch()
 
 
+def _paired(root, maps="m", endings=(".jpg", ".png"), problems=None):
+    return pair_files(root / "i", root / maps, endings, problems=problems or Problems())
+
+
 def test_files_are_paired_by_folder_and_name(tmp_path):
     _touch(tmp_path, "i/z/b.JPG", "i/a.png", "i/notes.txt", "m/z/b.png", "m/a.png", "m/more.png")
     (tmp_path / "i" / "folder.jpg").mkdir()
-    assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [
-        ("i/a.png", "m/a.png", "a"),
-        ("i/z/b.JPG", "m/z/b.png", "b"),
-    ]
+    files = [("a.png", "a.png", "a"), ("z/b.JPG", "z/b.png", "b")]
+    assert _paired(tmp_path) == Pairs(tmp_path / "i", tmp_path / "m", files)
 
 
-def test_missing_maps_are_counted(tmp_path):
+def test_missing_maps_are_named(tmp_path):
     _touch(tmp_path, "i/a.jpg", "i/b.jpg", "m/a.png")
-    with pytest.raises(FileNotFoundError, match=r"m lacks the PNG files of 1 of 2 images, such as b\.png for i/b\.jpg"):
-        pair_files(tmp_path, "i", "m", (".jpg",))
-    with pytest.raises(FileNotFoundError, match=r"none lacks the PNG files of 2 of 2 images"):
-        pair_files(tmp_path, "i", "none", (".jpg",))
+    with pytest.raises(FileNotFoundError, match=r"m/b\.png: there is no such file for the image \S+i/b\.jpg: add it"):
+        _paired(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none/a\.png: there is no such file"):
+        _paired(tmp_path, "none")
 
 
 def test_folders_without_images_and_doubtful_names_are_refused(tmp_path):
     _touch(tmp_path, "i/a.jpg", "i/a.png", "m/a.png")
     with pytest.raises(FileNotFoundError, match=r"none does not exist\."):
-        pair_files(tmp_path, "none", "m", (".jpg", ".png"))
-    with pytest.raises(FileNotFoundError, match=r"m has no images; their names must end in \.jpg, \.tif"):
-        pair_files(tmp_path, "m", "i", (".jpg", ".tif"))
-    with pytest.raises(ValueError, match=r"two images of one name, a\.(jpg|png) and a\.(jpg|png)"):
-        pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+        pair_files(tmp_path / "none", tmp_path / "m", (".jpg",), problems=Problems())
+    with pytest.raises(FileNotFoundError, match=r"i has no images; their names must end in \.bmp, \.tif"):
+        _paired(tmp_path, endings=(".bmp", ".tif"))
+    with pytest.raises(ValueError, match=r"i/a\.jpg: a\.png has the same name, and whose the PNG file is"):
+        _paired(tmp_path)
 
 
 def test_all_that_does_not_fit_can_be_listed_and_left_out(tmp_path):
     _touch(tmp_path, "i/a.jpg", "i/a.png", "i/z/b.jpg", "i/c.jpg", "m/a.png", "m/more.png", "m/notes.txt")
     (tmp_path / "i" / "folder.JPG").mkdir()
-    with forgiving_pairs() as pairings:
-        assert pair_files(tmp_path, "i", "m", (".jpg", ".png")) == [("i/a.jpg", "m/a.png", "a")]
-        with pytest.raises(FileNotFoundError, match=r"none does not exist"):
-            pair_files(tmp_path, "none", "m", (".jpg",))
-    assert pairings == [
-        Pairing(
-            paired=[("i/a.jpg", "m/a.png", "a")],
-            without_map=[("i/c.jpg", "m/c.png"), ("i/z/b.jpg", "m/z/b.png")],
-            same_name=[("i/a.jpg", "i/a.png")],
-            without_image=["m/more.png"],
-            folders=["i/folder.JPG"],
-        )
-    ]
-    with pytest.raises(ValueError, match=r"two images of one name, a\.jpg and a\.png"):
-        pair_files(tmp_path, "i", "m", (".jpg", ".png"))
+    problems = CollectedProblems()
+    assert _paired(tmp_path, problems=problems).files == [("a.jpg", "a.png", "a")]
+    found = {kind["kind"]: [item["file"] for item in kind["listed"]] for kind in problems.as_dicts()}
+    assert found == {
+        "missing-label-map": [f"{tmp_path}/m/c.png", f"{tmp_path}/m/z/b.png"],
+        "same-name-images": [f"{tmp_path}/i/a.jpg"],
+        "folder-named-as-image": [f"{tmp_path}/i/folder.JPG"],
+        "unlisted-label-map": [f"{tmp_path}/m/more.png"],
+    }
 
 
 def test_a_map_that_went_through_jpeg_is_refused(tmp_path):

@@ -40,16 +40,6 @@ def test_rows_come_in_the_order_of_the_files(files):
     assert list(rows.features) == ["number", "square"]
 
 
-@pytest.mark.parametrize(
-    ("chosen", "bounds"), [(range(4, 11), [0, 1, 2, 5, 7]), (range(6, 7), [0, 1]), (range(2, 2), [0])]
-)
-def test_a_part_of_the_rows(files, chosen, bounds):
-    part = ParquetRows(files).select(chosen)
-    assert numbers(part) == [[number] for number in chosen]
-    assert part.block_bounds.tolist() == bounds
-    assert numbers(part.select(range(1, len(part)))) == [[number] for number in chosen[1:]]
-
-
 def test_only_the_chosen_columns_are_read(files):
     rows = ParquetRows(files).select_columns(["square"])
     assert numbers(rows, "square") == [[number**2] for number in range(13)]

@@ -17,7 +17,8 @@ from tests.data.map_files import in_form
 from unisegment.data.transforms import cropping, resizing
 from unisegment.data.transforms.color import ssd_color
 from unisegment.data.transforms.training import TrainTransform
-from unisegment.runs.recipe import DataRecipe, Recipe, RunRecipe, ScheduleRecipe, load_recipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe, RunRecipe, ScheduleRecipe, load_recipe
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import TransformedSamples
 

@@ -13,7 +13,7 @@ from unisegment import (
     UniSegmentImageProcessor,
 )
 from unisegment.data.collate import Collate
-from unisegment.data.formats.coco_panoptic import CocoPanoptic
+from unisegment.data.formats import open_data_set
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.metrics import MeanIoU, PanopticQuality
 from unisegment.models.unisegment.outputs import UniSegmentOutput
@@ -163,7 +163,7 @@ class TestTrainer:
 
     def test_needs_no_arguments_for_our_own_samples(self, tmp_path):
         write_synthetic(tmp_path / "scenes", num_train=3, num_val=2, progress=False)
-        train, val = (CocoPanoptic.from_folder(tmp_path / "scenes", split) for split in ("train", "val"))
+        train, val = (open_data_set(tmp_path / "scenes", "coco_panoptic", split) for split in ("train", "val"))
         arguments = TrainingArguments(
             str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=2, use_cpu=True, dataloader_pin_memory=False
         )

@@ -1,91 +1,137 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder in, the name of its format out; the name of a format, a folder and a split in, its reader out."""
+"""The formats of data sets: a folder in, its format out; a folder, a format and a split in, annotated images out.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+A format is a file of this package, which ends in its `FORMATS`, and a line in `MODULES`. Training, evaluation,
+check-data, the command's help and the documentation know it from there.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from unisegment.data.annotated_images import AnnotatedImages, long_split_name, require_folder
-from unisegment.data.formats.ade20k import Ade20kSemantic
-from unisegment.data.formats.cityscapes import CityscapesInstance, CityscapesSemantic
-from unisegment.data.formats.coco_instance import CocoInstance, instance_layouts
-from unisegment.data.formats.coco_panoptic import CocoPanoptic, panoptic_layouts
-from unisegment.data.formats.mapillary_vistas import MapillaryVistasSemantic
-from unisegment.data.formats.png_folders import PngInstance, PngSemantic
-from unisegment.data.reading.image_reading import Exif, ImageReading
+from unisegment.data.formats.format import Format, Found
+from unisegment.files import require_folder
 from unisegment.ops.downloads import is_address
-from unisegment.ops.value_range import ValueRange
 
+if TYPE_CHECKING:  # torch: seconds, which nobody waits for who only asks for names
+    from unisegment.data.annotated_images import AnnotatedImages
+    from unisegment.data.problems import Problems
+    from unisegment.data.reading.image_reading import Exif
+    from unisegment.ops.value_range import ValueRange
 
-def _open_hugging_face(root: str | Path, split: str, **options: Any) -> AnnotatedImages:
-    # Imported here, because `datasets` takes a second and much memory.
-    from unisegment.data.formats.hugging_face import HuggingFaceImages
-
-    return HuggingFaceImages.open(str(root), split, **options)
-
-
-class Format(NamedTuple):
-    """A format of data sets.
-
-    Args:
-        open: Takes a folder and the name of a split, and returns its images.
-        layouts: Takes the name of a split, and returns what folders of the format hold: the paths of each layout, which
-            may have `*`. Empty where those of another format have the same reader.
-    """
-
-    open: Callable[..., AnnotatedImages]
-    layouts: Callable[[str], Iterable[tuple[str, ...]]] = lambda split: ()
-
-
-def _ade20k(split: str) -> list[tuple[str, ...]]:
-    return [(f"images/{long_split_name(split)}", f"annotations/{long_split_name(split)}")]
-
-
-def _cityscapes(*kinds: str) -> Callable[[str], list[tuple[str, ...]]]:
-    return lambda split: [(f"leftImg8bit/{split}", f"gtFine/{split}/*/*_gtFine_{kind}.png") for kind in kinds]
-
-
-def _mapillary_vistas(split: str) -> list[tuple[str, ...]]:
-    folder = long_split_name(split)
-    return [(f"{folder}/images", f"{folder}/{edition}labels") for edition in ("", "v1.2/")]
-
-
-_HUGGING_FACE = [("dataset_dict.json",), ("state.json", "dataset_info.json"), ("*.parquet",), ("data/*.parquet",)]
-
-FORMATS: Mapping[str, Format] = {
-    "coco_panoptic": Format(CocoPanoptic.from_folder, panoptic_layouts),
-    "coco_instance": Format(CocoInstance.from_folder, instance_layouts),
-    "ade20k_semantic": Format(Ade20kSemantic.from_folder, _ade20k),
-    "ade20k_instance": Format(CocoInstance.from_folder),
-    "ade20k_panoptic": Format(CocoPanoptic.from_folder),
-    "cityscapes_semantic": Format(CityscapesSemantic.from_folder, _cityscapes("labelIds", "labelTrainIds")),
-    "cityscapes_instance": Format(CityscapesInstance.from_folder, _cityscapes("instanceIds")),
-    "cityscapes_panoptic": Format(CocoPanoptic.from_folder),
-    "mapillary_vistas_semantic": Format(MapillaryVistasSemantic.from_folder, _mapillary_vistas),
-    "mapillary_vistas_panoptic": Format(CocoPanoptic.from_folder),
-    "png_semantic": Format(PngSemantic.from_folder, lambda split: [(f"images/{split}", f"labels/{split}")]),
-    "png_instance": Format(PngInstance.from_folder, lambda split: [(f"images/{split}", f"instances/{split}")]),
-    "hugging_face": Format(_open_hugging_face, lambda split: _HUGGING_FACE),
+MODULES: dict[str, str] = {
+    "coco_panoptic": "unisegment.data.formats.coco_panoptic",
+    "coco_instance": "unisegment.data.formats.coco_instance",
+    "ade20k_semantic": "unisegment.data.formats.ade20k",
+    "ade20k_instance": "unisegment.data.formats.ade20k",
+    "ade20k_panoptic": "unisegment.data.formats.ade20k",
+    "cityscapes_semantic": "unisegment.data.formats.cityscapes",
+    "cityscapes_instance": "unisegment.data.formats.cityscapes",
+    "cityscapes_panoptic": "unisegment.data.formats.cityscapes",
+    "mapillary_vistas_semantic": "unisegment.data.formats.mapillary_vistas",
+    "mapillary_vistas_panoptic": "unisegment.data.formats.mapillary_vistas",
+    "png_semantic": "unisegment.data.formats.png_folders",
+    "png_instance": "unisegment.data.formats.png_folders",
+    "hugging_face": "unisegment.data.formats.hugging_face",
+    "synthetic": "unisegment.data.formats.synthetic",
 }
+"""The module of each format, which is imported when somebody needs it."""
 
-_SIGNS = {
-    "coco_panoptic": "annotations/panoptic_train.json",
-    "coco_instance": "annotations/instances_train.json",
-    "png_semantic": "images/train with labels/train",
-    "png_instance": "images/train with instances/train",
-    "hugging_face": "dataset_dict.json",
-}
-"""What is said of the formats of users' own data where a folder has nothing of any."""
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[("auto", *MODULES)]
+"""A word that `data.format` takes; "auto" is the format whose layout a folder has."""
+
 _NAMED = 8
 """Things in a folder that are named."""
+_ADVICE = "Say which it is: data.format=NAME, or --format NAME."
+
+
+class _Registry(Mapping[str, Format]):
+    """Every format by its name, in the order of `MODULES`."""
+
+    def __getitem__(self, name: str) -> Format:
+        (found,) = (known for known in import_module(MODULES[name]).FORMATS if known.name == name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
+FORMATS = _Registry()
+
+
+def open_data_set(
+    root: str | Path,
+    format: str | None = None,
+    split: str = "train",
+    *,
+    splits: Mapping[str, str] | None = None,
+    val_share: float | None = None,
+    split_seed: int = 0,
+    annotations: str | Mapping[str, str] | None = None,
+    images: str | Mapping[str, str] | None = None,
+    segments: str | Mapping[str, str] | None = None,
+    exif: "Exif" = "upright",
+    range: "ValueRange" = "dtype",
+    problems: "Problems | None" = None,
+    **options: Any,
+) -> "AnnotatedImages":
+    """Return the images of one split of a data set, with their annotation.
+
+    Args:
+        root: Folder of the data set; for `hugging_face`, also the name of one on the Hub, or a URL.
+        format: One of `FORMATS`; None sees it by the layout of the folder.
+        split: "train" or "val", or another part that the data set has. "val" is also what is called valid, validation,
+            dev or test, the first that is there. Of a data set without splits, all is "train".
+        splits: Which images are meant by the name of a split, such as {"train": "train[:90%]", "val": "train[90%:]"},
+            as `datasets` writes it.
+        val_share: Instead of that, the share of the images of "train", from 0 to 1, that is held out as "val". Which
+            they are is drawn by lot.
+        split_seed: What they are drawn with.
+        annotations: File or folder of the annotations, where they lie elsewhere; relative to `root`. A text is for
+            "train"; a dict has one for each split.
+        images: The same of the folder of the images.
+        segments: The same of the folder of PNG files, for formats that have a file of annotations beside them.
+        exif: "upright" turns images, and maps of labels, as their EXIF data say; "stored" is for annotations that were
+            made on images as they are stored.
+        range: Which numbers become black and white in images of more than 8 bits: "dtype", "percentile" or
+            (low, high), see `unisegment.ops.value_range.to_uint8`.
+        problems: Where the reader tells what is wrong; None raises at the first error.
+        **options: `void_ids`, ids in the files that are void beside those that the format says; and what else the
+            format takes (`Format.options`): `categories`, what names the categories, see `PngSemantic`; `columns` and
+            `streaming`, see `HuggingFaceImages`.
+
+    Raises:
+        FileNotFoundError: When files are missing; says which.
+        ValueError: When a file is not as the format wants it, or the format or an option is unknown.
+    """
+    from unisegment.data.problems import Problems
+    from unisegment.data.reading.image_reading import ImageReading
+    from unisegment.data.splitting import part_of_split
+
+    reading = ImageReading(exif, range)
+    known = _format_named(guess_format(root) if format in (None, "auto") else format)
+    check_options(known, options.keys() - {"void_ids"})
+    whole, part = part_of_split(split, splits, val_share, split_seed)
+    places = {"annotations": annotations, "images": images, "segments": segments}
+    found = find_split(root, known, whole, places)
+    samples = known.open(found, problems=problems or Problems(), **options)
+    samples.reading = reading
+    return part(samples)
 
 
 def guess_format(root: str | Path, splits: Sequence[str] = ("train", "val")) -> str:
-    """Return the format whose layout a folder has; nothing is opened.
+    """Return the format whose layout a folder has; of each format, one file is looked into at most.
 
     Args:
         root: The folder; addresses and Parquet files are for `hugging_face`.
-        splits: Names of the parts of which one must be there.
+        splits: Names of the parts of which one must be there, in data sets that have splits.
 
     Raises:
         FileNotFoundError: When there is no such folder.
@@ -95,41 +141,108 @@ def guess_format(root: str | Path, splits: Sequence[str] = ("train", "val")) -> 
         return "hugging_face"
     folder = Path(root)
     require_folder(folder)
-    found, begun = [], []
-    for name, known in FORMATS.items():
-        lacking = [(layout, _lacking(folder, layout)) for split in splits for layout in known.layouts(split)]
-        if not all(missing for _, missing in lacking):
-            found.append(name)
-        begun += [(name, layout, missing) for layout, missing in lacking if missing and layout[0] not in missing]
-    if len(found) == 1:
-        return found[0]
-    advice = "Say which it is: data.format=NAME, or --format NAME."
-    if found:
-        raise ValueError(f"{root} has the layouts of several formats ({', '.join(found)}). {advice}")
+    guessed = [known for known in FORMATS.values() if known.is_guessed]
+    names = [known.name for known in guessed if known.fits(folder, splits)]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ValueError(f"{root} has the layouts of several formats ({', '.join(names)}). {_ADVICE}")
     raise ValueError(
-        f"{root} has the layout of no known format for the split {' or '.join(splits)}. {_looked_for(begun)} "
-        f"{_holds(folder)} {advice}"
+        f"{root} has the layout of no known format for the split {' or '.join(splits)}. "
+        f"{_looked_for(guessed, folder, splits)} {_holds(folder)} {_ADVICE}"
     )
 
 
-def has_split(data_format: str, root: str | Path, split: str) -> bool:
-    """Tell whether a folder has what one of the layouts of a format wants of a split, if their names are known."""
-    layouts = [*FORMATS[data_format].layouts(split)]
-    return not layouts or not all(_lacking(Path(root), layout) for layout in layouts)
+def _format_named(name: str) -> Format:
+    if name not in MODULES:
+        raise ValueError(f"There is no data set format {name!r}, only {', '.join(MODULES)}.")
+    return FORMATS[name]
 
 
-def _lacking(folder: Path, layout: tuple[str, ...]) -> list[str]:
-    """Return the paths of a layout that a folder does not have."""
-    return [path for path in layout if not (any(folder.glob(path)) if "*" in path else (folder / path).exists())]
+def check_options(known: Format, names: Iterable[str]) -> None:
+    """Raise a ValueError unless a format takes all options of these names."""
+    for name in names:
+        if name not in known.options:
+            others = [other.name for other in FORMATS.values() if name in other.options]
+            raise ValueError(
+                f"{name} is for format={', '.join(others)}, but format={known.name}."
+                if others
+                else f"There is no option {name!r} of data sets."
+            )
 
 
-def _looked_for(begun: Sequence[tuple[str, tuple[str, ...], list[str]]]) -> str:
+def find_split(root: str | Path, known: Format, split: str, places: Mapping[str, Any] = {}) -> Found:
+    """Return what there is of a split.
+
+    Args:
+        root: As in `open_data_set`.
+        known: The format.
+        split: Name of the split.
+        places: `annotations`, `images` and `segments` as there, in place of what the layout says.
+
+    Raises:
+        FileNotFoundError: When the folder has no such split.
+        ValueError: When the places do not go with the split, or are not all that the format needs.
+    """
+    if not known.is_folder:
+        return Found(root, split)
+    folder = Path(root)
+    require_folder(folder)
+    found = known.find(folder, split)
+    paths = {role: folder / path for role, given in places.items() if given and (path := _path_of(role, given, split))}
+    if paths:
+        known_parts = {} if found is None else dict(found.parts)
+        if "annotations" in paths:  # PNG files of another annotation file do not go with it
+            known_parts.pop("segments", None)
+        found = Found(folder, split, known_parts | paths, {} if found is None else found.settings)
+        missing = known.roles - found.parts.keys() - {"segments"}
+        if missing:
+            keys = " and ".join(f"data.{role}" for role in sorted(missing))
+            raise ValueError(f"{root}: say where the rest lies, too: {keys}.")
+    if found is not None:
+        return found
+    there = [name for name in ("train", "val") if known.find(folder, name) is not None]
+    advice = (
+        " Hold some of the images of 'train' out: data.val_share=0.1, or data.splits={train: 'train[:90%]', val: "
+        "'train[90%:]'}; or move them, with their annotation, to a split of that name."
+        if "train" in there and split == "val"
+        else f" There is {there[0]!r}."
+        if there
+        else ""
+    )
+    raise FileNotFoundError(
+        f"{root} has no split {split!r} of the format {known.name}. It must have all parts of one of these: "
+        f"{known.describe(split)}.{advice}"
+    )
+
+
+def _path_of(role: str, given: str | Mapping[str, str], split: str) -> str | None:
+    if not isinstance(given, str):
+        return given.get(split)
+    if split != "train":
+        raise ValueError(
+            f"data.{role}={given} is all for 'train'. Give one for each split, {{train: {given}, {split}: …}}, or hold "
+            "some of the images out: data.val_share=0.1."
+        )
+    return given
+
+
+def _looked_for(guessed: Sequence[Format], folder: Path, splits: Sequence[str]) -> str:
     """Say what is missing of layouts that are there in part, or else what there could be."""
+    begun = []
+    for known in guessed:
+        for layout in known.layouts:
+            for split in splits:
+                for name in layout.names_of(split):
+                    paths, missing = layout.paths(name), layout.lacking(folder, name)
+                    if paths[0] not in missing:
+                        begun.append((known.name, paths, missing))
     if begun:
-        name, layout, missing = min(begun, key=lambda one: len(one[2]))
-        there = [path for path in layout if path not in missing]
-        return f"{name} comes nearest: there is {' and '.join(there)}, but no {' and no '.join(missing)}."
-    return f"Looked for were, among others, {', '.join(f'{sign} ({name})' for name, sign in _SIGNS.items())}."
+        nearest, paths, missing = min(begun, key=lambda one: len(one[2]))
+        there = [path for path in paths if path not in missing]
+        return f"{nearest} comes nearest: there is {' and '.join(there)}, but no {' and no '.join(missing)}."
+    signs = [f"{known.layouts[0].paths('train')[0]} ({known.name})" for known in guessed if known.layouts]
+    return f"Looked for were, among others, {', '.join(signs)}."
 
 
 def _holds(folder: Path) -> str:
@@ -137,37 +250,3 @@ def _holds(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"It holds {', '.join(names[:_NAMED])}{more}." if names else "It is empty."
-
-
-def open_data_set(
-    data_format: str,
-    root: str | Path,
-    split: str,
-    *,
-    exif: Exif = "upright",
-    range: ValueRange = "dtype",
-    **options: Any,
-) -> AnnotatedImages:
-    """Return the images of one split of a data set.
-
-    Args:
-        data_format: One of the formats; the error lists them.
-        root: Folder of the data set; for `hugging_face`, also the name of one on the Hub, or a URL.
-        split: "train" or "val", or another part that the folder has.
-        exif: "upright" turns images, and maps of labels, as their EXIF data say; "stored" is for annotations that were
-            made on images as they are stored.
-        range: Which numbers become black and white in images of more than 8 bits: "dtype", "percentile" or
-            (low, high), see `unisegment.ops.value_range.to_uint8`.
-        **options: `void_ids`, ids in the files that are void beside those that the format says; for formats that are
-            named `png`, `categories`, see `PngSemantic.from_folder`; for `hugging_face`, see `HuggingFaceImages.open`.
-
-    Raises:
-        FileNotFoundError: When files are missing; says which.
-        ValueError: When a file is not as the format wants it, or the format or an option is unknown.
-    """
-    if data_format not in FORMATS:
-        raise ValueError(f"There is no data set format {data_format!r}, only {', '.join(FORMATS)}.")
-    reading = ImageReading(exif, range)
-    samples = FORMATS[data_format].open(root, split, **options)
-    samples.reading = reading
-    return samples

@@ -1,32 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ADE20K's scene parsing challenge (ADEChallengeData2016), semantic.
-
-For instances see `CocoInstance.from_folder`, for panoptic `CocoPanoptic.from_folder`.
-"""
+"""ADE20K's scene parsing challenge (ADEChallengeData2016); instance and panoptic as the original's scripts write it."""
 
 from collections.abc import Collection
-from pathlib import Path
 
-from unisegment.data.annotated_images import categories_from_table, long_split_name
+from unisegment.data.annotated_images import categories_from_table
 from unisegment.data.categories import ADE20K
+from unisegment.data.formats import coco_instance, coco_panoptic
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.problems import Problems
 from unisegment.data.reading.label_maps import LabelMaps, pair_files
 
 
-class Ade20kSemantic(LabelMaps):
-    """The 150 labels of SceneParse150: number 1 in a PNG file is label 0, and so on; 0 is unlabelled."""
+def _open_semantic(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> LabelMaps:
+    """Open the 150 labels of SceneParse150: number 1 in a PNG file is label 0, and so on; 0 is unlabelled."""
+    files = pair_files(found.parts["images"], found.parts["annotations"], (".jpg",), problems=problems)
+    return LabelMaps(files, categories_from_table(range(1, 151), ADE20K), void={0}, void_ids=void_ids)
 
-    @classmethod
-    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "Ade20kSemantic":
-        """Open `images/training/` and `annotations/training/` ("train"), or the same of `validation` ("val").
 
-        Args:
-            root: The folder of the data set.
-            split: Name of the part.
-            void_ids: See `LabelMaps`.
-
-        Raises:
-            FileNotFoundError: When images are missing, or PNG files of images.
-        """
-        folder = long_split_name(split)
-        files = pair_files(Path(root), f"images/{folder}", f"annotations/{folder}", (".jpg",))
-        return cls(root, files, categories_from_table(range(1, 151), ADE20K), void={0}, void_ids=void_ids)
+FORMATS = (
+    Format(
+        name="ade20k_semantic",
+        summary="ADE20K (SceneParse150): PNG files of category ids",
+        layouts=[Layout(parts={"annotations": "annotations/{long_split}", "images": "images/{long_split}"})],
+        open=_open_semantic,
+        tasks=("semantic",),
+        labels="the table of the challenge",
+    ),
+    Format(
+        name="ade20k_instance",
+        summary="ADE20K's instances as a COCO file",
+        layouts=[Layout(parts={"annotations": "ade20k_instance_{split}.json", "images": "images/{long_split}"})],
+        open=coco_instance.open_found,
+        tasks=("instance",),
+        labels="the JSON file",
+    ),
+    Format(
+        name="ade20k_panoptic",
+        summary="ADE20K's panoptic files as COCO's",
+        layouts=[
+            Layout(
+                parts={
+                    "annotations": "ade20k_panoptic_{split}.json",
+                    "images": "images/{long_split}",
+                    "segments": "ade20k_panoptic_{split}",
+                },
+                # The script that writes it lists stuff before it paints things over it.
+                settings={"hidden_segments": True},
+            )
+        ],
+        open=coco_panoptic.open_found,
+        tasks=("panoptic", "instance", "semantic"),
+        labels="the JSON file",
+    ),
+)

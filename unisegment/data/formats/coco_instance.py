@@ -14,12 +14,13 @@ from jaxtyping import Int64
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
+    SampleFiles,
     check_size,
-    find_layout,
-    long_split_name,
     read_listed_image,
     without_void,
 )
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.problems import Problems
 from unisegment.data.reading.coco_lists import CocoLists
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.reading.packed_columns import PackedIds, smallest
@@ -74,25 +75,6 @@ class CocoInstance(AnnotatedImages):
         self._bounds = smallest(np.searchsorted(places[order], np.arange(len(self) + 1)))
         self._order = smallest(order)
 
-    @classmethod
-    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoInstance":
-        """Find the parts of a split by their names.
-
-        Known are COCO's own layout (`annotations/instances_train2017.json` and `train2017/`), the same without the
-        year, ADE20K's (`ade20k_instance_train.json` and `images/training/`), a folder for each split with
-        `_annotations.coco.json` beside the images (`valid/` is one for "val"), and a folder with a single split
-        (`instances.json` and `images/`), which is opened whatever `split` is.
-
-        Args:
-            root: The folder of the data set.
-            split: Name of the part, such as "train" or "val".
-            void_ids: See `void_categories`.
-
-        Raises:
-            FileNotFoundError: When none of the layouts is there; lists what was looked for.
-        """
-        return cls(*instance_files(root, split), void_categories=void_ids)
-
     def __len__(self) -> int:
         return len(self._images)
 
@@ -118,6 +100,13 @@ class CocoInstance(AnnotatedImages):
         target = draw_objects(objects, size)
         return Sample(image, image_id, str(image_file), target=target)
 
+    def files(self, index: int) -> SampleFiles:
+        """Return the image, and what the JSON file says about it."""
+        index = range(len(self))[index]
+        _, name, size = self._images[index]
+        number = int(self._bounds[index + 1]) - int(self._bounds[index])
+        return SampleFiles(self.image_dir / name, source=self.annotation_file, size=size, num_annotations=number)
+
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has an object that is no crowd, from the JSON file alone."""
         index = range(len(self))[index]
@@ -131,24 +120,6 @@ class CocoInstance(AnnotatedImages):
             raise ValueError(
                 f"{self.annotation_file}: annotations[{annotation}] cannot be drawn: {error} Correct or remove it."
             ) from error
-
-
-def instance_files(root: str | Path, split: str) -> tuple[Path, Path]:
-    """Return the JSON file of a split and the folder of its images; see `CocoInstance.from_folder`."""
-    wanted = f"COCO instance data for the split {split!r} (annotations, images)"
-    annotations, images = find_layout(root, instance_layouts(split), wanted)
-    return Path(root) / annotations, Path(root) / images
-
-
-def instance_layouts(split: str) -> list[tuple[str, ...]]:
-    """Return the names that JSON file and folder of images may have."""
-    return [
-        (f"annotations/instances_{split}2017.json", f"{split}2017"),
-        (f"annotations/instances_{split}.json", split),
-        (f"ade20k_instance_{split}.json", f"images/{long_split_name(split)}"),
-        *((f"{folder}/_annotations.coco.json", folder) for folder in [split] + ["valid"] * (split == "val")),
-        ("instances.json", "images"),
-    ]
 
 
 class _Objects:
@@ -166,3 +137,25 @@ class _Objects:
         self.category_ids.append(read_whole_number(entry, "category_id"))
         self.image_ids.append(read_id(entry, "image_id"))
         self.is_crowd.append(read_flag(entry, "iscrowd"))
+
+
+def open_found(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> CocoInstance:
+    """Open what was found of a split."""
+    return CocoInstance(found.parts["annotations"], found.parts["images"], void_categories=void_ids)
+
+
+FORMATS = (
+    Format(
+        name="coco_instance",
+        summary="COCO's instances: a JSON file with polygons or run lengths; objects may overlap",
+        layouts=[
+            Layout(parts={"annotations": "annotations/instances_{split}2017.json", "images": "{split}2017"}),
+            Layout(parts={"annotations": "annotations/instances_{split}.json", "images": "{split}"}),
+            Layout(parts={"annotations": "{split}/_annotations.coco.json", "images": "{split}"}),
+            Layout(parts={"annotations": "instances.json", "images": "images"}),
+        ],
+        open=open_found,
+        tasks=("instance",),
+        labels="the JSON file",
+    ),
+)

@@ -18,13 +18,14 @@ from jaxtyping import Int32
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
+    SampleFiles,
     check_size,
     distinct_ids,
-    find_layout,
-    long_split_name,
     read_listed_image,
     without_void,
 )
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.problems import Problems
 from unisegment.data.reading.coco_lists import CocoLists
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.data.reading.packed_columns import PackedIds, PackedTexts, smallest
@@ -67,7 +68,7 @@ class CocoPanoptic(AnnotatedImages):
         self.image_dir = Path(image_dir)
         self.panoptic_dir = Path(panoptic_dir)
         self._images_by_city = images_by_city
-        self._hidden_segments = hidden_segments
+        self.hidden_segments = hidden_segments
         segments = _Segments()
         listed = CocoLists(
             self.annotation_file,
@@ -85,27 +86,6 @@ class CocoPanoptic(AnnotatedImages):
         self._segment_bounds = smallest(np.array(segments.bounds, dtype=np.int64))
         label_of = dict.fromkeys(void_categories, -1) | self.label_of
         self._labels = smallest(listed.labels_of(segments.category_ids, label_of, "segments"))
-
-    @classmethod
-    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "CocoPanoptic":
-        """Find the parts of a split by their names.
-
-        Known are COCO's own layout (`annotations/panoptic_train2017.json`, its PNG files in a folder of that name
-        beside it or in `root`, and `train2017/`), the same without the year, a folder with a single split
-        (`panoptic.json`, `images/` and `panoptic/`), which is opened whatever `split` is, and those of ADE20K
-        (`ade20k_panoptic_train.json`), Cityscapes (`gtFine/cityscapes_panoptic_train.json`) and Mapillary Vistas
-        (`training/panoptic/panoptic_2018.json`).
-
-        Args:
-            root: The folder of the data set.
-            split: Name of the part, such as "train" or "val".
-            void_ids: Ids of further `void_categories`.
-
-        Raises:
-            FileNotFoundError: When none of the layouts is there; lists what was looked for.
-        """
-        files, settings = panoptic_files(root, split, void_ids)
-        return cls(*files, **settings)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -136,6 +116,18 @@ class CocoPanoptic(AnnotatedImages):
         target = target.select(target.labels >= 0)
         return Sample(image, image_id, str(image_file), target=target)
 
+    def files(self, index: int) -> SampleFiles:
+        """Return the image and the PNG file, and what the JSON file says about them."""
+        index = range(len(self))[index]
+        _, name, size = self._images[int(self._places[index])]
+        return SampleFiles(
+            self._image_file(name),
+            self.panoptic_dir / self._panoptic_files[index],
+            source=self.annotation_file,
+            size=size,
+            segment_ids=self._segment_ids[slice(*self._segment_bounds[index : index + 2])].tolist(),
+        )
+
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has a segment that is no crowd, from the JSON file alone."""
         index = range(len(self))[index]
@@ -149,7 +141,7 @@ class CocoPanoptic(AnnotatedImages):
 
     def _check_ids(self, file: Path, id_map: Int32[np.ndarray, "h w"], segment_ids: Int32[np.ndarray, " n"]) -> None:
         drawn, listed = distinct_ids(id_map) - {0}, Counter(segment_ids.tolist())
-        all_seen = drawn == listed.keys() or (self._hidden_segments and drawn <= listed.keys())
+        all_seen = drawn == listed.keys() or (self.hidden_segments and drawn <= listed.keys())
         if all_seen and listed.total() == len(listed):
             return
         repeated = [number for number, count in listed.items() if count > 1]
@@ -184,41 +176,37 @@ class _Segments:
         self.is_crowd.append(read_flag(segment, "iscrowd"))
 
 
-def panoptic_files(
-    root: str | Path, split: str, void_ids: Collection[int] = ()
-) -> tuple[tuple[Path, Path, Path], dict[str, Any]]:
-    """Return the JSON file, the folder of the images, that of the PNG files, and the keywords that go with them.
-
-    See `CocoPanoptic.from_folder`.
-    """
-    layouts = panoptic_layouts(split)
-    parts = find_layout(root, layouts, f"COCO panoptic data for the split {split!r} (annotations, images, segments)")
-    annotations, images, maps = (Path(root) / part for part in parts)
-    settings = layouts[parts]
-    return (annotations, images, maps), settings | {
-        "void_categories": {*settings.get("void_categories", ()), *void_ids}
-    }
+def open_found(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> CocoPanoptic:
+    """Open what was found of a split; PNG files lie in the folder that is named as the JSON file, unless it says."""
+    annotations = found.parts["annotations"]
+    panoptic_dir = found.parts.get("segments", annotations.with_suffix(""))
+    settings = dict(found.settings)
+    void_categories = {*settings.pop("void_categories", ()), *void_ids}
+    return CocoPanoptic(annotations, found.parts["images"], panoptic_dir, void_categories=void_categories, **settings)
 
 
-def panoptic_layouts(split: str) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Return the settings that go with each layout: annotations, images and PNG files."""
-    coco = [
-        (f"annotations/panoptic_{name}.json", name, f"{folder}panoptic_{name}")
-        for name in (f"{split}2017", split)
+LAYOUTS = [
+    *(
+        Layout(
+            parts={
+                "annotations": f"annotations/panoptic_{name}.json",
+                "images": name,
+                "segments": f"{folder}panoptic_{name}",
+            }
+        )
+        for name in ("{split}2017", "{split}")
         for folder in ("annotations/", "")
-    ]
-    long_name = long_split_name(split)
-    ade20k = (f"ade20k_panoptic_{split}.json", f"images/{long_name}", f"ade20k_panoptic_{split}")
-    cityscapes = f"gtFine/cityscapes_panoptic_{split}"
-    mapillary = [
-        (f"{folder}/panoptic_2018.json", f"{long_name}/images", folder)
-        for folder in (f"{long_name}/panoptic", f"{long_name}/v1.2/panoptic")
-    ]
-    return {
-        **{parts: {} for parts in [*coco, ("panoptic.json", "images", "panoptic")]},
-        # The script that writes it lists stuff before it paints things over it.
-        ade20k: {"hidden_segments": True},
-        (f"{cityscapes}.json", f"leftImg8bit/{split}", cityscapes): {"images_by_city": True},
-        # The last category is "Unlabeled".
-        **{parts: {"void_categories": {66}} for parts in mapillary},
-    }
+    ),
+    Layout(parts={"annotations": "panoptic.json", "images": "images", "segments": "panoptic"}),
+]
+
+FORMATS = (
+    Format(
+        name="coco_panoptic",
+        summary="COCO's panoptic format: a JSON file, and PNG files whose colours are segment ids",
+        layouts=LAYOUTS,
+        open=open_found,
+        tasks=("panoptic", "instance", "semantic"),
+        labels="the JSON file",
+    ),
+)

@@ -1,32 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mapillary Vistas 1.2, semantic. For panoptic see `CocoPanoptic.from_folder`."""
+"""Mapillary Vistas 1.2; later editions have it in folders of their own."""
 
 from collections.abc import Collection
-from pathlib import Path
 
-from unisegment.data.annotated_images import categories_from_table, long_split_name
+from unisegment.data.annotated_images import categories_from_table
 from unisegment.data.categories import MAPILLARY_VISTAS
+from unisegment.data.formats import coco_panoptic
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.problems import Problems
 from unisegment.data.reading.label_maps import LabelMaps, pair_files
 
+_EDITIONS = ("v1.2/", "")
 
-class MapillaryVistasSemantic(LabelMaps):
-    """The 65 labels that are judged, as they are numbered in the PNG files; 65 is unlabelled."""
 
-    @classmethod
-    def from_folder(cls, root: str | Path, split: str, void_ids: Collection[int] = ()) -> "MapillaryVistasSemantic":
-        """Open `training/images/` and `training/labels/` ("train"), or the same of `validation` ("val").
+def _open_semantic(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> LabelMaps:
+    """Open the 65 labels that are evaluated, as they are numbered in the PNG files; 65 is unlabelled."""
+    pairs = pair_files(found.parts["images"], found.parts["annotations"], (".jpg",), problems=problems)
+    return LabelMaps(pairs, categories_from_table(range(65), MAPILLARY_VISTAS), void={65}, void_ids=void_ids)
 
-        PNG files may also lie in `training/v1.2/labels/`, as in later editions.
 
-        Args:
-            root: The folder of the data set.
-            split: Name of the part.
-            void_ids: See `LabelMaps`.
-
-        Raises:
-            FileNotFoundError: When images are missing, or PNG files of images.
-        """
-        folder = long_split_name(split)
-        edition = "v1.2/" if (Path(root) / folder / "v1.2").is_dir() else ""
-        files = pair_files(Path(root), f"{folder}/images", f"{folder}/{edition}labels", (".jpg",))
-        return cls(root, files, categories_from_table(range(65), MAPILLARY_VISTAS), void={65}, void_ids=void_ids)
+FORMATS = (
+    Format(
+        name="mapillary_vistas_semantic",
+        summary="Mapillary Vistas 1.2: PNG files of category ids",
+        layouts=[
+            Layout(parts={"annotations": f"{{long_split}}/{edition}labels", "images": "{long_split}/images"})
+            for edition in _EDITIONS
+        ],
+        open=_open_semantic,
+        tasks=("semantic",),
+        labels="the table of version 1.2",
+    ),
+    Format(
+        name="mapillary_vistas_panoptic",
+        summary="Mapillary Vistas 1.2: panoptic files as COCO's",
+        layouts=[
+            Layout(
+                parts={
+                    "annotations": f"{{long_split}}/{edition}panoptic/panoptic_2018.json",
+                    "images": "{long_split}/images",
+                    "segments": f"{{long_split}}/{edition}panoptic",
+                },
+                # The last category is "Unlabeled".
+                settings={"void_categories": {66}},
+            )
+            for edition in _EDITIONS
+        ],
+        open=coco_panoptic.open_found,
+        tasks=("panoptic", "instance", "semantic"),
+        labels="the JSON file",
+    ),
+)

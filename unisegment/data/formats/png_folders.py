@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's own folders of images and PNG files, semantic or with instances."""
+"""A user's own folders of images and PNG files, semantic or with instances.
+
+An image and its PNG file have one name. `categories.json` is a list of `{"id": 1, "name": "road"}`, perhaps with
+`"isthing": true` and `"color": [128, 64, 128]`; or a list of names, of which the first has the id 0; or a dict from id
+to name, as `id2label` in a config.json. Without `isthing`, categories are stuff in semantic files, things in others.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from unisegment.data.annotated_images import category_of_entry
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.problems import Problems
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, LabelMaps, pair_files
 from unisegment.ops.json_reading import read_json
 from unisegment.ops.json_values import number_of_key, shown
@@ -15,74 +22,27 @@ CategoryList: TypeAlias = str | Sequence[str] | Mapping[int, str]
 """A JSON file, names of the ids from 0 on, or names by id."""
 
 
-class PngSemantic(LabelMaps):
-    """Images and PNG files whose pixels hold ids of categories; 0, 255 and 65535 are void unless they are listed."""
-
-    @classmethod
-    def from_folder(
-        cls,
-        root: str | Path,
-        split: str,
-        *,
-        categories: CategoryList | None = None,
-        void_ids: Collection[int] = (),
-    ) -> "PngSemantic":
-        """Open `images/{split}/`, `labels/{split}/` and `categories.json`.
-
-        An image and its PNG file have one name. `categories.json` is a list of `{"id": 1, "name": "road"}`, perhaps
-        with `"isthing": true` and `"color": [128, 64, 128]`; or a list of names, of which the first has the id 0; or a
-        dict from id to name, as `id2label` in a config.json. Without `isthing`, categories are stuff.
-
-        Args:
-            root: The folder of the data set.
-            split: Name of the part.
-            categories: What `categories.json` would hold, or another file that does; None reads that one.
-            void_ids: See `LabelMaps`.
-
-        Raises:
-            FileNotFoundError: When a folder or file is missing, or the PNG file of an image.
-            ValueError: When `categories.json` is not as above.
-        """
-        files = pair_files(Path(root), f"images/{split}", f"labels/{split}", IMAGE_ENDINGS)
-        found = find_png_categories(root, categories, is_thing=False)
-        return cls(root, files, found, void={0, 255, 65535}, void_ids=void_ids)
+def _open_semantic(
+    found: Found, *, problems: Problems, categories: CategoryList | None = None, void_ids: Collection[int] = ()
+) -> LabelMaps:
+    """Open PNG files whose pixels hold ids of categories; 0, 255 and 65535 are void unless they are listed."""
+    pairs = pair_files(found.parts["images"], found.parts["annotations"], IMAGE_ENDINGS, problems=problems)
+    listed = find_png_categories(found.root, categories, is_thing=False)
+    return LabelMaps(pairs, listed, void={0, 255, 65535}, void_ids=void_ids)
 
 
-class PngInstance(LabelMaps):
-    """Images and PNG files of 16 bits whose pixels hold objects.
+def _open_instance(
+    found: Found, *, problems: Problems, categories: CategoryList | None = None, void_ids: Collection[int] = ()
+) -> LabelMaps:
+    """Open PNG files of 16 bits whose pixels hold objects.
 
     The object n of a category is `1000 * id + n`. The id alone is the whole of a category that is stuff, or a crowd of
     one that is a thing. 0 and 255 are void unless they are listed. For ids above 64, PNG files may have three
     channels: red + 256 green + 65536 blue.
     """
-
-    @classmethod
-    def from_folder(
-        cls,
-        root: str | Path,
-        split: str,
-        *,
-        categories: CategoryList | None = None,
-        void_ids: Collection[int] = (),
-    ) -> "PngInstance":
-        """Open `images/{split}/`, `instances/{split}/` and `categories.json`.
-
-        An image and its PNG file have one name. For `categories.json` see `PngSemantic.from_folder`; without
-        `isthing`, categories are things.
-
-        Args:
-            root: The folder of the data set.
-            split: Name of the part.
-            categories: As there.
-            void_ids: See `LabelMaps`.
-
-        Raises:
-            FileNotFoundError: When a folder or file is missing, or the PNG file of an image.
-            ValueError: When `categories.json` is not as there.
-        """
-        files = pair_files(Path(root), f"images/{split}", f"instances/{split}", IMAGE_ENDINGS)
-        found = find_png_categories(root, categories, is_thing=True)
-        return cls(root, files, found, void={0, 255}, label_divisor=1000, void_ids=void_ids)
+    pairs = pair_files(found.parts["images"], found.parts["annotations"], IMAGE_ENDINGS, problems=problems)
+    listed = find_png_categories(found.root, categories, is_thing=True)
+    return LabelMaps(pairs, listed, void={0, 255}, label_divisor=1000, void_ids=void_ids)
 
 
 def find_png_categories(root: str | Path, given: CategoryList | None, is_thing: bool) -> list[Category]:
@@ -108,7 +68,7 @@ def given_categories(given: CategoryList) -> tuple[Any, str]:
 
 
 def categories_of(content: Any, source: str, is_thing: bool) -> list[Category]:
-    """Return the categories that the content of a JSON file describes; see `PngSemantic.from_folder` for its forms.
+    """Return the categories that the content of a JSON file describes; see the top of this file for its forms.
 
     Args:
         content: The content.
@@ -148,3 +108,34 @@ def _text(name: Any) -> str:
     if not isinstance(name, str):
         raise ValueError(f"an entry must be a name or a dict, got {shown(name)}")
     return name
+
+
+def _layouts(folder: str) -> list[Layout]:
+    return [
+        Layout(parts={"images": f"images{split}", "annotations": f"{folder}{split}", "sign": f"{folder}{split}{files}"})
+        for split, files in (("/{split}", "/**/*.png"), ("", "/*.png"))
+    ]
+
+
+_LABELS = "`categories.json`, or `data.categories`"
+
+FORMATS = (
+    Format(
+        name="png_semantic",
+        summary="your own: a PNG file of category ids for each image",
+        layouts=_layouts("labels"),
+        open=_open_semantic,
+        tasks=("semantic",),
+        labels=_LABELS,
+        options=frozenset(("categories",)),
+    ),
+    Format(
+        name="png_instance",
+        summary="your own: a PNG file of 16 bits with objects for each image",
+        layouts=_layouts("instances"),
+        open=_open_instance,
+        tasks=("instance",),
+        labels=_LABELS,
+        options=frozenset(("categories",)),
+    ),
+)

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from tqdm import tqdm
 
+from unisegment.data.formats import coco_panoptic
+from unisegment.data.formats.format import Format
 from unisegment.files import filled_folder
 from unisegment.ops.masks import boxes_from_masks, ids_to_rgb
 from unisegment.structures import Category, Sample, SegmentationTarget
@@ -201,3 +203,16 @@ def _category(category: Category) -> dict[str, Any]:
 
 def _file_name(image_id: int) -> str:
     return f"{image_id:012d}.png"
+
+
+FORMATS = (
+    Format(
+        name="synthetic",
+        summary="drawn scenes, made where the folder does not exist, as coco_panoptic",
+        layouts=coco_panoptic.LAYOUTS,
+        open=coco_panoptic.open_found,
+        tasks=("panoptic", "instance", "semantic"),
+        labels="the JSON file",
+        is_guessed=False,
+    ),
+)

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import datasets
-from datasets import ReadInstruction
 from fsspec.core import url_to_fs
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from unisegment.data.formats.format import SPLIT_NAMES
 from unisegment.data.reading.parquet_rows import ParquetRows
 from unisegment.files import FULL_OR_READ_ONLY, WriteError
 from unisegment.ops.yaml_reading import read_front_matter, read_yaml
 
-_SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev", "test")}
 _SAVED = ("dataset_dict.json", "state.json")
 _HUB_NAME = re.compile(r"(?P<name>.+?)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
 
@@ -67,29 +66,24 @@ def open_source(root: str, streaming: bool = False) -> Source:
     return Source(_loaded_splits(str(folder.resolve()), config, None, streaming), partial(_find_beside, folder))
 
 
-def open_split(source: Source, split: str, spec: str | None = None) -> Rows:
+def open_split(source: Source, split: str) -> Rows:
     """Return the rows of a split.
 
     Args:
         source: The data set.
         split: "train" or "val", which stands for `validation` or `test` where there is no `val`, or another name.
-        spec: Which rows to take instead, as `datasets` writes it: `test`, `train[:90%]` or `train[1000:]`.
 
     Raises:
         ValueError: When there is no such split; says which there are.
     """
-    if spec is None:
-        spec = next((name for name in _SPLIT_NAMES.get(split, (split,)) if name in source.splits), split)
-    name = spec.partition("[")[0]
-    if name not in source.splits:
+    name = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in source.splits), None)
+    if name is None:
         first = next(iter(source.splits), "train")
         raise ValueError(
-            f"there is no split {name!r}, only {', '.join(source.splits)}. Say which rows to learn from and which to "
+            f"there is no split {split!r}, only {', '.join(source.splits)}. Say which rows to learn from and which to "
             f"hold out, such as data.splits={{train: '{first}[:90%]', val: '{first}[90%:]'}}."
         )
-    rows = source.splits[name]()
-    (part,) = ReadInstruction.from_spec(spec).to_absolute({name: len(rows)})
-    return rows if (part.from_, part.to) == (0, len(rows)) else rows.select(range(part.from_, part.to))
+    return source.splits[name]()
 
 
 def _splits_of_pattern(pattern: str) -> Splits:
@@ -97,7 +91,7 @@ def _splits_of_pattern(pattern: str) -> Splits:
         filesystem, path = url_to_fs(pattern)
     except ImportError as error:  # each protocol has a package of its own
         raise ValueError(f"{pattern} cannot be reached: {error}: install that package.") from error
-    names = [name for names in _SPLIT_NAMES.values() for name in names] if "{split}" in path else ["train"]
+    names = [name for names in SPLIT_NAMES.values() for name in names] if "{split}" in path else ["train"]
     files = {name: sorted(filesystem.glob(path.replace("{split}", name))) for name in names}
     splits = {
         name: partial(ParquetRows, [filesystem.unstrip_protocol(file) for file in found])

@@ -2,12 +2,9 @@
 """Images with one PNG file each, whose pixels hold a number of a label or of an object: folders in, samples out."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +13,13 @@ from PIL import Image
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
+    SampleFiles,
     check_size,
     distinct_ids,
     read_listed_image,
     without_void,
 )
+from unisegment.data.problems import Problems
 from unisegment.data.reading.annotation_reading import read_segment_map
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.files import require_folder
@@ -32,6 +31,20 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Ends of the names of image files, in any case."""
 
 
+class Pairs(NamedTuple):
+    """Images and their PNG files.
+
+    Args:
+        image_dir: Folder of the images.
+        map_dir: Folder of the PNG files.
+        files: Image and PNG file of each sample, relative to these, and its name.
+    """
+
+    image_dir: Path
+    map_dir: Path
+    files: list[tuple[str, str, str]]
+
+
 class LabelMaps(AnnotatedImages):
     """Images with one PNG file each, in the order of their names.
 
@@ -41,8 +54,7 @@ class LabelMaps(AnnotatedImages):
     green + 65536 blue). In palette images, the places in the palette count.
 
     Args:
-        root: Folder that everything lies in.
-        files: Image and PNG file of each sample, relative to `root`, and its name.
+        pairs: The images and their PNG files.
         categories: The labels; `id` is the number in the PNG files.
         void: Further ids, whose pixels are void.
         label_divisor: See above; None means that the PNG files are semantic.
@@ -54,8 +66,7 @@ class LabelMaps(AnnotatedImages):
 
     def __init__(
         self,
-        root: str | Path,
-        files: Sequence[tuple[str, str, str]],
+        pairs: Pairs,
         categories: list[Category],
         *,
         void: Collection[int] = (),
@@ -63,14 +74,15 @@ class LabelMaps(AnnotatedImages):
         void_ids: Collection[int] = (),
     ) -> None:
         super().__init__(without_void(categories, void_ids))
-        if not files:
-            raise ValueError(f"{root}: there are no annotated images.")
-        self.root = Path(root)
+        if not pairs.files:
+            raise ValueError(f"{pairs.image_dir}: there are no annotated images.")
+        self.image_dir, self.map_dir = pairs.image_dir, pairs.map_dir
         self.void_ids = frozenset(void_ids)
+        self.label_divisor = label_divisor
         self._coding = MapCoding(self.categories, {*void, *void_ids}, label_divisor)
         # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
         self._image_files, self._map_files, self._names = (
-            np.array(column, dtype=np.str_) for column in zip(*files, strict=True)
+            np.array(column, dtype=np.str_) for column in zip(*pairs.files, strict=True)
         )
 
     def __len__(self) -> int:
@@ -84,19 +96,23 @@ class LabelMaps(AnnotatedImages):
             ValueError: When one of them cannot be read, when their sizes differ, or when the PNG file has numbers
                 that are neither of a category nor void.
         """
-        image_file, map_file = (self.root / files[index] for files in (self._image_files, self._map_files))
+        image_file, map_file = self.image_dir / self._image_files[index], self.map_dir / self._map_files[index]
         image, id_map = read_listed_image(image_file, self.reading), _read_map(map_file, self.reading)
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
         target = self._coding.target(id_map, map_file)
         return Sample(image, self._names[index].item(), str(image_file), target=target)
 
+    def files(self, index: int) -> SampleFiles:
+        """Return the image and the PNG file."""
+        return SampleFiles(self.image_dir / self._image_files[index], self.map_dir / self._map_files[index])
+
     def numbers(self, index: int) -> set[int]:
         """Return the numbers in the PNG file of an image."""
-        return distinct_ids(_read_map(self.root / self._map_files[index], self.reading))
+        return distinct_ids(_read_map(self.map_dir / self._map_files[index], self.reading))
 
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has a segment that is no crowd, from its PNG file alone."""
-        file = self.root / self._map_files[index]
+        file = self.map_dir / self._map_files[index]
         target = self._coding.target(_read_map(file, self.reading), file)
         return {*target.labels[~target.is_crowd].tolist()}
 
@@ -184,117 +200,53 @@ class MapCoding:
         )
 
 
-@dataclass
-class Pairing:
-    """The images of a folder and their PNG files, all relative to the root of the data set but the names.
-
-    Args:
-        paired: Image and PNG file of each, and the name without folders, sorted.
-        without_map: Images that have no PNG file, and the PNG file that each should have.
-        same_name: Images that differ in their endings alone: the one that counts, and another.
-        without_image: PNG files that have no image.
-        folders: Folders that are named as images.
-    """
-
-    paired: list[tuple[str, str, str]] = field(default_factory=list)
-    without_map: list[tuple[str, str]] = field(default_factory=list)
-    same_name: list[tuple[str, str]] = field(default_factory=list)
-    without_image: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-
-    def left_out(self, root: Path) -> list[str]:
-        """Say which images are not among the pairs, and why."""
-        return [
-            *(
-                f"{root / label_map}: there is no such file for the image {image}."
-                for image, label_map in self.without_map
-            ),
-            *(f"{root / image}: {first} has the same name, and the PNG file." for first, image in self.same_name),
-        ]
-
-
-_pairings: ContextVar[list[Pairing] | None] = ContextVar("_pairings", default=None)
-
-
-@contextmanager
-def forgiving_pairs() -> Iterator[list[Pairing]]:
-    """Within `with`, let `pair_files` leave out what it refuses elsewhere, and list all that it found.
-
-    Who checks a data set, or trains on what is sound of it, wants to open what is left.
-    """
-    pairings: list[Pairing] = []
-    token = _pairings.set(pairings)
-    try:
-        yield pairings
-    finally:
-        _pairings.reset(token)
-
-
 def pair_files(
-    root: Path, image_dir: str, map_dir: str, image_endings: Iterable[str], map_ending: str = ".png"
-) -> list[tuple[str, str, str]]:
+    image_dir: Path, map_dir: Path, image_endings: Sequence[str], map_ending: str = ".png", *, problems: Problems
+) -> Pairs:
     """Find the images of a folder, folders in it included, and the PNG file of each: they share folder and name.
 
     Args:
-        root: Folder of the data set.
-        image_dir: Folder of the images, relative to `root`.
-        map_dir: Folder of the PNG files, relative to `root`.
+        image_dir: Folder of the images.
+        map_dir: Folder of the PNG files.
         image_endings: How images end, in any case; what is in front of it is the name.
         map_ending: How PNG files end.
+        problems: Is told of images without a PNG file and of those of one name, which are left out, and of files that
+            belong to nothing.
 
     Returns:
-        Image and PNG file of each, relative to `root`, and the name without folders, sorted.
+        The pairs, sorted by name.
 
     Raises:
-        FileNotFoundError: When there is no image, or one without a PNG file.
-        ValueError: When two images have one name.
+        FileNotFoundError: When there is no image.
     """
-    pairing = _pair(root, image_dir, map_dir, tuple(image_endings), map_ending)
-    pairings = _pairings.get()
-    if pairings is not None:
-        pairings.append(pairing)
-        return pairing.paired
-    if pairing.same_name:
-        one, other = (image.removeprefix(f"{image_dir}/") for image in pairing.same_name[0])
-        raise ValueError(
-            f"{root / image_dir} has two images of one name, {one} and {other}: which of them the PNG file belongs to "
-            "cannot be known. Rename one of them."
-        )
-    if pairing.without_map:
-        (image, label_map), missing = pairing.without_map[0], len(pairing.without_map)
-        raise FileNotFoundError(
-            f"{root / map_dir} lacks the PNG files of {missing} of {missing + len(pairing.paired)} images, such as "
-            f"{label_map.removeprefix(f'{map_dir}/')} for {image}: add them, or take the images away."
-        )
-    return pairing.paired
-
-
-def _pair(root: Path, image_dir: str, map_dir: str, endings: tuple[str, ...], map_ending: str) -> Pairing:
-    for folder in (root, root / image_dir):
-        require_folder(folder)
-    pairing = Pairing()
+    require_folder(image_dir)
+    folders: list[str] = []
     image_of: dict[str, str] = {}
-    for name in sorted(files_under(root / image_dir, pairing.folders)):
-        ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
+    for name in sorted(files_under(image_dir, folders)):
+        ending = next((ending for ending in image_endings if name.lower().endswith(ending.lower())), None)
         if ending is None:
             continue
         first = image_of.setdefault(name[: -len(ending)], name)
         if first != name:
-            pairing.same_name.append((f"{image_dir}/{first}", f"{image_dir}/{name}"))
+            detail = f"{name} has the same name, and whose the PNG file is cannot be known: rename one."
+            problems.add("same-name-images", image_dir / first, detail)
     if not image_of:
-        raise FileNotFoundError(f"{root / image_dir} has no images; their names must end in {', '.join(endings)}.")
-    maps = {name for name in files_under(root / map_dir) if name.endswith(map_ending)}
-    for stem, name in sorted(image_of.items()):
-        image, label_map = f"{image_dir}/{name}", f"{map_dir}/{stem}{map_ending}"
-        if f"{stem}{map_ending}" in maps:
-            pairing.paired.append((image, label_map, Path(stem).name))
+        raise FileNotFoundError(f"{image_dir} has no images; their names must end in {', '.join(image_endings)}.")
+    maps = {name for name in files_under(map_dir) if name.endswith(map_ending)}
+    pairs = Pairs(image_dir, map_dir, [])
+    for stem, image in sorted(image_of.items()):
+        label_map = f"{stem}{map_ending}"
+        if label_map in maps:
+            pairs.files.append((image, label_map, Path(stem).name))
         else:
-            pairing.without_map.append((image, label_map))
-    left_over = maps - {f"{stem}{map_ending}" for stem in image_of}
-    pairing.without_image = [f"{map_dir}/{name}" for name in sorted(left_over)]
-    lower_endings = tuple(ending.lower() for ending in endings)
-    pairing.folders = [f"{image_dir}/{name}" for name in pairing.folders if name.lower().endswith(lower_endings)]
-    return pairing
+            detail = f"there is no such file for the image {image_dir / image}: add it, or take the image away."
+            problems.add("missing-label-map", map_dir / label_map, detail)
+    for label_map in sorted(maps - {f"{stem}{map_ending}" for stem in image_of}):
+        problems.add("unlisted-label-map", map_dir / label_map, "there is no image of its name")
+    for name in folders:
+        if name.lower().endswith(tuple(ending.lower() for ending in image_endings)):
+            problems.add("folder-named-as-image", image_dir / name, "it is a folder")
+    return pairs
 
 
 def files_under(folder: Path, folders: list[str] | None = None) -> Iterator[str]:

@@ -47,8 +47,6 @@ class ParquetRows:
         places = [(file, group) for file, footer in enumerate(self._footers) for group in range(footer.num_row_groups)]
         sizes = [self._footers[file].row_group(group).num_rows for file, group in places]
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
-        # Of the first row that counts, in its row group.
-        self._first_rows = np.zeros(len(places), dtype=np.int64)
         self.block_bounds = np.cumsum([0, *sizes])
         self._kept: dict[tuple[int, int], pa.Table] = {}
 
@@ -63,21 +61,10 @@ class ParquetRows:
         """
         block = int(np.searchsorted(self.block_bounds, index, side="right")) - 1
         file, group = self._places[block].tolist()
-        return self._row_group(file, group).slice(self._first_rows[block] + index - self.block_bounds[block], 1)
+        return self._row_group(file, group).slice(index - self.block_bounds[block], 1)
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_kept": {}}
-
-    def select(self, rows: range) -> "ParquetRows":
-        """Return some of the rows, which follow on each other."""
-        starts, ends = (np.clip(row, self.block_bounds[:-1], self.block_bounds[1:]) for row in (rows.start, rows.stop))
-        is_wanted = starts < ends
-        chosen = copy(self)
-        chosen._places = self._places[is_wanted]
-        chosen._first_rows = (self._first_rows + starts - self.block_bounds[:-1])[is_wanted]
-        chosen.block_bounds = np.cumsum([0, *(ends - starts)[is_wanted]])
-        chosen._kept = {}
-        return chosen
 
     def select_columns(self, names: Sequence[str]) -> "ParquetRows":
         """Return the rows with these columns alone; the others are not read."""

@@ -15,19 +15,21 @@ from tests.checking.data_sets import WRITERS
 from tests.data.rows import same, semantic_rows
 from tests.recipes import small_trees
 from unisegment import UniSegmentConfig, UniSegmentImageProcessor, cli, segmenter
+from unisegment.checking.opening import open_part
 from unisegment.checking.sources import find_parts
+from unisegment.data.problems import CollectedProblems
 from unisegment.inference.images import leave_out
 from unisegment.ops import weight_sources
-from unisegment.runs import recipe_data
-from unisegment.runs.recipe import DataRecipe, load_recipe
-from unisegment.runs.recipe_data import (
+from unisegment.runs import data_opening
+from unisegment.runs.data_opening import (
     EvaluationSettings,
     data_named,
     open_evaluation_data,
     open_split,
-    tasks_of_format,
     with_format,
 )
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import load_recipe
 from unisegment.runs.run_folder import recipe_of_run
 from unisegment.runs.settings import RecipeError
 from unisegment.training.assembly import open_samples
@@ -84,7 +86,7 @@ def test_every_command_opens_the_rows_that_training_holds_out(rows_of_one_split,
     assert keywords["size"] == {"shortest_edge": 800, "longest_edge": 1333}
     predicted, keywords = opened_by(monkeypatch, "predict", "model", recipe, "out")
     assert keywords["size"] == {"shortest_edge": 800, "longest_edge": 1333}
-    checked = find_parts([recipe])[1].open()
+    checked = open_part(find_parts([recipe])[1], CollectedProblems()).samples
     for samples in (evaluated, predicted, checked):
         assert samples.id2label == held_out.id2label == {label: f"class {label + 1}" for label in range(9)}
         assert all(same(one, other) for one, other in zip(samples, held_out, strict=True))
@@ -104,8 +106,9 @@ def test_images_that_training_leaves_out_are_left_out(tmp_path, monkeypatch):
     samples, keywords = opened_by(monkeypatch, "evaluate", "model", "--recipe", str(recipe))
     assert (len(samples), keywords["on_unreadable"]) == (1, leave_out)
     label_map = tmp_path / "data/labels/val/more.png"
-    assert samples.left_out == [f"{label_map}: there is no such file for the image images/val/more{image.suffix}."]
-    with pytest.raises(RecipeError, match=r"data\.format=png_semantic: .*labels/val lacks the PNG files"):
+    advice = "add it, or take the image away."
+    assert samples.left_out == [f"{label_map}: there is no such file for the image {image.with_stem('more')}: {advice}"]
+    with pytest.raises(RecipeError, match=r"data\.format=png_semantic: .*more\.png: there is no such file"):
         open_evaluation_data(recipe, None, None, "val", on_error="raise")
 
 
@@ -182,23 +185,14 @@ def test_without_either_it_says_what_is_missing():
         open_evaluation_data(None, None, "coco_panoptic", "val")
 
 
-def test_what_can_be_evaluated_on_a_format():
-    assert tasks_of_format("cityscapes_semantic") == ("semantic",)
-    assert tasks_of_format("coco_instance") == ("instance",)
-    for panoptic in ("coco_panoptic", "synthetic"):
-        assert tasks_of_format(panoptic) == ("panoptic", "instance", "semantic")
-
-
 def test_every_option_of_the_reader_reaches_it(monkeypatch):
     seen = []
-    monkeypatch.setattr(recipe_data, "open_data_set", lambda *words, **options: seen.append((*words, options)))
+    monkeypatch.setattr(data_opening, "open_data_set", lambda *words, **options: seen.append((*words, options)))
     options = {"columns": {"image": "photo"}, "categories": "names.json", "splits": {"train": "a", "val": "b"}}
     data = DataRecipe(root="hf://datasets/user/cows", format="hugging_face", streaming=True, **options)
     open_split(data, "val")
-    assert seen[0][:3] == ("hugging_face", "hf://datasets/user/cows", "val")
+    assert seen[0][:3] == ("hf://datasets/user/cows", "hugging_face", "val")
     assert seen[0][3].items() >= {**options, "streaming": True}.items()
-    open_split(DataRecipe(root="scenes", format="synthetic"), "val")
-    assert seen[1][:2] == ("coco_panoptic", "scenes")
 
 
 def test_errors_name_the_keys():
@@ -220,5 +214,5 @@ def test_a_format_that_is_not_named_is_that_of_the_folder(tmp_path):
     assert named == replace(data, format="png_semantic")
     assert with_format(named) is named
     assert open_split(replace(data, categories=None), "val").categories[2].name == "grass"
-    with pytest.raises(RecipeError, match=r"columns, splits and streaming are for format=hugging_face, but format=png"):
+    with pytest.raises(RecipeError, match=r"streaming is for format=hugging_face, but format=png"):
         with_format(replace(data, streaming=True))

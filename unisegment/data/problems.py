@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with a data set, each with a name of its own, and the list of what was found.
+"""What can be wrong with a data set, each kind with a name of its own, and where readers tell it.
 
-An error is what training stops at, or leaves out where it is asked to. A warning is what training accepts, but what
-somebody should have looked at.
+An error is what training stops at, or leaves out where it is asked to (`data.on_error=skip`). A warning is what
+training accepts, but what somebody should have looked at. One text serves them all: that of the `Problem`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +13,7 @@ Severity = Literal["error", "warning"]
 
 
 class Kind(NamedTuple):
-    """How much a kind of finding matters, and what it means."""
+    """How much a kind of problem matters, and what it means."""
 
     severity: Severity
     meaning: str
@@ -111,55 +110,107 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unreadable-sample": Kind("error", "Image and annotation cannot be read together."),
 }
-"""Every kind of finding."""
+"""Every kind of problem."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
+_MISSING = frozenset(("no-data", "missing-image", "missing-label-map"))
+"""Kinds of which something is not there."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong; as text, `file: detail`.
 
     Args:
         kind: One of `KINDS`.
-        file: The file in which it can be mended.
-        detail: Which value, what was expected.
+        file: The file in which it can be corrected.
+        detail: Which value, what was expected, how to correct it.
     """
 
     kind: str
     file: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.file}: {self.detail}"
+
     @property
     def severity(self) -> Severity:
         """Whether training stops at it."""
         return KINDS[self.kind].severity
 
+    def error(self) -> "DataError":
+        """Return the exception that says so."""
+        return (MissingDataError if self.kind in _MISSING else DataError)(self)
 
-class Findings:
-    """All findings counted, and the first of each kind kept.
+
+class DataError(ValueError):
+    """A data set, or a sample of it, that cannot be read.
+
+    Args:
+        problem: What is wrong.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type["DataError"], tuple[Problem]]:
+        return type(self), (self.problem,)
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A file of a data set that is not there."""
+
+
+class Problems:
+    """Where readers tell what is wrong. This one raises at the first error, and passes over warnings."""
+
+    thorough = False
+    """Whether warnings are wanted that take time to find."""
+
+    def add(self, kind: str, file: Path | str, detail: str) -> None:
+        """Tell one problem. Where this returns, the reader leaves out what the problem is about.
+
+        Raises:
+            DataError: Of this class, at an error.
+        """
+        self.extend([Problem(kind, str(file), detail)])
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Tell several problems."""
+        for problem in problems:
+            if problem.severity == "error":
+                raise problem.error()
+
+
+class CollectedProblems(Problems):
+    """All problems counted, and the first of each kind kept.
 
     Args:
         listed: How many of each kind are kept.
+        thorough: Whether warnings are wanted that take time to find.
     """
 
-    def __init__(self, listed: int = 100) -> None:
+    def __init__(self, listed: int = 100, *, thorough: bool = False) -> None:
+        self.thorough = thorough
         self._listed = listed
         self._count: dict[str, int] = {}
-        self._kept: dict[str, list[Finding]] = {}
+        self._kept: dict[str, list[Problem]] = {}
 
-    def add(self, kind: str, file: Path | str, detail: str) -> None:
-        """Note one finding."""
-        self.extend([Finding(kind, str(file), detail)])
-
-    def extend(self, findings: Iterable[Finding]) -> None:
-        """Note several findings."""
-        for finding in findings:
-            count = self._count[finding.kind] = self._count.get(finding.kind, 0) + 1
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Note several problems."""
+        for problem in problems:
+            count = self._count[problem.kind] = self._count.get(problem.kind, 0) + 1
             if count <= self._listed:
-                self._kept.setdefault(finding.kind, []).append(finding)
+                self._kept.setdefault(problem.kind, []).append(problem)
 
     def count(self, severity: Severity) -> int:
         """Return how many there are of a severity."""
         return sum(count for kind, count in self._count.items() if KINDS[kind].severity == severity)
+
+    def errors(self) -> list[Problem]:
+        """Return the errors that are kept, kind by kind."""
+        return [problem for kind, kept in self._kept.items() if KINDS[kind].severity == "error" for problem in kept]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return one dict for each kind that was found, errors first, in the order of `KINDS`."""
@@ -170,7 +221,7 @@ class Findings:
                 "severity": KINDS[kind].severity,
                 "meaning": KINDS[kind].meaning,
                 "count": self._count[kind],
-                "listed": [{"file": finding.file, "detail": finding.detail} for finding in self._kept[kind]],
+                "listed": [{"file": problem.file, "detail": problem.detail} for problem in self._kept[kind]],
             }
             for kind in kinds
         ]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings are all counted, and the first of each kind listed."""
+"""Problems are all counted, and the first of each kind listed."""
 
 from pathlib import Path
 
-from unisegment.checking.findings import KINDS, Findings
+from unisegment.data.problems import KINDS, CollectedProblems
 
 
 def test_findings_are_counted_and_the_first_listed():
-    findings = Findings(listed=2)
+    findings = CollectedProblems(listed=2)
     findings.add("leak", Path("x/a.jpg"), "one")
     for number in range(3):
         findings.add("empty-file", f"{number}.jpg", "0 bytes")

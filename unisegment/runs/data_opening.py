@@ -2,19 +2,20 @@
 """The `data` section of a recipe, or a data set alone, in; the images of a split out: the same for every command."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty
-from unisegment.data.formats import guess_format, open_data_set
-from unisegment.data.reading.label_maps import Pairing, forgiving_pairs
+from unisegment.data.formats import FORMATS, guess_format, open_data_set
+from unisegment.data.problems import CollectedProblems, Problems
 from unisegment.files import require_folder
 from unisegment.ops.downloads import is_address
 from unisegment.ops.weight_sources import find_checkpoint
-from unisegment.runs.recipe import DataRecipe, Recipe, load_recipe
+from unisegment.runs.data_recipe import DataRecipe
+from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.settings import RecipeError, check, construct
 from unisegment.structures import TASKS
 
@@ -33,29 +34,27 @@ def with_format(data: DataRecipe, splits: Sequence[str] = ("train", "val")) -> D
     if data.format != "auto":
         return data
     with data_named(data):
-        return replace(data, format=guess_format(data.root, splits))  # type: ignore[arg-type]  # one of them
+        return replace(data, format=guess_format(data.root, splits))
 
 
-def open_split(data: DataRecipe, split: str) -> AnnotatedImages:
+def open_split(data: DataRecipe, split: str, problems: Problems | None = None) -> AnnotatedImages:
     """Open a split as training does, with every option of the recipe; nothing is made that is not there.
 
     Args:
         data: What the data set is, how it is read, and what becomes of images that cannot be (`on_error`).
         split: "train" or "val", or another part that the data set has.
+        problems: Where readers tell what is wrong; None does with it as `on_error` says.
 
     Raises:
         FileNotFoundError: As `open_data_set` does.
         ValueError: As `open_data_set` does.
     """
+    if problems is None:
+        problems = CollectedProblems(listed=2**31) if data.on_error == "skip" else Problems()
     data = with_format(data, (split,))
-    # Drawn scenes are written as COCO's panoptic data.
-    data_format = "coco_panoptic" if data.format == "synthetic" else data.format
-    skips = data.on_error == "skip"
-    opening: AbstractContextManager[list[Pairing]] = forgiving_pairs() if skips else nullcontext([])
-    with opening as pairings:
-        samples = open_data_set(data_format, data.root, split, **data.reader_options)
-    if skips:
-        samples.left_out = [problem for pairing in pairings for problem in pairing.left_out(Path(data.root))]
+    samples = open_data_set(data.root, data.format, split, problems=problems, **data.reader_options)
+    if isinstance(problems, CollectedProblems):
+        samples.left_out = [str(problem) for problem in problems.errors()]
     return samples
 
 
@@ -92,7 +91,9 @@ def require_places(recipe: Recipe) -> None:
         RecipeError: When one is missing.
     """
     root, pretrained = recipe.data.root, recipe.model.pretrained
-    if recipe.data.format not in ("synthetic", "hugging_face") and not is_address(root):
+    data_format = recipe.data.format
+    is_folder = data_format == "auto" or (data_format != "synthetic" and FORMATS[data_format].is_folder)
+    if is_folder and not is_address(root):
         with data_named(recipe.data):
             require_folder(Path(root))
     if pretrained is not None:
@@ -165,7 +166,7 @@ def open_evaluation_data(
             f"{data.root}: there is nothing to evaluate on: none of the {len(samples)} images of {split!r} has a "
             "segment that is no crowd. `unisegment check-data` counts what there is."
         )
-    settings = EvaluationSettings(tasks_of_format(data.format), data.on_error == "skip")
+    settings = EvaluationSettings(FORMATS[data.format].tasks, data.on_error == "skip")
     if read is not None:
         settings = settings._replace(
             size={"shortest_edge": read.data.shortest_edge, "longest_edge": read.data.longest_edge},
@@ -175,11 +176,6 @@ def open_evaluation_data(
             tf32=read.run.tf32,
         )
     return samples, settings
-
-
-def tasks_of_format(data_format: str) -> tuple[str, ...]:
-    """Return what can be evaluated on a data set: semantic files have no objects, files of instances no stuff."""
-    return tuple(task for task in ("instance", "semantic") if data_format.endswith(f"_{task}")) or TASKS
 
 
 def _data(recipe: Recipe | None, root: str | None, data_format: str | None) -> DataRecipe:

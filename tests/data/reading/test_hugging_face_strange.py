@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from unisegment.data.formats.hugging_face import HuggingFaceImages
+from unisegment.data.reading.hugging_face_images import HuggingFaceImages
 
 
 def _png(pixels):
