@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
-from tests.recipes.small_trees import coco_instance, only_crowds
+from tests.recipes.small_trees import cityscapes_semantic, coco_instance, only_crowds
 from unisegment.data.formats import open_data_set
 from unisegment.data.image_sources import ImageFolder, open_images
 from unisegment.data.transforms.training import TrainTransform
@@ -28,7 +28,14 @@ from unisegment.runs.recipe import (
     load_recipe,
 )
 from unisegment.runs.settings import RecipeError
-from unisegment.training.assembly import build_model, data_notes, open_batches, open_samples, plan_batches
+from unisegment.training.assembly import (
+    build_model,
+    data_notes,
+    open_batches,
+    open_samples,
+    plan_batches,
+    region_labels,
+)
 from unisegment.training.optimization import make_optimizer
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -50,6 +57,21 @@ def test_drawn_scenes_are_made_once(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     open_samples(data)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_labels_of_regions_are_stuff_and_in_semantic_data_all(tmp_path):
+    data = DataRecipe(root=str(tmp_path / "scenes"), format="synthetic", num_train=3, num_val=2)
+    train, _ = open_samples(data)
+    assert region_labels(data, train) == [5, 6, 7]
+    assert region_labels(replace(data, format="coco_panoptic"), train) == [5, 6, 7]
+    assert region_labels(replace(data, format="png_semantic"), train) == [*range(8)]
+
+
+def test_copy_paste_needs_objects(tmp_path):
+    cityscapes_semantic(tmp_path)
+    pasting = TrainTransform(copy_paste_prob=0.5)
+    with pytest.raises(RecipeError, match=r"data\.transform\.copy_paste_prob=0\.5: there are no objects to paste"):
+        open_samples(DataRecipe(root=str(tmp_path), format="cityscapes_semantic", transform=pasting))
 
 
 def test_scenes_of_another_recipe_are_not_taken_for_ours(tmp_path):

@@ -2,6 +2,7 @@
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 
 from unisegment.data.annotated_images import BLOCKS_AT_ONCE
 from unisegment.data.collate import Collate
+from unisegment.data.transforms.training import TrainTransform
 from unisegment.runs.settings import RecipeError
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import BatchPlan, Purpose, TransformedSamples, load_batches, seed_step
@@ -26,7 +28,7 @@ class Samples:
         return Sample(np.full((7, 11, 3), index, np.uint8), index, f"{index}.png", target=target)
 
 
-def add_noise(sample, generator):
+def add_noise(sample, generator, others):
     return replace(sample, image=sample.image + generator.integers(0, 200, dtype=np.uint8))
 
 
@@ -117,10 +119,143 @@ def test_few_images_of_blocks_lie_out_of_a_small_memory():
     assert reads < 1.1 * 50
 
 
-def load(workers, steps=range(3)):
-    samples = TransformedSamples(Samples(), add_noise, seed=2)
+FACTORS = np.array([1.0, 2.5, 1.0, 1.25, 3.0])
+
+
+def repeating(steps, factors=FACTORS, accumulation=1, process_index=0, num_processes=1, batch_size=6, seed=3):
+    shared = (batch_size, accumulation, steps, seed, process_index, num_processes)
+    return list(BatchPlan(len(factors), *shared, repeat_factors=factors))
+
+
+def epochs_of(keys):
+    epochs = {}
+    for key in keys:
+        epochs.setdefault(key[0], []).append(key[1:])
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def test_an_epoch_repeats_images_as_often_as_asked_rounded_up_or_down():
+    keys = [key for batch in repeating(range(2500)) for key in batch]
+    *epochs, _ = epochs_of(keys)
+    times = np.array([np.bincount([index for index, *_ in epoch], minlength=5) for epoch in epochs])
+    assert len(times) > 1500
+    assert {*map(tuple, times.tolist())} == {(1, twice, 1, once, 3) for twice in (2, 3) for once in (1, 2)}
+    assert np.abs(times.mean(axis=0) - FACTORS).max() < 0.04
+    # Each epoch is shuffled: copies of an image are anywhere.
+    places = np.array([[place for place, key in enumerate(epoch) if key[0] == 4] for epoch in epochs])
+    assert np.abs(np.diff(places, axis=1)).min() == 1
+    assert places[:, 0].std() > 1
+    assert len({tuple(epoch) for epoch in epochs}) > 1400
+
+
+def test_each_repetition_has_a_number_of_its_own():
+    keys = [key for batch in repeating(range(400)) for key in batch]
+    assert len({*keys}) == len(keys)
+    for epoch in epochs_of(keys)[:-1]:
+        for index in range(5):
+            numbers = sorted((*key, 0)[1] for key in epoch if key[0] == index)
+            assert numbers == [*range(len(numbers))]
+            assert sum(len(key) == 1 for key in epoch if key[0] == index) == 1
+
+
+def test_factors_of_one_repeat_nothing():
+    *epochs, _ = epochs_of(key for batch in repeating(range(9), np.ones(5)) for key in batch)
+    assert len(epochs) == 10
+    assert all(sorted(epoch) == [(index,) for index in range(5)] for epoch in epochs)
+
+
+def test_repeating_goes_on_from_any_step_and_shares_its_batches():
+    whole = repeating(range(60))
+    for start in (1, 17, 41):
+        assert repeating(range(start, 60)) == whole[start:]
+    assert repeating(range(60), seed=4) != whole
+    shares = [repeating(range(60), FACTORS, 1, index, 2) for index in range(2)]
+    assert [sorted(one + other) for one, other in zip(*shares, strict=True)] == [*map(sorted, whole)]
+
+
+def test_with_blocks_repeated_images_stay_near_the_others():
+    bounds, factors = np.arange(0, 1001, 100), np.where(np.arange(1000) % 7 == 0, 3.0, 1.0)
+    plan = BatchPlan(1000, 10, 1, range(129), 3, block_bounds=bounds, repeat_factors=factors)
+    keys = [key for batch in plan for key in batch]
+    total = int(factors.sum())
+    assert Counter(index for _, index, *_ in keys[:total]) == Counter(
+        {index: int(factor) for index, factor in enumerate(factors)}
+    )
+    places = [[place for place, key in enumerate(keys[:total]) if key[1] // 100 == block] for block in range(10)]
+    assert max(line[-1] - line[0] for line in places) < 6 * 135
+
+
+def load(workers, steps=range(3), transform=add_noise, repeat_factors=None):
+    samples = TransformedSamples(Samples(), transform, seed=2)
     collate = Collate((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size_divisor=1)
-    return list(load_batches(samples, BatchPlan(5, 6, 2, steps, seed=2), collate, workers))
+    plan = BatchPlan(5, 6, 2, steps, seed=2, repeat_factors=repeat_factors)
+    return list(load_batches(samples, plan, collate, workers))
+
+
+def assert_same_batches(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(chain(*ours), chain(*theirs), strict=True):
+        assert one.file_names == other.file_names
+        assert torch.equal(one.inputs["pixel_values"], other.inputs["pixel_values"])
+        for ours_, theirs_ in zip(one.inputs["mask_labels"], other.inputs["mask_labels"], strict=True):
+            assert torch.equal(ours_.binary_masks(), theirs_.binary_masks())
+            assert torch.equal(ours_.labels, theirs_.labels)
+
+
+MIXING = TrainTransform(
+    jitter_size=(13, 11), jitter_scale=(0.8, 1.5), ssd_color=True, mosaic_prob=0.5, copy_paste_prob=0.7
+)
+
+
+def test_mixed_images_are_the_same_with_any_number_of_workers_and_from_any_step():
+    whole = load(0, range(6), MIXING, FACTORS)
+    assert_same_batches(load(2, range(6), MIXING, FACTORS), whole)
+    assert_same_batches(load(1, range(4, 6), MIXING, FACTORS), whole[4:])
+    names = [name for batches in whole for batch in batches for name in batch.file_names]
+    assert {name.count("+") for name in names} >= {0, 1, 3, 4}
+
+
+def test_repeated_images_are_changed_anew():
+    seen = TransformedSamples(Samples(), add_noise, seed=2)
+    noise = [int(seen[key].sample.image[0, 0, 0]) for key in ((0, 4), (0, 4, 1), (0, 4, 2), (1, 4), (1, 4, 1))]
+    assert len({*noise}) == 5
+    assert int(seen[0, 4, 1].sample.image[0, 0, 0]) == noise[1]
+
+
+def draw_two(sample, generator, others):
+    drawn = [others.draw().image_id for _ in range(2)]
+    return replace(sample, image_id=(sample.image_id, *drawn))
+
+
+def test_other_images_come_from_the_generator_and_may_be_any():
+    seen = [TransformedSamples(Samples(), draw_two, seed=2)[epoch, 3].sample.image_id for epoch in range(200)]
+    assert {own for own, *_ in seen} == {3}
+    assert Counter(index for _, *drawn in seen for index in drawn).keys() == {*range(5)}
+    again = [TransformedSamples(Samples(), draw_two, seed=2)[epoch, 3].sample.image_id for epoch in range(200)]
+    assert seen == again
+    generator = np.random.default_rng((Purpose.TRANSFORM, 2, 7, 3))
+    assert seen[7][1:] == tuple(generator.integers(0, 5) for _ in range(2))
+
+
+def test_other_images_come_from_the_same_block():
+    samples = Samples()
+    samples.block_bounds = np.array([0, 2, 3, 5])
+    seen = TransformedSamples(samples, draw_two, seed=2)
+    for index in range(5):
+        found = {other for epoch in range(40) for other in seen[epoch, index].sample.image_id[1:]}
+        assert found == [{0, 1}, {0, 1}, {2}, {3, 4}, {3, 4}][index]
+
+
+def test_another_image_that_cannot_be_read_is_named_and_the_next_one_stands_in():
+    seen = TransformedSamples(Damaged(4, 0), draw_two, seed=2, max_skipped=2)
+    whole = TransformedSamples(Samples(), draw_two, seed=2)
+    for epoch in range(20):
+        loaded, expected = seen[epoch, 3], whole[epoch, 3].sample.image_id
+        assert loaded.sample.image_id == tuple({4: 1, 0: 1}.get(index, index) for index in expected)
+        problems = {4: ["4.png is torn", "0.png is torn"], 0: ["0.png is torn"]}
+        assert loaded.unreadable == [problem for index in expected for problem in problems.get(index, ())]
+    with pytest.raises(ValueError, match=r"4\.png is torn"):
+        [TransformedSamples(Damaged(4), draw_two, seed=2)[epoch, 3] for epoch in range(20)]
 
 
 def test_workers_do_not_change_what_is_loaded():

@@ -20,6 +20,7 @@ from unisegment.training.state_files import (
     read_categories,
     read_moments,
     read_numbers,
+    read_repeats,
     read_shapes,
     read_weights,
 )
@@ -43,6 +44,10 @@ DAMAGES = {
     "empty": lambda content, mark: b"",
     "other": lambda content, mark: b"\x80no\xff such file",
 }
+
+
+def repeats(factors):
+    return {"threshold": torch.tensor(0.5, dtype=torch.float64), "factors": factors.double()}
 
 
 @pytest.fixture
@@ -144,6 +149,28 @@ def test_categories_of_another_kind_are_named(state, content):
     (state / "categories.json").write_text(content)
     with pytest.raises(RecipeError, match=r"categories\.json cannot be used: "):
         read_categories(state)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"factors": torch.ones(3)}, "it must hold threshold and factors, in 64 bits"),
+        ({"threshold": torch.ones(()), "factors": torch.ones(3)}, "it must hold threshold and factors, in 64 bits"),
+        (repeats(torch.ones(3, 5)), "factors must be one for each image"),
+        (repeats(torch.tensor([1, 0.5, 1])), "factors must be one for each image, from 1 to 1.73205"),
+        (repeats(torch.tensor([1, 1e9, 1])), "factors must be one for each image, from 1 to 1.73205"),
+        (repeats(torch.tensor([1, float("nan")])), "factors must be one for each image, from 1 to 1.41421"),
+        (None, ""),
+    ],
+)
+def test_repeats_of_another_kind_are_named(state, tensors, said):
+    assert read_repeats(state) is None
+    if tensors is None:
+        (state / "repeats.safetensors").write_bytes(b"{")
+    else:
+        save_file(tensors, state / "repeats.safetensors")
+    with pytest.raises(RecipeError, match=rf"repeats\.safetensors cannot be used: {said}"):
+        read_repeats(state)
 
 
 def test_weights_have_the_names_of_the_model_itself(state):

@@ -3,6 +3,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from tests.training.tiny_run import log_of, scores_of
 from tests.training.tiny_state import make_old, tiny_training
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.training import fit
+from unisegment.training.state_files import Repeats, read_repeats
 
 
 def tensors_of(training):
@@ -55,6 +57,16 @@ def test_the_files_hold_no_pickle_but_that_of_the_moments(tmp_path):
         "scale_steps": 0,
     }
     torch.load(state / "optimizer.bin", weights_only=True)
+
+
+def test_how_often_an_epoch_shows_an_image_is_saved_where_it_is_not_once(tmp_path):
+    state, training = tmp_path / "step-000001", tiny_training(step=1)
+    state.mkdir()
+    training.repeats = Repeats(0.001, np.array([1.0, 1.5, 1.0 + 2**-52]))
+    training.save(state)
+    found = read_repeats(state)
+    assert found.threshold == 0.001
+    np.testing.assert_array_equal(found.factors, training.repeats.factors)
 
 
 def test_a_run_of_0_1_goes_on_bit_for_bit(recipe, tmp_path):

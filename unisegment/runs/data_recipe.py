@@ -62,6 +62,8 @@ class DataRecipe:
             run and names the first; `skip` names each once and leaves it out, and in training the next one stands in
             for it.
         max_skipped: Most images that may be left out before the run ends after all.
+        repeat_threshold: Share of the training images below which a class is rare: an epoch shows images of a class
+            that a share f of them has sqrt(repeat_threshold / f) times on average. 0 shows each image once.
     """
 
     root: str
@@ -87,6 +89,7 @@ class DataRecipe:
     only_annotated: bool = False
     on_error: OnError = "raise"
     max_skipped: AtLeastOne = 100
+    repeat_threshold: Share = 0.0
 
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories")

@@ -5,11 +5,14 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from accelerate import PartialState
+from jaxtyping import Float64
 
 from unisegment.data.annotated_images import AnnotatedImages, category_entry
 from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty
+from unisegment.data.formats import FORMATS
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.splitting import only_annotated
@@ -20,7 +23,7 @@ from unisegment.models.unisegment.configuration_unisegment import UniSegmentConf
 from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
-from unisegment.runs.data_opening import data_named, named, open_split
+from unisegment.runs.data_opening import data_named, named, open_split, with_format
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.settings import RecipeError
@@ -76,6 +79,11 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             f"data.root={data.root}: there is nothing to learn: none of the {len(train)} training images has a segment "
             f"that is no crowd (`iscrowd`). {advice}"
         )
+    if data.transform.copy_paste_prob and len(region_labels(data, train)) == len(train.id2label):
+        raise RecipeError(
+            f"data.transform.copy_paste_prob={data.transform.copy_paste_prob}: there are no objects to paste, as no "
+            f"category of {data.root} (format {data.format}) is told apart object by object. Set it to 0."
+        )
     return only_annotated(train) if data.only_annotated else train, held_out
 
 
@@ -96,8 +104,16 @@ def data_notes(train: AnnotatedImages, held_out: AnnotatedImages) -> list[str]:
     return notes
 
 
-def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
-    """Return which images this process sees in which step.
+def region_labels(data: DataRecipe, samples: AnnotatedImages) -> list[int]:
+    """Return the labels of which an image has one segment at most: stuff, and all where there are no objects."""
+    has_objects = FORMATS[with_format(data).format].tasks != ("semantic",)
+    return samples.stuff_label_ids if has_objects else [*samples.id2label]
+
+
+def plan_batches(
+    recipe: Recipe, samples: Samples, steps: range, repeat_factors: Float64[np.ndarray, " n"] | None = None
+) -> BatchPlan:
+    """Return which images this process sees in which step; see `BatchPlan` for `repeat_factors`.
 
     Raises:
         RecipeError: When the batch cannot be divided among processes and micro-batches.
@@ -112,20 +128,28 @@ def plan_batches(recipe: Recipe, samples: Samples, steps: range) -> BatchPlan:
         process_index=state.process_index,
         num_processes=state.num_processes,
         block_bounds=getattr(samples, "block_bounds", None),
+        repeat_factors=repeat_factors,
     )
 
 
 def open_batches(
-    recipe: Recipe, samples: Samples, processor: "UniSegmentImageProcessor", steps: range, workers: int
+    recipe: Recipe,
+    samples: AnnotatedImages,
+    processor: "UniSegmentImageProcessor",
+    steps: range,
+    workers: int,
+    repeat_factors: Float64[np.ndarray, " n"] | None = None,
 ) -> Iterator[list[MicroBatch]]:
-    """Give the micro-batches of this process, step by step, as training sees them.
+    """Give the micro-batches of this process, step by step, as training sees them; see `plan_batches`.
 
     Raises:
         RecipeError: As `plan_batches` does.
     """
-    transformed = TransformedSamples(samples, recipe.data.transform, recipe.run.seed, recipe.data.most_skipped)
+    data = recipe.data
+    regions = region_labels(data, samples)
+    transformed = TransformedSamples(samples, data.transform, recipe.run.seed, data.most_skipped, regions)
     collate = Collate(**processor.collate_settings())
-    plan = plan_batches(recipe, samples, steps)
+    plan = plan_batches(recipe, samples, steps, repeat_factors)
     return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)
 
 

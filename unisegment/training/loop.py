@@ -62,8 +62,9 @@ from unisegment.training.evaluator import Evaluator
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, counted_epochs, number_formats, result
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
+from unisegment.training.repeats import describe_repeats, find_repeats
 from unisegment.training.sharding import settle_sharding, without_weights
-from unisegment.training.state_files import Progress, read_categories
+from unisegment.training.state_files import Progress, Repeats, read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
 from unisegment.training.tracking import check_trackers, start_trackers, track
@@ -150,6 +151,9 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
         samples, held_out = open_samples(recipe.data, read_categories(start.state))
         for note in [*model_notes(recipe), *data_notes(samples, held_out)]:
             accelerator.print(f"Note: {note}", file=sys.stderr)
+    repeats = find_repeats(recipe.data, samples, start.state)
+    if repeats is not None:
+        accelerator.print(describe_repeats(repeats))
     if recipe.schedule.epochs is not None:
         counted = recipe.counted(len(samples))
         accelerator.print(counted_epochs(recipe, len(samples), counted.schedule.steps))
@@ -160,7 +164,8 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
     check_fit(start.state, recipe, model)
     try:
         with StopSignals() as stop:
-            return Run(recipe, folder, accelerator, model, processor, held_out, stop).run(start, samples)
+            run = Run(recipe, folder, accelerator, model, processor, held_out, stop, repeats)
+            return run.run(start, samples)
     except WriteError as error:
         raise WriteError(f"{error} With run.resume=auto training goes on from its last state.") from error
 
@@ -177,6 +182,7 @@ class Run:
         processor: Prepares images for it, and is saved beside it.
         held_out: Images to evaluate it on.
         stop: Tells when to stop.
+        repeats: How often an epoch shows each training image, if it is not once.
     """
 
     recipe: Recipe
@@ -186,6 +192,7 @@ class Run:
     processor: "UniSegmentImageProcessor"
     held_out: AnnotatedImages
     stop: StopSignals
+    repeats: Repeats | None = None
     progress: Progress = field(default_factory=Progress)
 
     def run(self, start: Start, samples: AnnotatedImages) -> dict[str, Any]:
@@ -217,7 +224,13 @@ class Run:
         decay = self.recipe.optim.ema_decay
         self.average = WeightAverage(self.model, decay) if decay else None
         self.training = TrainingState(
-            self.accelerator, self.losses, self.optimizer, self.progress, self.unreadable, self.average
+            self.accelerator,
+            self.losses,
+            self.optimizer,
+            self.progress,
+            self.unreadable,
+            self.average,
+            self.repeats,
         )
         self.evaluator = Evaluator(
             self.recipe,
@@ -267,7 +280,12 @@ class Run:
         if is_due and not decide_once(lambda: self.evaluator.is_evaluated(progress.step)):
             self.evaluator.evaluate(progress.step, progress.seconds)  # was killed in between
         batches = open_batches(
-            self.recipe, samples, self.processor, range(progress.step, last_step), self.recipe.data.workers
+            self.recipe,
+            samples,
+            self.processor,
+            range(progress.step, last_step),
+            self.recipe.data.workers,
+            None if self.repeats is None else self.repeats.factors,
         )
         with self._progress_bar() as bar, closing(LogFile(self.folder.log if is_main else None)) as log:
             started = time.perf_counter()

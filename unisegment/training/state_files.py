@@ -7,12 +7,14 @@
 `average.safetensors`  the moving average of the weights, if there is one
 `progress.json`        everything else that is a number or a text
 `categories.json`      the classes that the labels of the model stand for
+`repeats.safetensors`  how often an epoch shows each image, if it is not once
 ====================== =================================================================================
 
 Random numbers are none of it: each step draws its own, by its number. Release 0.1 left the average and the progress to
 pickles, of which the same numbers, texts and tensors are taken.
 """
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +22,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import load as load_with_arrays
+from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,6 +41,7 @@ MOMENTS = "optimizer.bin"
 AVERAGE = "average.safetensors"
 PROGRESS = "progress.json"
 CATEGORIES = "categories.json"
+REPEATS = "repeats.safetensors"
 # Of 0.1. Number 0 is the schedule, whose state the number of steps says, too.
 _OLD_PROGRESS, _OLD_UNREADABLE, _OLD_AVERAGE = (f"custom_checkpoint_{number}.pkl" for number in (1, 2, 3))
 _OLD_SCALE = "scaler.pt"
@@ -78,6 +83,19 @@ class SavedNumbers:
     average_steps: NotNegative | None
     scale: NotBelowZero | None
     scale_steps: NotNegative
+
+
+@dataclass(frozen=True, eq=False)
+class Repeats:
+    """How often an epoch shows each image on average, see `repeat_factors`.
+
+    Args:
+        threshold: `data.repeat_threshold`, that they come from.
+        factors: One for each image.
+    """
+
+    threshold: float
+    factors: Float64[np.ndarray, " n"]
 
 
 def read_numbers(state: Path) -> SavedNumbers:
@@ -199,6 +217,26 @@ def read_categories(state: Path | None) -> list[Category] | None:
             return [category_of_entry(entry) for entry in entries]
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"a category lacks id or name, or has others than expected ({error!r})") from error
+
+
+def read_repeats(state: Path | None) -> Repeats | None:
+    """Return how often an epoch shows each image; None without a state, or where each comes once.
+
+    Raises:
+        RecipeError: When their file is damaged.
+    """
+    file = None if state is None else state / REPEATS
+    if file is None or not file.is_file():
+        return None
+    with _read_as_data(file):
+        tensors = load_file(file)
+        if tensors.keys() != {"threshold", "factors"} or any(item.dtype != torch.float64 for item in tensors.values()):
+            raise ValueError("it must hold threshold and factors, in 64 bits")
+        factors = tensors["factors"].numpy()
+        highest = math.sqrt(max(factors.size, 1))
+        if factors.ndim != 1 or not ((factors >= 1) & (factors <= highest)).all():
+            raise ValueError(f"factors must be one for each image, from 1 to {highest:.6g}")
+        return Repeats(tensors["threshold"].item(), factors)
 
 
 def damaged(file: Path, problem: str) -> RecipeError:

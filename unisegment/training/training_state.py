@@ -17,8 +17,10 @@ from unisegment.training.state_files import (
     AVERAGE,
     MOMENTS,
     PROGRESS,
+    REPEATS,
     WEIGHTS,
     Progress,
+    Repeats,
     SavedNumbers,
     read_average,
     read_moments,
@@ -40,6 +42,7 @@ class TrainingState:
         progress: How far it is.
         unreadable: The images that were left out.
         average: The moving average of the weights, if there is one.
+        repeats: How often an epoch shows each image, if it is not once; whoever loads images asks the state for it.
     """
 
     accelerator: Accelerator
@@ -48,6 +51,7 @@ class TrainingState:
     progress: Progress
     unreadable: UnreadableImages
     average: WeightAverage | None = None
+    repeats: Repeats | None = None
 
     def save(self, folder: Path) -> None:
         """Write the files of a state into a folder that is there."""
@@ -61,6 +65,9 @@ class TrainingState:
             torch.save(self.optimizer.state_dict(), folder / MOMENTS)
         if average is not None:
             _save_tensors(average["average"], folder / AVERAGE)
+        if self.repeats is not None:
+            threshold = torch.tensor(self.repeats.threshold, dtype=torch.float64)
+            _save_tensors({"factors": torch.from_numpy(self.repeats.factors), "threshold": threshold}, folder / REPEATS)
         scale = {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         numbers = SavedNumbers(
             self.progress,

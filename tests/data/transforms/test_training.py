@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from tests.data.transforms.drawn_samples import Scripted, draw_sample
+from tests.data.transforms.scenes import STUFF, assert_segments, draw_scene, segments_of
 from unisegment.data.transforms import cropping, resizing
-from unisegment.data.transforms.training import TrainTransform
+from unisegment.data.transforms.copy_paste import choose_objects, copy_paste
+from unisegment.data.transforms.mosaic import mosaic, quarters
+from unisegment.data.transforms.training import OtherSamples, TrainTransform
 
 
 def test_the_transform_flips_then_resizes_then_jitters():
@@ -35,10 +38,102 @@ def test_the_same_generator_state_gives_the_samedraw_sample():
     np.testing.assert_array_equal(first.image, second.image)
 
 
+def others(*seeds):
+    """Return images of different sizes, one after the other."""
+    left = [draw_scene(17 + 2 * seed, 29 - 2 * seed, seed, "id_map", name=f"{seed}.jpg") for seed in seeds]
+    return OtherSamples(lambda: left.pop(0), STUFF)
+
+
+ALONE = [
+    {"jitter_size": (37, 41), "jitter_scale": (0.4, 2.0)},
+    {"shortest_edge": (23, 43), "crop_size": (37, 41), "crop_category_max_area": 0.7, "ssd_color": True},
+]
+
+
+@pytest.mark.parametrize("options", ALONE, ids=["jitter", "crop"])
+def test_objects_of_another_image_are_pasted_that_was_changed_in_the_same_way(options):
+    sample, alone = draw_scene(23, 31, 9, "id_map"), TrainTransform(**options)
+    transform = TrainTransform(**options, copy_paste_prob=0.6)
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        expected = alone(sample, generator)
+        if generator.uniform() < 0.6:
+            other = alone(others(5).draw(), generator)
+            expected = copy_paste(expected, other, choose_objects(other.target, STUFF, generator))
+        ours = np.random.default_rng(seed)
+        changed = transform(sample, ours, others(5))
+        np.testing.assert_array_equal(changed.image, expected.image)
+        assert_segments(changed.target, segments_of(expected.target))
+        assert ours.bit_generator.state == generator.bit_generator.state
+
+
+@pytest.mark.parametrize("options", ALONE, ids=["jitter", "crop"])
+def test_a_mosaic_is_of_four_images_each_cut_out_as_large_as_its_part(options):
+    sample, alone = draw_scene(23, 31, 9, "id_map"), TrainTransform(**options)
+    transform = TrainTransform(**options, mosaic_prob=0.5)
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        if generator.uniform() < 0.5:
+            left = others(1, 2, 3)
+            samples = [sample, *(left.draw() for _ in range(3))]
+            parts = []
+            for item, size in zip(samples, quarters((37, 41), generator), strict=True):
+                if "crop_size" in options:
+                    cut = TrainTransform(**options | {"crop_size": size}, pad_to_crop=True)(item, generator)
+                else:
+                    item = cropping.flip(item) if generator.uniform() < 0.5 else item
+                    cut = cropping.large_scale_jitter(item, (37, 41), (0.4, 2.0), generator, window_size=size)
+                assert cut.target.size == size
+                parts.append(cut)
+            expected = mosaic(parts, STUFF)
+        else:
+            expected = alone(sample, generator)
+        changed = transform(sample, np.random.default_rng(seed), others(1, 2, 3))
+        np.testing.assert_array_equal(changed.image, expected.image)
+        assert_segments(changed.target, segments_of(expected.target))
+
+
+def test_a_part_of_a_mosaic_keeps_the_scale_of_the_image():
+    """Resized as for the whole, of which a window is cut out."""
+    sample = draw_sample(53, 31)
+    window = cropping.large_scale_jitter(sample, (23, 19), (1.0, 2.0), Scripted(1.0, 0.3), window_size=(11, 7))
+    image = resizing.resize_image_fast(sample.image, (46, 27))
+    # 0.3 times 46 - 11 = 35, and times 27 - 7 = 20.
+    np.testing.assert_array_equal(window.image, image[10 : 10 + 11, 6 : 6 + 7])
+
+
+def test_objects_are_pasted_over_mosaics_and_what_is_empty_is_dropped_at_the_end():
+    sample = draw_scene(23, 31, 9, "id_map")
+    transform = TrainTransform(jitter_size=(37, 41), drop_empty=True, mosaic_prob=1.0, copy_paste_prob=1.0)
+    names = set()
+    for seed in range(25):
+        changed = transform(sample, np.random.default_rng(seed), others(1, 2, 3, 4))
+        assert changed.target.size == changed.image.shape[:2] == (37, 41)
+        assert all(mask.any() for *_, mask in segments_of(changed.target))
+        names.add(changed.file_name)
+    assert names == {"a.jpg + 1.jpg + 2.jpg + 3.jpg", "a.jpg + 1.jpg + 2.jpg + 3.jpg + 4.jpg"}
+
+
+def test_without_mosaic_and_copy_paste_no_other_image_is_drawn():
+    def refuse():
+        raise AssertionError
+
+    sample, generator, expected = draw_sample(53, 31), np.random.default_rng(0), np.random.default_rng(0)
+    changed = TrainTransform(**ALONE[0])(sample, generator, OtherSamples(refuse))
+    np.testing.assert_array_equal(changed.image, TrainTransform(**ALONE[0])(sample, expected).image)
+    assert generator.bit_generator.state == expected.bit_generator.state
+    with pytest.raises(ValueError, match="copy_paste_prob need other images"):
+        TrainTransform(copy_paste_prob=0.1)(sample, generator)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"flip_prob": 1.5}, "flip_prob must be in"),
+        ({"copy_paste_prob": -0.5}, r"copy_paste_prob must be in \[0, 1\], got -0.5"),
+        ({"mosaic_prob": 2.0, "jitter_size": (8, 8)}, r"mosaic_prob must be in \[0, 1\], got 2.0"),
+        ({"mosaic_prob": 0.5}, "set jitter_size or crop_size"),
+        ({"mosaic_prob": 0.5, "crop_size": (1, 512)}, "of 2 pixels or more"),
         ({"longest_edge": 1333}, "set shortest_edge"),
         ({"shortest_edge": ()}, r"shortest_edge must be 1 to 16,384 pixels, got \(\)"),
         ({"shortest_edge": (512, 0)}, "shortest_edge must be 1 to 16,384 pixels"),

@@ -70,6 +70,7 @@ def large_scale_jitter(
     scale_range: tuple[float, float],
     generator: np.random.Generator,
     nearest: Nearest = "center",
+    window_size: Size | None = None,
 ) -> Sample:
     """Resize by a random factor, then crop and pad to a fixed size.
 
@@ -77,10 +78,11 @@ def large_scale_jitter(
 
     Args:
         sample: Image and target.
-        size: Height and width of the result.
+        size: Height and width of the result, unless there is a `window_size`.
         scale_range: Smallest and largest factor. At 1 the image just fits into `size`.
         generator: Where the random factor and the place of the crop come from.
         nearest: See `resize_target`.
+        window_size: Height and width of the result, of an image that is resized as if it were `size`.
 
     Source:
         detectron2 (Apache-2.0), ResizeScale and FixedSizeCrop.
@@ -89,6 +91,7 @@ def large_scale_jitter(
     factor = generator.uniform(*scale_range)
     scale = min(factor * new / old for new, old in zip(size, old_size, strict=True))
     new_size = max(round(old_size[0] * scale), 1), max(round(old_size[1] * scale), 1)
+    size = window_size or size
     # One random number places the window along both axes.
     position = generator.uniform()
     top, left = (round(max(old - new, 0) * position) for old, new in zip(new_size, size, strict=True))

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recipe says about random changes of training images, as one function of a sample and a generator."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from unisegment.data.transforms.color import ssd_color
+from unisegment.data.transforms.copy_paste import choose_objects, copy_paste
 from unisegment.data.transforms.cropping import drop_empty_segments, flip, large_scale_jitter, pad, random_crop
+from unisegment.data.transforms.mosaic import mosaic, quarters
 from unisegment.data.transforms.resizing import Nearest, resize, shortest_edge_size
 from unisegment.structures import Sample
 from unisegment.types import Size
@@ -16,12 +20,25 @@ _LONGEST_SIDE = 2**14
 _LARGEST_SCALE = 10
 
 
+class OtherSamples(NamedTuple):
+    """What else there is besides the image that is changed.
+
+    Args:
+        draw: Gives another image each time, at random, by the generator of the first.
+        region_labels: Labels of which an image has one segment at most: stuff, and in semantic data all.
+    """
+
+    draw: Callable[[], Sample]
+    region_labels: Collection[int] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """What happens to a sample before training: flip, resize, crop, colours, large scale jitter, padding.
+    """What happens to a sample before training: flip, resize, crop, colours, large scale jitter, padding; others added.
 
     With a `crop_size`, the flip comes after the colours. So the order is the one of the original in both of its ways:
-    flip and jitter (COCO), or resize, crop, colours, flip and padding (ADE20K, Cityscapes, Mapillary Vistas).
+    flip and jitter (COCO), or resize, crop, colours, flip and padding (ADE20K, Cityscapes, Mapillary Vistas). Images
+    that are added, in a mosaic or by copy-paste, are each changed in this way before.
 
     Args:
         flip_prob: Probability of mirroring, in [0, 1].
@@ -40,6 +57,10 @@ class TrainTransform:
         jitter_scale: Smallest and largest factor of the jitter.
         drop_empty: Whether segments without a pixel are left out at the end. The original does so in semantic training
             and, looking at polygons, for COCO's instances; otherwise it keeps their labels, to be found nowhere.
+        mosaic_prob: Probability that an image is a mosaic of itself and three others around a random centre, in [0, 1].
+            Each keeps the scale that it would have alone; what is cut out of it has the size of its part.
+        copy_paste_prob: Probability that objects of another image, each with probability 1/2, are pasted over an image,
+            mosaic or not, in [0, 1].
 
     Raises:
         ValueError: When a value is out of range, or has no effect.
@@ -56,10 +77,13 @@ class TrainTransform:
     jitter_size: Size | None = None
     jitter_scale: tuple[float, float] = (0.1, 2.0)
     drop_empty: bool = False
+    mosaic_prob: float = 0.0
+    copy_paste_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip_prob <= 1:
-            raise ValueError(f"flip_prob must be in [0, 1], got {self.flip_prob}.")
+        for name in ("flip_prob", "mosaic_prob", "copy_paste_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
         if not 0 < self.crop_category_max_area <= 1:
             raise ValueError(f"crop_category_max_area must be in (0, 1], got {self.crop_category_max_area}.")
         if not 0 < self.jitter_scale[0] <= self.jitter_scale[1] <= _LARGEST_SCALE:
@@ -88,24 +112,59 @@ class TrainTransform:
                 f"jitter_size={self.jitter_size} crops already: leave out either it or crop_size={self.crop_size}."
             )
 
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        """Return the changed sample; the same generator state gives the same result."""
+        if self.mosaic_prob and min(self.crop_size or self.jitter_size or (0,)) < 2:
+            raise ValueError(
+                "mosaic_prob needs the size of the mosaic: set jitter_size or crop_size, of 2 pixels or more."
+            )
+
+    def __call__(self, sample: Sample, generator: np.random.Generator, others: OtherSamples | None = None) -> Sample:
+        """Return the changed sample; the same generator state gives the same result.
+
+        Args:
+            sample: Image and target.
+            generator: Where every random number comes from.
+            others: What mosaics and copy-paste draw from; they need it.
+
+        Raises:
+            ValueError: When a mosaic or copy-paste has no others.
+        """
+        if others is None and (self.mosaic_prob or self.copy_paste_prob):
+            raise ValueError("mosaic_prob and copy_paste_prob need other images: give `others`.")
+        if others is not None and self.mosaic_prob and generator.uniform() < self.mosaic_prob:
+            sample = self._mosaic(sample, generator, others)
+        else:
+            sample = self._change(sample, generator)
+        if others is not None and self.copy_paste_prob and generator.uniform() < self.copy_paste_prob:
+            other = self._change(others.draw(), generator)
+            sample = copy_paste(sample, other, choose_objects(other.target, others.region_labels, generator))
+        return drop_empty_segments(sample) if self.drop_empty else sample
+
+    def _mosaic(self, sample: Sample, generator: np.random.Generator, others: OtherSamples) -> Sample:
+        size = self.crop_size or self.jitter_size
+        assert size is not None
+        samples = [sample, *(others.draw() for _ in range(3))]
+        sizes = quarters(size, generator)
+        parts = [self._change(item, generator, part) for item, part in zip(samples, sizes, strict=True)]
+        return mosaic(parts, others.region_labels)
+
+    def _change(self, sample: Sample, generator: np.random.Generator, size: Size | None = None) -> Sample:
+        """Return one image changed; with a `size`, cut out and padded to it instead of that of the crop or jitter."""
         if self.crop_size is None:
             sample = self._flip(sample, generator)
         new_size = self._new_size(sample, generator)
         if self.crop_size is not None:
             max_area = self.crop_category_max_area
-            sample = random_crop(sample, self.crop_size, max_area, generator, new_size, self.nearest)
+            sample = random_crop(sample, size or self.crop_size, max_area, generator, new_size, self.nearest)
         elif new_size is not None:
             sample = resize(sample, new_size, self.nearest)
         if self.ssd_color:
             sample = replace(sample, image=ssd_color(sample.image, generator))
         if self.crop_size is not None:
             sample = self._flip(sample, generator)
-            sample = pad(sample, self.crop_size) if self.pad_to_crop else sample
+            sample = pad(sample, size or self.crop_size) if self.pad_to_crop or size else sample
         if self.jitter_size is not None:
-            sample = large_scale_jitter(sample, self.jitter_size, self.jitter_scale, generator, self.nearest)
-        return drop_empty_segments(sample) if self.drop_empty else sample
+            sample = large_scale_jitter(sample, self.jitter_size, self.jitter_scale, generator, self.nearest, size)
+        return sample
 
     def _flip(self, sample: Sample, generator: np.random.Generator) -> Sample:
         return flip(sample) if generator.uniform() < self.flip_prob else sample
