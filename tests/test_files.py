@@ -15,6 +15,7 @@ from unisegment.files import (
     check_name,
     filled_folder,
     inside,
+    is_named_within,
     make_folder,
     restore,
     whole_file,
@@ -339,3 +340,15 @@ def test_links_that_stay_inside(tmp_path):
     (tmp_path / "other").symlink_to("folder")
     assert inside(tmp_path / "folder", "link/x") == tmp_path / "folder" / "link" / "x"
     assert inside(tmp_path / "other", "link/x") == tmp_path / "other" / "link" / "x"
+
+
+def test_names_lie_in_folders_as_they_are_written(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to("/")
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path(), tmp_path / "folder/.."):
+        for name in ("", "folder", "a/../b", "folder/link/tmp"):
+            assert is_named_within(tmp_path / name, folder)
+    for name in ("..", "folder/../../x", "folders"):
+        assert not is_named_within(tmp_path / name, tmp_path / "folder")
+    assert is_named_within(tmp_path, Path("/"))

@@ -235,6 +235,11 @@ def is_within(path: Path, folder: Path) -> bool:
     return root == place or root in place.parents
 
 
+def is_named_within(path: Path, folder: Path) -> bool:
+    """Tell whether a path is a folder or anything below it as it is written; links in it may lead elsewhere."""
+    return os.path.join(os.path.abspath(path), "").startswith(os.path.join(os.path.abspath(folder), ""))
+
+
 def require_own(folder: Path, names: Collection[str], marker: str, key: str) -> None:
     """Check that what would be replaced in a folder is of an earlier run of the same command.
 

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YOLO's segmentation format in, annotated images out: a text file of polygons for each image.
+
+A line of a text file is an object, `class x y x y …`: the corners of its polygon as fractions of the width and height
+of the image, upright as its EXIF data say. The text file of `…/images/a/b.jpg` is `…/labels/a/b.txt`; where no folder
+is called `images`, it lies beside the image. An image without a text file, or with an empty one, shows no object.
+
+Source:
+    https://docs.ultralytics.com/datasets/segment/ (lines, `data.yaml`);
+    https://docs.cvat.ai/docs/dataset_management/formats/format-yolo-ultralytics/ (`data.yaml` with lists of images);
+    https://labelstud.io/guide/export#YOLO (`classes.txt`); that fractions are those of upright images: `exif_size` in
+    ultralytics/data/utils.py.
+"""
+
+import os
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from unisegment.data.annotated_images import AnnotatedImages, SampleFiles, read_listed_image, without_void
+from unisegment.data.formats.format import Format, Found, Layout
+from unisegment.data.formats.png_folders import CategoryList, categories_of, given_categories
+from unisegment.data.problems import DataError, Problem, Problems
+from unisegment.data.reading.object_drawing import draw_objects
+from unisegment.data.reading.packed_columns import PackedTexts
+from unisegment.data.reading.packed_shapes import PackedShapes
+from unisegment.data.reading.text_lines import read_lines
+from unisegment.data.reading.yolo_settings import YoloSettings, find_settings, images_under
+from unisegment.ops.json_values import shown
+from unisegment.structures import Category, Sample
+from unisegment.types import Size
+
+FARTHEST = 1.0
+"""How far outside of its image a corner may be, in widths and heights of it. What is outside is cut off."""
+_LARGEST_FILE = 2**24
+"""Bytes of the text file of an image: some hundred thousand corners."""
+
+
+class YoloObject(NamedTuple):
+    """An object as a line of a text file has it.
+
+    Args:
+        line: Number of the line, from 1.
+        category_id: Its class.
+        polygon: x, y, x, y, … as fractions of the width and height of the image.
+    """
+
+    line: int
+    category_id: int
+    polygon: Float64[np.ndarray, " n"]
+
+
+class YoloSegmentation(AnnotatedImages):
+    """Images with one text file each, in the order of their names. Text files are read when they are asked for.
+
+    Args:
+        images: The image files, absolute or relative to the working directory.
+        categories: The labels; `id` is the class in the text files.
+        folders: Folder of all images and that of all text files, where the paths of images do not say where theirs are.
+        void_ids: Classes that are no label; their objects are left out.
+
+    Raises:
+        ValueError: When no label is left.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        categories: list[Category],
+        *,
+        folders: tuple[Path, Path] | None = None,
+        void_ids: Collection[int] = (),
+    ) -> None:
+        super().__init__(without_void(categories, void_ids))
+        self.void_ids = frozenset(void_ids)
+        self._folders = folders
+        self._images = PackedTexts(map(os.fspath, images))
+        has_own_stems = len({image.stem for image in images}) == len(images)
+        folder_names = {os.path.abspath(image.parent) for image in images}
+        self._common = None if has_own_stems else os.path.commonpath(folder_names)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one annotated image; objects that cover no pixel are left out.
+
+        The target has one id map if no objects overlap, and several layers if some do.
+
+        Raises:
+            FileNotFoundError: When the image is missing.
+            ValueError: When the image or its text file cannot be read, or an object cannot be drawn.
+        """
+        file = self.image_file(index)
+        image = read_listed_image(file, self.reading)
+        size: Size = image.shape[:2]
+        text_file = self.text_file(index)
+        objects = (
+            (self.label_of[item.category_id], False, _pixels(item, size, text_file)) for item in self.objects(index)
+        )
+        return Sample(image, self._name(file), str(file), target=draw_objects(objects, size))
+
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return Path(self._images[index])
+
+    def text_file(self, index: int) -> Path:
+        """Return where the text file of an image is, or would be."""
+        image = self.image_file(index)
+        if self._folders is not None:
+            return self._folders[1] / image.relative_to(self._folders[0]).with_suffix(".txt")
+        parts = list(image.parts)
+        places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+        if places:
+            parts[places[-1]] = "labels"
+        return Path(*parts).with_suffix(".txt")
+
+    def objects(self, index: int) -> Iterator[YoloObject]:
+        """Give the objects of an image that are not void, as its text file has them.
+
+        Raises:
+            DataError: When a line is not in the format.
+        """
+        known = self.label_of.keys() | self.void_ids
+        return (item for item in read_objects(self.text_file(index), known) if item.category_id in self.label_of)
+
+    def files(self, index: int) -> SampleFiles:
+        """Return the image and its text file."""
+        try:
+            number = sum(len(item.polygon) >= 6 for item in self.objects(index))
+        except DataError:  # which whoever reads the image is told
+            number = 0
+        return SampleFiles(self.image_file(index), source=self.text_file(index), num_annotations=number)
+
+    def labels_in(self, index: int) -> set[int]:
+        """Return the labels of which an image has an object, from its text file alone.
+
+        Raises:
+            DataError: When a line is not in the format.
+        """
+        return {self.label_of[item.category_id] for item in self.objects(index) if len(item.polygon) >= 6}
+
+    def _name(self, image: Path) -> str:
+        """Return the name of an image without its ending, and with its folders where names alone are not different."""
+        if self._common is None:
+            return image.stem
+        return Path(os.path.relpath(image, self._common)).with_suffix("").as_posix()
+
+
+def read_objects(file: Path, known: Collection[int]) -> Iterator[YoloObject]:
+    """Give the objects of a text file: none if it is empty or not there.
+
+    Args:
+        file: The file.
+        known: The classes that there are.
+
+    Raises:
+        DataError: When it cannot be read, or a line is not in the format; says which.
+    """
+    for number, line in read_lines(file, _LARGEST_FILE) if file.is_file() else ():
+        try:
+            numbers = np.array(array("d", map(float, line.split())))
+        except ValueError as error:
+            detail = f"line {number}: expected are numbers, `class x y x y …`, got {shown(line.strip())}."
+            raise Problem("wrong-structure", str(file), detail).error() from error
+        wrong = _what_is_wrong(numbers, known)
+        if wrong is not None:
+            raise Problem(wrong[0], str(file), f"line {number}: {wrong[1]}").error()
+        yield YoloObject(number, int(numbers[0]), numbers[1:])
+
+
+def _what_is_wrong(numbers: Float64[np.ndarray, " n"], known: Collection[int]) -> tuple[str, str] | None:
+    """Return what is wrong with a class and the coordinates behind it: the kind of problem, and the detail."""
+    if numbers[0] not in known:
+        there = ", ".join(map(str, sorted(known)[:10])) + (", …" if len(known) > 10 else "")
+        return "unknown-category", f"there is no class {numbers[0]:g}, only {there}. Correct it, or name it."
+    if len(numbers) == 5:
+        return "wrong-structure", (
+            "four numbers behind the class are a box, but segmentation needs polygons, `class x y x y x y …`. Export "
+            "the data set again, for segmentation, or remove the line."
+        )
+    if len(numbers) % 2 == 0:
+        return "bad-polygon", f"a polygon must be an even number of coordinates, x y x y …, got {len(numbers) - 1}."
+    low, high = float(numbers[1:].min(initial=0)), float(numbers[1:].max(initial=1))
+    if low >= -FARTHEST and high <= 1 + FARTHEST:
+        return None
+    return "bad-polygon", (
+        f"a polygon has the coordinate {low if low < -FARTHEST else high:g}, but coordinates must be fractions of the "
+        "width and height of the image, from 0 to 1 and not far outside: divide pixels by its size."
+    )
+
+
+def _pixels(item: YoloObject, size: Size, file: Path) -> Int64[np.ndarray, " p"]:
+    polygon = item.polygon * np.tile(size[::-1], len(item.polygon) // 2)
+    shapes = PackedShapes()
+    shapes.append([polygon.tolist()])
+    try:
+        return shapes.pixels(0, size)
+    except ValueError as error:
+        raise Problem("bad-polygon", str(file), f"line {item.line}: {error}").error() from error
+
+
+def open_found(
+    found: Found, *, problems: Problems, categories: CategoryList | None = None, void_ids: Collection[int] = ()
+) -> YoloSegmentation:
+    """Open what was found of a split.
+
+    Args:
+        found: Folder and split; `images` and `annotations` where no YAML file lists the images.
+        problems: Where to tell what is wrong.
+        categories: What names the classes, instead of the YAML file or `classes.txt`; see `categories_of`.
+        void_ids: Classes that are no label.
+
+    Raises:
+        DataError: When the YAML file is not as it must be, or images or all text files are missing.
+    """
+    root = Path(found.root)
+    settings = find_settings(root)
+    listed = categories_of(*_names(root, settings, categories), is_thing=True)
+    folders = None
+    if found.parts:
+        folders = found.parts["images"], found.parts["annotations"]
+        where, images = folders[0], sorted(images_under(folders[0]), key=os.fspath)
+    else:
+        assert settings is not None
+        where, images = settings.file, settings.images(found.split)
+    if not images:
+        raise Problem("no-images", str(where), f"there are no images of the split {found.split!r}.").error()
+    opened = YoloSegmentation(images, listed, folders=folders, void_ids=void_ids)
+    if not any(opened.text_file(place).is_file() for place in range(len(opened))):
+        expected = f"such as {opened.text_file(0)} for {opened.image_file(0)}"
+        raise Problem("no-data", str(where), f"none of {len(opened)} images has a text file, {expected}.").error()
+    if problems.thorough:
+        for place in range(len(opened)):
+            _warn(opened, place, problems)
+    return opened
+
+
+def _names(root: Path, settings: YoloSettings | None, given: CategoryList | None) -> tuple[object, str]:
+    """Return what names the classes, and what that is called in messages."""
+    if given is not None:
+        return given_categories(given)
+    if settings is not None:
+        return settings.names(), f"{settings.file}: names"
+    file = root / "classes.txt"
+    if file.is_file():
+        return [line.strip() for _, line in read_lines(file)], str(file)
+    raise Problem(
+        "no-data",
+        str(root / "data.yaml"),
+        "there is no such file, nor a classes.txt: nothing names the classes. Name them in the recipe, "
+        "data.categories=[cat, dog], where the first is the class 0.",
+    ).error()
+
+
+def _warn(images: YoloSegmentation, place: int, problems: Problems) -> None:
+    """Tell what training accepts of an image. What it does not accept, it says when it reads the image."""
+    file, seen = images.text_file(place), set()
+    if not file.is_file():
+        detail = f"there is no {file}: the image is taken for one without objects."
+        problems.add("unannotated-image", images.image_file(place), detail)
+    try:
+        for item in images.objects(place):
+            line, content = f"line {item.line}", (item.category_id, item.polygon.tobytes())
+            if len(item.polygon) < 6:
+                problems.add(
+                    "degenerate-polygon", file, f"{line}: a polygon has fewer than three points; it is left out."
+                )
+            elif item.polygon.min() < 0 or item.polygon.max() > 1:
+                problems.add("outside-image", file, f"{line}: a polygon reaches out of its image; that is cut off.")
+            if content in seen:
+                problems.add("duplicate-annotation", file, f"{line}: the same polygon is on a line before.")
+            seen.add(content)
+    except DataError:
+        return
+
+
+def _has_text_files(found: Found) -> bool:
+    return not found.parts or next(found.parts["annotations"].rglob("*.txt"), None) is not None
+
+
+def _splits(root: Path) -> Sequence[str]:
+    settings = find_settings(root)
+    return settings.splits if settings is not None else ()
+
+
+FORMATS = (
+    Format(
+        name="yolo_segmentation",
+        summary="YOLO segmentation (Ultralytics, Roboflow, CVAT, Label Studio): a text file of polygons for each image",
+        layouts=[
+            Layout(parts={"images": "images/{split}", "annotations": "labels/{split}"}),
+            Layout(parts={"images": "{split}/images", "annotations": "{split}/labels"}),
+            Layout(parts={"images": "images", "annotations": "labels", "sign": "labels/*.txt"}),
+        ],
+        open=open_found,
+        tasks=("instance",),
+        labels="`names` in `data.yaml`, `classes.txt`, or `data.categories`",
+        options=frozenset(("categories",)),
+        sniff=_has_text_files,
+        splits=_splits,
+    ),
+)
