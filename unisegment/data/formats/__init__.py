@@ -33,6 +33,8 @@ MODULES: dict[str, str] = {
     "mapillary_vistas_panoptic": "unisegment.data.formats.mapillary_vistas",
     "png_semantic": "unisegment.data.formats.png_folders",
     "png_instance": "unisegment.data.formats.png_folders",
+    "yolo_segmentation": "unisegment.data.formats.yolo_segmentation",
+    "labelme": "unisegment.data.formats.labelme",
     "hugging_face": "unisegment.data.formats.hugging_face",
     "synthetic": "unisegment.data.formats.synthetic",
 }

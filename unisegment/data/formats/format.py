@@ -92,7 +92,7 @@ class Format:
         labels: Where the names of its categories come from.
         options: Further keywords of `open`.
         sniff: Looks into what was found, where layouts of several formats are alike: whether it is of this one.
-        splits: Names the splits of a folder that lists them itself.
+        splits: Names the splits of a folder that lists them itself; these go before those of layouts.
         writes: Class that writes annotated images in this format; None where there is none.
         is_folder: Whether data sets are folders, and not also names and addresses that the format knows.
         is_guessed: Whether a folder may be taken for it without being told.
@@ -118,13 +118,11 @@ class Format:
 
     def find(self, root: Path, split: str) -> Found | None:
         """Return a split of a folder; None where the folder has no layout of the format, or no such split."""
-        for layout in self.layouts:
-            found = layout.find(root, split)
-            if found is not None:
-                return found
         there = () if self.splits is None else self.splits(root)
         name = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in there), None)
-        return None if name is None else Found(root, name)
+        if name is not None:
+            return Found(root, name)
+        return next((found for layout in self.layouts if (found := layout.find(root, split)) is not None), None)
 
     def fits(self, root: Path, splits: Sequence[str]) -> bool:
         """Tell whether a folder has one of some splits in this format, or a data set without splits."""
