@@ -157,6 +157,43 @@ def png_semantic(root):
     (root / "categories.json").write_text(json.dumps([{"id": 1, "name": "cow"}, {"id": 2, "name": "grass"}]))
 
 
+def _boxes(number):
+    """Return two boxes in an image: label, left, upper, right and lower border in pixels."""
+    return [("cow", 5, 5, 26, 33 + number), ("dog", 35, 5, 56, 33)]
+
+
+def yolo_segmentation(root):
+    for split, (_, count) in SPLITS.items():
+        for number in range(count):
+            height, width = _size(number)
+            lines = [
+                " ".join(
+                    map(str, [place, *(edge / full for edge, full in zip(corners, [width, height] * 4, strict=True))])
+                )
+                for place, (_, x0, y0, x1, y1) in enumerate(_boxes(number))
+                for corners in [(x0, y0, x1, y0, x1, y1, x0, y1)]
+            ]
+            write_image(root / f"{split}/images/{number}.jpg", (height, width), value=40 * number)
+            file = root / f"{split}/labels/{number}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(lines))
+    (root / "data.yaml").write_text("train: ../train/images\nval: ../val/images\nnc: 2\nnames: [cow, dog]\n")
+
+
+def labelme(root):
+    for split, (_, count) in SPLITS.items():
+        for number in range(count):
+            size = _size(number)
+            write_image(root / f"{split}/{number}.jpg", size, value=40 * number)
+            shapes = [
+                {"label": label, "points": [[x0, y0], [x1, y1]], "shape_type": "rectangle", "group_id": None}
+                for label, x0, y0, x1, y1 in _boxes(number)
+            ]
+            content = {"shapes": shapes, "imagePath": f"{number}.jpg", "imageData": None}
+            content |= {"imageHeight": size[0], "imageWidth": size[1]}
+            (root / f"{split}/{number}.json").write_text(json.dumps(content))
+
+
 def only_crowds(file):
     """Make every annotation of a COCO instance file a crowd."""
     content = json.loads(file.read_text())

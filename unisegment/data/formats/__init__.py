@@ -237,7 +237,7 @@ def _looked_for(guessed: Sequence[Format], folder: Path, splits: Sequence[str]) 
             for split in splits:
                 for name in layout.names_of(split):
                     paths, missing = layout.paths(name), layout.lacking(folder, name)
-                    if paths[0] not in missing:
+                    if missing and paths[0] not in missing:
                         begun.append((known.name, paths, missing))
     if begun:
         nearest, paths, missing = min(begun, key=lambda one: len(one[2]))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tools export is trained on, evaluated on and checked as it lies, by the layout of the folder alone."""
+
+import pytest
+
+from tests.recipes import small_trees
+from tests.training.test_assembly import RESNET, SMALL
+from unisegment import Segmenter, UniSegmentConfig, UniSegmentForUniversalSegmentation
+from unisegment.checking import check_data
+from unisegment.checking.sources import find_parts
+from unisegment.training import fit_data
+
+FORMATS = {"yolo_segmentation": "mask_ap", "labelme": "mask_ap"}
+"""The score by which each is judged."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A tiny checkpoint that knows cows."""
+    folder = tmp_path_factory.mktemp("start")
+    config = UniSegmentConfig(backbone_config=RESNET, id2label={0: "boat", 1: "cow"}, **SMALL)
+    UniSegmentForUniversalSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_an_export_is_used_as_it_lies(tmp_path, start, data_format):
+    root = tmp_path / "export"
+    getattr(small_trees, data_format)(root)
+    settings = {"schedule.max_steps": 1, "optim.batch_size": 2, "optim.accumulation": 1, "run.checkpoint_every": 0}
+    settings |= {"run.eval_every": 0, "data.workers": 0, "evaluation.pictures": 0, "run.threads": 1}
+    fitted = fit_data(root, start=start, output_dir=tmp_path / "run", **settings)
+    segmenter = Segmenter.from_pretrained(fitted.folder / "checkpoint", device="cpu")
+    scores = segmenter.evaluate(root, split="val")
+    score = FORMATS[data_format]
+    assert (fitted.metrics["images"], scores["images"]) == (1, 1)
+    assert scores[score] == pytest.approx(fitted.metrics[score])
+    assert [category["name"] for category in segmenter.model.config.categories] == ["cow", "dog"]
+    report = check_data(find_parts([str(root)]), tmp_path / "check", workers=1, pictures=0)
+    assert [(part["format"], part["images"], part["opened"]) for part in report.parts] == [
+        (data_format, 3, 3), (data_format, 1, 1),
+    ]  # fmt: skip
+    # The tree has the same picture in both.
+    assert [[found["kind"] for found in part["findings"]] for part in report.parts] == [[], ["leak"]]
+    assert [category["segments"] for category in report.parts[0]["categories"]] == [3, 3]
