@@ -57,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "outside-image": Kind("warning", "A polygon reaches out of its image; what is outside is cut off."),
     "bad-run-lengths": Kind("error", "Run lengths are broken, or do not add up to the pixels of their size."),
+    "bad-bitmap": Kind("error", "A bitmap of an object cannot be decoded, or does not lie in its image."),
     "wrong-run-length-size": Kind("error", "Run lengths are of another size than the image."),
     "odd-iscrowd": Kind("error", "`iscrowd` is neither 0 nor 1, and neither false nor true."),
     "odd-isthing": Kind("error", "`isthing` is neither 0 nor 1, and neither false nor true."),

@@ -35,6 +35,10 @@ MODULES: dict[str, str] = {
     "png_instance": "unisegment.data.formats.png_folders",
     "yolo_segmentation": "unisegment.data.formats.yolo_segmentation",
     "labelme": "unisegment.data.formats.labelme",
+    "pascal_voc": "unisegment.data.formats.pascal_voc",
+    "pascal_voc_semantic": "unisegment.data.formats.pascal_voc",
+    "supervisely": "unisegment.data.formats.supervisely",
+    "png_per_object": "unisegment.data.formats.png_per_object",
     "hugging_face": "unisegment.data.formats.hugging_face",
     "synthetic": "unisegment.data.formats.synthetic",
 }

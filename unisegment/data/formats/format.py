@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # torch: seconds, which nobody waits for who only asks for na
     from unisegment.data.annotated_images import AnnotatedImages
 
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev", "test"),
+    "train": ("train", "training", "Train"),
+    "val": ("val", "valid", "validation", "Validation", "dev", "test", "Test"),
 }
 """What data sets call the two splits of training, the first that is there; other names are meant as they are."""
 

@@ -97,10 +97,14 @@ class LabelMaps(AnnotatedImages):
                 that are neither of a category nor void.
         """
         image_file, map_file = self.image_dir / self._image_files[index], self.map_dir / self._map_files[index]
-        image, id_map = read_listed_image(image_file, self.reading), _read_map(map_file, self.reading)
+        image, id_map = read_listed_image(image_file, self.reading), self.id_map(index)
         check_size(map_file, id_map.shape, image.shape[:2], image_file)
         target = self._coding.target(id_map, map_file)
         return Sample(image, self._names[index].item(), str(image_file), target=target)
+
+    def id_map(self, index: int) -> Int32[np.ndarray, "h w"]:
+        """Return the number of each pixel of an image."""
+        return _read_map(self.map_dir / self._map_files[index], self.reading)
 
     def files(self, index: int) -> SampleFiles:
         """Return the image and the PNG file."""
@@ -108,12 +112,11 @@ class LabelMaps(AnnotatedImages):
 
     def numbers(self, index: int) -> set[int]:
         """Return the numbers in the PNG file of an image."""
-        return distinct_ids(_read_map(self.map_dir / self._map_files[index], self.reading))
+        return distinct_ids(self.id_map(index))
 
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has a segment that is no crowd, from its PNG file alone."""
-        file = self.map_dir / self._map_files[index]
-        target = self._coding.target(_read_map(file, self.reading), file)
+        target = self._coding.target(self.id_map(index), self.map_dir / self._map_files[index])
         return {*target.labels[~target.is_crowd].tolist()}
 
 
@@ -162,14 +165,7 @@ class MapCoding:
         Raises:
             ValueError: When a number is neither of a category nor void.
         """
-        category_of = {number: self._category_id(number) for number in sorted(distinct_ids(id_map))}
-        wrong = [
-            number
-            for number, category in category_of.items()
-            if category not in self.label_of and category not in self._void
-        ]
-        if wrong:
-            raise ValueError(self._describe(wrong, source))
+        category_of = self.check(distinct_ids(id_map), source)
         segments = {number: category for number, category in category_of.items() if category in self.label_of}
         labels = [self.label_of[category] for category in segments.values()]
         return SegmentationTarget(
@@ -181,6 +177,18 @@ class MapCoding:
                 dtype=torch.bool,
             ),
         )
+
+    def check(self, numbers: Collection[int], source: Any) -> dict[int, int]:
+        """Return the category of each number, in ascending order; raise a ValueError if it is neither that nor void."""
+        category_of = {number: self._category_id(number) for number in sorted(numbers)}
+        wrong = [
+            number
+            for number, category in category_of.items()
+            if category not in self.label_of and category not in self._void
+        ]
+        if wrong:
+            raise ValueError(self._describe(wrong, source))
+        return category_of
 
     def _category_id(self, number: int) -> int:
         return number // self.label_divisor if self.label_divisor and self._is_object(number) else number
@@ -267,14 +275,25 @@ def _unless_missing(error: OSError) -> None:
         raise error
 
 
-def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
+def open_map(file: Path, reading: ImageReading) -> Image.Image:
+    """Return a map as it is stored, turned as its image is.
+
+    Raises:
+        FileNotFoundError: When it is missing.
+        ValueError: When it cannot be read, or is a JPEG file.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
     image = open_image(file)
     if image.format in ("JPEG", "MPO"):
         raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
+    return reading.turned(image)
+
+
+def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
+    image = open_map(file, reading)
     try:
-        return numbers_of(reading.turned(image))
+        return numbers_of(image)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 
