@@ -113,7 +113,7 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
     """
     return {
         "images": Kind(0.3, (*_image_doors(folder), *_map_doors(folder))),
-        "instances": Kind(0.15, _instance_doors(folder)),
+        "instances": Kind(0.15, (*_instance_doors(folder), *_export_doors(folder))),
         "panoptic": Kind(0.15, _panoptic_doors(folder)),
         "configs": Kind(0.07, _config_doors(folder)),
         "processors": Kind(0.08, _processor_doors(folder)),
@@ -199,11 +199,25 @@ def _instance_doors(folder: Path) -> tuple[Door, ...]:
     objects = "instances/objects.json"
     return (
         Door("column of objects", _open_objects, _files(folder, objects), (objects,), 2),
-        Door("coco_instance", lambda: _all(open_data_set("instances", "coco_instance", "val")), files, (file,), 6),
-        Door("check_data", _checking("coco_instance", "instances", "val"), files, (file,), 2),
+        Door("coco_instance", lambda: _all(open_data_set("instances", "coco_instance")), files, (file,), 6),
+        Door("check_data", _checking("coco_instance", "instances", "train"), files, (file,), 2),
         Door("list of images", lambda: _all(ImageFolder("instances/images", file)), files, (file,), 1),
         Door("predict a list", predict, listed, (file,), 0.1),
     )
+
+
+def _export_doors(folder: Path) -> tuple[Door, ...]:
+    doors = []
+    for data_format, root, endings in (
+        ("yolo_segmentation", "exports/yolo", (".txt", ".yaml")),
+        ("labelme", "exports/labelme", (".txt", ".json")),
+    ):
+        files = _files(folder, f"{root}/**/*")
+        damaged = (*(name for name in files if name.endswith(endings)),)
+        opens = lambda data_format=data_format, root=root: _all(open_data_set(root, data_format))  # noqa: E731
+        doors.append(Door(data_format, opens, files, damaged, 2))
+        doors.append(Door(f"check_data {data_format}", _checking(data_format, root, "train"), files, damaged))
+    return tuple(doors)
 
 
 def _open_objects() -> None:
