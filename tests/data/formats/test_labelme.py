@@ -205,7 +205,7 @@ def test_images_that_are_missing(tmp_path):
     (root / "a.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.jpg: there is no such file"):
         images[0]
-    with pytest.raises(DataError, match=r"c\.json: imageData cannot be read as an image"):
+    with pytest.raises(DataError, match=r"c\.json: imageData: it cannot be read as an image"):
         LABELME.open(LABELME.find(root, "train"), problems=CollectedProblems(), categories=["cat"])[-1]
 
 

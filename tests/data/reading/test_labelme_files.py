@@ -130,9 +130,9 @@ def test_what_else_a_file_says(tmp_path):
     assert (content.image_path, content.size, content.shapes) == ("../images/a.jpg", (2, 3), [])
     np.testing.assert_array_equal(np.asarray(content.image()), pixels)
     assert _read(tmp_path, size=(None, 3)).size is None
-    with pytest.raises(DataError, match=r"a\.json: imageData cannot be read as an image"):
+    with pytest.raises(DataError, match=r"a\.json: imageData: it cannot be read as an image"):
         _read(tmp_path, data="bm90").image()
-    with pytest.raises(DataError, match=r"a\.json: imageData is not in base64"):
+    with pytest.raises(DataError, match=r"a\.json: imageData: Invalid base64"):
         _read(tmp_path, data="b").image()
 
 
@@ -195,15 +195,11 @@ _FAR = "too far outside of the image of 20x30"
         ({**BOX, "points": [[0, 0], [1e300, 0]]}, "bad-polygon", _FAR),
         ({**BOX, "shape_type": "circle", "points": [[0, 0], [1e300, 0]]}, "bad-polygon", "x = -1e"),
         ({**BOX, "shape_type": "circle", "points": [[0, 0], [float("inf"), 0]]}, "bad-polygon", "finite coordinates"),
-        ({**MASK, "mask": ""}, "wrong-structure", "mask cannot be read as an image: it is empty"),
-        ({**MASK, "mask": "A"}, "wrong-structure", "mask is not in base64"),
-        (
-            {**MASK, "mask": in_base64(np.ones((5, 5), np.uint8))},
-            "wrong-structure",
-            "its mask is 5x5 .* corners of 2x3",
-        ),
-        ({**MASK, "mask": in_base64(np.ones((2, 3, 3), np.uint8))}, "wrong-structure", "one channel, got 3"),
-        ({**MASK, "points": [[1, 2], [1e18, 3]], "mask": "A"}, "wrong-structure", _FAR),
+        ({**MASK, "mask": ""}, "bad-bitmap", "data must be a PNG file"),
+        ({**MASK, "mask": "A"}, "bad-bitmap", "data must be base64"),
+        ({**MASK, "mask": in_base64(np.ones((21, 3), np.uint8))}, "bad-bitmap", "a mask of 21x3 .* does not lie in"),
+        ({**MASK, "mask": in_base64(np.ones((5, 5), np.uint8))}, "bad-bitmap", "its mask is 5x5 .* corners of 2x3"),
+        ({**MASK, "points": [[1, 2], [1e18, 3]], "mask": "A"}, "bad-bitmap", _FAR),
     ],
 )
 def test_shapes_that_cannot_be_drawn_are_named(tmp_path, shape, kind, message):

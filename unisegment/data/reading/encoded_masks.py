@@ -36,17 +36,31 @@ def pixels_of_encoded_mask(text: Any, corner: Any, size: Size, *, is_compressed:
         ValueError: When it is none of this, or would be larger than the image.
     """
     left, top = _corner(corner)
+    mask = read_encoded_mask(text, size, is_compressed=is_compressed)
+    height, width = mask.shape
+    if min(left, top) < 0 or left + width > size[1] or top + height > size[0]:
+        raise ValueError(f"a mask of {height}x{width} (height x width) at x = {left}, y = {top} {_outside(size)}")
+    rows, columns = np.nonzero(mask)
+    return (rows + top) * size[1] + (columns + left)
+
+
+def read_encoded_mask(text: Any, size: Size, *, is_compressed: bool) -> Bool[np.ndarray, "h w"]:
+    """Return which pixels of a mask are inside, as `pixels_of_encoded_mask` says.
+
+    Raises:
+        ValueError: When it is no PNG file in base64, or is larger than an image of this size.
+    """
     content = _decode(text, 2 * size[0] * size[1] + _SPARE_BYTES, is_compressed)
     if len(content) < _HEAD.size or not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError("data must be a PNG file, got other bytes")
     _, _, width, height = _HEAD.unpack_from(content)
-    if min(left, top) < 0 or left + width > size[1] or top + height > size[0]:
-        raise ValueError(
-            f"a mask of {height}x{width} (height x width) at x = {left}, y = {top} does not lie in the image of "
-            f"{size[0]}x{size[1]}"
-        )
-    rows, columns = np.nonzero(_inside(open_image(BytesIO(content), "data")))
-    return (rows + top) * size[1] + (columns + left)
+    if height > size[0] or width > size[1]:
+        raise ValueError(f"a mask of {height}x{width} (height x width) {_outside(size)}")
+    return _inside(open_image(BytesIO(content), "data"))
+
+
+def _outside(size: Size) -> str:
+    return f"does not lie in the image of {size[0]}x{size[1]}"
 
 
 def _inside(stored: Image.Image) -> Bool[np.ndarray, "h w"]:

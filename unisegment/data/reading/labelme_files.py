@@ -20,6 +20,7 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from unisegment.data.problems import Problem
+from unisegment.data.reading.encoded_masks import read_encoded_mask
 from unisegment.data.reading.packed_shapes import PackedShapes, check_polygon
 from unisegment.ops.image_opening import open_image
 from unisegment.ops.json_reading import read_json
@@ -108,7 +109,7 @@ class LabelmeFile(NamedTuple):
             try:
                 drawn.append(_mask_pixels(shape, size) if shape.kind == "mask" else _outline_pixels(shape, size))
             except ValueError as error:
-                kind = "wrong-structure" if shape.kind == "mask" else "bad-polygon"
+                kind = "bad-bitmap" if shape.kind == "mask" else "bad-polygon"
                 raise Problem(kind, str(self.file), f"{name_of(shape)}: {error}").error() from error
         return drawn[0] if len(drawn) == 1 else np.unique(np.concatenate(drawn))
 
@@ -119,9 +120,9 @@ class LabelmeFile(NamedTuple):
             DataError: When it cannot be read.
         """
         try:
-            return open_image(BytesIO(_decoded(self.image_data, "imageData")), "imageData")
+            return open_image(BytesIO(base64.b64decode(self.image_data or "")), "it")
         except ValueError as error:
-            raise Problem("broken-image", str(self.file), f"{error}").error() from error
+            raise Problem("broken-image", str(self.file), f"imageData: {error}").error() from error
 
 
 def read_labelme(file: Path) -> LabelmeFile:
@@ -211,9 +212,7 @@ def _circle(points: Float64[np.ndarray, "p 2"], size: Size) -> Float64[np.ndarra
 
 def _mask_pixels(shape: LabelmeShape, size: Size) -> Int64[np.ndarray, " p"]:
     check_polygon(shape.points.ravel(), size)
-    mask = np.asarray(open_image(BytesIO(_decoded(shape.mask, "mask")), "mask"))
-    if mask.ndim != 2:
-        raise ValueError(f"its mask must have one channel, got {mask.shape[2]}.")
+    mask = read_encoded_mask(shape.mask, size, is_compressed=False)
     (x0, y0), (x1, y1) = np.rint(shape.points).astype(np.int64).tolist()
     # Corners are pixels of the mask. After it was moved they are fractions, and each is rounded by itself.
     expected = (y1 - y0 + 1, x1 - x0 + 1)
@@ -226,10 +225,3 @@ def _mask_pixels(shape: LabelmeShape, size: Size) -> Int64[np.ndarray, " p"]:
     rows, columns = rows + y0, columns + x0
     is_inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
     return rows[is_inside] * size[1] + columns[is_inside]
-
-
-def _decoded(content: str | None, name: str) -> bytes:
-    try:
-        return base64.b64decode(content or "")
-    except ValueError as error:
-        raise ValueError(f"{name} is not in base64: {error}.") from error
