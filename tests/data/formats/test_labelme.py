@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.data.exports import in_base64, labelme_file, objects_of, write_picture, write_texts
-from unisegment.data.formats import labelme
+from unisegment.data.formats import labelme, open_data_set
 from unisegment.data.problems import CollectedProblems, DataError, MissingDataError, Problems
 
 (LABELME,) = labelme.FORMATS
@@ -88,10 +88,10 @@ def test_splits(tmp_path, monkeypatch, annotations, images, path):
 def test_folders_without_splits(tmp_path, annotations, images):
     write_picture(tmp_path / images / "a.jpg", SIZE)
     write_texts(tmp_path / annotations, {"a.json": labelme_file(CAT)})
-    found = LABELME.find(tmp_path, "train")
-    if images == "photos":  # as data.images=photos has it
-        found = found._replace(parts={**found.parts, "images": tmp_path / "photos"})
-    (sample,) = LABELME.open(found, problems=Problems())
+    places = {"images": "photos"} if images == "photos" else {}
+    (sample,) = open_data_set(tmp_path, **places)
+    assert objects_of(sample) == OBJECTS[:1]
+    (sample,) = open_data_set(tmp_path, "labelme", annotations=f"{annotations}/a.json", **places)
     assert objects_of(sample) == OBJECTS[:1]
 
 

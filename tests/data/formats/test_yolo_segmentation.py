@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from tests.data.exports import objects_of, write_picture, write_texts
-from unisegment.data.formats import yolo_segmentation
+from unisegment.data.formats import guess_format, open_data_set, yolo_segmentation
 from unisegment.data.problems import CollectedProblems, DataError, MissingDataError, Problems
 
 (YOLO,) = yolo_segmentation.FORMATS
@@ -326,3 +326,26 @@ def test_images_that_are_missing(tmp_path):
         images[1]
     with pytest.raises(IndexError):
         images[2]
+
+
+@pytest.mark.parametrize("folders", [("training", "validation"), ("Train", "Validation"), ("train", "valid")])
+@pytest.mark.parametrize("layout", ["{}/images {}/labels", "images/{} labels/{}"])
+def test_a_folder_tells_its_format(tmp_path, folders, layout):
+    """Roboflow's and others; Mapillary Vistas and the formats of PNG files have folders of these names, too."""
+    for folder in folders:
+        images, labels = layout.format(folder, folder).split()
+        write_picture(tmp_path / images / "a.jpg", (8, 10))
+        write_texts(tmp_path, {f"{labels}/a.txt": CAN})
+    assert guess_format(tmp_path) == "yolo_segmentation"
+    write_texts(tmp_path, {"classes.txt": "can\n"})
+    for split in ("train", "val"):
+        assert objects_of(open_data_set(tmp_path, split=split)[0]) == OBJECTS[1:]
+
+
+def test_folders_anywhere(tmp_path):
+    write_picture(tmp_path / "photos/a.jpg", (8, 10))
+    write_texts(tmp_path, {"texts/a.txt": CAN, "data.yaml": f"train: nowhere\n{NAMES}"})
+    images = open_data_set(tmp_path, "yolo_segmentation", images="photos", annotations="texts")
+    assert objects_of(images[0]) == OBJECTS[1:]
+    with pytest.raises(ValueError, match=r"say where the rest lies, too: data\.annotations"):
+        open_data_set(tmp_path, "yolo_segmentation", images="photos")

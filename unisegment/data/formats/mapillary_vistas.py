@@ -19,6 +19,11 @@ def _open_semantic(found: Found, *, problems: Problems, void_ids: Collection[int
     return LabelMaps(pairs, categories_from_table(range(65), MAPILLARY_VISTAS), void={65}, void_ids=void_ids)
 
 
+def _has_maps(found: Found) -> bool:
+    """Tell whether there are PNG files: other tools write text files to folders of this name."""
+    return any(found.parts["annotations"].glob("*.png"))
+
+
 FORMATS = (
     Format(
         name="mapillary_vistas_semantic",
@@ -30,6 +35,7 @@ FORMATS = (
         open=_open_semantic,
         tasks=("semantic",),
         labels="the table of version 1.2",
+        sniff=_has_maps,
     ),
     Format(
         name="mapillary_vistas_panoptic",
