@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unisegment.checking.contact_sheet import draw_contact_sheet, draw_tile
+from unisegment.checking.contact_sheet import draw_contact_sheet, draw_image, draw_tile
 from unisegment.structures import Sample, SegmentationTarget
 
 
@@ -45,6 +45,26 @@ def test_image_and_target_stand_side_by_side(size, form):
 def test_an_empty_target_is_drawn():
     target = SegmentationTarget(labels=torch.zeros(0), masks=torch.zeros(0, 29, 37))
     assert draw_tile(Sample(np.zeros((29, 37, 3), np.uint8), 1, "a.jpg", target=target), {})
+
+
+def test_frames_stand_around_boxes():
+    image = np.full((90, 180, 3), 128, np.uint8)
+    with Image.open(io.BytesIO(draw_image(image, [(30, 20, 60, 45), (150, 80, 4000, 5000)]))) as tile:
+        assert tile.size == (360, 180)
+        pixels = np.asarray(tile).astype(int)
+    is_frame = (pixels[..., 0] - pixels[..., 1]) > 100
+    rows, columns = np.nonzero(is_frame[:, :200])
+    # Twice the size, and four pixels outside.
+    assert [rows.min(), rows.max(), columns.min(), columns.max()] == pytest.approx([36, 94, 56, 124], abs=2)
+    assert not is_frame[42:88, 62:118].any()
+    assert is_frame[-2:, 310:].any()  # what lies outside has its frame at the edge
+    assert is_frame[160:, -2:].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 701)])
+def test_frames_fit_tiny_images(size):
+    assert draw_image(np.zeros((*size, 3), np.uint8), [(0, 0, 1, 1), (-9, -9, -3, -3)])
+    assert draw_tile(sample_of(size), {0: "cow"}, [(0, 0, 1, 1)])
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -5,11 +5,17 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from unisegment.checking.contact_sheet import draw_image
 from unisegment.checking.figures import Figures
+from unisegment.checking.page import Picture
 from unisegment.checking.report import Report, prepare_folder, write_report
 from unisegment.files import WriteError
+
+PICTURE = Picture("caf\udce9.jpg", draw_image(np.zeros((3, 5, 3), dtype=np.uint8)))
 
 
 def part_with(file):
@@ -22,7 +28,7 @@ def part_with(file):
 
 
 def test_a_table_has_a_line_for_each_kind():
-    report = Report([part_with("x/" * 50 + "a.jpg")], 1.5, None)
+    report = Report([part_with("x/" * 50 + "a.jpg")], 1.5)
     assert (report.num_errors, report.num_warnings) == (1207, 3)
     first, second, last = report.table().splitlines()
     assert first == "r: train (png_semantic): 0 of 3,000 images opened, 2,000 tried"
@@ -32,17 +38,18 @@ def test_a_table_has_a_line_for_each_kind():
 
 
 def test_names_that_are_no_text_are_written(tmp_path):
-    report = Report([part_with("caf\udce9.jpg")], 1.5, b"not really a JPEG")
+    report = Report([part_with("caf\udce9.jpg")], 1.5, [PICTURE])
     write_report(report, tmp_path / "a/b")
     content = json.loads((tmp_path / "a/b/report.json").read_text())
     assert content["parts"][0]["findings"][0]["listed"][0]["file"] == "caf\udce9.jpg"
     assert (content["errors"], content["warnings"], content["seconds"]) == (1207, 3, 1.5)
     assert "caf\\udce9.jpg" in (tmp_path / "a/b/report.html").read_text(encoding="utf-8")
-    assert (tmp_path / "a/b/samples.jpg").read_bytes() == b"not really a JPEG"
+    with Image.open(tmp_path / "a/b/samples.jpg") as sheet:
+        assert sheet.format == "JPEG"
 
 
 def test_an_earlier_report_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
-    write_report(Report([part_with("a.jpg")], 1.5, b"first"), tmp_path)
+    write_report(Report([part_with("a.jpg")], 1.5, [PICTURE]), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write = Path.write_bytes
 
@@ -53,11 +60,11 @@ def test_an_earlier_report_stays_until_the_new_one_is_whole(tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
         with pytest.raises(WriteError, match=r"No space left on device.* Make room there"):
-            write_report(Report([part_with("b.jpg")], 2.5, None), tmp_path)
+            write_report(Report([part_with("b.jpg")], 2.5), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "notes").write_text("mine")
     prepare_folder(tmp_path)
-    write_report(Report([part_with("b.jpg")], 2.5, None), tmp_path)
+    write_report(Report([part_with("b.jpg")], 2.5), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "report.html", "report.json"]
 
 

@@ -37,7 +37,11 @@ COMMANDS = (
 
 def expected_files(root: Path) -> set[str]:
     """Return what a wheel holds for every system, beside what describes it."""
-    library = {path.relative_to(root).as_posix() for path in (root / "unisegment").rglob("*.py")}
+    library = {
+        path.relative_to(root).as_posix()
+        for ending in ("py", "html")
+        for path in (root / "unisegment").rglob(f"*.{ending}")
+    }
     kernel = root / "kernels" / "ms_deform_attn"
     sources = {
         f"{KERNEL}/{path.relative_to(kernel).as_posix()}"

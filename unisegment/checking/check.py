@@ -12,10 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from unisegment.checking.category_lists import note_category_lists
-from unisegment.checking.contact_sheet import draw_contact_sheet
+from unisegment.checking.concerned import draw_concerned
 from unisegment.checking.figures import Figures
 from unisegment.checking.label_map_files import largest_number
 from unisegment.checking.opening import OpenedPart, Part, open_part
+from unisegment.checking.page import Picture
 from unisegment.checking.parallel import Failure, run_parallel
 from unisegment.checking.repeats import note_repeats
 from unisegment.checking.report import Report, prepare_folder, write_report
@@ -81,8 +82,7 @@ def check_data(
         )
     prepare_folder(Path(output_dir))
     start = time.monotonic()
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    checked, tiles = [], []
+    checked, samples = [], []
     for part in parts:
         findings = CollectedProblems()
         opened = open_part(part, findings)
@@ -98,14 +98,18 @@ def check_data(
             disable=None if progress is None else not progress,
         )
         for index, result in bar:
-            tiles += _take(checked[-1], index, result)
-        _judge_whole(checked[-1])
+            samples += _take(checked[-1], index, result)
+        _note_whole(checked[-1])
     note_category_lists([(item.opened, item.findings) for item in checked])
     note_repeats([(item.opened, item.figures, item.findings) for item in checked])
+    concerned = [
+        draw_concerned(item.opened, item.findings.listed, workers, timeout) if pictures else {} for item in checked
+    ]
     report = Report(
         parts=[_describe(item) for item in checked],
         seconds=time.monotonic() - start,
-        contact_sheet=draw_contact_sheet(tiles) if tiles else None,
+        samples=samples,
+        concerned=concerned,
     )
     write_report(report, Path(output_dir))
     return report
@@ -130,20 +134,19 @@ def _in_order(
             index = next(following, None)
 
 
-def _take(part: _Checked, index: int, result: CheckedSample | Failure) -> list[tuple[str, bytes]]:
+def _take(part: _Checked, index: int, result: CheckedSample | Failure) -> list[Picture]:
     """Count what was found of a sample, and return its picture if there is one."""
     part.num_checked += 1
     if isinstance(result, Failure):
-        files = part.opened.files(index)
-        name = f"{part.opened.part.name}[{index}]" if files is None else str(files.image)
-        part.findings.add(_KIND_OF_FAILURE[result.reason], name, result.detail)
+        name = part.opened.name_of(index)
+        part.findings.add(_KIND_OF_FAILURE[result.reason], name, result.detail, name)
         return []
-    part.findings.extend(result.findings)
+    part.findings.extend(problem._replace(image=problem.image or result.name) for problem in result.findings)
     part.figures.add(index, result)
-    return [] if result.tile is None else [(result.name, result.tile)]
+    return [] if result.tile is None else [Picture(os.path.basename(result.name), result.tile)]
 
 
-def _judge_whole(part: _Checked) -> None:
+def _note_whole(part: _Checked) -> None:
     """Note what only shows when all samples have been seen."""
     samples = part.opened.samples
     if samples is None or part.figures.opened == 0:

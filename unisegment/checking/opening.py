@@ -70,6 +70,11 @@ class OpenedPart:
         images: Sized | None = self.samples if self.samples is not None else self.unopened
         return 0 if images is None else len(images)
 
+    def name_of(self, index: int) -> str:
+        """Return how reports call a sample: its image file, or its number where it has none."""
+        entry = self.files(index)
+        return f"{self.part.name}[{index}]" if entry is None else str(entry.image)
+
     def files(self, index: int) -> SampleFiles | None:
         """Return the files of a sample; None where its image is no file of its own."""
         if self.samples is not None:
@@ -81,7 +86,7 @@ class OpenedPart:
 def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     """Open a part as training does, and note what is wrong with it as a whole."""
     try:
-        found = _find(part)
+        found = find_part(part)
     except FileNotFoundError as error:
         findings.add("no-data", part.data.root, str(error))
         return OpenedPart(part, None)
@@ -96,7 +101,13 @@ def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     return OpenedPart(part, samples, entries)
 
 
-def _find(part: Part) -> Found:
+def find_part(part: Part) -> Found:
+    """Return the files of a part.
+
+    Raises:
+        FileNotFoundError: When they are missing.
+        ValueError: When places that are given do not fit.
+    """
     data = part.data
     whole, _ = part_of_split(part.split, data.splits, data.val_share, data.split_seed)
     places = {"annotations": data.annotations, "images": data.images, "segments": data.segments}

@@ -1,56 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of `report.json` in, one page of HTML out that needs nothing from elsewhere."""
+"""The content of `report.json` and pictures in, one page of HTML out that needs nothing from elsewhere.
+
+What the page looks like stands in `page.html`, a template of Jinja.
+"""
 
 import base64
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined, Template
 
 from unisegment.visualization import label_colors
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1e2026; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
-h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 3rem; border-top: 1px solid #ccd; padding-top: 1rem }
-table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-details { margin: .4rem 0 } summary { cursor: pointer } li { overflow-wrap: anywhere }
-.error { color: #b3261e; font-weight: 600 } .warning { color: #8a5a00; font-weight: 600 }
-.good { color: #1b6e3c; font-weight: 600 }
-.chip { display: inline-block; width: .9em; height: .9em; border-radius: .2em }
-.bar { display: block; height: .8em; background: #5b7fd4; border-radius: .15em }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 3rem } .bars td:last-child { width: 14rem }
-img { max-width: 100% }
-"""
-_BAR = 100
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def make_page(content: dict[str, Any], contact_sheet: bytes | None) -> str:
+class Picture(NamedTuple):
+    """A sample on the page."""
+
+    name: str
+    jpeg: bytes | None
+    """None where it cannot be drawn: a grey tile says why."""
+    reason: str = ""
+
+
+def make_page(
+    content: Mapping[str, Any],
+    samples: Sequence[Picture] = (),
+    concerned: Sequence[Mapping[str, Sequence[Picture]]] = (),
+) -> str:
     """Return the page.
 
     Args:
         content: As in `report.json`.
-        contact_sheet: A JPEG file.
+        samples: What is shown at its end.
+        concerned: For each part, samples that show a kind of finding, by the kind.
     """
-    body = [
-        "<h1>Data check</h1>",
-        f"<p>{_verdict(content['errors'], content['warnings'])}, in {content['seconds']:.1f} seconds, by unisegment "
-        f"{escape(content['unisegment'])}. Errors are what training stops at, or leaves out with "
-        "<code>data.on_error=skip</code>. Warnings are what it accepts.</p>",
-        _overview(content["parts"]),
-        *(_part(part) for part in content["parts"]),
+    parts = [
+        {
+            **part,
+            "findings": [{**finding, "tiles": pictures.get(finding["kind"], ())} for finding in part["findings"]],
+            "bars": list(_bars(part)),
+            "categories": _colored(part["categories"]),
+        }
+        for part, pictures in zip(content["parts"], concerned or [{}] * len(content["parts"]), strict=True)
     ]
-    if contact_sheet is not None:
-        data = base64.b64encode(contact_sheet).decode("ascii")
-        body += ["<h2>Samples</h2>", f'<img alt="Samples and their targets" src="data:image/jpeg;base64,{data}">']
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Data check</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    return _template().render({**content, "parts": parts, "samples": samples})
 
 
-def _verdict(errors: int, warnings: int) -> str:
-    first = f'<span class="{"error" if errors else "good"}">{counted(errors, "error")}</span>'
-    return f'{first}, <span class="{"warning" if warnings else "good"}">{counted(warnings, "warning")}</span>'
+@cache
+def _template() -> Template:
+    # Names come from files, and so from anybody: whatever is put into the page is escaped.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"counted": counted, "base64": lambda data: base64.b64encode(data).decode("ascii")}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def counted(number: int, noun: str) -> str:
@@ -58,115 +63,27 @@ def counted(number: int, noun: str) -> str:
     return f"{number or 'no':{',' if number else ''}} {noun}{'' if number == 1 else 's'}"
 
 
-def _overview(parts: Sequence[dict[str, Any]]) -> str:
-    rows = (
-        (
-            part["name"],
-            part["format"],
-            part["images"],
-            part["checked"],
-            part["opened"],
-            part["errors"],
-            part["warnings"],
-        )
-        for part in parts
-    )
-    return _table(("part", "format", "images", "checked", "opened", "errors", "warnings"), rows)
+def _bars(part: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Give each diagram of a part: its title, and the name and length of each bar."""
+    for title, key in (
+        ("Longer side of images, pixels", "longest_sides"),
+        ("Segments of an image", "segments_per_image"),
+        ("Square root of a segment’s pixels", "root_areas"),
+    ):
+        yield title, [(_span(item["from"], item["to"]), item["count"]) for item in part[key]]
+    yield "Size of segments, by the limits of COCO", list(part["coco_sizes"].items())
+    tenths = enumerate(part["unlabelled_tenths"])
+    yield "Unlabelled part of an image", [(f"{10 * tenth} to {10 * tenth + 10} %", count) for tenth, count in tenths]
+    sizes = [(f"{size['height']}×{size['width']}", size["images"]) for size in part["image_sizes"]]
+    yield f"Most frequent of {part['distinct_image_sizes']:,} sizes (height × width)", sizes
+    yield "Image files", list(part["file_kinds"].items())
 
 
-def _part(part: dict[str, Any]) -> str:
-    pieces = [f"<h2>{escape(part['name'])}</h2>", *(_finding(finding) for finding in part["findings"])]
-    if not part["findings"]:
-        pieces.append('<p class="good">Nothing was found.</p>')
-    if part["opened"]:
-        share = part["unlabelled_share"]
-        pieces += [
-            f"<p>{part['segments']:,} segments; {share:.2%} of all pixels are unlabelled.</p>",
-            '<div class="figures">',
-            _histogram("Longer side of images, pixels", part["longest_sides"]),
-            _histogram("Segments of an image", part["segments_per_image"]),
-            _histogram("Square root of a segment’s pixels", part["root_areas"]),
-            _bars("Size of segments, by the limits of COCO", part["coco_sizes"].items()),
-            _bars("Unlabelled part of an image", zip(_tenths(), part["unlabelled_tenths"], strict=True)),
-            _bars(
-                f"Most frequent of {part['distinct_image_sizes']:,} sizes (height × width)",
-                ((f"{size['height']}×{size['width']}", size["images"]) for size in part["image_sizes"]),
-            ),
-            _bars("Image files", part["file_kinds"].items()),
-            "</div>",
-            _categories(part["categories"]),
-        ]
-    return "\n".join(pieces)
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _finding(finding: dict[str, Any]) -> str:
-    listed = "".join(
-        f"<li><code>{escape(item['file'])}</code>: {escape(item['detail'])}</li>" for item in finding["listed"]
-    )
-    more = finding["count"] - len(finding["listed"])
-    rest = f"<p>… and {more:,} more.</p>" if more else ""
-    return (
-        f'<details><summary><span class="{finding["severity"]}">{finding["severity"]}: {finding["kind"]}</span>, '
-        f"{finding['count']:,}: {escape(finding['meaning'])}</summary><ul>{listed}</ul>{rest}</details>"
-    )
-
-
-def _categories(categories: Sequence[dict[str, Any]]) -> str:
+def _colored(categories: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return categories with the colour that pictures give them."""
     colors = label_colors({place: str(category["name"]) for place, category in enumerate(categories)})
-    largest = max((category["pixels"] for category in categories), default=0)
-    rows = []
-    for category, (red, green, blue) in zip(categories, colors.values(), strict=True):
-        chip = f'<span class="chip" style="background: rgb({red}, {green}, {blue})"></span>'
-        kind = "thing" if category["is_thing"] else "stuff"
-        cells = [f"<td>{chip} {escape(str(category['name']))}</td><td>{kind}</td>"]
-        cells += [_number(category[name]) for name in ("label", "id", "images", "segments", "crowds", "pixels")]
-        cells.append(f"<td>{_bar(category['pixels'], largest)}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    numbers = "".join(
-        f'<th class="number">{title}</th>' for title in ("label", "id", "images", "segments", "crowds", "pixels")
-    )
-    head = f"<tr><th>category</th><th></th>{numbers}<th></th></tr>"
-    return f'<h3>Categories</h3><table class="bars">{head}{"".join(rows)}</table>'
-
-
-def _histogram(title: str, bins: Sequence[dict[str, int]]) -> str:
-    return _bars(
-        title,
-        (
-            (
-                f"{item['from']:,}" if item["from"] == item["to"] else f"{item['from']:,} to {item['to']:,}",
-                item["count"],
-            )
-            for item in bins
-        ),
-    )
-
-
-def _bars(title: str, counts: Iterable[tuple[str, int]]) -> str:
-    counts = list(counts)
-    largest = max((count for _, count in counts), default=0)
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>{_number(count)}<td>{_bar(count, largest)}</td></tr>" for name, count in counts
-    )
-    return f'<div><h3>{escape(title)}</h3><table class="bars">{rows}</table></div>'
-
-
-def _bar(count: int, largest: int) -> str:
-    return f'<span class="bar" style="width: {_BAR * count / max(largest, 1):.1f}%"></span>'
-
-
-def _number(number: int) -> str:
-    return f'<td class="number">{number:,}</td>'
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join(
-        f"<tr>{''.join(_number(cell) if isinstance(cell, int) else f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _tenths() -> Iterable[str]:
-    return (f"{10 * tenth} to {10 * (tenth + 1)} %" for tenth in range(10))
+    return [{**category, "color": f"rgb{color}"} for category, color in zip(categories, colors.values(), strict=True)]

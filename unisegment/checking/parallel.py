@@ -38,20 +38,20 @@ class Failure:
 
 
 def run_parallel(
-    task: Callable[[int], T], numbers: Iterable[int], workers: int, timeout: float
+    task: Callable[[int], T], numbers: Iterable[int], workers: int | None, timeout: float
 ) -> Iterator[tuple[int, T | Failure]]:
     """Give the result of each number, in the order in which they are ready.
 
     Args:
         task: Called in a worker process, with one thread.
         numbers: What to call it with.
-        workers: Processes, at least one.
+        workers: Processes, at least one; None takes one for each processor.
         timeout: Seconds after which a process is ended that has no result.
     """
     pending = iter(numbers)
     pool: list[_Worker[T]] = []
     try:
-        for number in islice(pending, workers):
+        for number in islice(pending, workers or _num_processors()):
             pool.append(_Worker(task))
             pool[-1].begin(number, timeout)
         while pool:
@@ -72,6 +72,10 @@ def run_parallel(
     finally:
         for worker in pool:
             worker.end()
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker(Generic[T]):

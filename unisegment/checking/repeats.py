@@ -21,9 +21,9 @@ def note_repeats(parts: Sequence[tuple[OpenedPart, Figures, CollectedProblems]])
         order = digests.argsort(kind="stable")
         same = digests[order[1:]] == digests[order[:-1]]
         for first, again in zip(order[:-1][same].tolist(), order[1:][same].tolist(), strict=True):
-            if _file(opened, figures, first) != _file(opened, figures, again):
-                detail = f"it has the same content as {_file(opened, figures, first)}"
-                findings.add("duplicate-image", _file(opened, figures, again), detail)
+            original, name = _file(opened, figures, first), _file(opened, figures, again)
+            if original != name:
+                findings.add("duplicate-image", name, f"it has the same content as {original}", name)
         for earlier, earlier_figures, _ in parts[:place]:
             if _has_files(earlier):
                 _note_leaks((opened, figures), (earlier, earlier_figures), findings)
@@ -38,13 +38,15 @@ def _note_leaks(
     for place in np.flatnonzero(is_known).tolist():
         name = _file(*here, place)
         leaked.add(name)
-        findings.add("leak", name, f"it is also in {there[0].part.name}, as {_file(*there, int(place_there[place]))}")
+        detail = f"it is also in {there[0].part.name}, as {_file(*there, int(place_there[place]))}"
+        findings.add("leak", name, detail, name)
     is_known, place_there = _look_up(_names(here[0]), _names(there[0]))
     same = [place for place in np.flatnonzero(is_known).tolist() if _image(here[0], place) not in leaked]
     if same:  # said once, because images are often simply numbered
         other = _image(there[0], int(place_there[same[0]]))
         detail = f"{len(same)} images have names of {there[0].part.name}, as this and {other}"
-        findings.add("same-name", _image(here[0], same[0]), detail)
+        name = _image(here[0], same[0])
+        findings.add("same-name", name, detail, name)
 
 
 def _look_up(

@@ -17,12 +17,14 @@ each part, of
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unisegment.checking.page import counted, make_page
+from unisegment.checking.contact_sheet import draw_contact_sheet
+from unisegment.checking.page import Picture, counted, make_page
 from unisegment.files import filled_folder, make_folder, require_own
 
 _FILE_WIDTH = 72
@@ -35,12 +37,14 @@ class Report:
     Args:
         parts: As in `report.json`.
         seconds: How long it took.
-        contact_sheet: Samples drawn with their targets, a JPEG file; None if none could be opened.
+        samples: Samples drawn with their targets.
+        concerned: For each part, pictures of the first samples that each kind of finding is about, by the kind.
     """
 
     parts: list[dict[str, Any]]
     seconds: float
-    contact_sheet: bytes | None
+    samples: Sequence[Picture] = ()
+    concerned: Sequence[Mapping[str, Sequence[Picture]]] = ()
 
     @property
     def num_errors(self) -> int:
@@ -84,13 +88,14 @@ def write_report(report: Report, folder: Path) -> None:
     """
     content = report.as_dict()
     # Names of files need not be text; what is none is written as an escape.
-    page = make_page(content, report.contact_sheet).encode("utf-8", "backslashreplace")
+    page = make_page(content, report.samples, report.concerned).encode("utf-8", "backslashreplace")
+    tiles = [(picture.name, picture.jpeg) for picture in report.samples if picture.jpeg is not None]
     with filled_folder(folder) as partial:
         (partial / "report.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
         (partial / "report.html").write_bytes(page)
-        if report.contact_sheet is not None:
-            (partial / "samples.jpg").write_bytes(report.contact_sheet)
-    if report.contact_sheet is None:
+        if tiles:
+            (partial / "samples.jpg").write_bytes(draw_contact_sheet(tiles))
+    if not tiles:
         (folder / "samples.jpg").unlink(missing_ok=True)
 
 

@@ -83,7 +83,7 @@ class SampleCheck:
         """Check one sample; nothing is raised."""
         entry = self.opened.files(index)
         facts, map_facts, findings = (None, None, []) if entry is None else self._check_files(entry)
-        name = self._name(index)
+        name = self.opened.name_of(index)
         sample, error = self._open(index)
         if sample is None:
             findings += self._explain(entry, name, facts, map_facts, findings, error)
@@ -96,10 +96,6 @@ class SampleCheck:
         if index in self.pictures and self.opened.samples is not None:
             tile = draw_tile(sample, self.opened.samples.id2label)
         return CheckedSample(name, findings, facts, None if map_facts is None else map_facts.mode, summary, tile)
-
-    def _name(self, index: int) -> str:
-        entry = self.opened.files(index)
-        return f"{self.opened.part.name}[{index}]" if entry is None else str(entry.image)
 
     def _check_files(self, entry: SampleFiles) -> tuple[FileFacts | None, FileFacts | None, list[Problem]]:
         facts, findings = look_at(entry.image, "missing-image")

@@ -5,11 +5,14 @@ An error is what training stops at, or leaves out where it is asked to (`data.on
 training accepts, but what somebody should have looked at. One text serves them all: that of the `Problem`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning"]
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels of the image."""
 
 
 class Kind(NamedTuple):
@@ -125,11 +128,15 @@ class Problem(NamedTuple):
         kind: One of `KINDS`.
         file: The file in which it can be corrected.
         detail: Which value, what was expected, how to correct it.
+        image: The image that it is about, where `file` may be another one, or about many images.
+        box: Where in the image it is.
     """
 
     kind: str
     file: str
     detail: str
+    image: str | None = None
+    box: Box | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.detail}"
@@ -169,13 +176,15 @@ class Problems:
     thorough = False
     """Whether warnings are wanted that take time to find."""
 
-    def add(self, kind: str, file: Path | str, detail: str) -> None:
-        """Tell one problem. Where this returns, the reader leaves out what the problem is about.
+    def add(
+        self, kind: str, file: Path | str, detail: str, image: Path | str | None = None, box: Box | None = None
+    ) -> None:
+        """Tell one problem; see `Problem`. Where this returns, the reader leaves out what the problem is about.
 
         Raises:
             DataError: Of this class, at an error.
         """
-        self.extend([Problem(kind, str(file), detail)])
+        self.extend([Problem(kind, str(file), detail, None if image is None else str(image), box)])
 
     def extend(self, problems: Iterable[Problem]) -> None:
         """Tell several problems."""
@@ -208,6 +217,11 @@ class CollectedProblems(Problems):
     def count(self, severity: Severity) -> int:
         """Return how many there are of a severity."""
         return sum(count for kind, count in self._count.items() if KINDS[kind].severity == severity)
+
+    @property
+    def listed(self) -> Mapping[str, Sequence[Problem]]:
+        """The problems that are kept, by their kind."""
+        return self._kept
 
     def errors(self) -> list[Problem]:
         """Return the errors that are kept, kind by kind."""
