@@ -4,7 +4,7 @@ from importlib import metadata
 import pytest
 from typer.testing import CliRunner
 
-from tests.checking.data_sets import WRITERS
+from tests.checking.data_sets import WRITERS, edit_json
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig
 from unisegment.cli import app
@@ -73,6 +73,22 @@ def test_check_data_says_what_is_wrong_and_where(tmp_path):
     assert "1 error, 1 warning" in result.output
     # Of the part that is held out alone, there is nothing but a warning.
     assert run(*words, "--split", "val").exit_code == 0
+
+
+def test_check_data_fixes_a_copy(tmp_path):
+    WRITERS["coco_instance"](tmp_path / "data")
+    file = tmp_path / "data/annotations/instances_train.json"
+    edit_json(file, lambda content: content["annotations"][0].update(iscrowd="1"))
+    words = ("--output", str(tmp_path / "out"), "--workers", "1")
+    result = run("check-data", str(tmp_path / "data"), "--fix", str(tmp_path / "fixed"), *words)
+    assert result.exit_code == 1  # of what was checked
+    assert f"Fixed copy in {tmp_path / 'fixed'}, every change in {tmp_path / 'fixed/changes.json'}:" in result.output
+    assert result.output.splitlines()[-1] == "1 change"
+    assert run("check-data", str(tmp_path / "fixed"), *words).exit_code == 0
+    # Before anything is read.
+    result = run("check-data", str(tmp_path / "data"), "--fix", str(tmp_path / "data/fixed"), *words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "never fixed in place" in result.stderr
 
 
 def test_check_data_takes_recipes(tmp_path):

@@ -50,6 +50,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         tracemalloc.stop()
 
 
+def test_what_is_no_list_is_kept_where_it_is_wanted(tmp_path):
+    content = {"info": {"year": 2026}, "images": [1, 2], "version": None, "empty": []}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    others = {}
+    assert list(iterate_json_lists(tmp_path / "a.json", others)) == [("images", 1), ("images", 2)]
+    assert others == {"info": {"year": 2026}, "version": None}
+
+
 def test_an_empty_object_has_no_lists(tmp_path):
     (tmp_path / "a.json").write_text("{ }", encoding="utf-8-sig")
     assert list(iterate_json_lists(tmp_path / "a.json")) == []

@@ -81,11 +81,15 @@ def read_json_lists(
         raise ValueError(f"{file} is not in {data_format}: it lists no {', '.join(missing)}.")
 
 
-def iterate_json_lists(file: Path) -> Iterator[tuple[str, Any]]:
+def iterate_json_lists(file: Path, others: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
     """Go through the lists in a file one entry at a time.
 
     The file holds one object. Of its values that are lists, each entry is returned with the key of its list, in the
-    order of the file; other values are passed over. Only one entry and about a megabyte of text exist at a time.
+    order of the file. Only one entry and about a megabyte of text exist at a time.
+
+    Args:
+        file: The file.
+        others: Where to put values that are no lists, by their key; None passes them over.
 
     Raises:
         FileNotFoundError: When there is no such file.
@@ -95,14 +99,14 @@ def iterate_json_lists(file: Path) -> Iterator[tuple[str, Any]]:
         text = _Text(stream)
         try:
             if text.peek() != "[":
-                yield from _lists(text)
+                yield from _lists(text, others)
                 return
         except (ValueError, RecursionError) as error:
             raise _broken(file, error) from error
     raise ValueError(f"{file} must hold one JSON object with lists in it, but holds a list.")
 
 
-def _lists(text: "_Text") -> Iterator[tuple[str, Any]]:
+def _lists(text: "_Text", others: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
     for _ in _items(text, "{", "}"):
         key = text.key()
         text.expect(":")
@@ -110,7 +114,9 @@ def _lists(text: "_Text") -> Iterator[tuple[str, Any]]:
             for _ in _items(text, "[", "]"):
                 yield key, text.value()
         else:
-            text.value()
+            value = text.value()
+            if others is not None:
+                others[key] = value
     text.expect_end()
 
 
