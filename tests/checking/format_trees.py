@@ -9,6 +9,8 @@ from datasets import Dataset, DatasetDict, Features, Image
 
 from tests.checking.damage_kinds import cut
 from tests.checking.data_sets import CATEGORIES, HELD_OUT, SIZES, WRITERS, edit_json, id_map, write_map, write_photo
+from tests.data import mask_trees
+from tests.data.exports import labelme_file, write_texts
 
 SPLITS = {"train": SIZES, "val": HELD_OUT}
 LONG = {"train": "training", "val": "validation"}
@@ -33,11 +35,9 @@ def label_maps(image, label_map, code=lambda ids: ids):
     """Return a writer of images and maps at places by `{split}`, `{long}` and `{name}`."""
 
     def write_there(root):
-        for split, sizes in SPLITS.items():
-            for name, size in sizes.items():
-                words = {"split": split, "long": LONG[split], "name": name}
-                write_photo(root / image.format(**words), size)
-                write_map(root / label_map.format(**words), code(id_map(size)))
+        for split, name, size in _photos(root, image):
+            place = label_map.format(split=split, long=LONG[split], name=name)
+            write_map(root / place, code(id_map(size)))
 
     return write_there
 
@@ -87,6 +87,74 @@ def hugging_face(root, broken=None):
     (root / "id2label.json").write_text(json.dumps({entry["id"]: entry["name"] for entry in CATEGORIES}))
 
 
+def yolo_segmentation(root):
+    """Write a line of corners for each object, as parts of width and height."""
+    write_texts(root, {"data.yaml": "train: images/train\nval: images/val\nnames: [cow, dog]\n"})
+    for split, name, size in _photos(root, "images/{split}/{name}.jpg"):
+        lines = [
+            f"{place} " + " ".join(f"{x / size[1]} {y / size[0]}" for x, y in ring) for place, ring in _rings(size)
+        ]
+        write_texts(root, {f"labels/{split}/{name}.txt": "\n".join(lines)})
+
+
+def labelme(root):
+    """Write a JSON file beside each image."""
+    for split, name, size in _photos(root, "{split}/{name}.jpg"):
+        shapes = [
+            {"label": "dog" if place else "cow", "points": ring, "shape_type": "polygon"}
+            for place, ring in _rings(size)
+        ]
+        write_texts(root, {f"{split}/{name}.json": labelme_file(*shapes, path=f"{name}.jpg", size=size)})
+
+
+def supervisely(root):
+    """Write polygons beside `meta.json`."""
+    write_texts(root, {"meta.json": json.dumps({"classes": mask_trees.CLASSES, "tags": []})})
+    for split, name, size in _photos(root, "{split}/img/{name}.jpg"):
+        figures = [
+            mask_trees.figure("polygon", ring, title=mask_trees.CLASSES[place]["title"]) for place, ring in _rings(size)
+        ]
+        mask_trees.annotation(root / f"{split}/ann/{name}.jpg.json", *figures, size=size)
+
+
+def pascal_voc(root, objects=True):
+    """Write maps of classes with VOC's numbers, and of objects."""
+    for split, name, size in _photos(root, "JPEGImages/{name}.jpg"):
+        ids = id_map(size)
+        mask_trees.palette_png(
+            root / f"SegmentationClass/{name}.png", coded(ids, road=0, person=15, car=7).astype(np.uint8)
+        )
+        if objects:
+            mask_trees.palette_png(
+                root / f"SegmentationObject/{name}.png", coded(ids, road=0, person=1, car=2).astype(np.uint8)
+            )
+        mask_trees.split_list(root, split, *SPLITS[split])
+
+
+def png_per_object(root):
+    """Write a black and white PNG file for each object."""
+    for split, name, size in _photos(root, "{split}/images/{name}.jpg"):
+        for number in (1, 4):
+            write_map(root / f"{split}/masks/{name}/{number}.png", (id_map(size) == number).astype(np.uint8) * 255)
+
+
+def _photos(root, place):
+    """Write all images, and give the split, the name and the size of each."""
+    for split, sizes in SPLITS.items():
+        for name, size in sizes.items():
+            write_photo(root / place.format(split=split, long=LONG[split], name=name), size)
+            yield split, name, size
+
+
+def _rings(size):
+    """Return number and corners of the two objects of `id_map`."""
+    middle, width = size[1] // 2, size[1]
+    return [
+        (0, [[0, 2], [middle, 2], [middle, 9], [0, 9]]),
+        (1, [[middle, 5], [width, 5], [width, 17], [middle, 17]]),
+    ]
+
+
 TREES = {
     **WRITERS,
     "ade20k_semantic": label_maps("images/{long}/{name}.jpg", "annotations/{long}/{name}.png"),
@@ -122,6 +190,12 @@ TREES = {
             "{split}": "{long}/images",
         },
     ),
+    "yolo_segmentation": yolo_segmentation,
+    "labelme": labelme,
+    "pascal_voc": pascal_voc,
+    "pascal_voc_semantic": lambda root: pascal_voc(root, objects=False),
+    "supervisely": supervisely,
+    "png_per_object": png_per_object,
     "hugging_face": hugging_face,
     "synthetic": WRITERS["coco_panoptic"],
 }

@@ -121,7 +121,7 @@ def _spread(number: int, chosen: int) -> list[int]:
 
 
 def _in_order(
-    check: SampleCheck, indices: list[int], workers: int, timeout: float
+    check: SampleCheck, indices: list[int], workers: int | None, timeout: float
 ) -> Iterator[tuple[int, CheckedSample | Failure]]:
     """Give results in the order of the samples, so that reports do not differ from one check to the next."""
     waiting: dict[int, CheckedSample | Failure] = {}

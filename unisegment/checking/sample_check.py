@@ -18,7 +18,7 @@ from unisegment.checking.label_map_files import check_label_map, check_numbers, 
 from unisegment.checking.opening import OpenedPart
 from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
 from unisegment.data.annotated_images import SampleFiles
-from unisegment.data.problems import Problem
+from unisegment.data.problems import DataError, Problem
 from unisegment.data.reading.label_maps import LabelMaps
 from unisegment.ops.masks import segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
@@ -153,7 +153,8 @@ class SampleCheck:
         if entry is not None and entry.label_map is not None and map_facts is not None:
             findings += self._explain_map(entry.label_map, entry, map_facts, [*known, *findings], error)
         if error is not None and not any(finding.severity == "error" for finding in [*known, *findings]):
-            findings.append(Problem("unreadable-sample", name, str(error)))
+            unknown = Problem("unreadable-sample", name, str(error))
+            findings.append(error.problem if isinstance(error, DataError) else unknown)
         return findings
 
     def _explain_map(
