@@ -82,12 +82,11 @@ def test_check_data_fixes_a_copy(tmp_path):
     words = ("--output", str(tmp_path / "out"), "--workers", "1")
     result = run("check-data", str(tmp_path / "data"), "--fix", str(tmp_path / "fixed"), *words)
     assert result.exit_code == 1  # of what was checked
-    assert f"Fixed copy in {tmp_path / 'fixed'}, every change in {tmp_path / 'fixed/changes.json'}:" in result.output
-    assert result.output.splitlines()[-1] == "1 change"
+    assert f"1 change in the copy, listed in {tmp_path / 'fixed/changes.json'}" in result.output
     assert run("check-data", str(tmp_path / "fixed"), *words).exit_code == 0
     # Before anything is read.
     result = run("check-data", str(tmp_path / "data"), "--fix", str(tmp_path / "data/fixed"), *words)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.exit_code == 1
     assert "never fixed in place" in result.stderr
 
 

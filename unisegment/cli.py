@@ -300,9 +300,7 @@ def check(
     limit: options.Limit = None,
     pictures: Annotated[int, typer.Option(help="Samples of each split to draw.", min=0, max=options.MOST)] = 12,
     timeout: Annotated[float, typer.Option(help="Seconds that an image may take.", min=0.001)] = 60,
-    fix: Annotated[
-        Path | None, typer.Option(help="New folder for a corrected copy of a data set in a format of COCO, with links.")
-    ] = None,
+    fix: Annotated[Path | None, typer.Option(help="New folder for a corrected copy (COCO's formats).")] = None,
 ) -> None:
     """Look through a data set before training: names what is wrong, file by file. Status 1 if it has errors.
 
@@ -310,20 +308,14 @@ def check(
     """
     with _importing():
         from unisegment.checking.check import check_data
-        from unisegment.checking.fixing import CHANGES, check_fix, fix_data
         from unisegment.checking.sources import find_parts, sources_and_overrides
     names, overrides = sources_and_overrides(sources)
     parts = find_parts(names, format, split or ("train", "val"), overrides)
-    if fix is not None:
-        check_fix(parts, fix)
     typer.echo(f"Checking as {parts[0].data.format}.")
-    report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout)
+    report = check_data(parts, output, workers=workers, limit=limit, pictures=pictures, timeout=timeout, fix=fix)
     # Names of files need not be text.
     typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
     typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
-    if fix is not None:
-        changes = fix_data(parts, fix, workers=workers, timeout=timeout)
-        typer.echo(f"Fixed copy in {fix}, every change in {fix / CHANGES}:\n{changes.table()}")
     raise typer.Exit(FAILED if report.num_errors else 0)
 
 

@@ -11,7 +11,7 @@ from unisegment.checking.fixed_lists import Changes, FixedLists, FreshIds, flag_
 
 
 def lists_of(images=(), categories=()):
-    changes = Changes(io.StringIO())
+    changes = Changes(io.StringIO(), Path("changes.json"))
     lists = FixedLists(Path("a.json"), changes)
     for entry in categories:
         lists.look_at_category(entry)
@@ -86,8 +86,8 @@ def test_sizes_are_those_of_the_files():
 
 def test_changes_are_counted_and_listed():
     stream = io.StringIO()
-    changes = Changes(stream)
-    assert changes.table() == "no changes"
+    changes = Changes(stream, Path("changes.json"))
+    assert changes.table() == "0 changes in the copy, listed in changes.json"
     for number in range(3):
         changes.add("odd-iscrowd", Path("a.json"), f"annotations[{number}]", "iscrowd 2 became 1")
     changes.add("wrong-size", Path("a.json"), "images[0]", "…")
@@ -101,7 +101,7 @@ def test_changes_are_counted_and_listed():
     }
     first, second, last = changes.table().splitlines()
     assert first.split() == ["odd-iscrowd", "3", "annotations[0]:", "iscrowd", "2", "became", "1"]
-    assert (second.split()[:2], last) == (["wrong-size", "1"], "4 changes")
+    assert (second.split()[:2], last) == (["wrong-size", "1"], "4 changes in the copy, listed in changes.json")
 
 
 def test_fresh_ids_are_used_by_nobody():

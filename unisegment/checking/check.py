@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from unisegment.checking.category_lists import note_category_lists
 from unisegment.checking.concerned import draw_concerned
 from unisegment.checking.figures import Figures
+from unisegment.checking.fixing import check_fix, fix_data
 from unisegment.checking.label_map_files import largest_number
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.page import Picture
@@ -49,8 +50,9 @@ def check_data(
     limit: int | None = None,
     pictures: int = 12,
     progress: bool | None = None,
+    fix: Path | None = None,
 ) -> Report:
-    """Open everything and write reports.
+    """Open everything and write reports, and a corrected copy of the data set where one is asked for.
 
     Args:
         parts: What to check; `unisegment.checking.sources.find_parts` makes them.
@@ -61,13 +63,14 @@ def check_data(
             checked whole.
         pictures: Samples of each part that are drawn.
         progress: Whether to show progress; None shows it on a terminal.
+        fix: Folder for the copy, see `unisegment.checking.fixing.fix_data`; None makes none.
 
     Returns:
         What the reports say.
 
     Raises:
-        ValueError: When there is nothing to check, a number is out of range, or the folder has files of these names
-            that are of something else.
+        ValueError: When there is nothing to check, a number is out of range, the folder has files of these names that
+            are of something else, or there can be no corrected copy.
         WriteError: When the reports cannot be written, which is tried first; earlier ones stay.
     """
     if (
@@ -80,6 +83,8 @@ def check_data(
             f"There must be parts to check, with at least 1 worker, 1 image and some time for each; got {len(parts)} "
             f"parts, workers={workers}, limit={limit}, timeout={timeout}."
         )
+    if fix is not None:
+        check_fix(parts, fix)
     prepare_folder(Path(output_dir))
     start = time.monotonic()
     checked, samples = [], []
@@ -112,6 +117,8 @@ def check_data(
         concerned=concerned,
     )
     write_report(report, Path(output_dir))
+    if fix is not None:
+        report = replace(report, fixed=fix_data(parts, fix, workers=workers, timeout=timeout))
     return report
 
 

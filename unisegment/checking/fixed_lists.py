@@ -24,12 +24,14 @@ class Changes:
 
     Args:
         stream: The file.
+        file: What it will be called.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, file: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
         self._stream = stream
+        self._file = file
 
     def add(self, kind: str, file: Path, entry: str, change: str) -> None:
         """Note that an entry of a file was changed."""
@@ -42,7 +44,8 @@ class Changes:
         """Return the changes in words, one line for each kind and its first entry."""
         lines = [f"  {kind:24} {count:>7,}  {self.first[kind]}" for kind, count in self.counts.items()]
         number = self.counts.total()
-        return "\n".join([*lines, f"{number or 'no':{',' if number else ''}} change{'' if number == 1 else 's'}"])
+        last = f"{number:,} change{'' if number == 1 else 's'} in the copy, listed in {self._file}"
+        return "\n".join([*lines, last])
 
 
 class FixedLists:

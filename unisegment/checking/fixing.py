@@ -23,7 +23,7 @@ from unisegment.checking.parallel import run_parallel
 from unisegment.data.formats.format import Found
 from unisegment.files import is_within, require_own, whole_folder
 
-CHANGES = "changes.json"
+_CHANGES = "changes.json"
 """What was changed: `unisegment` (the version), `changes`, a list with `kind`, `file`, `entry` and `change`, and
 `counts`, how many of each kind."""
 _FORMATS = ("coco_instance", "coco_panoptic")
@@ -60,10 +60,10 @@ def fix_data(parts: Sequence[Part], destination: Path, *, workers: int | None = 
         raise FileNotFoundError(
             f"{parts[0].data.root} has none of the splits {', '.join(part.split for part in parts)}."
         )
-    with whole_folder(destination) as folder, (folder / CHANGES).open("w", encoding="utf-8") as stream:
+    with whole_folder(destination) as folder, (folder / _CHANGES).open("w", encoding="utf-8") as stream:
         (folder / "annotations").mkdir()
         stream.write(f'{{"unisegment": {json.dumps(metadata.version("unisegment"))}, "changes": [')
-        changes = Changes(stream)
+        changes = Changes(stream, destination / _CHANGES)
         for part, item in found.values():
             _fix_split(part, item, folder, changes, partial(_in_parallel, workers=workers, timeout=timeout))
         stream.write(f'\n], "counts": {json.dumps(changes.counts)}}}\n')
@@ -95,7 +95,7 @@ def check_fix(parts: Sequence[Part], destination: Path) -> None:
             raise ValueError(
                 f"{destination} is {place}, or one is inside the other: a data set is never fixed in place."
             )
-    require_own(destination, os.listdir(destination) if destination.is_dir() else (), CHANGES, "unisegment")
+    require_own(destination, os.listdir(destination) if destination.is_dir() else (), _CHANGES, "unisegment")
 
 
 def _fix_split(part: Part, found: Found, folder: Path, changes: Changes, parallel: Parallel) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from unisegment.checking.contact_sheet import draw_contact_sheet
+from unisegment.checking.fixed_lists import Changes
 from unisegment.checking.page import Picture, counted, make_page
 from unisegment.files import filled_folder, make_folder, require_own
 
@@ -39,12 +40,14 @@ class Report:
         seconds: How long it took.
         samples: Samples drawn with their targets.
         concerned: For each part, pictures of the first samples that each kind of finding is about, by the kind.
+        fixed: What was changed in a corrected copy, if there is one.
     """
 
     parts: list[dict[str, Any]]
     seconds: float
     samples: Sequence[Picture] = ()
     concerned: Sequence[Mapping[str, Sequence[Picture]]] = ()
+    fixed: Changes | None = None
 
     @property
     def num_errors(self) -> int:
@@ -77,7 +80,8 @@ class Report:
                 first = finding["listed"][0]
                 detail = f"{_shortened(first['file'])}: {first['detail'].splitlines()[0] if first['detail'] else ''}"
                 lines.append(f"  {finding['severity']:8} {finding['kind']:24} {finding['count']:>7,}  {detail}")
-        return "\n".join([*lines, f"{counted(self.num_errors, 'error')}, {counted(self.num_warnings, 'warning')}"])
+        lines.append(f"{counted(self.num_errors, 'error')}, {counted(self.num_warnings, 'warning')}")
+        return "\n".join([*lines, *([] if self.fixed is None else [self.fixed.table()])])
 
 
 def write_report(report: Report, folder: Path) -> None:
