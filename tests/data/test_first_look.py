@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.first_look import doubt_two_numbers, is_empty
+from unisegment.data.first_look import doubt_two_numbers, is_empty, read_first
 from unisegment.structures import Category
 
 
@@ -89,3 +89,14 @@ def test_black_and_white_maps_of_two_classes_are_doubted(names):
 )
 def test_other_maps_are_not(images):
     assert doubt_two_numbers(images) is None
+
+
+def test_the_first_image_is_read_unless_such_images_are_left_out():
+    class Broken(Listed):
+        def __getitem__(self, index):
+            raise ValueError(f"image {index} is broken")
+
+    with pytest.raises(ValueError, match="image 0 is broken"):
+        read_first(Broken(3), "raise")
+    read_first(Broken(3), "skip")
+    read_first(Broken(0), "raise")

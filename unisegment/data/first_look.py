@@ -7,9 +7,20 @@ from itertools import islice
 import numpy as np
 
 from unisegment.data.annotated_images import AnnotatedImages, may_have_objects
+from unisegment.data.choices import OnError
 
 _LOOKED_AT = 16
 _WHITE = 255
+
+
+def read_first(images: AnnotatedImages, on_error: OnError) -> None:
+    """Read the first image, before seconds are spent on a model that cannot be trained or evaluated on it.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: With "raise", when it cannot be read; says what the reader says.
+    """
+    if on_error == "raise" and len(images):
+        images[0]
 
 
 def is_empty(images: AnnotatedImages) -> bool:

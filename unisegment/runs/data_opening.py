@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unisegment.data.annotated_images import AnnotatedImages
-from unisegment.data.first_look import is_empty
+from unisegment.data.first_look import is_empty, read_first
 from unisegment.data.formats import FORMATS, guess_format, open_data_set
 from unisegment.data.problems import CollectedProblems, Problems
 from unisegment.files import require_folder
@@ -161,6 +161,7 @@ def open_evaluation_data(
         data = replace(data, on_error=on_error)  # type: ignore[arg-type]  # one of the two
     with data_named(data):
         samples = open_split(data, split)
+        read_first(samples, data.on_error)
     if needs_annotation and is_empty(samples):
         raise RecipeError(
             f"{data.root}: there is nothing to evaluate on: none of the {len(samples)} images of {split!r} has a "

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from unisegment.data.annotated_images import AnnotatedImages, category_entry
 from unisegment.data.collate import Collate
-from unisegment.data.first_look import doubt_two_numbers, is_empty
+from unisegment.data.first_look import doubt_two_numbers, is_empty, read_first
 from unisegment.data.formats import FORMATS
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
@@ -66,6 +66,7 @@ def open_samples(data: DataRecipe, categories: list[Category] | None = None) -> 
             train = in_label_space(train, categories, owners=owners, advice=_OTHER_RUN)
         owners = "The " + _called(train, "train"), "the " + _called(held_out, "val")
         held_out = in_label_space(held_out, train.categories, owners=owners, advice=_ONE_LIST)
+        read_first(train, data.on_error)
     found, wanted = (len(train), len(held_out)), (data.num_train, data.num_val)
     if data.format == "synthetic" and found != wanted:
         raise RecipeError(

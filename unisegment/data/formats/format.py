@@ -126,7 +126,7 @@ class Format:
 
     def fits(self, root: Path, splits: Sequence[str]) -> bool:
         """Tell whether a folder has one of some splits in this format, or a data set without splits."""
-        for split in {*splits, "train"}:
+        for split in dict.fromkeys((*splits, "train")):
             found = self.find(root, split)
             if found is not None and (split in splits or not self._has_splits(root)):
                 return self.sniff is None or self.sniff(found)
