@@ -94,6 +94,10 @@ class AnnotatedImages(Dataset[Sample]):
         """Return an image that is no file of its own as it is stored, Pillow's or an array; None for files."""
         return None
 
+    def stored_bytes(self, index: int) -> bytes | None:
+        """Return the content of an image file that is stored in another one; None for files, and for arrays."""
+        return None
+
     def numbers(self, index: int) -> set[int] | None:
         """Return the numbers in the map of an image, where numbers are ids of categories; None where they are not."""
         return None
@@ -131,6 +135,22 @@ class ImagesOfAnother(AnnotatedImages):
     def reading(self, reading: ImageReading) -> None:
         self.images = copy(self.images)
         self.images.reading = reading
+
+    def files(self, index: int) -> SampleFiles | None:
+        """Return the files of an image."""
+        return self.images.files(self._place(index))
+
+    def stored_image(self, index: int) -> Any:
+        """Return an image that is no file of its own as it is stored."""
+        return self.images.stored_image(self._place(index))
+
+    def stored_bytes(self, index: int) -> bytes | None:
+        """Return the content of an image file that is stored in another one."""
+        return self.images.stored_bytes(self._place(index))
+
+    def _place(self, index: int) -> int:
+        """Return the place in the other data set of an image."""
+        return index
 
 
 def without_void(categories: Iterable[Category], void_ids: Collection[int]) -> list[Category]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Int64
 
-from unisegment.data.annotated_images import AnnotatedImages, ImagesOfAnother, SampleFiles, may_have_objects
+from unisegment.data.annotated_images import AnnotatedImages, ImagesOfAnother, may_have_objects
 from unisegment.structures import Sample
 
 Part = Callable[[AnnotatedImages], AnnotatedImages]
@@ -38,17 +38,9 @@ class SomeImages(ImagesOfAnother):
         """Return the labels of which an image has a segment that is no crowd."""
         return self.images.labels_in(self._place(index))
 
-    def files(self, index: int) -> SampleFiles | None:
-        """Return the files of an image."""
-        return self.images.files(self._place(index))
-
     def numbers(self, index: int) -> set[int] | None:
         """Return what the whole data set does."""
         return self.images.numbers(self._place(index))
-
-    def stored_image(self, index: int) -> object:
-        """Return what the whole data set does."""
-        return self.images.stored_image(self._place(index))
 
     def _place(self, index: int) -> int:
         return int(self._places[index])

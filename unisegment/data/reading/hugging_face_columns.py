@@ -124,6 +124,13 @@ def picture_in(row: pa.Table, column: str) -> Image.Image | Shaped[np.ndarray, "
     return open_image(file)
 
 
+def bytes_in(row: pa.Table, column: str) -> bytes | None:
+    """Return the content of the image file in a column, if it is stored."""
+    cell = _cell(row, column)
+    content = None if _is_list(cell.type) else _stored_image(cell, column).get("bytes")
+    return content if isinstance(content, bytes) else None
+
+
 def path_in(row: pa.Table, column: str) -> str | None:
     """Return the name or path of the image in a column, if it is stored."""
     cell = _cell(row, column)

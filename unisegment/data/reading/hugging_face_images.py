@@ -15,6 +15,7 @@ from unisegment.data.formats.png_folders import CategoryList
 from unisegment.data.reading.annotation_reading import check_target
 from unisegment.data.reading.hugging_face_columns import (
     ANNOTATIONS,
+    bytes_in,
     choose_columns,
     entries_in,
     find_categories,
@@ -155,6 +156,10 @@ class HuggingFaceImages(AnnotatedImages):
             ValueError: When there is no image, or it cannot be read.
         """
         return picture_in(self._rows[index], self._columns["image"])
+
+    def stored_bytes(self, index: int) -> bytes | None:
+        """Return the content of the image file in a row; None where it is an array, or a path."""
+        return bytes_in(self._rows[index], self._columns["image"])
 
     def _target(self, row: pa.Table, size: Size) -> SegmentationTarget:
         column = self._columns[self._annotation]
