@@ -5,11 +5,8 @@ A subcommand imports what it needs when it runs, so that help and misuse do not 
 Exit status: 0 done, 1 failed, 2 misused, 75 interrupted; see `unisegment.command_errors`.
 """
 
-import gc
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +15,12 @@ from typing import Annotated
 import typer
 
 from unisegment import command_options as options
+from unisegment.command_convert_data import convert_data
 from unisegment.command_errors import Commands, one_line
+from unisegment.command_imports import importing
 from unisegment.data.choices import OnError, OutputName
 from unisegment.errors import FAILED
 from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
-from unisegment.ops.importing import importing
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
@@ -31,17 +29,6 @@ def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"unisegment {metadata.version('unisegment')}")
         raise typer.Exit
-
-
-@contextmanager
-def _importing() -> Iterator[None]:
-    """Import what is never looked through for garbage."""
-    gc.freeze()
-    with importing():
-        yield
-    if transformers := sys.modules.get("transformers"):
-        transformers.utils.logging.disable_progress_bar()  # of weights, which load at once
-        transformers.utils.logging.hf_hub_utils.enable_progress_bars()  # of downloads, which went with it
 
 
 @app.callback()
@@ -122,7 +109,7 @@ def predict(
 
     checkpoint = find_checkpoint(checkpoint)
     inputs = Inputs.of_words(names, is_data_set=format is not None)
-    with _importing():
+    with importing():
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.processes import start_processes
         from unisegment.segmenter import OtherRunError, Segmenter
@@ -192,12 +179,12 @@ def train(
     is_data_set = os.path.isdir(source) or source.startswith("hf://")
     if not is_data_set:
         find_recipe(source)
-    with _importing():
+    with importing():
         from unisegment.runs.data_opening import require_places
         from unisegment.runs.recipe import load_recipe
     if not is_data_set:  # what is wrong with it is said before everything else is imported
         require_places(load_recipe(source, settings))
-    with _importing():
+    with importing():
         from accelerate import PartialState
 
         from unisegment import training
@@ -251,7 +238,7 @@ def evaluate(
     checkpoint = find_checkpoint(checkpoint)
     if source is not None:
         find_recipe(source)
-    with _importing():
+    with importing():
         from unisegment.inference.report import format_report
         from unisegment.ops.tf32 import use_tf32
         from unisegment.runs.data_opening import open_evaluation_data
@@ -306,7 +293,7 @@ def check(
 
     Example: unisegment check-data data/mine
     """
-    with _importing():
+    with importing():
         from unisegment.checking.check import check_data
         from unisegment.checking.sources import find_parts, sources_and_overrides
     names, overrides = sources_and_overrides(sources)
@@ -317,6 +304,9 @@ def check(
     typer.echo(report.table().encode("utf-8", "backslashreplace").decode())
     typer.echo(f"{output / 'report.html'}, {output / 'report.json'}")
     raise typer.Exit(FAILED if report.num_errors else 0)
+
+
+app.command("convert-data")(convert_data)
 
 
 @app.command()
@@ -350,7 +340,7 @@ def convert(
     from unisegment.ops.weight_sources import find_checkpoint
 
     find_checkpoint(source)
-    with _importing():
+    with importing():
         from unisegment.data.categories import label_names
         from unisegment.models import conversion
     id2label = None if labels is None else label_names(labels)
@@ -379,7 +369,7 @@ def push(
     from unisegment.files import require_folder
 
     require_folder(folder)
-    with _importing():
+    with importing():
         from unisegment import hub
     address = hub.push(
         folder, repo, private=private, revision=revision, format=format, license=license, message=message
@@ -393,7 +383,7 @@ def info() -> None:
 
     Example: unisegment info
     """
-    with _importing():
+    with importing():
         from unisegment.ops.environment import environment
     for name, value in environment():
         typer.echo(f"{name:<16} {value}")

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from PIL import Image
 from torch import nn
 
+from tests.broken_off import break_off
 from tests.data.export.checkers import check_coco_panoptic
 from tests.inference.reads_colours import SAMPLES, make_predictor
 from tests.pretended_device import DEVICE, Record
@@ -60,16 +61,8 @@ def test_all_images_are_written(folder, tmp_path):
 @pytest.mark.parametrize("call", [1, 2, 5, 9, 17, 24, 25, 27])
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_files(folder, tmp_path, monkeypatch, call):
     run(folder, tmp_path / "unbroken")
-    rename, calls = os.replace, []
-
-    def dying(source, target):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return rename(source, target)
-
     with monkeypatch.context() as patched:
-        patched.setattr("pathlib.os.replace", dying)
+        break_off(patched, call)
         try:
             run(folder, tmp_path / "broken", batch_size=2)
         except KeyboardInterrupt:

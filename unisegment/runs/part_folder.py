@@ -64,11 +64,11 @@ class PartFolder:
             self._check_finished(self.names)
         if settings != before:
             write_text(file, json.dumps(settings, indent=2))
-        return [index for index in range(num_images) if not self._file(index).exists()]
+        return [index for index in range(num_images) if not self.file(index).exists()]
 
     def _check_finished(self, names: Sequence[str]) -> None:
         """Check that each finished image is one of these, and name the files of version 0.1 as today's are."""
-        files = {name: self._file(index) for index, name in enumerate(names)}
+        files = {name: self.file(index) for index, name in enumerate(names)}
         for file in {*self.folder.glob("*.json")} - {*files.values(), self.folder / "settings.json"}:
             name = read_own(file, {"name": str}, _REMOVE)["name"]
             if name not in files:
@@ -80,7 +80,7 @@ class PartFolder:
 
     def write(self, index: int, content: dict[str, Any]) -> None:
         """Say that an image is finished, and what it left behind."""
-        write_text(self._file(index), json.dumps(content))
+        write_text(self.file(index), json.dumps(content))
 
     def read(self, kinds: Mapping[str, type], numbers: Container[int] | None = None) -> Iterator[dict[str, Any]]:
         """Give what the finished images left behind, one after the other, in the order of the images.
@@ -95,12 +95,13 @@ class PartFolder:
         if self.names is None:
             files = {int(file.stem): file for file in sorted(self.folder.glob("[0-9]*.json"))}
         else:
-            files = {number: self._file(number) for number in range(len(self.names))}
+            files = {number: self.file(number) for number in range(len(self.names))}
         for number, file in files.items():
             if (numbers is None or number in numbers) and file.exists():
                 yield read_own(file, kinds, _REMOVE)
 
-    def _file(self, index: int) -> Path:
+    def file(self, index: int) -> Path:
+        """Return where what an image left behind is, if it is finished."""
         return self.folder / f"{f'{index:09d}' if self.names is None else digest([self.names[index]])}.json"
 
 
