@@ -306,7 +306,7 @@ def try_one(arguments: argparse.Namespace, kinds: dict[str, Kind], folder: Path)
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     root = Path(__file__).parent
-    names = ("images", "instances", "panoptic", "configs", "processors", "recipes", "weights", "states")
+    names = ("images", "instances", "panoptic", "exports", "configs", "processors", "recipes", "weights", "states")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 DAMAGED = {
+    "yolo_segmentation": ("*.txt", "*.yaml", "labels/*"),
+    "labelme": ("*.txt", "*.json"),
     "pascal_voc": ("labelmap.txt", "ImageSets/**/*", "Segmentation*/*"),
     "supervisely": ("meta.json", "train/ann/*"),
     "png_per_object": ("train/*/masks/*",),
@@ -21,6 +23,8 @@ _SIZE = (24, 32)
 
 def write_exports(folder: Path) -> None:
     """Write all of them into a folder."""
+    _write_yolo(folder / "yolo_segmentation")
+    _write_labelme(folder / "labelme")
     _write_pascal_voc(folder / "pascal_voc")
     _write_supervisely(folder / "supervisely")
     _write_png_per_object(folder / "png_per_object")
@@ -42,6 +46,42 @@ def _boxes(first: int, second: int) -> np.ndarray:
     return numbers
 
 
+def _png(image: Image.Image, **options: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _write_yolo(root: Path) -> None:
+    (root / "labels").mkdir(parents=True)
+    for name in ("a", "b"):
+        _image(root / f"images/{name}.png")
+        (root / f"labels/{name}.txt").write_text("0 0.1 0.1 0.5 0.12 0.5 0.9\n1 0 0 1 0 1 1 0 1\n")
+    (root / "data.yaml").write_text("path: .\ntrain: train.txt\nnc: 2\nnames: {0: a, 1: b}\n")
+    (root / "train.txt").write_text("images/a.png\nimages/b.png\n")
+
+
+def _write_labelme(root: Path) -> None:
+    _image(root / "a.png")  # that of the other file is in it
+    stored = _text((root / "a.png").read_bytes())
+    mask = _text(_png(Image.fromarray(_boxes(255, 255)[:6, :10])))
+    shapes = [
+        {"label": "a", "points": [[1, 1], [9, 2], [9, 11]], "shape_type": "polygon", "group_id": 1},
+        {"label": "b", "points": [[3, 4], [8, 9]], "shape_type": "rectangle"},
+        {"label": "a", "points": [[20, 9], [25, 9]], "shape_type": "circle", "group_id": 1},
+        {"label": "b", "points": [[3, 4], [12, 9]], "shape_type": "mask", "mask": mask},
+    ]
+    for name, data in (("a", None), ("b", stored)):
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": data}
+        size = {"imagePath": f"{name}.png", "imageHeight": _SIZE[0], "imageWidth": _SIZE[1]}
+        (root / f"{name}.json").write_text(json.dumps(content | size))
+    (root / "labels.txt").write_text("__ignore__\na\nb\n")
+
+
 def _write_pascal_voc(root: Path) -> None:
     colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], dtype=np.uint8)
     for name in ("a", "b"):
@@ -56,10 +96,9 @@ def _write_pascal_voc(root: Path) -> None:
 
 def _write_supervisely(root: Path) -> None:
     _image(root / "train/img/a.png")
-    stored, mask = io.BytesIO(), Image.fromarray(np.eye(5, dtype=np.uint8))
+    mask = Image.fromarray(np.eye(5, dtype=np.uint8))
     mask.putpalette([0, 0, 0, 255, 255, 255])
-    mask.save(stored, "PNG", transparency=0)
-    bitmap = {"data": base64.b64encode(zlib.compress(stored.getvalue())).decode(), "origin": [3, 4]}
+    bitmap = {"data": _text(zlib.compress(_png(mask, transparency=0))), "origin": [3, 4]}
     ring = {"exterior": [[1, 1], [9, 2], [9.5, 11]], "interior": [[[4, 4], [6, 4], [6, 6]]]}
     figures = [
         {"geometryType": "bitmap", "bitmap": bitmap},

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
+from fuzzing.exports import DAMAGED
 from PIL import Image
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
@@ -112,9 +113,10 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
         folder: As `make_seeds` has filled it.
     """
     return {
-        "images": Kind(0.3, (*_image_doors(folder), *_map_doors(folder))),
-        "instances": Kind(0.15, (*_instance_doors(folder), *_export_doors(folder))),
+        "images": Kind(0.26, (*_image_doors(folder), *_map_doors(folder))),
+        "instances": Kind(0.15, _instance_doors(folder)),
         "panoptic": Kind(0.15, _panoptic_doors(folder)),
+        "exports": Kind(0.04, _export_doors(folder)),
         "configs": Kind(0.07, _config_doors(folder)),
         "processors": Kind(0.08, _processor_doors(folder)),
         "recipes": Kind(0.14, _recipe_doors(folder), may_connect=True),
@@ -206,20 +208,6 @@ def _instance_doors(folder: Path) -> tuple[Door, ...]:
     )
 
 
-def _export_doors(folder: Path) -> tuple[Door, ...]:
-    doors = []
-    for data_format, root, endings in (
-        ("yolo_segmentation", "exports/yolo", (".txt", ".yaml")),
-        ("labelme", "exports/labelme", (".txt", ".json")),
-    ):
-        files = _files(folder, f"{root}/**/*")
-        damaged = (*(name for name in files if name.endswith(endings)),)
-        opens = lambda data_format=data_format, root=root: _all(open_data_set(root, data_format))  # noqa: E731
-        doors.append(Door(data_format, opens, files, damaged, 2))
-        doors.append(Door(f"check_data {data_format}", _checking(data_format, root, "train"), files, damaged))
-    return tuple(doors)
-
-
 def _open_objects() -> None:
     pixels = np.zeros((24, 32, 3), dtype=np.uint8).tolist()
     try:
@@ -254,6 +242,18 @@ def _panoptic_doors(folder: Path) -> tuple[Door, ...]:
         Door("check_data", _checking("coco_panoptic", "scenes", "val"), files, damaged, 1),
         Door("panoptic_quality_from_files", judge, pair, (*predicted, *predicted, *damaged), 3),
     )
+
+
+def _export_doors(folder: Path) -> tuple[Door, ...]:
+    doors = []
+    for name, patterns in DAMAGED.items():
+        root = f"exports/{name}"
+        files = _files(folder, f"{root}/**/*")
+        damaged = (*_files(folder, *(f"{root}/{pattern}" for pattern in patterns)),)
+        opens = lambda root=root, name=name: _all(open_data_set(root, name))  # noqa: E731
+        doors.append(Door(name, opens, files, damaged, 4))
+        doors.append(Door(f"check_data {name}", _checking(name, root, "train"), files, damaged, 1))
+    return tuple(doors)
 
 
 def _config_doors(folder: Path) -> tuple[Door, ...]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An empty folder in, whole small files of every kind in it out: those that the campaign damages."""
 
-import base64
 import io
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fuzzing.exports import write_exports
 from PIL import Image
 from pycocotools import mask as coco_masks
 from safetensors.torch import load_file
@@ -100,7 +100,7 @@ def make_seeds(folder: Path) -> None:
     config |= {"backbone": "http://127.0.0.1:9/r50.pth", "use_pretrained_backbone": True}
     Path("named/config.json").write_text(json.dumps(config))
     _write_label_maps(Path("maps"))
-    _write_exports(Path("exports"))
+    write_exports(Path("exports"))
     _write_images(Path("images"))
 
 
@@ -176,36 +176,6 @@ def _write_label_maps(folder: Path) -> None:
     Image.fromarray(objects).save(folder / "instances" / "val" / "a.png")
     categories = [{"id": number, "name": f"c{number}", "isthing": True, "color": [1, 2, 3]} for number in range(3)]
     (folder / "categories.json").write_text(json.dumps(categories))
-
-
-def _write_exports(folder: Path) -> None:
-    """Write what labelling tools export: a tree of YOLO, and one of LabelMe with one of its two images in a file."""
-    shape = {"label": "a", "points": [[1, 1], [9, 2], [9, 11]], "shape_type": "polygon", "group_id": 1}
-    box = {"label": "b", "points": [[3, 4], [8, 9]], "shape_type": "rectangle"}
-    circle = {"label": "a", "points": [[20, 9], [25, 9]], "shape_type": "circle", "group_id": 1}
-    mask = {"label": "b", "points": [[3, 4], [12, 9]], "shape_type": "mask", "mask": _in_base64(_pixels(7)[:6, :10, 0])}
-    for name, data in (("a", None), ("b", _in_base64(_pixels(8)))):
-        for part, end in (("yolo/images", "png"), ("yolo/labels", "txt"), ("labelme", "json")):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            file = folder / part / f"{name}.{end}"
-            if end == "png":
-                Image.fromarray(_pixels(9)).save(file)
-            elif end == "txt":
-                file.write_text("0 0.1 0.1 0.5 0.12 0.5 0.9\n1 0 0 1 0 1 1 0 1\n")
-            else:
-                content = {"version": "5.5.0", "flags": {}, "shapes": [shape, box, circle, mask], "imageData": data}
-                size = {"imagePath": f"{name}.png", "imageHeight": HEIGHT, "imageWidth": WIDTH}
-                file.write_text(json.dumps(content | size))
-    Image.fromarray(_pixels(9)).save(folder / "labelme/a.png")
-    (folder / "labelme/labels.txt").write_text("__ignore__\na\nb\n")
-    (folder / "yolo/data.yaml").write_text("path: .\ntrain: train.txt\nnc: 2\nnames: {0: a, 1: b}\n")
-    (folder / "yolo/train.txt").write_text("images/a.png\nimages/b.png\n")
-
-
-def _in_base64(pixels: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode()
 
 
 def _write_images(folder: Path) -> None:

@@ -9,6 +9,7 @@ from tests.data import mask_trees
 from tests.training.tiny_run import RECIPE, log_of
 from unisegment.checking import check_data
 from unisegment.checking.sources import find_parts
+from unisegment.data.formats import FORMATS
 from unisegment.runs.data_opening import open_evaluation_data
 from unisegment.training import fit, load_recipe
 
@@ -35,6 +36,9 @@ def test_exports_are_learned_evaluated_and_checked(tmp_path, tree):
     (line,) = log_of(tmp_path / "run")
     assert math.isfinite(line["loss"])
     assert metrics["images"] == len(open_evaluation_data(tmp_path / "run/recipe.yaml", None, None, "val")[0])
+
+    samples, evaluation = open_evaluation_data(None, str(root), None, "train")
+    assert (len(samples), evaluation.tasks) == (2, FORMATS[data_format].tasks)
 
     (part,) = check_data(find_parts([str(root)], None, ["train"]), tmp_path / "out", workers=1, pictures=1).parts
     assert (part["format"], part["images"], part["errors"]) == (data_format, 2, 0)

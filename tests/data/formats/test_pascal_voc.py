@@ -145,7 +145,7 @@ def test_other_label_maps_are_refused(tmp_path, line, message):
     mask_trees.cvat_masks(tmp_path)
     with (tmp_path / "labelmap.txt").open("a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(ValueError, match=rf"labelmap\.txt: a line must be name:red,green,blue, .*{message}"):
+    with pytest.raises(ValueError, match=rf"labelmap\.txt: line \d must be name:red,green,blue, .*{message}"):
         open_data_set(tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_what_is_missing_is_said_or_left_out(tmp_path):
         ("missing-label-map", "SegmentationClass/2008_000001.png"),
         ("missing-label-map", "SegmentationObject/2007_000063.png"),
     ]
-    with pytest.raises(ValueError, match=r"train\.txt: '\.\./x' is no name of a file"):
+    with pytest.raises(ValueError, match=r"train\.txt: line 4: '\.\./x' is no name of a file"):
         open_data_set(tmp_path)
     mask_trees.split_list(tmp_path, "train", "2007_000063", "2007_000063")
     with pytest.raises(FileNotFoundError, match=r"SegmentationObject/2007_000063\.png: .*off the list"):

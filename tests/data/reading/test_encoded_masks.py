@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.mask_trees import bitmap
-from unisegment.data.reading.encoded_masks import pixels_of_encoded_mask
+from unisegment.data.reading.encoded_masks import pixels_of_encoded_mask, read_encoded_mask
 
 RING = [[1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 1]]
 
@@ -28,27 +28,27 @@ def test_pixels_lie_where_the_corner_says(mode):
     """As a palette of two colours, one transparent, as the tool writes them; with an alpha channel; or in grey."""
     stored = bitmap(RING, (5, 2), mode)["bitmap"]
     drawn = np.zeros((7, 11), int)
-    drawn.ravel()[pixels_of_encoded_mask(stored["data"], stored["origin"], (7, 11), is_compressed=True)] = 1
+    drawn.ravel()[pixels_of_encoded_mask(stored["data"], stored["origin"], (7, 11))] = 1
     expected = np.zeros((7, 11), int)
     expected[2:6, 5:8] = RING
     assert drawn.tolist() == expected.tolist()
 
 
-def test_png_files_may_be_stored_as_they_are():
-    stored = bitmap(RING, (0, 0))["bitmap"]
-    plain = base64.b64encode(zlib.decompress(base64.b64decode(stored["data"]))).decode()
-    pixels = [
-        pixels_of_encoded_mask(text, [0, 0], (7, 11), is_compressed=compressed).tolist()
-        for text, compressed in ((stored["data"], True), (plain, False))
-    ]
-    assert pixels[0] == pixels[1]
+def test_masks_may_be_compressed_once_or_twice():
+    stored = bitmap(RING, (0, 0))["bitmap"]["data"]
+    plain = base64.b64encode(zlib.decompress(base64.b64decode(stored))).decode()
+    for text, is_compressed in ((stored, True), (plain, False)):
+        mask = read_encoded_mask(text, (4, 3), is_compressed=is_compressed)
+        assert mask.astype(int).tolist() == RING
+        with pytest.raises(ValueError, match=r"a mask of 4x3 .* does not lie in the image of 3x4"):
+            read_encoded_mask(text, (3, 4), is_compressed=is_compressed)
 
 
 @pytest.mark.parametrize("corner", [(-1, 0), (0, -1), (9, 0), (0, 4), (2**31 - 1, 0)])
 def test_a_mask_lies_in_its_image(corner):
     stored = bitmap(RING, corner)["bitmap"]
     with pytest.raises(ValueError, match=rf"mask of 4x3 .* x = {corner[0]}, y = {corner[1]} .* in the image of 7x11"):
-        pixels_of_encoded_mask(stored["data"], stored["origin"], (7, 11), is_compressed=True)
+        pixels_of_encoded_mask(stored["data"], stored["origin"], (7, 11))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_a_mask_lies_in_its_image(corner):
 )
 def test_what_is_no_mask_is_refused(data, corner, message):
     with pytest.raises(ValueError, match=message):
-        pixels_of_encoded_mask(data, corner, (7, 11), is_compressed=True)
+        pixels_of_encoded_mask(data, corner, (7, 11))
 
 
 def test_a_message_is_a_line():
     with pytest.raises(ValueError, match=re.compile(r"\A.{10,200}\Z")):
-        pixels_of_encoded_mask("x" * 10**6, [0, 0], (7, 11), is_compressed=True)
+        pixels_of_encoded_mask("x" * 10**6, [0, 0], (7, 11))

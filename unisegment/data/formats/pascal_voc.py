@@ -17,6 +17,7 @@ from pathlib import Path
 from unisegment.data.formats.format import Format, Found, Layout
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs, files_under
+from unisegment.data.reading.text_lines import read_lines
 from unisegment.data.reading.voc_maps import MOST_CLASSES, Color, VocMaps, voc_color
 from unisegment.files import check_name
 from unisegment.ops.json_values import shown, text
@@ -89,27 +90,17 @@ def _listed(found: Found, map_dir: Path, problems: Problems) -> list[str] | None
             raise Problem("no-data", str(map_dir.parent), detail).error()
         return None
     file, names = _folder(found, "annotations"), dict[str, None]()
-    for line in _lines(file):
+    for number, line in read_lines(file):
         name = line.strip().strip('"')  # CVAT writes names with spaces so
         try:
             check_name(text(name, "the name of an image"))
         except ValueError as error:
-            problems.add("wrong-structure", file, f"{error}.")
+            problems.add("wrong-structure", file, f"line {number}: {error}.")
             continue
         if name in names:
-            problems.add("duplicate-image-name", file, f"{name} is listed twice; it counts once.")
+            problems.add("duplicate-image-name", file, f"line {number}: {name} is listed before; it counts once.")
         names[name] = None
     return [*names]
-
-
-def _lines(file: Path) -> list[str]:
-    """Return the lines of a text that are not empty and no comments."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        detail = f"it cannot be read as a text in UTF-8: {error}."
-        raise Problem("unreadable-file", str(file), detail).error() from error
-    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _label_file(found: Found, map_dir: Path) -> Path | None:
@@ -131,7 +122,9 @@ def _categories(file: Path | None) -> list[Category]:
 def _label_map(file: Path) -> dict[str, Color | None]:
     """Return the classes of a file with their colours, of which it may name none; a line is `name:red,green,blue:…`."""
     colors: dict[str, Color | None] = {}
-    for line in _lines(file):
+    for number, line in read_lines(file):
+        if line.startswith("#"):
+            continue
         name, _, rest = line.strip().partition(":")
         try:
             color = _color(rest.partition(":")[0])
@@ -140,7 +133,8 @@ def _label_map(file: Path) -> dict[str, Color | None]:
             if len(colors) == MOST_CLASSES:
                 raise ValueError(f"there are more than {MOST_CLASSES} classes")
         except ValueError as error:
-            detail = f"a line must be name:red,green,blue, with levels from 0 to 255; got {shown(line)}: {error}."
+            wanted = "name:red,green,blue, with levels from 0 to 255"
+            detail = f"line {number} must be {wanted}; got {shown(line)}: {error}."
             raise Problem("wrong-structure", str(file), detail).error() from error
         colors[name] = color
     return colors

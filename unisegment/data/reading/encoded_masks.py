@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mask that stands as a PNG file in base64 in the annotation of an image in; its pixels out, never more than fit."""
+"""A mask as tools write it, a PNG file as a text, in; its pixels out, and nothing larger than the image."""
 
 import base64
 import binascii
@@ -21,22 +21,19 @@ _HEAD = struct.Struct(">8s4x4sII")
 _SPARE_BYTES = 2**16
 
 
-def pixels_of_encoded_mask(text: Any, corner: Any, size: Size, *, is_compressed: bool) -> Int64[np.ndarray, " p"]:
-    """Return the pixels inside a mask, as places in the image read row by row.
-
-    Where the PNG file has transparency, what is not transparent is inside, otherwise what is not 0.
+def pixels_of_encoded_mask(text: Any, corner: Any, size: Size) -> Int64[np.ndarray, " p"]:
+    """Return the pixels inside a mask of Supervisely, as places in the image read row by row.
 
     Args:
-        text: A PNG file in base64.
+        text: A PNG file, compressed once more by zlib, in base64.
         corner: [x, y] of the mask's first pixel in the image.
         size: Height and width of the image, which the mask must lie in.
-        is_compressed: Whether the file is compressed once more, by zlib.
 
     Raises:
         ValueError: When it is none of this, or would be larger than the image.
     """
     left, top = _corner(corner)
-    mask = read_encoded_mask(text, size, is_compressed=is_compressed)
+    mask = read_encoded_mask(text, size, is_compressed=True)
     height, width = mask.shape
     if min(left, top) < 0 or left + width > size[1] or top + height > size[0]:
         raise ValueError(f"a mask of {height}x{width} (height x width) at x = {left}, y = {top} {_outside(size)}")
@@ -45,10 +42,15 @@ def pixels_of_encoded_mask(text: Any, corner: Any, size: Size, *, is_compressed:
 
 
 def read_encoded_mask(text: Any, size: Size, *, is_compressed: bool) -> Bool[np.ndarray, "h w"]:
-    """Return which pixels of a mask are inside, as `pixels_of_encoded_mask` says.
+    """Return which pixels of a mask are inside: where it has transparency, those that have a colour, else those not 0.
+
+    Args:
+        text: A PNG file in base64.
+        size: Height and width of the image.
+        is_compressed: Whether the file is compressed once more, by zlib.
 
     Raises:
-        ValueError: When it is no PNG file in base64, or is larger than an image of this size.
+        ValueError: When it is no such text, or is larger than the image.
     """
     content = _decode(text, 2 * size[0] * size[1] + _SPARE_BYTES, is_compressed)
     if len(content) < _HEAD.size or not content.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of Supervisely's JSON files in, the pixels inside them out.
 
-Coordinates are lines between pixels, as the labelling tool has them: (0, 0) is the outer corner of the first pixel.
+Coordinates are lines between pixels, as in all polygons here: (0, 0) is the outer corner of the first pixel. Files do
+not say whether theirs are, as in the labelling tool, or places of pixels, as in Supervisely's SDK: half a pixel.
 
 Source:
     developer.supervisely.com, Supervisely annotation format, objects.
@@ -48,7 +49,7 @@ def pixels_of_figure(figure: Any, size: Size) -> Int64[np.ndarray, " p"]:
     if shape == "bitmap":
         bitmap = value_of(figure, "bitmap")
         text, corner = value_of(bitmap, "data"), value_of(bitmap, "origin")
-        return pixels_of_encoded_mask(text, corner, size, is_compressed=True)
+        return pixels_of_encoded_mask(text, corner, size)
     if shape == "multipolygon":
         parts = _list(value_of(figure, "parts"), "parts")
         return np.unique(np.concatenate([np.zeros(0, np.int64), *(_polygon(part, size) for part in parts)]))
