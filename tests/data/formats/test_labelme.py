@@ -180,6 +180,11 @@ def test_what_is_doubtful_is_told(tmp_path):
         "degenerate-polygon": ["shapes[4] ('two'): a polygon has fewer than three points; it is left out."],
         "unannotated-image": ["it has no shape."],
     }
+    image = str(tmp_path / "a.jpg")
+    assert [(item.image, item.box) for item in problems.listed["outside-image"]] == [
+        (image, (-3, 2, 2, 25)), (image, (26, -4, 34, 4)),
+    ]  # fmt: skip
+    assert problems.listed["unannotated-image"][0].image == str(tmp_path / "b.jpg")
 
 
 def test_shapes_that_cannot_be_drawn_are_named(tmp_path):

@@ -109,6 +109,14 @@ def test_a_group_is_one_object(tmp_path):
     np.testing.assert_array_equal(masks, expected)
 
 
+def test_boxes_of_shapes(tmp_path):
+    circle = {"label": "a", "points": [[15, 10], [18, 6]], "shape_type": "circle"}
+    nothing = {"label": "a", "points": [], "shape_type": "points"}
+    strange = [{**POLYGON, "points": [[0, 0], [number, 0]]} for number in (float("nan"), float("inf"), 1e300)]
+    boxes = [shape.box for shape in _read(tmp_path, BOX, POLYGON, circle, nothing, *strange).shapes]
+    assert boxes == [(10, 8, 20, 18), (1, 2, 6, 6), (10, 5, 20, 15), None, None, None, None]
+
+
 def test_what_is_no_object(tmp_path):
     shapes = [
         *({"label": kind, "points": [[1, 1], [9, 9]], "shape_type": kind} for kind in ("line", "linestrip", "point")),

@@ -9,7 +9,6 @@ Source:
     https://github.com/wkentaro/labelme, `examples/instance_segmentation` for folders and `labels.txt`.
 """
 
-import math
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -24,10 +23,10 @@ from PIL import Image
 from unisegment.data.annotated_images import AnnotatedImages, SampleFiles, check_size, read_listed_image, without_void
 from unisegment.data.formats.format import Format, Found, Layout
 from unisegment.data.formats.png_folders import CategoryList, categories_of, given_categories
-from unisegment.data.problems import DataError, Problem, Problems
+from unisegment.data.problems import Box, DataError, Problem, Problems
 from unisegment.data.reading.image_reading import read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS
-from unisegment.data.reading.labelme_files import VOID_LABELS, LabelmeFile, LabelmeShape, name_of, read_labelme
+from unisegment.data.reading.labelme_files import VOID_LABELS, LabelmeFile, name_of, read_labelme
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.reading.packed_columns import PackedTexts, smallest
 from unisegment.data.reading.text_lines import read_lines
@@ -211,7 +210,7 @@ def open_found(
         unknown = next((label for label in entry.labels if label not in known), None)
         if unknown is not None:
             detail = f"there is no label {shown(unknown)}, only {shown(sorted(known))}. Correct it, or list it."
-            problems.add("unknown-category", entry.file, detail)
+            problems.add("unknown-category", entry.file, detail, entry.image)
     kept = [entry for entry in entries if known.issuperset(entry.labels)]
     return Labelme(kept, listed, void_ids)
 
@@ -223,14 +222,15 @@ def _entry(file: Path, find_image: _Finder, problems: Problems) -> _Entry | None
     except DataError as error:
         problems.extend([error.problem])
         return None
+    image = find_image(content)
     for shape in content.shapes:
         if shape.missing is not None:
-            problems.add(shape.missing[0], file, f"{name_of(shape)}: {shape.missing[1]}")
-        elif content.size is not None and not _is_inside(shape, content.size):
-            problems.add("outside-image", file, f"{name_of(shape)}: it reaches out of its image; that is cut off.")
+            problems.add(shape.missing[0], file, f"{name_of(shape)}: {shape.missing[1]}", image, shape.box)
+        elif content.size is not None and not _is_inside(shape.box, content.size):
+            detail = f"{name_of(shape)}: it reaches out of its image; that is cut off."
+            problems.add("outside-image", file, detail, image, shape.box)
     if not content.shapes:
-        problems.add("unannotated-image", file, "it has no shape.")
-    image = find_image(content)
+        problems.add("unannotated-image", file, "it has no shape.", image)
     if image is None and content.image_data is None:
         detail = f"its image {shown(content.image_path)} is not there, nor in it, nor beside it"
         advice = "put it beside it, or name the folder of the images, data.images=FOLDER."
@@ -239,12 +239,8 @@ def _entry(file: Path, find_image: _Finder, problems: Problems) -> _Entry | None
     return _Entry(file, image, content.size or (0, 0), [shapes[0].label for shapes in content.objects()])
 
 
-def _is_inside(shape: LabelmeShape, size: Size) -> bool:
-    points = shape.points
-    if shape.kind == "circle":
-        radius = math.hypot(*(points[1] - points[0]))
-        points = np.stack([points[0] - radius, points[0] + radius])
-    return bool((points >= 0).all() and (points <= size[::-1]).all())
+def _is_inside(box: Box | None, size: Size) -> bool:
+    return box is None or (min(box[:2]) >= 0 and box[2] <= size[1] and box[3] <= size[0])
 
 
 def _labels_in(files: Iterable[Path]) -> set[str]:

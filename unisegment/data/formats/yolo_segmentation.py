@@ -259,21 +259,21 @@ def _names(root: Path, settings: YoloSettings | None, given: CategoryList | None
 
 def _warn(images: YoloSegmentation, place: int, problems: Problems) -> None:
     """Tell what training accepts of an image. What it does not accept, it says when it reads the image."""
-    file, seen = images.text_file(place), set()
+    image, file, seen = images.image_file(place), images.text_file(place), set()
     if not file.is_file():
         detail = f"there is no {file}: the image is taken for one without objects."
-        problems.add("unannotated-image", images.image_file(place), detail)
+        problems.add("unannotated-image", image, detail, image)
     try:
         for item in images.objects(place):
             line, content = f"line {item.line}", (item.category_id, item.polygon.tobytes())
             if len(item.polygon) < 6:
-                problems.add(
-                    "degenerate-polygon", file, f"{line}: a polygon has fewer than three points; it is left out."
-                )
+                detail = f"{line}: a polygon has fewer than three points; it is left out."
+                problems.add("degenerate-polygon", file, detail, image)
             elif item.polygon.min() < 0 or item.polygon.max() > 1:
-                problems.add("outside-image", file, f"{line}: a polygon reaches out of its image; that is cut off.")
+                detail = f"{line}: a polygon reaches out of its image; that is cut off."
+                problems.add("outside-image", file, detail, image)
             if content in seen:
-                problems.add("duplicate-annotation", file, f"{line}: the same polygon is on a line before.")
+                problems.add("duplicate-annotation", file, f"{line}: the same polygon is on a line before.", image)
             seen.add(content)
     except DataError:
         return

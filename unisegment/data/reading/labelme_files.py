@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
-from unisegment.data.problems import Problem
+from unisegment.data.problems import Box, Problem
 from unisegment.data.reading.encoded_masks import read_encoded_mask
 from unisegment.data.reading.packed_shapes import PackedShapes, check_polygon
 from unisegment.ops.image_opening import open_image
@@ -34,6 +34,8 @@ _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _NUM_POINTS = {"rectangle": (2, 4), "circle": (2,), "mask": (2,)}
 _KINDS = (*_POLYGONS, *_NUM_POINTS, *_WITHOUT_AREA)
+_HUGE = 2**31
+"""Pixels that no picture has."""
 _CIRCLE_ERROR = 0.1
 """Pixels by which the polygon that a circle is drawn as is inside of it at most."""
 
@@ -66,6 +68,18 @@ class LabelmeShape(NamedTuple):
         if self.kind in _POLYGONS and len(self.points) < 3:
             return "degenerate-polygon", "a polygon has fewer than three points; it is left out."
         return None
+
+    @property
+    def box(self) -> Box | None:
+        """What is around it, in pixels; None if it has no points, or some that are no sensible numbers."""
+        points = self.points
+        if self.kind == "circle":
+            radius = math.hypot(*(points[1] - points[0]))
+            points = np.stack([points[0] - radius, points[0] + radius])
+        if len(points) == 0 or not (np.abs(points) < _HUGE).all():
+            return None
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return (x0, y0, x1, y1)
 
 
 class LabelmeFile(NamedTuple):
@@ -110,7 +124,8 @@ class LabelmeFile(NamedTuple):
                 drawn.append(_mask_pixels(shape, size) if shape.kind == "mask" else _outline_pixels(shape, size))
             except ValueError as error:
                 kind = "bad-bitmap" if shape.kind == "mask" else "bad-polygon"
-                raise Problem(kind, str(self.file), f"{name_of(shape)}: {error}").error() from error
+                detail = f"{name_of(shape)}: {error}"
+                raise Problem(kind, str(self.file), detail, box=shape.box).error() from error
         return drawn[0] if len(drawn) == 1 else np.unique(np.concatenate(drawn))
 
     def image(self) -> Image.Image:
