@@ -95,7 +95,7 @@ def two_images_of_one_id(root):
     edit_json(root / INSTANCES, change)
 
 
-@damage("coco_instance", "duplicate-category-id", INSTANCES)
+@damage("coco_instance", "duplicate-category-id", INSTANCES, also=("category-not-learned",))
 def two_categories_of_one_id(root):
     def change(content):
         content["categories"][1].update(id=1)
@@ -105,7 +105,7 @@ def two_categories_of_one_id(root):
     edit_json(root / INSTANCES, change)
 
 
-@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-category",))
+@damage("coco_instance", "wrong-structure", INSTANCES, also=("unknown-category", "category-not-learned"))
 def null_for_the_name_of_a_category(root):
     edit_json(root / INSTANCES, lambda content: content["categories"][1].update(name=None))
 
@@ -370,7 +370,7 @@ def segment_id_of_25_bits(root):
     edit_json(root / PANOPTIC, lambda content: content["annotations"][1]["segments_info"][0].update(id=2**24 + 3))
 
 
-@damage("coco_panoptic", "id-too-large", PANOPTIC, also=("undrawn-segment", "unlisted-segment"))
+@damage("coco_panoptic", "id-too-large", PANOPTIC, 1, also=("undrawn-segment", "unlisted-segment"))
 def segment_id_of_40_bits(root):
     edit_json(root / PANOPTIC, lambda content: content["annotations"][1]["segments_info"][0].update(id=2**40))
 
@@ -385,7 +385,7 @@ def segments_of_an_unknown_image(root):
     edit_json(root / PANOPTIC, lambda content: content["annotations"][1].update(image_id=77))
 
 
-@damage("coco_panoptic", "wrong-structure", PANOPTIC)
+@damage("coco_panoptic", "wrong-structure", PANOPTIC, also=("no-images",))
 def detections_for_segments(root):
     other = root / "other"
     WRITERS["coco_instance"](other)

@@ -9,7 +9,8 @@ from tests.checking.damage import DAMAGES, write_damaged
 from tests.checking.data_sets import WRITERS
 from unisegment.checking import check_data
 from unisegment.checking.sources import find_parts
-from unisegment.data.problems import KINDS
+from unisegment.data.formats import open_data_set
+from unisegment.data.problems import KINDS, CollectedProblems, DataError, Problems
 from unisegment.data.transforms.training import TrainTransform
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.settings import RecipeError
@@ -19,6 +20,8 @@ from unisegment.training.batches import TransformedSamples
 TIMEOUT = 120
 """Seconds: that a broken image is slow must not fail a test on a busy machine, that it hangs must."""
 
+WHOLE = ("no-data", "category-not-learned", "nothing-to-learn")
+"""What no reader of one split can see."""
 CONSEQUENCES = ("not-opened", "unreadable-sample")
 """That training refuses something is named, too."""
 
@@ -34,6 +37,21 @@ def findings_of(root, data_format):
         for item in finding["listed"]
     ]
     return found, report
+
+
+def problems_of(root, data_format, problems):
+    """Return what reading the split "train" is refused with, opening and each sample, where it is said as a problem."""
+    refused = []
+    try:
+        samples = open_data_set(root, data_format, "train", problems=problems)
+    except (ValueError, OSError) as error:
+        return [error.problem] if isinstance(error, DataError) else []
+    for index in range(len(samples)):
+        try:
+            samples[index]
+        except (ValueError, OSError) as error:
+            refused += [error.problem] if isinstance(error, DataError) else []
+    return refused
 
 
 def test_there_are_many_kinds():
@@ -72,6 +90,25 @@ def test_damage_is_named(tmp_path, damage):
     # All that can be opened was opened.
     if damage.image is not None:
         assert [part["opened"] for part in report.parts] == [3, 2]
+    if damage.is_error and damage.kind not in WHOLE:
+        compare_texts(tmp_path, damage, report)
+
+
+def compare_texts(root, damage, report):
+    """Training, whoever skips and the check say the same of what is wrong."""
+    raised = problems_of(root, damage.data_format, Problems())
+    if damage.data_format.startswith("coco_") and damage.file.endswith(".json"):
+        assert [problem.kind for problem in raised] == [damage.kind]
+    listed = [
+        (finding["kind"], item["file"], item["detail"])
+        for part in report.parts
+        for finding in part["findings"]
+        for item in finding["listed"]
+    ]
+    for problem in raised:
+        assert problem[:3] in listed
+        skipped = CollectedProblems()
+        assert problem in [*problems_of(root, damage.data_format, skipped), *skipped.errors()]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)

@@ -7,23 +7,11 @@ from PIL import Image
 
 from tests.checking.data_sets import id_map, write_map
 from unisegment.checking.image_files import look_at
-from unisegment.checking.label_map_files import (
-    check_label_map,
-    check_numbers,
-    check_panoptic_map,
-    is_blended,
-    largest_number,
-)
-from unisegment.ops.masks import ids_to_rgb
+from unisegment.checking.label_map_files import check_label_map, check_numbers, is_blended
 
 
 def facts_of(file):
     return look_at(file, "missing-label-map")[0]
-
-
-@pytest.mark.parametrize(("mode", "largest"), [("1", 1), ("L", 255), ("P", 255), ("I;16", 65535), ("RGB", 2**24 - 1)])
-def test_largest_numbers(mode, largest):
-    assert largest_number(mode) == largest
 
 
 @pytest.mark.parametrize(
@@ -33,34 +21,6 @@ def test_largest_numbers(mode, largest):
 def test_channels(tmp_path, mode, kind):
     Image.new(mode, (7, 5)).save(tmp_path / "a.png")
     assert [finding.kind for finding in check_label_map(tmp_path / "a.png", facts_of(tmp_path / "a.png"))] == kind
-
-
-@pytest.mark.parametrize(
-    ("listed", "hidden", "kinds"),
-    [
-        ([300, 70_000], False, []),
-        ([300], False, ["unlisted-segment"]),
-        ([300, 70_000, 5], False, ["undrawn-segment"]),
-        ([300, 70_000, 5], True, []),
-        ([300, 5], False, ["unlisted-segment", "undrawn-segment"]),
-    ],
-)
-def test_segment_ids_are_compared(tmp_path, listed, hidden, kinds):
-    write_map(tmp_path / "a.png", ids_to_rgb(np.array([[0, 300, 70_000]])))
-    findings = check_panoptic_map(tmp_path / "a.png", facts_of(tmp_path / "a.png"), listed, hidden)
-    assert [finding.kind for finding in findings] == kinds
-
-
-def test_a_panoptic_file_of_one_channel_holds_no_ids(tmp_path):
-    write_map(tmp_path / "a.png", np.array([[0, 7, 9]], np.uint8))
-    facts = facts_of(tmp_path / "a.png")
-    for listed, kind in (([7, 9], "label-map-channels"), ([7, 70_000], "id-too-large")):
-        (finding,) = check_panoptic_map(tmp_path / "a.png", facts, listed, False)
-        assert finding.kind == kind
-    assert "[70000]" in finding.detail
-    # All void: nothing is lost.
-    write_map(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
-    assert check_panoptic_map(tmp_path / "a.png", facts, [], False) == []
 
 
 def test_where_wrong_numbers_may_come_from(tmp_path):

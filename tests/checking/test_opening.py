@@ -16,7 +16,7 @@ from unisegment.runs.data_recipe import DataRecipe
 
 
 def open_as(root, data_format, split="train", **places):
-    findings = CollectedProblems()
+    findings = CollectedProblems(thorough=True)
     opened = open_part(Part(DataRecipe(root=str(root), format=data_format, **places), split), findings)
     return opened, {found["kind"]: [item["file"] for item in found["listed"]] for found in findings.as_dicts()}
 
@@ -61,17 +61,22 @@ def test_all_missing_maps_are_named_and_the_rest_opened(tmp_path):
     assert [sample.image_id for sample in opened.samples] == ["a", "c"]
 
 
-def test_files_are_known_without_a_reader(tmp_path):
+def test_what_is_wrong_with_one_image_does_not_hide_the_others(tmp_path):
     WRITERS["coco_instance"](tmp_path)
     file = tmp_path / "annotations/instances_train.json"
     edit_json(file, lambda content: content["annotations"][0].update(category_id=5))
     opened, found = open_as(tmp_path, "coco_instance")
-    assert (opened.samples, len(opened)) == (None, 4)
-    assert found == {"unknown-category": [str(file)], "not-opened": [str(file)]}
-    # Where no list can be read, what lies in the folder counts.
+    assert found == {"unknown-category": [str(file)]}
+    assert len(opened) == len(opened.samples) == 4
+    assert [sample.image_id for sample in (opened.samples[index] for index in (1, 2, 3))] == [2, 3, 4]
+
+
+def test_files_are_known_without_a_reader(tmp_path):
+    WRITERS["coco_instance"](tmp_path)
+    file = tmp_path / "annotations/instances_train.json"
     file.write_text("{")
     opened, found = open_as(tmp_path, "coco_instance")
-    assert found == {"broken-json": [str(file)], "not-opened": [str(file)]}
+    assert (opened.samples, found) == (None, {"broken-json": [str(file)]})
     assert [opened.files(index).image.name for index in range(4)] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 

@@ -3,9 +3,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from unisegment.checking.entries import Entries
 from unisegment.checking.figures import Figures
 from unisegment.checking.image_files import FileFacts
 from unisegment.checking.opening import OpenedPart, Part
@@ -17,12 +14,12 @@ from unisegment.runs.data_recipe import DataRecipe
 
 def part(split, digests):
     """Return a part whose images have these hashes; None is an image that cannot be opened."""
-    entries = Entries(image_dir=Path(split), images=np.array(list(digests), dtype=np.str_))
+    files = [Path(split) / name for name in digests]
     figures = Figures(None)
     for index, digest in enumerate(digests.values()):
         facts = None if digest is None else FileFacts("PNG", "RGB", (5, 7), 1, digest)
         figures.add(index, CheckedSample("", [], facts))
-    return OpenedPart(Part(DataRecipe(root="r"), split), None, entries), figures, CollectedProblems()
+    return OpenedPart(Part(DataRecipe(root="r"), split), None, files), figures, CollectedProblems()
 
 
 def found(item):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.checking.data_sets import WRITERS, coco_instance, edit_json
+from tests.checking.data_sets import WRITERS, coco_instance
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.sample_check import SampleCheck, summarize
 from unisegment.data.annotated_images import AnnotatedImages
@@ -50,7 +50,7 @@ def test_maps_and_masks_are_summed_alike():
 
 def test_images_are_checked_without_a_reader(tmp_path):
     coco_instance(tmp_path)
-    edit_json(tmp_path / "annotations/instances_train.json", lambda content: content["annotations"][0].pop("image_id"))
+    (tmp_path / "annotations/instances_train.json").write_text("{")
     for name, content in (("b", b""), ("c", (tmp_path / "train/c.jpg").read_bytes()[:500])):
         (tmp_path / f"train/{name}.jpg").write_bytes(content)
     opened = open_part(Part(DataRecipe(root=str(tmp_path), format="coco_instance"), "train"), CollectedProblems())

@@ -15,7 +15,6 @@ from unisegment.checking.category_lists import note_category_lists
 from unisegment.checking.concerned import draw_concerned
 from unisegment.checking.figures import Figures
 from unisegment.checking.fixing import check_fix, fix_data
-from unisegment.checking.label_map_files import largest_number
 from unisegment.checking.opening import OpenedPart, Part, open_part
 from unisegment.checking.page import Picture
 from unisegment.checking.parallel import Failure, run_parallel
@@ -25,6 +24,7 @@ from unisegment.checking.sample_check import CheckedSample, SampleCheck
 from unisegment.data.first_look import doubt_two_numbers
 from unisegment.data.problems import CollectedProblems
 from unisegment.data.reading.label_maps import LabelMaps
+from unisegment.data.reading.panoptic_maps import largest_number
 
 _LONGEST = 7 * 24 * 3600
 """Seconds; systems wait no longer than some weeks."""
@@ -89,7 +89,7 @@ def check_data(
     start = time.monotonic()
     checked, samples = [], []
     for part in parts:
-        findings = CollectedProblems()
+        findings = CollectedProblems(thorough=True)
         opened = open_part(part, findings)
         figures = Figures(None if opened.samples is None else opened.samples.categories)
         checked.append(_Checked(opened, findings, figures))

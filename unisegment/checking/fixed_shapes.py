@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from unisegment.data.reading.packed_shapes import SHAPE, polygon_numbers, run_lengths_in
+from unisegment.data.reading.packed_shapes import SHAPE, polygon_area, polygon_numbers, run_lengths_in
 from unisegment.ops.json_values import shown
 from unisegment.ops.rle import run_lengths
 from unisegment.types import Size
@@ -75,13 +75,6 @@ def clip_polygon(points: Float64[np.ndarray, "n 2"], size: Size) -> Float64[np.n
         # Behind each corner comes where the edge of the image is crossed on the way to the next.
         points = np.stack([points, crossings], axis=1)[np.stack([within >= 0, crosses], axis=1)]
     return points
-
-
-def polygon_area(points: Float64[np.ndarray, "n 2"]) -> float:
-    """Return the pixels in a polygon, by the shoelace formula."""
-    # From the first point, so that large coordinates lose nothing.
-    x, y = (points - points[:1]).T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def _fix_polygon(polygon: Any, size: Size) -> tuple[Any, tuple[str, str] | None]:

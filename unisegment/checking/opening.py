@@ -4,22 +4,16 @@
 What a reader refuses as a whole does not end the check: the files are listed without it.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from unisegment.checking.entries import Entries
-from unisegment.checking.instance_file import check_instance_file
-from unisegment.checking.panoptic_file import check_panoptic_file
-from unisegment.data.annotated_images import AnnotatedImages, SampleFiles
-from unisegment.data.formats import FORMATS, coco_instance, coco_panoptic, find_split
+from unisegment.data.annotated_images import AnnotatedImages, ImagesOfAnother, SampleFiles
+from unisegment.data.formats import FORMATS, find_split
 from unisegment.data.formats.format import Found
-from unisegment.data.problems import CollectedProblems
+from unisegment.data.problems import CollectedProblems, DataError
 from unisegment.data.reading.image_reading import ImageReading
-from unisegment.data.reading.label_maps import IMAGE_ENDINGS
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
 from unisegment.data.splitting import part_of_split
 from unisegment.runs.data_opening import open_split
 from unisegment.runs.data_recipe import DataRecipe
@@ -59,16 +53,23 @@ class OpenedPart:
     Args:
         part: The part.
         samples: Its reader; None if it cannot be opened.
-        unopened: The files that are looked at where it cannot be opened.
+        unopened: The images that are looked at where it cannot be opened.
     """
 
     part: Part
     samples: AnnotatedImages | None
-    unopened: Entries | None = None
+    unopened: Sequence[Path] = ()
 
     def __len__(self) -> int:
-        images: Sized | None = self.samples if self.samples is not None else self.unopened
-        return 0 if images is None else len(images)
+        return len(self.unopened) if self.samples is None else len(self.samples)
+
+    @property
+    def reader(self) -> AnnotatedImages | None:
+        """What reads the samples, which may be a part of its own."""
+        reader = self.samples
+        while isinstance(reader, ImagesOfAnother):
+            reader = reader.images
+        return reader
 
     def name_of(self, index: int) -> str:
         """Return how reports call a sample: its image file, or its number where it has none."""
@@ -77,10 +78,7 @@ class OpenedPart:
 
     def files(self, index: int) -> SampleFiles | None:
         """Return the files of a sample; None where its image is no file of its own."""
-        if self.samples is not None:
-            return self.samples.files(index)
-        assert self.unopened is not None
-        return self.unopened[index]
+        return SampleFiles(self.unopened[index]) if self.samples is None else self.samples.files(index)
 
 
 def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
@@ -90,15 +88,11 @@ def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     except FileNotFoundError as error:
         findings.add("no-data", part.data.root, str(error))
         return OpenedPart(part, None)
-    entries = _check_file(found, FORMATS[part.data.format].open, findings)
-    name = part.name if entries is None else str(entries.source)
-    samples = _try(lambda: open_split(part.data, part.split, findings), name, findings)
+    samples = _try(lambda: open_split(part.data, part.split, findings), part.name, findings)
     if samples is not None and len(samples) == 0:
         findings.add("no-images", part.name, "the data set has no images")
-    if samples is None and not entries and "images" in found.parts:
-        names = sorted(_images_under(found.parts["images"]))
-        entries = Entries(image_dir=found.parts["images"], images=np.array(names, dtype=np.str_))
-    return OpenedPart(part, samples, entries)
+    unopened = _images_under(found.parts["images"]) if samples is None and "images" in found.parts else ()
+    return OpenedPart(part, samples, sorted(unopened))
 
 
 def find_part(part: Part) -> Found:
@@ -114,28 +108,13 @@ def find_part(part: Part) -> Found:
     return find_split(data.root, FORMATS[data.format], whole, places)
 
 
-def _check_file(found: Found, opens: Callable[..., AnnotatedImages], findings: CollectedProblems) -> Entries | None:
-    """Note what is wrong with a file in one of COCO's formats; return the files that it names."""
-    if opens not in (coco_instance.open_found, coco_panoptic.open_found):
-        return None
-    annotation_file, image_dir = found.parts["annotations"], found.parts["images"]
-    if opens is coco_instance.open_found:
-        entries = check_instance_file(annotation_file, image_dir, findings)
-    else:
-        map_dir = found.parts.get("segments", annotation_file.with_suffix(""))
-        by_city = found.settings.get("images_by_city", False)
-        entries = check_panoptic_file(annotation_file, image_dir, map_dir, by_city, findings)
-        assert entries.label_maps is not None
-        _note_unlisted(entries, map_dir, entries.label_maps, "unlisted-label-map", findings)
-    _note_unlisted(entries, image_dir, entries.images, "unlisted-image", findings)
-    return entries
-
-
 def _try(
     open_reader: Callable[[], AnnotatedImages], name: Path | str, findings: CollectedProblems
 ) -> AnnotatedImages | None:
     try:
         return open_reader()
+    except DataError as error:
+        findings.extend([error.problem])
     except (ValueError, OSError) as error:
         findings.add("no-data" if isinstance(error, FileNotFoundError) else "not-opened", name, str(error))
     except Exception as error:
@@ -143,18 +122,5 @@ def _try(
     return None
 
 
-def _note_unlisted(
-    entries: Entries, folder: Path, listed: Iterable[str], kind: str, findings: CollectedProblems
-) -> None:
-    if not len(entries):
-        return
-    known = {os.path.normpath(name) for name in listed}
-    for name in sorted(set(_images_under(folder)) - known):
-        findings.add(kind, folder / name, "nothing refers to it")
-
-
-def _images_under(folder: Path) -> Iterable[str]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(IMAGE_ENDINGS):
-                yield os.path.normpath(os.path.relpath(os.path.join(place, name), folder))
+def _images_under(folder: Path) -> Iterable[Path]:
+    return (folder / name for name in files_under(folder) if name.lower().endswith(IMAGE_ENDINGS))

@@ -14,13 +14,15 @@ from jaxtyping import Int32
 
 from unisegment.checking.contact_sheet import draw_tile
 from unisegment.checking.image_files import FileFacts, decode, look_at
-from unisegment.checking.label_map_files import check_label_map, check_numbers, check_panoptic_map, is_blended
+from unisegment.checking.label_map_files import check_label_map, check_numbers, is_blended
 from unisegment.checking.opening import OpenedPart
 from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
 from unisegment.data.annotated_images import SampleFiles
 from unisegment.data.problems import DataError, Problem
+from unisegment.data.reading.image_reading import read_image
 from unisegment.data.reading.label_maps import LabelMaps
-from unisegment.ops.masks import segment_areas, segment_index_maps
+from unisegment.data.reading.panoptic_maps import map_problems
+from unisegment.ops.masks import rgb_to_ids, segment_areas, segment_index_maps
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
@@ -152,10 +154,18 @@ class SampleCheck:
             findings += [finding for finding in [decode(entry.image)] if finding is not None]
         if entry is not None and entry.label_map is not None and map_facts is not None:
             findings += self._explain_map(entry.label_map, entry, map_facts, [*known, *findings], error)
-        if error is not None and not any(finding.severity == "error" for finding in [*known, *findings]):
+        is_known = isinstance(error, DataError) and self._is_told(entry, error.problem)
+        is_known |= any(finding.severity == "error" for finding in [*known, *findings])
+        if error is not None and not is_known:
             unknown = Problem("unreadable-sample", name, str(error))
             findings.append(error.problem if isinstance(error, DataError) else unknown)
         return findings
+
+    def _is_told(self, entry: SampleFiles | None, problem: Problem) -> bool:
+        """Tell whether a problem is in the annotation file, and so was told when that was opened."""
+        reader = self.opened.reader
+        is_of_file = entry is not None and problem.file == str(entry.source)
+        return is_of_file and reader is not None and reader.tells_at_opening
 
     def _explain_map(
         self, file: Path, entry: SampleFiles, facts: FileFacts, known: list[Problem], error: Exception | None
@@ -164,11 +174,12 @@ class SampleCheck:
         if undecodable is not None:
             return [undecodable]
         if entry.segment_ids is not None:
-            return check_panoptic_map(
-                file, facts, entry.segment_ids, getattr(self.opened.samples, "hidden_segments", False)
-            )
+            assert entry.source is not None
+            id_map = rgb_to_ids(read_image(file))
+            is_hidden = getattr(self.opened.reader, "hidden_segments", False)
+            return map_problems(file, id_map, entry.segment_ids, entry.source, is_hidden)
         is_explained = any(finding.severity == "error" for finding in known)
-        if error is not None and not is_explained and isinstance(self.opened.samples, LabelMaps):
+        if error is not None and not is_explained and isinstance(self.opened.reader, LabelMaps):
             return [check_numbers(file, facts, str(error))]
         return []
 
@@ -188,7 +199,7 @@ class SampleCheck:
             hidden = annotated - len(summary.labels)
             yield Problem("invisible-annotation", file, f"{hidden} of its {annotated} objects")
         yield from self._compare_with_top_k(summary, file)
-        if isinstance(self.opened.samples, LabelMaps) and target.id_map is not None:
+        if isinstance(self.opened.reader, LabelMaps) and target.id_map is not None:
             id_map: Int32[np.ndarray, "h w"] = target.id_map.numpy()
             if is_blended(id_map):
                 yield Problem("blended-labels", file, "resize labels to the nearest, never smoothly")

@@ -61,6 +61,8 @@ class AnnotatedImages(Dataset[Sample]):
     """What is wrong with images that were left out at opening, where that was asked for."""
     void_ids: frozenset[int] = frozenset()
     """Ids in the files that are void because the user says so."""
+    tells_at_opening: bool = False
+    """Whether all that is wrong with annotations is told at opening, to those who want all; else, of each sample."""
     block_bounds: Int64[np.ndarray, " n"] | None = None
     """Where each block of images that are quickly read together begins, and the number of images. None means that
     images are read in any order equally fast."""

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from unisegment.data.formats import open_data_set
 from unisegment.data.formats.coco_instance import CocoInstance
+from unisegment.data.problems import CollectedProblems, DataError
 
 # Categories are listed out of order and their ids have gaps. Images are not square.
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
@@ -173,7 +174,7 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(tmp_path):
     [
         (("annotations", 2, "segmentation"), [1, 2, 3], r"annotations\[2\]: .*list of polygons"),
         (("annotations", 2, "segmentation"), None, r"annotations\[2\]: segmentation must be a list of polygons"),
-        (("annotations", 1), {"image_id": 20}, r"annotations\[1\]: segmentation is missing"),
+        (("annotations", 1), {"image_id": 20, "category_id": 1}, r"annotations\[1\]: segmentation is missing"),
         (("images", 1), {"id": 30}, r"images\[1\]: height is missing"),
         (("categories", 0), {"name": "cat"}, r"categories\[0\]: id is missing"),
         (("categories",), [], r"it lists no categories\."),
@@ -191,8 +192,8 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(tmp_path):
         (("images", 1, "width"), float("nan"), r"images\[1\]: width must be a whole number of 32 bits"),
         (("images", 1), [], r"images\[1\]: it must be an object with height"),
         (("categories", 1, "name"), ["cow"], r"categories\[1\]: the name of a category must be a text"),
-        (("annotations", 0, "category_id"), 44, r"annotations of categories that it does not list: \[44\]"),
-        (("annotations", 0, "image_id"), 44, r"annotations of images that it does not list: \[44\]"),
+        (("annotations", 0, "category_id"), 44, r"annotations\[0\] of a\.jpg: its category 44 is not listed"),
+        (("annotations", 0, "image_id"), 44, r"annotations\[0\]: it is of the image 44, which is not listed"),
     ],
 )
 def test_another_format_is_refused(tmp_path, path, value, message):
@@ -201,7 +202,7 @@ def test_another_format_is_refused(tmp_path, path, value, message):
     for key in path[:-1]:
         entry = entry[key]
     entry[path[-1]] = value
-    with pytest.raises(ValueError, match=rf"instances\.json .*{message}"):
+    with pytest.raises(ValueError, match=rf"instances\.json: {message}"):
         _open(tmp_path, content)
 
 
@@ -211,7 +212,7 @@ def test_another_format_is_refused(tmp_path, path, value, message):
 def test_what_is_no_json_is_refused(tmp_path, content):
     _write(tmp_path)
     (tmp_path / "instances.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"instances\.json (is not valid JSON|must hold one JSON object)"):
+    with pytest.raises(ValueError, match=r"instances\.json: it (is not valid JSON|must hold one JSON object)"):
         open_data_set(tmp_path, "coco_instance", "train")
 
 
@@ -234,7 +235,7 @@ def test_what_cannot_be_drawn_is_named_and_harms_no_other_image(tmp_path, segmen
     content["annotations"][2]["segmentation"] = segmentation
     dataset = _open(tmp_path, content)
     assert dataset[0].target.labels.tolist() == [0]
-    with pytest.raises(ValueError, match=rf"instances\.json: annotations\[2\] cannot be drawn: .*{message}"):
+    with pytest.raises(ValueError, match=rf"instances\.json: annotations\[2\] of a\.jpg cannot be drawn: .*{message}"):
         dataset[1]
 
 
@@ -265,3 +266,82 @@ def test_real_coco_is_read_as_pycocotools_reads_it(capsys):
             expected = [oracle.annToMask(annotation) for annotation in annotations]
         np.testing.assert_array_equal(sample.target.binary_masks(), expected)
         assert sample.target.is_crowd.tolist() == [annotation["iscrowd"] == 1 for annotation in annotations]
+
+
+def _damaged(tmp_path, thorough):
+    """Open a data set of three images with many things wrong; return it and what was told, by kind."""
+    content = copy.deepcopy(CONTENT)
+    first = content["annotations"][0]
+    content["annotations"] += [
+        {**first, "id": 1, "image_id": 70},
+        {**first, "id": 2, "image_id": 20, "category_id": "dog"},
+        {**first, "id": 3, "image_id": 20, "iscrowd": "no"},
+        {**first, "id": 4, "image_id": 10, "segmentation": {"size": [3, 2], "counts": [6]}},
+        {**first, "id": 7, "bbox": [0, 0, 1000, 2], "area": 1e300},
+        {**first, "id": 8, "segmentation": [[-8, 0, 2, 0, 2, 2]]},
+        {**first, "id": 11, "segmentation": [[0, 0, 1, 1]]},
+        {**first, "id": 12, "image_id": 20, "category_id": 44},
+    ]
+    _write(tmp_path, content)
+    (tmp_path / "images/other.png").touch()
+    problems = CollectedProblems(thorough=thorough)
+    dataset = CocoInstance(tmp_path / "instances.json", tmp_path / "images", problems=problems)
+    return dataset, {
+        found["kind"]: [item["detail"].partition(". This must")[0] for item in found["listed"]]
+        for found in problems.as_dicts()
+    }
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named_once(tmp_path):
+    dataset, found = _damaged(tmp_path, thorough=False)
+    assert [dataset.files(index).image.name for index in range(len(dataset))] == ["a.jpg", "c.jpg"]
+    assert found == {
+        "wrong-structure": ["annotations[5]: category_id must be a whole number of 64 bits, got 'dog'"],
+        "unknown-image": ["annotations[4]: it is of the image 70, which is not listed."],
+    }
+
+
+def test_all_problems_are_told_to_those_who_want_to_know(tmp_path):
+    dataset, found = _damaged(tmp_path, thorough=True)
+    assert len(dataset) == 3
+    assert dataset.files(0).num_annotations == 1
+    assert found == {
+        "wrong-structure": ["annotations[5]: category_id must be a whole number of 64 bits, got 'dog'"],
+        "odd-iscrowd": ["annotations[6]: iscrowd must be 0 or 1, or false or true, got 'no'."],
+        "unknown-image": ["annotations[4]: it is of the image 70, which is not listed."],
+        "unknown-category": ["annotations[11] of b.jpg: its category 44 is not listed."],
+        "wrong-run-length-size": [
+            "annotations[7] of c.jpg cannot be drawn: run lengths are of size [3, 2], but the image is [2, 3] (height, "
+            "width). Correct or remove it."
+        ],
+        "bad-polygon": [
+            "annotations[9] of a.jpg cannot be drawn: a polygon has x = -8.0, too far outside of the image of 3x5 "
+            "(height x width): x must be from -5 to 10, in pixels. Correct or remove it."
+        ],
+        "duplicate-annotation-id": ["2 annotations have the id 7"],
+        "duplicate-annotation": [
+            "annotations[8] of a.jpg: an annotation before has the same image, category and shape",
+        ],
+        "box-disagrees": ["annotations[8] of a.jpg: bbox is [0.0, 0.0, 1000.0, 2.0], its shape's [0.0, 0.0, 2.0, 2.0]"],
+        "area-disagrees": ["annotations[8] of a.jpg: area is 1e+300, its shape's 4"],
+        "degenerate-polygon": ["annotations[10] of a.jpg: a polygon of 2 points, [0.0, 0.0, 1.0, 1.0]"],
+        "unlisted-image": ["nothing refers to it"],
+    }
+    # What is told at opening is what is raised.
+    for index, kind in ((0, "wrong-structure"), (1, "bad-polygon"), (2, "wrong-run-length-size")):
+        with pytest.raises(DataError) as error:
+            dataset[index]
+        assert error.value.problem.kind == kind
+        assert error.value.problem.detail.partition(". This must")[0] in found[kind]
+
+
+def test_small_differences_and_other_forms_are_let_pass(tmp_path):
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][0].update(id=[3], image_id=30.0, category_id=18.0, bbox=[0.5, 0, 2, 2], area=90)
+    content["categories"][1]["id"] = "1"
+    content["annotations"].append({**content["annotations"][0], "image_id": 10, "id": 1})
+    _write(tmp_path, content)
+    problems = CollectedProblems(thorough=True)
+    dataset = CocoInstance(tmp_path / "instances.json", tmp_path / "images", problems=problems)
+    assert problems.as_dicts() == []
+    assert [len(sample.target) for sample in dataset] == [1, 3, 1]

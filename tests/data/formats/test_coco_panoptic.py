@@ -16,6 +16,7 @@ from PIL import Image
 from unisegment.data.categories import ADE20K, CITYSCAPES, COCO_PANOPTIC, MAPILLARY_VISTAS
 from unisegment.data.formats import open_data_set
 from unisegment.data.formats.coco_panoptic import CocoPanoptic
+from unisegment.data.problems import CollectedProblems, DataError
 
 IDS = {
     "a.jpg": [[70000, 70000, 0, 3, 3], [70000, 70000, 300, 3, 3], [2**24 - 1] * 5],
@@ -214,7 +215,7 @@ def test_ade20k_as_the_original_writes_it(tmp_path):
     assert (len(dataset.id2label), len(dataset.stuff_label_ids)) == (150, 50)
     assert dataset.id2label[149] == "flag"
     _write_one(tmp_path, *files, content | {"segments": [{"id": 205, "category_id": 7}]}, [[77, 205, 0], [205, 205, 0]])
-    with pytest.raises(ValueError, match=r"Only in the PNG file: \[77\]"):
+    with pytest.raises(ValueError, match=r"a\.png: it has ids that .*panoptic.*\.json does not list for it: \[77\]"):
         open_data_set(tmp_path, "ade20k_panoptic", "val")[0]
 
 
@@ -290,7 +291,7 @@ def test_a_missing_or_broken_json_file_is_refused(root, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.json: there is no such file"):
         CocoPanoptic(tmp_path / "none.json", root / "images", root / "panoptic")
     (root / "panoptic.json").write_text('{"images": [')
-    with pytest.raises(ValueError, match=r"panoptic.json is not valid JSON"):
+    with pytest.raises(ValueError, match=r"panoptic.json: it is not valid JSON"):
         _open(root)
 
 
@@ -314,16 +315,20 @@ def _without(*path):
     ],
 )
 def test_another_format_is_refused(root, path):
-    with pytest.raises(ValueError, match=rf"panoptic.json is not in COCO's panoptic format: .*{path[-1]}"):
+    with pytest.raises(ValueError, match=rf"panoptic.json: .*{path[-1]}.*This must be COCO's panoptic format"):
         _open(root, _without(*path))
-    with pytest.raises(ValueError, match=r"panoptic.json must hold one JSON object"):
+    with pytest.raises(ValueError, match=r"panoptic.json: it must hold one JSON object"):
         _open(root, [1, 2])
 
 
 def test_unlisted_categories_and_images_are_refused(root):
-    with pytest.raises(ValueError, match=r"panoptic.json has segments of categories that it does not list: \[40\]"):
+    with pytest.raises(
+        ValueError, match=r"panoptic.json: annotations\[0\] of b.png: a segment is of the category 40, which is not"
+    ):
         _open(root, _without("categories", 0))
-    with pytest.raises(ValueError, match=r"panoptic.json has annotations of images that it does not list: \[21\]"):
+    with pytest.raises(
+        ValueError, match=r"panoptic.json: annotations\[1\]: it is of the image 21, which is not listed"
+    ):
         _open(root, _without("images", 0))
 
 
@@ -350,16 +355,17 @@ def test_sizes_that_disagree_are_named(root, name):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (300, 301, r"Only in the PNG file: \[300\]; only in the JSON file: \[301\]"),
-        (300, 0, r"Only in the PNG file: \[300\]; only in the JSON file: \[0\]"),
-        (300, 3, r"Only in the PNG file: \[300\]; .*listed more than once: \[3\]"),
+        (300, 301, r"a\.png: it has ids that .*panoptic\.json does not list for it: \[300\]"),
+        (300, 0, r"panoptic\.json: annotations\[1\] of a\.png: it lists the ids \[0\]; PNG files hold 1 to 16777215"),
+        (300, 2**24, r"annotations\[1\] of a\.png: it lists the ids \[16777216\]"),
+        (300, 3, r"panoptic\.json: annotations\[1\] of a\.png: it lists the ids \[3\] more than once"),
     ],
 )
 def test_ids_that_disagree_are_named(root, old, new, message):
     content = _content()
     segment = next(entry for entry in content["annotations"][1]["segments_info"] if entry["id"] == old)
     segment["id"] = new
-    with pytest.raises(ValueError, match=rf"a\.png must have .*{message}"):
+    with pytest.raises(ValueError, match=message):
         _open(root, content)[1]
 
 
@@ -369,8 +375,64 @@ def test_an_id_is_found_wherever_it_is(root):
         changed = colors.copy()
         changed[place] = _color(77)
         Image.fromarray(changed).save(root / "panoptic" / "b.png")
-        with pytest.raises(ValueError, match=r"Only in the PNG file: \[77\]"):
+        with pytest.raises(ValueError, match=r"b\.png: it has ids that .*panoptic\.json does not list for it: \[77\]"):
             _open(root)[0]
+
+
+def _damaged(root, thorough):
+    """Open a data set of four images with many things wrong; return it and what was told, by kind."""
+    content = _content()
+    (entry,) = (entry for entry in content["annotations"] if entry["file_name"] == "a.png")
+    for number in (31, 32, 33, 34):
+        content["images"].append({**content["images"][0], "id": number, "file_name": f"{number}.jpg"})
+    first, second = entry["segments_info"][:2]
+    content["annotations"] += [
+        {**entry, "image_id": 70},
+        {**entry, "image_id": 31, "segments_info": [{**first, "category_id": 5}, {**second, "category_id": 5}]},
+        {**entry, "image_id": 32, "segments_info": [first, {**second, "iscrowd": "no"}]},
+        {**entry, "image_id": 33, "segments_info": [first, first]},
+        {**entry, "image_id": 33, "segments_info": [{**first, "id": 2**40}]},
+        {"image_id": 32},
+    ]
+    (root / "panoptic.json").write_text(json.dumps(content))
+    (root / "panoptic/other.png").touch()
+    problems = CollectedProblems(thorough=thorough)
+    dataset = CocoPanoptic(root / "panoptic.json", root / "images", root / "panoptic", problems=problems)
+    return dataset, {
+        found["kind"]: [item["detail"].partition(". This must")[0] for item in found["listed"]]
+        for found in problems.as_dicts()
+    }
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named_once(root):
+    dataset, found = _damaged(root, thorough=False)
+    assert [dataset.files(index).image.name for index in range(len(dataset))] == ["b.jpg", "a.jpg", "33.jpg", "33.jpg"]
+    assert found == {
+        "unknown-image": ["annotations[2]: it is of the image 70, which is not listed."],
+        "unknown-category": ["annotations[3] of a.png: a segment is of the category 5, which is not listed."],
+        "odd-iscrowd": ["annotations[4]: segments_info[1]: iscrowd must be 0 or 1, or false or true, got 'no'."],
+    }
+
+
+def test_all_problems_are_told_to_those_who_want_to_know(root):
+    dataset, found = _damaged(root, thorough=True)
+    assert len(dataset) == 5
+    assert dataset.files(1).segment_ids == [70000, 3, 300, 2**24 - 1]
+    assert found == {
+        "wrong-structure": ["annotations[7]: file_name is missing"],
+        "unknown-image": ["annotations[2]: it is of the image 70, which is not listed."],
+        "unknown-category": ["annotations[3] of a.png: a segment is of the category 5, which is not listed."] * 2,
+        "odd-iscrowd": ["annotations[4]: segments_info[1]: iscrowd must be 0 or 1, or false or true, got 'no'."],
+        "duplicate-segment-id": ["annotations[5] of a.png: it lists the ids [70000] more than once."],
+        "id-too-large": [
+            "annotations[6] of a.png: it lists the ids [1099511627776]; PNG files hold 1 to 16777215, and 0 is void."
+        ],
+        "duplicate-annotation": ["33.jpg is annotated 2 times: a.png, a.png"],
+        "unannotated-image": ["34.jpg is left out"],
+        "unlisted-label-map": ["nothing refers to it"],
+    }
+    with pytest.raises(DataError, match=r"annotations\[3\] of a\.png: a segment is of the category 5"):
+        dataset[2]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ def known(*layouts, **settings):
         (["validation"], "validation"),
         (["test"], "test"),
         (["val", "test"], "val"),
+        (["Validation", "Test"], "Validation"),
+        (["Validation", "test"], "Validation"),
     ],
 )
 def test_splits_have_the_names_of_their_tools(tmp_path, names, wanted):

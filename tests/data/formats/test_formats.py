@@ -165,11 +165,11 @@ def test_what_cannot_be_told_is_refused_with_what_is_there(tmp_path):
         guess_format(tmp_path)
     (tmp_path / "images/val").mkdir(parents=True)
     (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations/instances_train.json").touch()
-    nearest = r"coco_instance comes nearest: there is annotations/instances_train\.json, but no train\."
+    (tmp_path / "annotations/instances_train2017.json").touch()
+    nearest = r"coco_instance comes nearest: there is annotations/instances_train2017\.json, but no train2017\."
     with pytest.raises(ValueError, match=nearest):
         guess_format(tmp_path)
-    (tmp_path / "train").mkdir()
+    (tmp_path / "train2017").mkdir()
     assert guess_format(tmp_path) == "coco_instance"
     (tmp_path / "labels/val").mkdir(parents=True)
     (tmp_path / "labels/val/a.png").touch()

@@ -76,7 +76,6 @@ FORMATS = (
                     "images": "leftImg8bit/{split}",
                     "segments": "gtFine/cityscapes_panoptic_{split}",
                 },
-                settings={"images_by_city": True},
             )
         ],
         open=coco_panoptic.open_found,

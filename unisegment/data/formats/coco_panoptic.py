@@ -3,7 +3,11 @@
 
 The format has one JSON file with the images, the categories and the segments of each image, and for each image a PNG
 file whose colours are segment ids: red + 256 green + 65536 blue, 0 for void. ADE20K (as the original's script writes
-it), Cityscapes (as cityscapesScripts writes it) and Mapillary Vistas 1.2 come in it, too.
+it), Cityscapes (as cityscapesScripts writes it) and Mapillary Vistas 1.2 come in it, too, and what CVAT exports as COCO
+Panoptic.
+
+Source: for the layout of exports, CVAT (https://docs.cvat.ai/docs/dataset_management/formats/format-coco/,
+https://open-edge-platform.github.io/datumaro/latest/docs/data-formats/formats/coco.html).
 """
 
 from array import array
@@ -14,24 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Int64
 
 from unisegment.data.annotated_images import (
     AnnotatedImages,
     SampleFiles,
     check_size,
-    distinct_ids,
     read_listed_image,
     without_void,
 )
 from unisegment.data.formats.format import Format, Found, Layout
-from unisegment.data.problems import Problems
-from unisegment.data.reading.coco_lists import CocoLists
+from unisegment.data.problems import Problem, Problems
+from unisegment.data.reading.coco_lists import NO_LABEL, CocoLists
+from unisegment.data.reading.image_finding import ImageFinder
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.data.reading.packed_columns import PackedIds, PackedTexts, smallest
-from unisegment.ops.json_values import INT32, read_each, read_flag, read_id, read_text, read_whole_number, value_of
-from unisegment.ops.masks import rgb_to_ids
+from unisegment.data.reading.panoptic_maps import map_problems
+from unisegment.ops.json_values import read_each, read_flag, read_id, read_text, read_whole_number, value_of
+from unisegment.ops.masks import NUM_COLORS, rgb_to_ids
 from unisegment.structures import Sample, SegmentationTarget
+
+_HINT = "This must be COCO's panoptic format: a detection file will not do."
+_SHOWN = 5
 
 
 class CocoPanoptic(AnnotatedImages):
@@ -43,16 +51,19 @@ class CocoPanoptic(AnnotatedImages):
 
     Args:
         annotation_file: The JSON file.
-        image_dir: Folder of the images.
+        image_dir: Folder of the images; see `ImageFinder` for what the names of files mean.
         panoptic_dir: Folder of the PNG files.
-        images_by_city: Images lie in folders that are named as their file names begin, up to the first `_`.
         void_categories: Ids of categories that are no label; pixels of their segments are void.
         hidden_segments: Segments may be listed of which no pixel is to be seen. They are kept, as in the original.
+        problems: Where to tell what is wrong; None raises at the first error. Images with an annotation that cannot be
+            used are left out; where all problems are wanted, they are refused when they are asked for.
 
     Raises:
-        FileNotFoundError: When there is no such JSON file.
-        ValueError: When it is not in COCO's panoptic format.
+        DataError: When the JSON file is not there, or is not in COCO's panoptic format.
+        ValueError: When all categories are void.
     """
+
+    tells_at_opening = True
 
     def __init__(
         self,
@@ -60,35 +71,47 @@ class CocoPanoptic(AnnotatedImages):
         image_dir: str | Path,
         panoptic_dir: str | Path,
         *,
-        images_by_city: bool = False,
         void_categories: Collection[int] = (),
         hidden_segments: bool = False,
+        problems: Problems | None = None,
     ) -> None:
         self.annotation_file = Path(annotation_file)
         self.image_dir = Path(image_dir)
         self.panoptic_dir = Path(panoptic_dir)
-        self._images_by_city = images_by_city
         self.hidden_segments = hidden_segments
-        segments = _Segments()
-        listed = CocoLists(
-            self.annotation_file,
-            segments.add,
-            data_format="COCO's panoptic format",
-            hint="A detection file will not do.",
-        )
-        super().__init__(without_void(listed.categories, void_categories))
+        lists = CocoLists(self.annotation_file, problems or Problems(), _HINT)
+        segments = _Segments(lists)
+        lists.read(segments.add)
+        super().__init__(without_void(lists.categories(segments.category_ids.distinct()), void_categories))
         self.void_ids = frozenset(void_categories)
-        self._images = listed.images
-        self._places = smallest(listed.places_of(segments.image_ids))
-        self._panoptic_files = segments.files
-        self._segment_ids = np.array(segments.ids, dtype=np.int32)
+        self._images = lists.images
+        self._map_files = segments.files
+        self._segment_ids = smallest(np.array(segments.ids, dtype=np.int64))
+        self._bounds = smallest(np.array(segments.bounds, dtype=np.int64))
         self._is_crowd = np.frombuffer(segments.is_crowd, dtype=np.bool_)
-        self._segment_bounds = smallest(np.array(segments.bounds, dtype=np.int64))
-        label_of = dict.fromkeys(void_categories, -1) | self.label_of
-        self._labels = smallest(listed.labels_of(segments.category_ids, label_of, "segments"))
+        image_places = lists.places_of(segments.image_ids)
+        labels, unknown = lists.labels_of(segments.category_ids, self.label_of, void_categories)
+        self._labels = smallest(labels)
+        self._image_finder = ImageFinder(self.image_dir, self._images.files)
+        self._map_finder = ImageFinder(self.panoptic_dir, self._map_files)
+        for segment in unknown:
+            annotation = int(np.searchsorted(self._bounds, segment, side="right")) - 1
+            place, number = image_places[annotation], segments.category_ids[segment]
+            if place != NO_LABEL:
+                detail = f"{self._name(annotation)}: a segment is of the category {number}, which is not listed."
+                lists.refuse(place, "unknown-category", detail, self._image_finder.find(self._images.files[place]))
+        if lists.problems.thorough:
+            self._check(lists, image_places)
+        is_usable = image_places >= 0
+        if not lists.problems.thorough:
+            is_usable &= ~np.isin(image_places, [*lists.refused])
+        # Of annotations, those that are samples; and of all annotations, the images.
+        self._annotations = smallest(np.flatnonzero(is_usable))
+        self._places = smallest(image_places)
+        self._refused = lists.refused
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._annotations)
 
     def __getitem__(self, index: int) -> Sample:
         """Return one annotated image.
@@ -97,83 +120,127 @@ class CocoPanoptic(AnnotatedImages):
             FileNotFoundError: When the image or its PNG file is missing.
             ValueError: When one of them cannot be read, or does not agree with the JSON file.
         """
-        index = range(len(self))[index]
-        image_id, file_name, size = self._images[self._places[index]]
-        image_file = self._image_file(file_name)
-        panoptic_file = self.panoptic_dir / self._panoptic_files[index]
+        annotation = int(self._annotations[index])
+        place = int(self._places[annotation])
+        if place in self._refused:
+            raise self._refused[place].error()
+        image_id, file_name, size = self._images[place]
+        image_file = self._image_finder.find(file_name)
+        map_file = self._map_finder.find(self._map_files[annotation])
         image = read_listed_image(image_file, self.reading)
-        id_map = rgb_to_ids(read_listed_image(panoptic_file, ImageReading(self.reading.exif)))
-        for file, pixels in ((image_file, image), (panoptic_file, id_map)):
+        id_map = rgb_to_ids(read_listed_image(map_file, ImageReading(self.reading.exif)))
+        for file, pixels in ((image_file, image), (map_file, id_map)):
             check_size(file, pixels.shape[:2], size, self.annotation_file)
-        segments = slice(*self._segment_bounds[index : index + 2])
-        self._check_ids(panoptic_file, id_map, self._segment_ids[segments])
+        segments = slice(*self._bounds[annotation : annotation + 2])
+        segment_ids = self._segment_ids[segments].tolist()
+        for problem in (
+            *self._listing_problems(annotation),
+            *map_problems(map_file, id_map, segment_ids, self.annotation_file, self.hidden_segments),
+        ):
+            raise problem.error()
         target = SegmentationTarget(
             labels=torch.from_numpy(self._labels[segments].astype(np.int64)),
             id_map=torch.from_numpy(id_map),
-            segment_ids=torch.tensor(self._segment_ids[segments]),
+            segment_ids=torch.tensor(segment_ids, dtype=torch.int32),
             is_crowd=torch.tensor(self._is_crowd[segments]),
         )
         target = target.select(target.labels >= 0)
         return Sample(image, image_id, str(image_file), target=target)
 
     def files(self, index: int) -> SampleFiles:
-        """Return the image and the PNG file, and what the JSON file says about them."""
-        index = range(len(self))[index]
-        _, name, size = self._images[int(self._places[index])]
+        """Return the image and the PNG file of a sample, their size and the segment ids."""
+        annotation = int(self._annotations[index])
+        _, file_name, size = self._images[int(self._places[annotation])]
         return SampleFiles(
-            self._image_file(name),
-            self.panoptic_dir / self._panoptic_files[index],
+            self._image_finder.find(file_name),
+            self._map_finder.find(self._map_files[annotation]),
             source=self.annotation_file,
             size=size,
-            segment_ids=self._segment_ids[slice(*self._segment_bounds[index : index + 2])].tolist(),
+            segment_ids=self._segment_ids[slice(*self._bounds[annotation : annotation + 2])].tolist(),
         )
 
     def labels_in(self, index: int) -> set[int]:
         """Return the labels of which an image has a segment that is no crowd, from the JSON file alone."""
-        index = range(len(self))[index]
-        segments = slice(*self._segment_bounds[index : index + 2])
+        annotation = int(self._annotations[index])
+        segments = slice(*self._bounds[annotation : annotation + 2])
         labels = self._labels[segments]
         return {*labels[(labels >= 0) & ~self._is_crowd[segments]].tolist()}
 
-    def _image_file(self, name: str) -> Path:
-        folder = self.image_dir / name.split("_")[0] if self._images_by_city else self.image_dir
-        return folder / name
+    def _name(self, annotation: int) -> str:
+        return f"annotations[{annotation}] of {self._map_files[annotation]}"
 
-    def _check_ids(self, file: Path, id_map: Int32[np.ndarray, "h w"], segment_ids: Int32[np.ndarray, " n"]) -> None:
-        drawn, listed = distinct_ids(id_map) - {0}, Counter(segment_ids.tolist())
-        all_seen = drawn == listed.keys() or (self.hidden_segments and drawn <= listed.keys())
-        if all_seen and listed.total() == len(listed):
-            return
-        repeated = [number for number, count in listed.items() if count > 1]
-        raise ValueError(
-            f"{file} must have the segment ids that {self.annotation_file} lists for it, each once, and 0 for void. "
-            f"Only in the PNG file: {sorted(drawn - listed.keys())[:5]}; only in the JSON file: "
-            f"{sorted(listed.keys() - drawn)[:5]}; listed more than once: {repeated[:5]}."
-        )
+    def _listing_problems(self, annotation: int) -> list[Problem]:
+        """Return what is wrong with the ids that are listed for an image, whatever its PNG file holds."""
+        numbers = self._segment_ids[slice(*self._bounds[annotation : annotation + 2])].tolist()
+        problems = []
+        too_large = [number for number in numbers if not 0 < number < NUM_COLORS]
+        if too_large:
+            detail = f"it lists the ids {too_large[:_SHOWN]}; PNG files hold 1 to {NUM_COLORS - 1}, and 0 is void."
+            problems.append(("id-too-large", detail))
+        if len(set(numbers)) < len(numbers):
+            repeated = [number for number, count in Counter(numbers).items() if count > 1]
+            problems.append(("duplicate-segment-id", f"it lists the ids {repeated[:_SHOWN]} more than once."))
+        name = self._name(annotation)
+        return [Problem(kind, str(self.annotation_file), f"{name}: {detail}") for kind, detail in problems]
+
+    def _check(self, lists: CocoLists, image_places: Int64[np.ndarray, " n"]) -> None:
+        """Tell what is wrong with listed ids, which training sees beside the PNG files, and what is doubtful."""
+        annotations_of: dict[int, list[str]] = {}
+        for annotation, place in enumerate(image_places.tolist()):
+            if place != NO_LABEL:
+                lists.problems.extend(self._listing_problems(annotation))
+                annotations_of.setdefault(place, []).append(self._map_files[annotation])
+        for place, files in annotations_of.items():
+            if len(files) > 1:
+                detail = f"{self._images.files[place]} is annotated {len(files)} times: {', '.join(files[:_SHOWN])}"
+                lists.add_problem("duplicate-annotation", detail)
+        for file_name in lists.unannotated(image_places):
+            lists.add_problem("unannotated-image", f"{file_name} is left out")
+        for finder, kind in ((self._image_finder, "unlisted-image"), (self._map_finder, "unlisted-label-map")):
+            for file in finder.unlisted():
+                lists.problems.add(kind, file, "nothing refers to it")
 
 
 class _Segments:
-    """All annotations of a file, before the ids in them are resolved."""
+    """All annotations of a file, those that are refused included, before the ids in them are resolved."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists: CocoLists) -> None:
         self.image_ids = PackedIds()
         self.files = PackedTexts()
         self.bounds = array("q", [0])
-        self.ids = array("i")
+        self.ids = array("q")
         self.category_ids = PackedIds()
         self.is_crowd = bytearray()
+        self._refuse = lists.refuse_entry
+        self._kind = ""
+        self._segments: list[tuple[int, int, bool]] = []
 
-    def add(self, entry: Mapping[str, Any]) -> None:
+    def add(self, place: int, entry: Mapping[str, Any]) -> None:
         """Take an entry of `annotations`."""
-        read_each(value_of(entry, "segments_info"), "segments_info", self._add_segment)
+        image_id, file_name = None, ""
+        self._segments.clear()
+        self._kind = "wrong-structure"
+        try:
+            image_id = read_id(entry, "image_id")
+            file_name = read_text(entry, "file_name")
+            read_each(value_of(entry, "segments_info"), "segments_info", self._add_segment)
+        except ValueError as error:
+            self._refuse(self._kind, image_id, f"annotations[{place}]: {error}")
+            self._segments.clear()
+            image_id = None
+        for number, category_id, is_crowd in self._segments:
+            self.ids.append(number)
+            self.category_ids.append(category_id)
+            self.is_crowd.append(is_crowd)
         self.bounds.append(len(self.ids))
-        self.image_ids.append(read_id(entry, "image_id"))
-        self.files.append(read_text(entry, "file_name"))
+        self.image_ids.append(image_id)
+        self.files.append(file_name)
 
     def _add_segment(self, segment: Mapping[str, Any]) -> None:
-        self.ids.append(read_whole_number(segment, "id", *INT32))
-        self.category_ids.append(read_whole_number(segment, "category_id"))
-        self.is_crowd.append(read_flag(segment, "iscrowd"))
+        number, category_id = read_whole_number(segment, "id"), read_whole_number(segment, "category_id")
+        self._kind = "odd-iscrowd"
+        self._segments.append((number, category_id, read_flag(segment, "iscrowd")))
+        self._kind = "wrong-structure"
 
 
 def open_found(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> CocoPanoptic:
@@ -182,22 +249,31 @@ def open_found(found: Found, *, problems: Problems, void_ids: Collection[int] = 
     panoptic_dir = found.parts.get("segments", annotations.with_suffix(""))
     settings = dict(found.settings)
     void_categories = {*settings.pop("void_categories", ()), *void_ids}
-    return CocoPanoptic(annotations, found.parts["images"], panoptic_dir, void_categories=void_categories, **settings)
+    return CocoPanoptic(
+        annotations,
+        found.parts["images"],
+        panoptic_dir,
+        void_categories=void_categories,
+        problems=problems,
+        **settings,
+    )
 
 
 LAYOUTS = [
-    *(
-        Layout(
-            parts={
-                "annotations": f"annotations/panoptic_{name}.json",
-                "images": name,
-                "segments": f"{folder}panoptic_{name}",
-            }
-        )
-        for name in ("{split}2017", "{split}")
-        for folder in ("annotations/", "")
-    ),
-    Layout(parts={"annotations": "panoptic.json", "images": "images", "segments": "panoptic"}),
+    Layout(parts={"annotations": annotations, "images": images, "segments": segments})
+    for annotations, images, segments in (
+        *(
+            (f"annotations/panoptic_{name}.json", images, f"{folder}panoptic_{name}")
+            for name, images in (
+                ("{split}2017", "{split}2017"),
+                ("{split}", "{split}"),
+                ("{split}", "images/{split}"),  # CVAT, as the next
+                ("default", "images/default"),
+            )
+            for folder in ("annotations/", "")
+        ),
+        ("panoptic.json", "images", "panoptic"),
+    )
 ]
 
 FORMATS = (

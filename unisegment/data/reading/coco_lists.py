@@ -2,19 +2,26 @@
 """What COCO's two formats share: a file lists categories and images, and annotations name them by their ids."""
 
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 
-from unisegment.data.annotated_images import category_of_entry
-from unisegment.data.reading.packed_columns import PackedIds, PackedTexts
-from unisegment.ops.json_reading import read_json_lists
-from unisegment.ops.json_values import INT32, read_id, read_text, read_whole_number
+from unisegment.data.annotated_images import category_of_entry, read_category_id
+from unisegment.data.categories import category_name
+from unisegment.data.problems import DataError, Problem, Problems
+from unisegment.data.reading.packed_columns import PackedIds, PackedTexts, smallest
+from unisegment.ops.json_reading import iterate_json_lists
+from unisegment.ops.json_values import INT32, read_id, read_text, read_whole_number, shown, value_of
 from unisegment.structures import Category
 from unisegment.types import Size
+
+NO_LABEL = -1
+"""Stands for the label of what is void, and for the place of what was refused."""
+_UNKNOWN = -2
+_SHOWN = 5
 
 
 class ListedImage(NamedTuple):
@@ -31,17 +38,18 @@ class ListedImages:
 
     def __init__(self) -> None:
         self._ids: array[int] | PackedTexts = array("q")
-        self._files = PackedTexts()
+        self.files = PackedTexts()
+        """Names of the files."""
         self._sizes = array("i")
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def __getitem__(self, place: int) -> ListedImage:
         """Return one of them."""
         place = range(len(self))[place]
         height, width = self._sizes[2 * place : 2 * place + 2]
-        return ListedImage(self._ids[place], self._files[place], (height, width))
+        return ListedImage(self._ids[place], self.files[place], (height, width))
 
     def append(self, image: ListedImage) -> None:
         """Add one.
@@ -55,100 +63,214 @@ class ListedImages:
             self._ids.append(image.id)  # type: ignore[arg-type]  # or else it raises
         except (TypeError, AttributeError) as error:
             raise ValueError("its id is a text, but those of others are numbers, or the reverse") from error
-        self._files.append(image.file_name)
+        self.files.append(image.file_name)
         self._sizes.extend(image.size)
 
 
 class CocoLists:
-    """The categories and images of a file, and what its annotations name them by.
+    """The categories and images of a file, and which of the images cannot be used.
+
+    What is wrong with a category concerns all images, so that it is told as what ends the reading, unless all problems
+    are wanted (`Problems.thorough`).
 
     Args:
-        file: The JSON file; its lists may come in any order.
-        add_annotation: Called with each entry of `annotations`; may raise what `read_json_lists` turns into a message.
+        file: The JSON file.
+        problems: Where to tell what is wrong.
+        hint: What is said, too, of entries that are not as they must be: which format the file should be in.
         is_thing: As for `category_of_entry`.
-        data_format: As for `read_json_lists`, as are the next two.
-        hint: See there.
-        optional: See there.
-
-    Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When it is not valid JSON, not in the format, or has two images or categories of one id.
     """
 
-    categories: list[Category]
-    """In ascending order of their ids."""
-    images: ListedImages
-
-    def __init__(
-        self,
-        file: Path,
-        add_annotation: Callable[[Any], None],
-        *,
-        data_format: str,
-        hint: str,
-        optional: Collection[str] = (),
-        is_thing: bool | None = None,
-    ) -> None:
-        categories: list[Category] = []
+    def __init__(self, file: Path, problems: Problems, hint: str, is_thing: bool | None = None) -> None:
+        self.file = file
+        self.problems = problems
         self.images = ListedImages()
-        self._file = file
+        self.refused: dict[int, Problem] = {}
+        """What is wrong with images that cannot be used, by their places."""
+        self._hint = hint
+        self._is_thing = is_thing
+        self._categories: dict[int, Category] = {}
+        self._super_of: dict[int, Any] = {}
         self._place_of: dict[int | str, int] = {}
-        repeated: dict[int | str, list[str]] = {}
+        self._repeated: dict[int | str, list[int]] = {}
+        self._refused_ids: dict[int | str, Problem] = {}
 
-        def add_category(entry: Mapping[str, Any]) -> None:
-            categories.append(category_of_entry(entry, is_thing))
-
-        def add_image(entry: Mapping[str, Any]) -> None:
-            size = read_size(entry)
-            image = ListedImage(read_id(entry), read_text(entry, "file_name"), size)
-            place = self._place_of.setdefault(image.id, len(self.images))
-            self.images.append(image)
-            if place < len(self.images) - 1:
-                repeated.setdefault(image.id, [self.images[place].file_name]).append(image.file_name)
-
-        readers = {"categories": add_category, "images": add_image, "annotations": add_annotation}
-        read_json_lists(file, readers, data_format=data_format, hint=hint, optional=optional)
-        names: dict[int | str, list[str]] = {}
-        for category in categories:
-            names.setdefault(category.id, []).append(category.name)
-        self._refuse_repeated("categories", names)
-        self._refuse_repeated("images", repeated)
-        self.categories = sorted(categories, key=lambda category: category.id)
-
-    def places_of(self, image_ids: PackedIds) -> Int64[np.ndarray, " n"]:
-        """Return where in the list the images with these ids are.
-
-        Raises:
-            ValueError: When it has no such images.
-        """
-        return self._look_up(image_ids, self._place_of, "annotations of images")
-
-    def labels_of(self, category_ids: PackedIds, label_of: Mapping[int, int], what: str) -> Int64[np.ndarray, " n"]:
-        """Return the labels of categories.
+    def read(self, add_annotation: Callable[[int, Any], None], optional: Collection[str] = ()) -> None:
+        """Go through the lists of the file, which may come in any order.
 
         Args:
-            category_ids: Their ids.
-            label_of: Label of each id.
-            what: What is of these categories, for the message.
+            add_annotation: Called with each entry of `annotations` and its place.
+            optional: Keys of the lists that may be missing or empty.
 
         Raises:
-            ValueError: When `label_of` has no such category.
+            DataError: When there is no such file, it is not valid JSON or lacks a list, or as `problems` says.
         """
-        return self._look_up(category_ids, label_of, f"{what} of categories")
+        adders = {"categories": self._add_category, "images": self._add_image, "annotations": add_annotation}
+        places = dict.fromkeys(adders, 0)
+        try:
+            for key, entry in iterate_json_lists(self.file):
+                if key in adders:
+                    adders[key](places[key], entry)
+                    places[key] += 1
+        except DataError:
+            raise
+        except FileNotFoundError as error:
+            raise self._problem("no-data", "there is no such file.").error() from error
+        except (ValueError, OSError) as error:
+            kind = "unreadable-file" if isinstance(error, OSError) else "broken-json"
+            raise self._problem(kind, f"it {str(error).removeprefix(f'{self.file} ')}").error() from error
+        missing = [key for key, count in places.items() if count == 0 and key not in optional]
+        if missing or not self._categories:
+            detail = f"it lists no {', '.join(missing or ['category that can be used'])}. {self._hint}"
+            raise self._problem("wrong-structure", detail).error()
+        self._refuse_repeated()
 
-    def _look_up(self, ids: PackedIds, value_of: Mapping[Any, int], what: str) -> Int64[np.ndarray, " n"]:
-        unknown = [item for item in ids.distinct() if item not in value_of]
-        if unknown:
-            raise ValueError(f"{self._file} has {what} that it does not list: {sorted(unknown, key=str)[:5]}.")
-        return ids.look_up(value_of[item] for item in ids.distinct())
+    def categories(self, used: Collection[Any]) -> list[Category]:
+        """Return the categories in ascending order of their ids.
 
-    def _refuse_repeated(self, what: str, names: Mapping[int | str, Sequence[str]]) -> None:
-        for number, owners in names.items():
-            if len(owners) > 1:
-                raise ValueError(
-                    f"{self._file} lists several {what} of the id {number!r}: {', '.join(owners[:5])}. Each needs an "
-                    "id of its own: what belongs to which cannot be known."
-                )
+        Roboflow puts one in front that is the others' `supercategory`, itself of the supercategory "none", of which no
+        object can be. It is left out.
+
+        Args:
+            used: Ids of categories that have objects.
+        """
+        of_others = {name for name in self._super_of.values() if isinstance(name, str)}
+        return [
+            category
+            for number, category in sorted(self._categories.items())
+            if number in used or self._super_of[number] != "none" or category.name not in of_others
+        ]
+
+    def add_problem(self, kind: str, detail: str) -> None:
+        """Tell what is wrong with no image."""
+        self.problems.extend([self._problem(kind, detail)])
+
+    def refuse(self, place: int, kind: str, detail: str, image: Path) -> None:
+        """Tell what is wrong with an image, once for each image unless all is wanted."""
+        if place in self.refused and not self.problems.thorough:
+            return
+        problem = self._problem(kind, detail)._replace(image=str(image))
+        self.problems.extend([problem])
+        self.refused.setdefault(place, problem)
+
+    def refuse_entry(self, kind: str, image_id: int | str | None, detail: str) -> None:
+        """Tell what is wrong with an annotation, whose image cannot be used then, wherever the file lists it.
+
+        Args:
+            kind: See `Problem`.
+            image_id: Id of the image; None where that is not known.
+            detail: See `Problem`.
+        """
+        if image_id in self._refused_ids and not self.problems.thorough:
+            return
+        problem = self._problem(kind, f"{detail}. {self._hint}" if kind == "wrong-structure" else f"{detail}.")
+        self.problems.extend([problem])
+        if image_id is not None:
+            self._refused_ids.setdefault(image_id, problem)
+
+    def places_of(self, image_ids: PackedIds) -> Int64[np.ndarray, " n"]:
+        """Return where in the list the images of annotations are, and tell of those that it lacks.
+
+        Args:
+            image_ids: Id of the image of each annotation; None of those that were refused.
+
+        Returns:
+            The place of each image; `NO_LABEL` of those that are unknown or were refused.
+        """
+        places = image_ids.look_up(
+            NO_LABEL if number is None else self._place_of.get(number, _UNKNOWN) for number in image_ids.distinct()
+        )
+        for row in np.flatnonzero(places == _UNKNOWN).tolist():
+            detail = f"annotations[{row}]: it is of the image {shown(image_ids[row])}, which is not listed."
+            self.add_problem("unknown-image", detail)
+        for number, problem in self._refused_ids.items():
+            if number in self._place_of:
+                self.refused.setdefault(self._place_of[number], problem)
+        return np.maximum(places, NO_LABEL)
+
+    def labels_of(
+        self, category_ids: PackedIds, label_of: Mapping[int, int], void: Collection[int]
+    ) -> tuple[Int64[np.ndarray, " n"], list[int]]:
+        """Return the labels of categories; `NO_LABEL` of those that are void or None; and where others are unknown.
+
+        Args:
+            category_ids: Ids of categories.
+            label_of: Label of each id.
+            void: Ids of those that are void.
+        """
+        known: dict[Any, int] = dict.fromkeys([None, *void], NO_LABEL) | dict(label_of)
+        labels = category_ids.look_up(known.get(number, _UNKNOWN) for number in category_ids.distinct())
+        return np.maximum(labels, NO_LABEL), np.flatnonzero(labels == _UNKNOWN).tolist()
+
+    def usable(self) -> Sequence[int] | Integer[np.ndarray, " n"]:
+        """Return the places of the images that can be used; of all, where all problems are wanted."""
+        everything = range(len(self.images))
+        if self.problems.thorough or not self.refused:
+            return everything
+        return smallest(np.array([place for place in everything if place not in self.refused], dtype=np.int64))
+
+    def unannotated(self, places: Int64[np.ndarray, " n"]) -> Iterator[str]:
+        """Give the files of images that no annotation is of, neither at these places nor refused."""
+        is_annotated = np.zeros(len(self.images) + 1, dtype=np.bool_)
+        is_annotated[places] = True  # the last stands for none
+        is_annotated[[*self.refused]] = True
+        return (self.images[place].file_name for place in np.flatnonzero(~is_annotated[:-1]).tolist())
+
+    def _problem(self, kind: str, detail: str) -> Problem:
+        return Problem(kind, str(self.file), detail)
+
+    def _refuse_category(self, kind: str, detail: str) -> None:
+        if not self.problems.thorough:
+            raise self._problem(kind, detail).error()
+        self.add_problem(kind, detail)
+
+    def _add_category(self, place: int, entry: Any) -> None:
+        try:
+            number, name = read_category_id(entry), category_name(value_of(entry, "name"))
+        except ValueError as error:
+            self._refuse_category("wrong-structure", f"categories[{place}]: {error}. {self._hint}")
+            return
+        try:
+            category = category_of_entry(entry, self._is_thing)
+        except ValueError as error:
+            self._refuse_category("odd-isthing", f"categories[{place}] {name!r}: {error}. {self._hint}")
+            category = category_of_entry({**entry, "isthing": 1})
+        if number in self._categories:
+            owner = self._categories[number].name
+            detail = f"categories[{place}] {name!r} has the id {number} of {owner!r}. Each needs an id of its own."
+            self._refuse_category("duplicate-category-id", detail)
+        elif self.problems.thorough and name in {category.name for category in self._categories.values()}:
+            self.add_problem("duplicate-category-name", f"categories[{place}] is another {name!r}")
+        self._categories.setdefault(number, category)
+        self._super_of.setdefault(number, entry.get("supercategory"))
+
+    def _add_image(self, place: int, entry: Any) -> None:
+        try:
+            size = read_size(entry)
+            image = ListedImage(read_id(entry), read_text(entry, "file_name"), size)
+            self.images.append(image)
+        except ValueError as error:
+            self.add_problem("wrong-structure", f"images[{place}]: {error}. {self._hint}")
+            return
+        last = len(self.images) - 1
+        first = self._place_of.setdefault(image.id, last)
+        if first != last:
+            self._repeated.setdefault(image.id, [first]).append(last)
+
+    def _refuse_repeated(self) -> None:
+        for number, places in self._repeated.items():
+            files = ", ".join(self.images[place].file_name for place in places[:_SHOWN])
+            detail = f"{len(places)} images have the id {shown(number)}: {files}. Each needs an id of its own."
+            problem = self._problem("duplicate-image-id", detail)
+            self.problems.extend([problem])
+            self.refused |= dict.fromkeys(places, problem)
+        if self.problems.thorough:
+            ids: dict[str, list[int | str]] = {}
+            for image in map(self.images.__getitem__, range(len(self.images))):
+                ids.setdefault(image.file_name, []).append(image.id)
+            for name, numbers in ids.items():
+                if len(numbers) > 1:
+                    detail = f"{len(numbers)} images are {name}: ids {', '.join(map(str, numbers[:_SHOWN]))}"
+                    self.add_problem("duplicate-image-name", detail)
 
 
 def read_size(entry: Any) -> Size:

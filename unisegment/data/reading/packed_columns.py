@@ -5,7 +5,7 @@ Arrays rather than lists: worker processes would copy the memory of every Python
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -36,6 +36,9 @@ class PackedTexts:
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))
+
     def append(self, text: str) -> None:
         """Add a text."""
         self._content += text.encode("utf-8", "surrogateescape")
@@ -48,20 +51,30 @@ class PackedTexts:
 
 
 class PackedIds:
-    """A growing list of ids, numbers or texts, of which many are the same: numbers of 32 bits that stand for them."""
+    """A growing list of ids, numbers or texts, of which many are the same: numbers of 32 bits that stand for them.
+
+    None stands for what has no id.
+    """
 
     def __init__(self) -> None:
-        self._number_of: dict[int | str, int] = {}
+        self._number_of: dict[int | str | None, int] = {}
+        self._distinct: list[int | str | None] = []
         self._numbers = array("i")
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def append(self, item: int | str) -> None:
+    def __getitem__(self, place: int) -> int | str | None:
+        """Return one id."""
+        if len(self._distinct) < len(self._number_of):
+            self._distinct = list(self._number_of)
+        return self._distinct[self._numbers[place]]
+
+    def append(self, item: int | str | None) -> None:
         """Add an id."""
         self._numbers.append(self._number_of.setdefault(item, len(self._number_of)))
 
-    def distinct(self) -> Iterable[int | str]:
+    def distinct(self) -> Collection[int | str | None]:
         """Return each of the ids once, in the order in which they first came."""
         return self._number_of.keys()
 

@@ -7,7 +7,7 @@ and come back exactly; where a block of numbers has more decimals, it is kept as
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from unisegment.data.reading.packed_columns import smallest
 from unisegment.ops.json_values import INT32, shown, value_of, whole_number
-from unisegment.ops.rle import pixels_of_rle
+from unisegment.ops.rle import pixels_of_rle, run_lengths
 from unisegment.types import Size
 
 LONGEST_OUTLINE = 2**22
@@ -38,6 +38,19 @@ class _Block(NamedTuple):
     numbers: Shaped[np.ndarray, " n"]
     first: int = 0
     scale: int = 1
+
+
+class ShapeError(ValueError):
+    """A shape that cannot be drawn.
+
+    Args:
+        message: What is wrong with it.
+        kind: What `unisegment.data.problems` calls that.
+    """
+
+    def __init__(self, message: str, kind: str = "bad-polygon") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class PackedShapes:
@@ -69,8 +82,7 @@ class PackedShapes:
         if isinstance(segmentation, dict):
             self._append_runs(segmentation)
         elif isinstance(segmentation, list):
-            for polygon in segmentation:
-                self._append_polygon(polygon)
+            self._append_polygons(segmentation)
         else:
             raise ValueError(f"segmentation must be {SHAPE}, got {shown(segmentation)}")
         self._first_polygon.append(len(self._polygon_bounds) - 1)
@@ -86,6 +98,33 @@ class PackedShapes:
             for bounds in (self._polygon_bounds, self._first_polygon, self._run_bounds)
         )
 
+    def check(self, index: int, size: Size) -> None:
+        """Look whether a shape can be drawn.
+
+        Args:
+            index: Place of the shape.
+            size: Height and width of the image.
+
+        Raises:
+            ShapeError: When a polygon has no even number of coordinates, or some that are not finite or further outside
+                than the image is wide or high; when outlines are too long; when run lengths are broken, or those of
+                another size.
+        """
+        runs = self.runs(index)
+        if runs is not None:
+            _read_runs(runs, size, lambda rle: run_lengths(rle["counts"], size))
+        else:
+            _check_polygons(self.polygons(index), size)
+
+    def polygons(self, index: int) -> list[Float64[np.ndarray, " n"]]:
+        """Return the numbers of each polygon of a shape; none where it has run lengths."""
+        return [self._polygon(place) for place in range(*self._first_polygon[index : index + 2])]
+
+    def runs(self, index: int) -> dict[str, Any] | None:
+        """Return the run lengths of a shape, `size` and `counts`, a text or an array; None where it has polygons."""
+        start, end = self._run_bounds[index : index + 2]
+        return _unpack_runs(bytes(self._runs[start:end])) if start < end else None
+
     def pixels(self, index: int, size: Size) -> Int64[np.ndarray, " p"]:
         """Return the pixels inside a shape, each once, as places in the image read row by row.
 
@@ -96,20 +135,14 @@ class PackedShapes:
             size: Height and width of the image.
 
         Raises:
-            ValueError: When a polygon has no even number of coordinates, or some that are not finite or further outside
-                than the image is wide or high; when outlines are too long; when run lengths are broken, or those of
-                another size.
+            ShapeError: See `check`.
         """
-        runs = bytes(self._runs[self._run_bounds[index] : self._run_bounds[index + 1]])
-        if runs:
-            return pixels_of_rle(_unpack_runs(runs, size))
-        polygons = [self._polygon(place) for place in range(*self._first_polygon[index : index + 2])]
-        for polygon in polygons:
-            check_polygon(polygon, size)
+        runs = self.runs(index)
+        if runs is not None:
+            return _read_runs(runs, size, pixels_of_rle)
+        polygons = self.polygons(index)
+        _check_polygons(polygons, size)
         drawn = [polygon for polygon in polygons if len(polygon) >= 6]
-        # An edge is at most three images long, so that hardly any shape has to be measured.
-        if 3 * max(size) * sum(map(len, drawn)) > LONGEST_OUTLINE:
-            _check_outlines(drawn)
         if not drawn:
             return np.zeros(0, dtype=np.int64)
         rles = coco_mask.frPyObjects([polygon.tolist() for polygon in drawn], *size)
@@ -120,14 +153,15 @@ class PackedShapes:
             ]
         return pixels_of_rle(rles[0])
 
-    def _append_polygon(self, polygon: Any) -> None:
-        if not isinstance(polygon, list):
-            raise ValueError(f"segmentation must be {SHAPE}, got a polygon {shown(polygon)}")
+    def _append_polygons(self, polygons: list[Any]) -> None:
+        num_numbers, num_polygons = len(self._last_block), len(self._polygon_bounds)
         try:
-            self._last_block.fromlist(polygon)
-        except (TypeError, OverflowError) as error:
-            raise ValueError(f"a polygon must be a list of numbers [x, y, x, y, …], got {shown(polygon)}") from error
-        self._polygon_bounds.append(self._block_starts[-1] + len(self._last_block))
+            for polygon in polygons:
+                _add_numbers(polygon, self._last_block)
+                self._polygon_bounds.append(self._block_starts[-1] + len(self._last_block))
+        except ValueError:
+            del self._last_block[num_numbers:], self._polygon_bounds[num_polygons:]
+            raise
 
     def _append_runs(self, segmentation: dict[str, Any]) -> None:
         size, counts = run_lengths_in(segmentation)
@@ -166,30 +200,55 @@ def polygon_numbers(polygon: Any) -> Float64[np.ndarray, " n"]:
     Raises:
         ValueError: When it is no list of numbers; what they are is looked at when it is drawn.
     """
+    numbers = array("d")
+    _add_numbers(polygon, numbers)
+    return np.array(numbers)
+
+
+def polygon_area(points: Float64[np.ndarray, "n 2"]) -> float:
+    """Return the pixels in a polygon, by the shoelace formula."""
+    # From the first point, so that large coordinates lose nothing.
+    x, y = (points - points[:1]).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def _add_numbers(polygon: Any, numbers: "array[float]") -> None:
     if not isinstance(polygon, list):
         raise ValueError(f"segmentation must be {SHAPE}, got a polygon {shown(polygon)}")
     try:
-        return np.array(array("d", polygon))
+        numbers.fromlist(polygon)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"a polygon must be a list of numbers [x, y, x, y, …], got {shown(polygon)}") from error
 
 
+def _check_polygons(polygons: Sequence[Float64[np.ndarray, " n"]], size: Size) -> None:
+    for polygon in polygons:
+        check_polygon(polygon, size)
+    drawn = [polygon for polygon in polygons if len(polygon) >= 6]
+    # An edge is at most three images long, so that hardly any shape has to be measured.
+    if 3 * max(size) * sum(map(len, drawn)) > LONGEST_OUTLINE:
+        _check_outlines(drawn)
+
+
 def check_polygon(polygon: Float64[np.ndarray, " n"], size: Size) -> None:
-    """Raise a ValueError unless pycocotools can draw a polygon: for what lies far outside, its numbers are too small.
+    """Look whether pycocotools can draw a polygon: for what lies far outside, its numbers are too small.
 
     Args:
         polygon: x, y, x, y, …
         size: Height and width of the image.
+
+    Raises:
+        ShapeError: When it cannot.
     """
     if len(polygon) % 2 or not np.isfinite(polygon).all():
-        raise ValueError(
+        raise ShapeError(
             f"a polygon must be an even number of finite coordinates [x, y, x, y, …], got {len(polygon)} "
             f"numbers, {shown(polygon[:6].tolist())}."
         )
     for axis, numbers, length in (("x", polygon[::2], size[1]), ("y", polygon[1::2], size[0])):
         low, high = float(numbers.min(initial=0)), float(numbers.max(initial=0))
         if low < -length or high > 2 * length:
-            raise ValueError(
+            raise ShapeError(
                 f"a polygon has {axis} = {low if low < -length else high}, too far outside of the image of "
                 f"{size[0]}x{size[1]} (height x width): {axis} must be from {-length} to {2 * length}, in pixels."
             )
@@ -220,17 +279,26 @@ def _check_outlines(polygons: Sequence[Float64[np.ndarray, " n"]]) -> None:
     edges = [np.abs(np.diff(points, axis=0, append=points[:1])) for points in (p.reshape(-1, 2) for p in polygons)]
     length = sum(int(edge.max(axis=1).sum()) + len(edge) for edge in edges)
     if length > LONGEST_OUTLINE:
-        raise ValueError(
+        raise ShapeError(
             f"the outlines of its polygons are {length} pixels long, but may be {LONGEST_OUTLINE}: give fewer points, "
             "or run lengths {size, counts}."
         )
 
 
-def _unpack_runs(runs: bytes, size: Size) -> dict[str, Any]:
+def _unpack_runs(runs: bytes) -> dict[str, Any]:
     header = array("i")
     length = 3 * header.itemsize
     header.frombytes(runs[:length])
-    if tuple(header[:2]) != tuple(size):
-        raise ValueError(f"run lengths are of size {list(header[:2])}, but the image is {list(size)} (height, width).")
+    height, width, kind = header
     counts = runs[length:]
-    return {"size": list(size), "counts": np.frombuffer(counts, np.int64) if header[2] == _NUMBERS else counts}
+    return {"size": [height, width], "counts": np.frombuffer(counts, np.int64) if kind == _NUMBERS else counts}
+
+
+def _read_runs(runs: dict[str, Any], size: Size, read: Callable[[dict[str, Any]], Any]) -> Any:
+    if runs["size"] != list(size):
+        detail = f"run lengths are of size {runs['size']}, but the image is {list(size)} (height, width)."
+        raise ShapeError(detail, "wrong-run-length-size")
+    try:
+        return read(runs)
+    except ValueError as error:
+        raise ShapeError(str(error), "bad-run-lengths") from error
