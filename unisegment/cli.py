@@ -311,7 +311,7 @@ app.command("convert-data")(convert_data)
 
 @app.command()
 def recipes(word: Annotated[str, typer.Argument(help="List only recipes with this word in their line.")] = "") -> None:
-    """List the recipes that come with unisegment: data, task, backbone and length of each.
+    """List the recipes that come with unisegment: format of the data, weights or backbone, and length of each.
 
     Example: unisegment recipes coco
     """

@@ -12,9 +12,9 @@ import pytest
 import typer
 import yaml
 
+from tests.repository import format_table
 from unisegment.cli import app
 from unisegment.data.export import EXPORT_FORMATS
-from unisegment.data.formats import FORMATS
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.settings import dotted_keys
@@ -75,10 +75,9 @@ def test_keys_and_options_on_the_page_are_there(page):
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", " ".join(code))) <= ours | OTHERS
 
 
-def test_the_page_of_formats_lists_all():
-    page = (ROOT / "docs" / "data_formats.md").read_text(encoding="utf-8")
-    table = page.split("| `data.format` |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(FORMATS)
+def test_the_table_of_formats_is_that_of_the_registry():
+    page = format_table.PAGE.read_text(encoding="utf-8")
+    assert page == format_table.with_table(page), "update it: python -m tests.repository.format_table"
 
 
 def test_the_page_of_exports_lists_all():

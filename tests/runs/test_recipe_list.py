@@ -9,7 +9,7 @@ from unisegment.runs.recipe_files import find_recipe, read_keys, recipe_names
 def test_every_recipe_has_a_line():
     lines = recipe_list.list_recipes()
     assert [line.split()[0] for line in lines] == recipe_names()
-    assert "ade20k_semantic_r50 ADE20K, semantic; resnet50; 160,000 steps" in [" ".join(line.split()) for line in lines]
+    assert "ade20k_semantic_r50 ade20k_semantic; resnet50; 160,000 steps" in [" ".join(line.split()) for line in lines]
 
 
 def test_what_is_read_without_checks_is_what_a_run_takes():

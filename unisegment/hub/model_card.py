@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from unisegment.data.formats import FORMATS
 from unisegment.hub.licenses import license_metadata, weights_license
 from unisegment.hub.run_files import TASKS, RunFiles
 from unisegment.hub.sharing import hub_data_set, shared_record
@@ -42,8 +43,6 @@ _SCORES = {
 }
 _JOINERS = "\u200c\u200d"
 """Signs that are not seen and belong to words of some languages."""
-# Readers of data sets that are one certain data set.
-_DATA_SETS = {"ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
 
 
 def model_card(
@@ -137,8 +136,8 @@ def _hub_names(names: Iterable[str]) -> list[str] | None:
 
 def _data_name(recipe: dict[str, Any] | None) -> str:
     data = (recipe or {}).get("data", {})
-    known = next((name for start, name in _DATA_SETS.items() if data.get("format", "").startswith(start)), None)
-    return known or hub_data_set(recipe) or data.get("root", "unknown")
+    known = FORMATS.get(data.get("format", ""))
+    return (known and known.data_set) or hub_data_set(recipe) or data.get("root", "unknown")
 
 
 def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) -> list[EvalResult]:
@@ -218,7 +217,9 @@ def _training(run: RunFiles, base_weights: list[dict[str, str]]) -> str:
     data, optim, schedule = (run.recipe[section] for section in ("data", "optim", "schedule"))
     precision = run.recipe["run"]["precision"]
     start = run.recipe["model"]["pretrained"] or ", ".join(base["name"] for base in base_weights) or "random weights"
-    lines = [f"data: {plain(_data_name(run.recipe))}, read as {code(data['format'])}"]
+    known = FORMATS.get(data["format"])
+    summary = f" ({plain(known.summary)})" if known else ""
+    lines = [f"data: {plain(_data_name(run.recipe))}, read as {code(data['format'])}{summary}"]
     if run.metrics:
         hours = run.metrics["train_seconds"] / 3600
         lines.append(f"{run.metrics['step']:,} of {schedule['max_steps']:,} steps, in {hours:.3g} hours")

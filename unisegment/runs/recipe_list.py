@@ -7,18 +7,13 @@ from typing import Any
 
 from unisegment.runs.recipe_files import find_recipe, read_mapping, recipe_names
 
-_DATA = {
-    **{"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"},
-    **{"png": "PNG files", "synthetic": "drawn scenes"},
-}
 _OWN_DATA = "data/mine"
 """Stands for the user's folder."""
 _HASH = re.compile(r"-[0-9a-f]{8}$")
-_TASKS = ("panoptic", "instance", "semantic")
 
 
 def list_recipes(word: str = "") -> list[str]:
-    """Return a line for each recipe of the library: its name, data, task, model and number of steps.
+    """Return a line for each recipe of the library: its name, format of the data, model and number of steps.
 
     Args:
         word: Leaves out the lines that it is not in, capital letters or not.
@@ -36,12 +31,10 @@ def list_recipes(word: str = "") -> list[str]:
 
 
 def _describe(values: dict[str, Any]) -> str:
-    data_format = values["data"].get("format", "coco_panoptic")
-    data = next((text for start, text in _DATA.items() if data_format.startswith(start)), data_format)
+    data = values["data"].get("format", "any format")
     if values["data"]["root"] == _OWN_DATA:
         data = f"your own data as {data}"
-    task = next((task for task in _TASKS if data_format.endswith(task)), _TASKS[0])
-    return f"{data}, {task}; {_model(values.get('model', {}))}; {values['schedule']['max_steps']:,} steps"
+    return f"{data}; {_model(values.get('model', {}))}; {values['schedule']['max_steps']:,} steps"
 
 
 def _model(model: dict[str, Any]) -> str:

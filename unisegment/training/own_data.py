@@ -64,9 +64,9 @@ def data_recipe(
 ) -> Recipe:
     """Return the recipe for a data set: one of those for own data, with what its images and this machine ask for.
 
-    It is `own_data_semantic`, `own_data_instance` or `own_data_panoptic`, by the format, or `own_data_scratch` where
-    there is nothing to start from. Images are enlarged twice at most, and not at all without a start. Few images are
-    seen more often.
+    It is `own_data_semantic`, `own_data_instance` or `own_data_panoptic`, by the format; where that has several tasks,
+    labels that are all things or all stuff decide. Without a start it is `own_data_scratch`. Images are enlarged twice
+    at most, and not at all without a start. Few images are seen more often.
 
     Args:
         data: Folder of the data set, with a split `train` to learn from and a split `val` to evaluate on; or what else
@@ -113,8 +113,6 @@ def _task(data_format: str, samples: AnnotatedImages) -> str:
     tasks = FORMATS[data_format].tasks
     if len(tasks) == 1:
         return tasks[0]
-    if data_format != "hugging_face":
-        return "panoptic"
     things = {category.is_thing for category in samples.categories}
     return "panoptic" if len(things) == 2 else "instance" if True in things else "semantic"
 

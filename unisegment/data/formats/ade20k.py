@@ -20,6 +20,7 @@ def _open_semantic(found: Found, *, problems: Problems, void_ids: Collection[int
 FORMATS = (
     Format(
         name="ade20k_semantic",
+        data_set="ADE20K",
         summary="ADE20K (SceneParse150): PNG files of category ids",
         layouts=[Layout(parts={"annotations": "annotations/{long_split}", "images": "images/{long_split}"})],
         open=_open_semantic,
@@ -28,6 +29,7 @@ FORMATS = (
     ),
     Format(
         name="ade20k_instance",
+        data_set="ADE20K",
         summary="ADE20K's instances as a COCO file",
         layouts=[Layout(parts={"annotations": "ade20k_instance_{split}.json", "images": "images/{long_split}"})],
         open=coco_instance.open_found,
@@ -36,6 +38,7 @@ FORMATS = (
     ),
     Format(
         name="ade20k_panoptic",
+        data_set="ADE20K",
         summary="ADE20K's panoptic files as COCO's",
         layouts=[
             Layout(

@@ -52,6 +52,7 @@ def _layout(kind: str) -> Layout:
 FORMATS = (
     Format(
         name="cityscapes_semantic",
+        data_set="Cityscapes",
         summary="Cityscapes: PNG files of label ids, or of train ids if there are no others",
         layouts=[_layout("labelIds"), _layout("labelTrainIds")],
         open=_open_semantic,
@@ -60,6 +61,7 @@ FORMATS = (
     ),
     Format(
         name="cityscapes_instance",
+        data_set="Cityscapes",
         summary="Cityscapes: PNG files of instance ids",
         layouts=[_layout("instanceIds")],
         open=_open_instance,
@@ -68,6 +70,7 @@ FORMATS = (
     ),
     Format(
         name="cityscapes_panoptic",
+        data_set="Cityscapes",
         summary="Cityscapes' panoptic files as COCO's",
         layouts=[
             Layout(

@@ -18,7 +18,7 @@ def _open(found: Found, *, problems: Problems, **options: Any) -> AnnotatedImage
 FORMATS = (
     Format(
         name="hugging_face",
-        summary="what Hugging Face's library datasets opens: a saved folder, the Hub, Parquet files",
+        summary="what Hugging Face's library `datasets` opens: a saved folder, the Hub, Parquet files",
         layouts=[
             Layout(parts={"rows": file}) for file in ("dataset_dict.json", "state.json", "*.parquet", "data/*.parquet")
         ],

@@ -27,6 +27,7 @@ def _has_maps(found: Found) -> bool:
 FORMATS = (
     Format(
         name="mapillary_vistas_semantic",
+        data_set="Mapillary Vistas",
         summary="Mapillary Vistas 1.2: PNG files of category ids",
         layouts=[
             Layout(parts={"annotations": f"{{long_split}}/{edition}labels", "images": "{long_split}/images"})
@@ -39,6 +40,7 @@ FORMATS = (
     ),
     Format(
         name="mapillary_vistas_panoptic",
+        data_set="Mapillary Vistas",
         summary="Mapillary Vistas 1.2: panoptic files as COCO's",
         layouts=[
             Layout(

@@ -179,7 +179,7 @@ FORMATS = (
     ),
     Format(
         name="pascal_voc_semantic",
-        summary="the same, PNG files of classes alone",
+        summary="Pascal VOC and CVAT's segmentation masks: PNG files of classes alone, lists of images",
         layouts=_layouts(segments="SegmentationClass"),
         open=_open,
         tasks=("semantic",),

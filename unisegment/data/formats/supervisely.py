@@ -237,13 +237,13 @@ def _open(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -
 FORMATS = (
     Format(
         name="supervisely",
-        summary="Supervisely: meta.json, and a JSON file of polygons and bitmaps for each image",
+        summary="Supervisely: `meta.json`, and a JSON file of polygons and bitmaps for each image",
         layouts=[
             Layout(parts={"meta": "meta.json", "annotations": "{split}/ann", "images": "{split}/img"}),
             Layout(parts={"meta": "meta.json", "annotations": "*/ann", "images": "*/img"}),
         ],
         open=_open,
         tasks=("instance",),
-        labels="meta.json, in its order",
+        labels="`meta.json`, in its order",
     ),
 )

@@ -208,7 +208,7 @@ def _file_name(image_id: int) -> str:
 FORMATS = (
     Format(
         name="synthetic",
-        summary="drawn scenes, made where the folder does not exist, as coco_panoptic",
+        summary="drawn scenes in the layout of `coco_panoptic`, made where the folder does not exist",
         layouts=coco_panoptic.LAYOUTS,
         open=coco_panoptic.open_found,
         tasks=("panoptic", "instance", "semantic"),
