@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from unisegment.ops.masks import boxes_from_masks, ids_to_rgb, rgb_to_ids, segment_index_map
+from unisegment.ops.masks import boxes_from_masks, ids_to_rgb, pixel_runs, rgb_to_ids, segment_index_map
 from unisegment.ops.rle import encode_rle
 from unisegment.structures import SegmentationTarget
 
@@ -117,3 +118,12 @@ def test_overlapping_masks_have_no_index_map():
     masks[2, 7, 11] = True
     with pytest.raises(ValueError, match=r"segments 1 and 2 .* overlap"):
         segment_index_map(SegmentationTarget(labels=torch.arange(3), masks=masks))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
+def test_runs_of_pixels(dtype):
+    for num in (0, 1, 2, 37):
+        pixels = np.random.default_rng(num).integers(0, 3, num).astype(dtype)
+        expected = [(value, len(list(run))) for value, run in groupby(pixels.tolist())]
+        values, lengths = pixel_runs(pixels)
+        assert [*zip(values.tolist(), lengths.tolist(), strict=True)] == expected

@@ -103,13 +103,16 @@ def segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:
         return torch.tensor([np.count_nonzero(mask) for mask in target.masks.numpy()], dtype=torch.int64)
     assert target.id_map is not None
     assert target.segment_ids is not None
-    # Runs of equal pixels are looked up, which are a few per cent of the pixels.
-    pixels = target.id_map.numpy().ravel()
-    starts = np.flatnonzero(np.diff(pixels, prepend=pixels[:1] - 1))
-    lengths = np.diff(starts, append=len(pixels))
-    ids, places = np.unique(pixels[starts], return_inverse=True)
+    values, lengths = pixel_runs(target.id_map.numpy().ravel())
+    ids, places = np.unique(values, return_inverse=True)
     areas = dict(zip(ids.tolist(), np.bincount(places, lengths).tolist(), strict=True))
     return torch.tensor([areas.get(number, 0) for number in target.segment_ids.tolist()], dtype=torch.int64)
+
+
+def pixel_runs(pixels: Integer[np.ndarray, " p"]) -> tuple[Integer[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
+    """Return the value and the length of each run of equal pixels: in maps of segments a few per cent of the pixels."""
+    starts = np.append(0, np.flatnonzero(pixels[1:] != pixels[:-1]) + 1)[: len(pixels)]
+    return pixels[starts], np.diff(starts, append=len(pixels))
 
 
 def _first_and_behind_last(occupied: Bool[Tensor, "n s"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

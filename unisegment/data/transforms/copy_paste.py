@@ -46,24 +46,19 @@ def copy_paste(sample: Sample, other: Sample, is_pasted: Bool[np.ndarray, " n"])
     """
     below, above = NumberedMaps.of(sample.target), NumberedMaps.of(other.target)
     height, width = (min(lengths) for lengths in zip(sample.target.size, other.target.size, strict=True))
-    number = np.where(is_pasted, np.arange(1, len(is_pasted) + 1), 0)
-    numbers = np.concatenate([[0], number]).astype(np.int32)
-    pasted = numbers[above.maps[:, :height, :width]]
+    numbers = np.arange(1, len(is_pasted) + 1, dtype=np.int32) + len(below.labels)
+    pasted = np.append(np.int32(0), numbers * is_pasted)[above.maps[:, :height, :width]]
     is_covered = pasted.any(axis=0)
     if not is_covered.any():
         return sample
     image = np.array(sample.image)  # keeps the order in memory
-    image[:height, :width][is_covered] = other.image[:height, :width][is_covered]
+    np.copyto(image[:height, :width], other.image[:height, :width], where=is_covered[..., None])
     maps = np.zeros((max(len(below.maps), len(pasted)), *sample.target.size), dtype=np.int32)
     maps[: len(below.maps)] = below.maps
-    maps[:, :height, :width][:, is_covered] = 0
-    window = maps[: len(pasted), :height, :width]
-    window[pasted > 0] = pasted[pasted > 0] + len(below.labels)
+    window = maps[:, :height, :width]
+    np.copyto(window[: len(pasted)], pasted, where=is_covered)
+    np.copyto(window[len(pasted) :], 0, where=is_covered)
     joined = NumberedMaps(maps, *map(np.concatenate, zip(below[1:], above[1:], strict=True)))
-    was_empty = np.concatenate([below.areas() == 0, np.full(len(is_pasted), False)])
-    return replace(
-        sample,
-        image=image,
-        target=joined.target((joined.areas() > 0) | was_empty),
-        file_name=f"{sample.file_name} + {other.file_name}",
-    )
+    was_empty = np.append((segment_areas(sample.target) == 0).numpy(), np.zeros_like(is_pasted))
+    file_name = f"{sample.file_name} + {other.file_name}"
+    return replace(sample, image=image, target=joined.target(was_empty), file_name=file_name)

@@ -58,7 +58,7 @@ def mosaic(parts: Sequence[Sample], region_labels: Collection[int]) -> Sample:
     return replace(
         parts[0],
         image=_laid([part.image for part in parts], axis=0),
-        target=joined.target(joined.areas() > 0),
+        target=joined.target(np.zeros_like(joined.is_crowd)),
         file_name=" + ".join(part.file_name for part in parts),
     )
 
