@@ -135,6 +135,7 @@ def test_the_images_of_another_split_are_not_found(tmp_path):
         ("train: {a: 1}", "", "train must be a text"),
         ("train: [1]", "", "train must be a text"),
         ("path: 3\ntrain: a", "", "path must be a text"),
+        ("kpt_shape: [17, 3]\ntrain: a", "", "`kpt_shape` is for key points"),
     ],
 )  # fmt: skip
 def test_places_that_are_not_followed(tmp_path, content, images, message):

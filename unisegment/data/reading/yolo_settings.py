@@ -87,8 +87,10 @@ class YoloSettings:
             split: One of `splits`.
 
         Raises:
-            DataError: When a folder or list is not there, or a place leads elsewhere.
+            DataError: When a folder or list is not there, or a place leads elsewhere; when it is for key points.
         """
+        if self.content.get("kpt_shape"):
+            raise self._wrong("`kpt_shape` is for key points, whose lines are no polygons: export it for segmentation.")
         given = self.content[split]
         found: set[Path] = set()
         for written in given if isinstance(given, list) else [given]:
