@@ -3,11 +3,14 @@
 
 import pytest
 
+from tests.data.exports import labelme_file
 from tests.recipes import small_trees
 from tests.training.test_assembly import RESNET, SMALL
 from unisegment import Segmenter, UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.checking import check_data
+from unisegment.checking import check, check_data
 from unisegment.checking.sources import find_parts
+from unisegment.data.formats import open_data_set
+from unisegment.data.problems import DataError
 from unisegment.training import fit_data
 
 FORMATS = {"yolo_segmentation": "mask_ap", "labelme": "mask_ap"}
@@ -43,3 +46,25 @@ def test_an_export_is_used_as_it_lies(tmp_path, start, data_format):
     # The tree has the same picture in both.
     assert [[found["kind"] for found in part["findings"]] for part in report.parts] == [[], ["leak"]]
     assert [category["segments"] for category in report.parts[0]["categories"]] == [3, 3]
+
+
+def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path, monkeypatch):
+    """An error has one text; a warning is told by check-data alone."""
+    small_trees.yolo_segmentation(tmp_path / "yolo")
+    (tmp_path / "yolo/train/labels/0.txt").unlink()
+    (tmp_path / "yolo/train/labels/1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    small_trees.labelme(tmp_path / "labelme")
+    shape = {"label": "cow", "points": [[0, 0], [9, 900], [9, 9]], "shape_type": "polygon"}
+    (tmp_path / "labelme/train/1.json").write_text(labelme_file(shape, path="1.jpg", size=(46, 92)))
+    monkeypatch.setattr(check, "run_parallel", lambda task, numbers, *_: ((place, task(place)) for place in numbers))
+    for name, kinds in (
+        ("yolo", {"wrong-structure", "unannotated-image"}),
+        ("labelme", {"bad-polygon", "outside-image"}),
+    ):
+        (part,) = check_data(find_parts([str(tmp_path / name)], None, ["train"]), tmp_path / "check", workers=1).parts
+        found = {item["kind"]: item["listed"][0] for item in part["findings"]}
+        assert found.keys() == kinds
+        with pytest.raises(DataError) as caught:
+            open_data_set(tmp_path / name)[1]
+        (error,) = (found[item["kind"]] for item in part["findings"] if item["severity"] == "error")
+        assert str(caught.value) == f"{error['file']}: {error['detail']}"
