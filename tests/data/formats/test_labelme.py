@@ -63,6 +63,7 @@ def test_a_folder_of_images_and_files(tmp_path):
     [
         ("{}", "{}", "a.jpg"),
         ("{}", "{}", "C:\\photos\\a.png"),
+        ("{}", "{}", "a.json"),
         ("{}/annotations", "{}/images", "..\\images\\a.jpg"),
         ("annotations/{}", "images/{}", "../../images/{}/a.jpg"),
         ("annotations/{}", "images/{}", "a.jpg"),

@@ -156,7 +156,8 @@ class _Finder:
         beside the file or in one of the folders.
         """
         written = Path(os.path.normpath(content.file.parent / content.image_path))
-        if is_named_within(written, self._root) and written.is_file():
+        is_other = written.suffix.lower() != ".json"  # some versions wrote the name of the file itself
+        if is_other and is_named_within(written, self._root) and written.is_file():
             return written
         name = PurePosixPath(content.image_path)
         for folder in dict.fromkeys([content.file.parent, *self._folders]):
