@@ -194,6 +194,50 @@ def labelme(root):
             (root / f"{split}/{number}.json").write_text(json.dumps(content))
 
 
+def cvat(root):
+    """Write what CVAT exports of a project with subsets, in COCO's format."""
+    _coco_export(root, "annotations/instances_{split}.json", "images/{split}", "{number}.jpg")
+
+
+def roboflow(root):
+    """Write what Roboflow exports in COCO's format, with the placeholder in front."""
+    _coco_export(root, "{split}/_annotations.coco.json", "{split}", "{number}.jpg", {"val": "valid"}, "animals")
+
+
+def fifty_one(root):
+    """Write what FiftyOne exports in COCO's format, split by split."""
+    _coco_export(root, "{split}/labels.json", "{split}/data", "/home/me/photos/{number}.jpg", {"val": "validation"})
+
+
+def label_studio(root):
+    """Write what Label Studio exports in COCO's format, which knows no splits."""
+    _coco_export(root, "result.json", "images", r"..\..\media\upload\1\{number}.jpg")
+
+
+def _coco_export(root, annotations, image_dir, file_name, split_names=None, placeholder=None):
+    """Write a COCO instance file and its images; names are formats of split and number."""
+    categories = [
+        {"id": number, "name": name, "supercategory": placeholder or ""}
+        for number, name in enumerate(("cow", "dog"), 1)
+    ]
+    if placeholder:
+        categories.insert(0, {"id": 0, "name": placeholder, "supercategory": "none"})
+    for split, (_, count) in [*SPLITS.items()][: 2 if "{split}" in annotations else 1]:
+        split = (split_names or {}).get(split, split)
+        images, objects = [], []
+        for number in range(count):
+            height, width = _size(number)
+            write_image(root / image_dir.format(split=split) / f"{number}.jpg", (height, width), value=40 * number)
+            name = file_name.format(number=number)
+            images.append({"id": number, "file_name": name, "height": height, "width": width})
+            for place, (_, x0, y0, x1, y1) in enumerate(_boxes(number), 1):
+                polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
+                objects.append({"image_id": number, "category_id": place, "iscrowd": 0, "segmentation": [polygon]})
+        file = root / annotations.format(split=split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+
+
 def only_crowds(file):
     """Make every annotation of a COCO instance file a crowd."""
     content = json.loads(file.read_text())

@@ -13,8 +13,24 @@ from unisegment.data.formats import open_data_set
 from unisegment.data.problems import DataError
 from unisegment.training import fit_data
 
-FORMATS = {"yolo_segmentation": "mask_ap", "labelme": "mask_ap"}
-"""The score by which each is judged."""
+FORMATS = {
+    "yolo_segmentation": "yolo_segmentation",
+    "labelme": "labelme",
+    "cvat": "coco_instance",
+    "roboflow": "coco_instance",
+    "fifty_one": "coco_instance",
+}
+"""The format of each export."""
+_SETTINGS = {
+    "schedule.max_steps": 1,
+    "optim.batch_size": 2,
+    "optim.accumulation": 1,
+    "run.checkpoint_every": 0,
+    "run.eval_every": 0,
+    "data.workers": 0,
+    "evaluation.pictures": 0,
+    "run.threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +42,21 @@ def start(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("data_format", FORMATS)
-def test_an_export_is_used_as_it_lies(tmp_path, start, data_format):
-    root = tmp_path / "export"
-    getattr(small_trees, data_format)(root)
-    settings = {"schedule.max_steps": 1, "optim.batch_size": 2, "optim.accumulation": 1, "run.checkpoint_every": 0}
-    settings |= {"run.eval_every": 0, "data.workers": 0, "evaluation.pictures": 0, "run.threads": 1}
-    fitted = fit_data(root, start=start, output_dir=tmp_path / "run", **settings)
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch):
+    """Check images here: what worker processes do has tests of its own."""
+    monkeypatch.setattr(check, "run_parallel", lambda task, numbers, *_: ((place, task(place)) for place in numbers))
+
+
+@pytest.mark.parametrize("export", FORMATS)
+def test_an_export_is_used_as_it_lies(tmp_path, start, export):
+    root, data_format = tmp_path / "export", FORMATS[export]
+    getattr(small_trees, export)(root)
+    fitted = fit_data(root, start=start, output_dir=tmp_path / "run", **_SETTINGS)
     segmenter = Segmenter.from_pretrained(fitted.folder / "checkpoint", device="cpu")
     scores = segmenter.evaluate(root, split="val")
-    score = FORMATS[data_format]
     assert (fitted.metrics["images"], scores["images"]) == (1, 1)
-    assert scores[score] == pytest.approx(fitted.metrics[score])
+    assert scores["mask_ap"] == pytest.approx(fitted.metrics["mask_ap"])
     assert [category["name"] for category in segmenter.model.config.categories] == ["cow", "dog"]
     report = check_data(find_parts([str(root)]), tmp_path / "check", workers=1, pictures=0)
     assert [(part["format"], part["images"], part["opened"]) for part in report.parts] == [
@@ -48,7 +67,18 @@ def test_an_export_is_used_as_it_lies(tmp_path, start, data_format):
     assert [category["segments"] for category in report.parts[0]["categories"]] == [3, 3]
 
 
-def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path, monkeypatch):
+def test_an_export_without_splits_is_used_as_it_lies(tmp_path, start):
+    small_trees.label_studio(tmp_path / "export")
+    split = {"data.val_share": 0.34}
+    fitted = fit_data(tmp_path / "export", start=start, output_dir=tmp_path / "run", **_SETTINGS, **split)
+    assert fitted.metrics["images"] == 1
+    report = check_data(
+        find_parts([str(tmp_path / "export")], overrides=split), tmp_path / "check", workers=1, pictures=0
+    )
+    assert [(part["images"], part["opened"], part["findings"]) for part in report.parts] == [(2, 2, []), (1, 1, [])]
+
+
+def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path):
     """An error has one text; a warning is told by check-data alone."""
     small_trees.yolo_segmentation(tmp_path / "yolo")
     (tmp_path / "yolo/train/labels/0.txt").unlink()
@@ -56,7 +86,6 @@ def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path, monkeypatc
     small_trees.labelme(tmp_path / "labelme")
     shape = {"label": "cow", "points": [[0, 0], [9, 900], [9, 9]], "shape_type": "polygon"}
     (tmp_path / "labelme/train/1.json").write_text(labelme_file(shape, path="1.jpg", size=(46, 92)))
-    monkeypatch.setattr(check, "run_parallel", lambda task, numbers, *_: ((place, task(place)) for place in numbers))
     for name, kinds in (
         ("yolo", {"wrong-structure", "unannotated-image"}),
         ("labelme", {"bad-polygon", "outside-image"}),
