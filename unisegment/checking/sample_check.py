@@ -179,7 +179,7 @@ class SampleCheck:
             is_hidden = getattr(self.opened.reader, "hidden_segments", False)
             return map_problems(file, id_map, entry.segment_ids, entry.source, is_hidden)
         is_explained = any(finding.severity == "error" for finding in known)
-        if error is not None and not is_explained and isinstance(self.opened.reader, LabelMaps):
+        if error is not None and not isinstance(error, DataError) and not is_explained:
             return [check_numbers(file, facts, str(error))]
         return []
 

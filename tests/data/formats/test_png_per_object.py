@@ -115,10 +115,12 @@ def test_other_files_are_refused(bowl):
     folder = bowl / "stage1_train/00ae65/masks"
     images = open_data_set(bowl)
     Image.fromarray(np.zeros((20, 12), np.uint8)).save(folder / "0000.png")
-    with pytest.raises(ValueError, match=r"masks.0000\.png is 20x12 \(height x width\), but .*00ae65\.png says 12x20"):
+    with pytest.raises(
+        ValueError, match=r"masks.0000\.png: it is 20x12 \(height x width\), but .*00ae65\.png is 12x20"
+    ):
         images[0]
     (folder / "0000.png").write_bytes(b"GIF")
-    with pytest.raises(ValueError, match=r"masks.0000\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"masks.0000\.png: it cannot be read as an image"):
         images[0]
     for file in folder.iterdir():
         file.unlink()

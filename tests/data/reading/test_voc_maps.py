@@ -109,7 +109,9 @@ def test_other_numbers_and_colors_are_refused(tmp_path, opened):
     _write(tmp_path / "objects", "palette", OBJECTS, {})
     _write(tmp_path / "classes", "palette", [[0, 9, 1, 0]] * 3, {})
     for with_objects in (False, True):
-        with pytest.raises(ValueError, match=r"classes.a\.png has pixels with the numbers \[9\], which belong to no"):
+        with pytest.raises(
+            ValueError, match=r"classes.a\.png: its pixels have the numbers \[9\], but classes are 0 to 2"
+        ):
             opened(with_objects)[0]
     _write(tmp_path / "classes", "colors", CLASSES, COLORS | {2: (1, 2, 3)})
     with pytest.raises(ValueError, match=r"classes.a\.png: its pixels have the colours \(1, 2, 3\) .*labelmap\.txt"):
@@ -119,7 +121,7 @@ def test_other_numbers_and_colors_are_refused(tmp_path, opened):
 def test_maps_must_be_of_the_size_of_their_image(tmp_path, opened):
     _write(tmp_path / "classes", "palette", CLASSES, {})
     _write(tmp_path / "objects", "palette", [[0, 7, 7]] * 3, {})
-    with pytest.raises(ValueError, match=r"objects.a\.png is 3x3 \(height x width\), but .*classes.a\.png says 3x4"):
+    with pytest.raises(ValueError, match=r"objects.a\.png: it is 3x3 \(height x width\), but .*classes.a\.png is 3x4"):
         opened()[0]
     _write(tmp_path / "classes", "palette", [[0, 1, 1]] * 3, {})
     with pytest.raises(ValueError, match=r"classes.a\.png is 3x3 \(height x width\), but .*a\.png says 3x4"):

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Int64
 from unisegment.data.annotated_images import (
     AnnotatedImages,
     SampleFiles,
-    check_size,
     read_listed_image,
     without_void,
 )
@@ -23,8 +22,8 @@ from unisegment.data.formats.png_folders import CategoryList, categories_of, giv
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs
+from unisegment.data.reading.mask_files import check_mask_size, open_mask
 from unisegment.data.reading.object_drawing import draw_objects
-from unisegment.ops.image_opening import open_image
 from unisegment.structures import Category, Sample
 
 
@@ -83,7 +82,7 @@ class PngPerObject(AnnotatedImages):
     def _objects(self, index: int, image_file: Path, size: tuple[int, int]) -> Iterator[Int64[np.ndarray, " p"]]:
         for file in self._masks(index):
             mask = _mask(file, self.reading)
-            check_size(file, mask.shape, size, image_file)
+            check_mask_size(file, mask.shape, size, image_file)
             yield np.flatnonzero(mask)
 
     def _masks(self, index: int) -> list[Path]:
@@ -102,8 +101,8 @@ _NO_FOLDER = "there is no such folder of PNG files for an image: make an empty o
 
 
 def _mask(file: Path, reading: ImageReading) -> Bool[np.ndarray, "h w"]:
-    stored = open_image(file)
-    levels = np.asarray(reading.turned(stored))
+    stored = open_mask(file, reading)
+    levels = np.asarray(stored)
     levels = levels.reshape(*levels.shape[:2], -1)
     return levels[..., : 1 if stored.mode == "LA" else 3].max(axis=2) > 0
 

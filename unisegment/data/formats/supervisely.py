@@ -126,7 +126,8 @@ class Supervisely(AnnotatedImages):
                 pixels = pixels_of_figure(figure, size)
             except ValueError as error:
                 kind = KIND_OF_SHAPE[figure["geometryType"]]
-                detail = f"objects[{place}] cannot be drawn: {error}. Correct or remove it."
+                reason = str(error).removesuffix(".")
+                detail = f"objects[{place}] cannot be drawn: {reason}. Correct or remove it."
                 raise Problem(kind, str(file), detail).error() from error
             yield label, False, pixels
 

@@ -165,7 +165,14 @@ class MapCoding:
         Raises:
             ValueError: When a number is neither of a category nor void.
         """
-        category_of = self.check(distinct_ids(id_map), source)
+        category_of = {number: self._category_id(number) for number in sorted(distinct_ids(id_map))}
+        wrong = [
+            number
+            for number, category in category_of.items()
+            if category not in self.label_of and category not in self._void
+        ]
+        if wrong:
+            raise ValueError(self._describe(wrong, source))
         segments = {number: category for number, category in category_of.items() if category in self.label_of}
         labels = [self.label_of[category] for category in segments.values()]
         return SegmentationTarget(
@@ -177,18 +184,6 @@ class MapCoding:
                 dtype=torch.bool,
             ),
         )
-
-    def check(self, numbers: Collection[int], source: Any) -> dict[int, int]:
-        """Return the category of each number, in ascending order; raise a ValueError if it is neither that nor void."""
-        category_of = {number: self._category_id(number) for number in sorted(numbers)}
-        wrong = [
-            number
-            for number, category in category_of.items()
-            if category not in self.label_of and category not in self._void
-        ]
-        if wrong:
-            raise ValueError(self._describe(wrong, source))
-        return category_of
 
     def _category_id(self, number: int) -> int:
         return number // self.label_divisor if self.label_divisor and self._is_object(number) else number
@@ -275,25 +270,14 @@ def _unless_missing(error: OSError) -> None:
         raise error
 
 
-def open_map(file: Path, reading: ImageReading) -> Image.Image:
-    """Return a map as it is stored, turned as its image is.
-
-    Raises:
-        FileNotFoundError: When it is missing.
-        ValueError: When it cannot be read, or is a JPEG file.
-    """
+def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
     image = open_image(file)
     if image.format in ("JPEG", "MPO"):
         raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
-    return reading.turned(image)
-
-
-def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
-    image = open_map(file, reading)
     try:
-        return numbers_of(image)
+        return numbers_of(reading.turned(image))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

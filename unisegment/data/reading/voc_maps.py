@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image
 
-from unisegment.data.annotated_images import check_size, distinct_ids
+from unisegment.data.annotated_images import distinct_ids
 from unisegment.data.problems import Problem
-from unisegment.data.reading.label_maps import LabelMaps, Pairs, numbers_of, open_map
+from unisegment.data.reading.label_maps import LabelMaps, Pairs, numbers_of
+from unisegment.data.reading.mask_files import check_mask_size, open_mask
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category
 
@@ -22,6 +23,7 @@ Color: TypeAlias = tuple[int, int, int]
 
 _DIVISOR = 2**16
 _VOID = -1
+_VOID_NUMBERS = (_VOID, 255, 65535)
 _BLACK = (0, 0, 0)
 
 
@@ -59,8 +61,10 @@ class VocMaps(LabelMaps):
         self, pairs: Pairs, object_dir: Path | None, categories: list[Category], *, void_ids: Collection[int] = ()
     ) -> None:
         divisor = None if object_dir is None else _DIVISOR
-        super().__init__(pairs, categories, void={_VOID, 255, 65535}, label_divisor=divisor, void_ids=void_ids)
+        super().__init__(pairs, categories, void=_VOID_NUMBERS, label_divisor=divisor, void_ids=void_ids)
+        self.label_divisor = None  # that of the maps that are made here; PNG files hold ids alone
         self.object_dir = object_dir
+        self._num_listed = len(categories)
         self._id_of_color = {_BLACK: 0, voc_color(255): _VOID} | {item.color: item.id for item in categories}
         self._thing_ids = [item.id for item in categories if item.is_thing]
 
@@ -72,19 +76,25 @@ class VocMaps(LabelMaps):
             return classes
         object_file = self.object_dir / self._map_files[index]
         objects = self._objects(object_file)
-        check_size(object_file, objects.shape, classes.shape, class_file)
-        self._coding.check(distinct_ids(classes), class_file)
+        check_mask_size(object_file, objects.shape, classes.shape, class_file)
         class_of = self._classes_of(objects, classes, object_file)
         return np.where(objects > 0, class_of[objects] * _DIVISOR + objects, np.where(objects < 0, _VOID, classes))
 
     def _classes(self, file: Path) -> Int32[np.ndarray, "h w"]:
-        stored = open_map(file, self.reading)
+        stored = open_mask(file, self.reading)
         codes = _color_codes(stored)
-        return numbers_of(stored) if codes is None else _looked_up(codes, self._id_of_color, file)
+        classes = numbers_of(stored) if codes is None else _looked_up(codes, self._id_of_color, file)
+        unknown = sorted(distinct_ids(classes) - {*range(self._num_listed), *_VOID_NUMBERS})
+        if unknown:
+            detail = (
+                f"its pixels have the numbers {unknown[:5]}, but classes are 0 to {self._num_listed - 1}; 255 is void."
+            )
+            raise Problem("unknown-id", str(file), detail).error()
+        return classes
 
     def _objects(self, file: Path) -> Int32[np.ndarray, "h w"]:
         """Return the number of the object of each pixel: 0 is none, -1 is void."""
-        stored = open_map(file, self.reading)
+        stored = open_mask(file, self.reading)
         codes = _color_codes(stored)
         if codes is None:
             numbers = numbers_of(stored)
