@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pycocotools import mask as coco_mask
 
-from tests.data.writing.scenes import CATEGORIES, Scenes, write
+from tests.data.writing.scenes import CATEGORIES, Scenes, mask_of, target_of, write
+from unisegment.data.writing.data_set_writer import WrittenImage
 from unisegment.data.writing.yolo_segmentation import YoloSegmentationWriter
 
 
@@ -34,11 +35,15 @@ def test_each_object_is_a_line_with_one_polygon(tmp_path):
             np.testing.assert_array_equal(filled, mask)
 
 
-def test_numbers_are_exact_to_a_thousandth_of_a_pixel_in_single_precision(tmp_path):
-    """Ultralytics reads them as float32, and images are up to 65,536 pixels wide."""
-    widths = np.array([1, 17, 640, 1333, 65_535])
-    for width in widths.tolist():
-        corners = np.arange(0, width + 1, max(1, width // 97))
-        written = np.array([float(f"{share:.10f}") for share in corners / width])
-        np.testing.assert_allclose(written * width, corners, atol=1e-5)
-        np.testing.assert_allclose(written.astype(np.float32) * np.float32(width), corners, atol=4e-3)
+def test_coordinates_of_large_images_are_exact_to_a_hundredth_of_a_pixel(tmp_path):
+    """Read in double precision, and in single precision as Ultralytics does."""
+    size = (2, 65_535)
+    boxes = [(0, left, 2, left + 3) for left in range(0, 65_000, 977)]
+    target = target_of(size, *((0, False, mask_of(size, box)) for box in boxes))
+    image = WrittenImage(1, "a", "a.png", size)
+    YoloSegmentationWriter(tmp_path, CATEGORIES).write("train", image, target)
+    lines = (tmp_path / "labels/train/a.txt").read_text().splitlines()
+    for line, (_, left, _, right) in zip(lines, boxes, strict=True):
+        for dtype in (np.float32, np.float64):
+            x = np.array(line.split()[1::2], dtype) * dtype(size[1])
+            np.testing.assert_allclose(sorted(x), [left, left, right, right], atol=0.01)

@@ -11,8 +11,8 @@ from unisegment.data.writing.outlines import joined, outlines_of_segments
 from unisegment.files import write_text
 from unisegment.structures import SegmentationTarget
 
-_DECIMALS = 10
-"""Of coordinates that are shares of the image: a ten-thousandth of a pixel in the largest image."""
+_DIGITS = 7
+"""Of coordinates that are shares of the image: a hundredth of a pixel in images of 100,000."""
 
 
 class YoloSegmentationWriter(DataSetWriter):
@@ -38,8 +38,8 @@ class YoloSegmentationWriter(DataSetWriter):
         height, width = image.size
         lines = []
         for label, pieces in zip(target.labels.tolist(), outlines_of_segments(target), strict=True):
-            shares = (joined(pieces) / (width, height)).round(_DECIMALS)
-            lines.append(" ".join([str(label), *(f"{share:.{_DECIMALS}f}" for share in shares.ravel())]) + "\n")
+            shares = joined(pieces) / (width, height)
+            lines.append(" ".join([str(label), *(f"{share:.{_DIGITS}g}" for share in shares.ravel())]) + "\n")
         write_text(self.place(f"labels/{split}/{image.stem}.txt"), "".join(lines))
         return {}
 
