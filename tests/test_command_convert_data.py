@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`unisegment convert-data` opens what check-data opens, and says what it wrote and what it could not."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.checking import data_sets
+from tests.data import mask_trees
 from tests.data.rows import save, semantic_rows, write_names
 from tests.data.writing.scenes import CATEGORIES, Scenes
 from unisegment.cli import app
@@ -56,6 +60,41 @@ def test_parts_recipes_and_overrides(tmp_path, data):
     assert (result.exit_code, "only keys of `data` can be set" in result.stderr) == (1, True)
 
 
+TREES = {
+    "pascal_voc": mask_trees.pascal_voc,
+    "pascal_voc of CVAT": mask_trees.cvat_masks,
+    "supervisely": mask_trees.supervisely,
+    "png_per_object": mask_trees.data_science_bowl,
+    **data_sets.WRITERS,
+}
+"""What writes a data set, by the name of its format and more."""
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("to", ["coco_panoptic", "labelme"])
+def test_data_sets_of_other_tools_are_converted_as_they_are(tmp_path, name, to):
+    """Labels and areas of what is written are those of what was read."""
+    TREES[name](tmp_path / "data")
+    result = run(tmp_path / "data", tmp_path / "out", "--to", to)
+    assert result.exit_code == 0, result.output
+    assert f"as {name.split()[0]}." in result.stdout
+    source, read = (open_data_set(tmp_path / folder, None, "train") for folder in ("data", "out"))
+    assert len(read) == len(source) > 0
+    assert areas(read) == areas(source, all_segments=to == "coco_panoptic")
+
+
+def areas(images, all_segments=True):
+    """Return the pixels of each category, or of the objects that are no crowd."""
+    found = Counter()
+    for sample in images:
+        columns = (sample.target.labels.tolist(), sample.target.is_crowd.tolist(), sample.target.binary_masks())
+        for label, is_crowd, mask in zip(*columns, strict=True):
+            category = images.categories[label]
+            if all_segments or (category.is_thing and not is_crowd):
+                found[category.name] += int(mask.sum())
+    return found
+
+
 def test_rows_become_folders_and_regions_become_objects(tmp_path):
     save(tmp_path / "rows", semantic_rows())
     write_names(tmp_path / "rows/saved")
@@ -102,7 +141,10 @@ def test_unreadable_images_are_left_out_where_that_is_asked_for(tmp_path, data):
     assert "left out: " in result.stderr
 
 
-def test_misuse_is_said(tmp_path):
+def test_misuse_is_said(tmp_path, data):
+    result = run(data, data / "out", "--to", "labelme")
+    assert (result.exit_code, "of which it would become a part: choose another" in result.stderr) == (2, True)
+    assert not (data / "out").exists()
     assert run(tmp_path, tmp_path / "out", "--to", "voc").exit_code == 2
     assert run(tmp_path, tmp_path / "out").exit_code == 2
     result = run(tmp_path / "nothing", tmp_path / "out", "--to", "labelme")

@@ -10,6 +10,7 @@ from unisegment import command_options as options
 from unisegment.command_errors import one_line
 from unisegment.command_imports import importing
 from unisegment.data.writing import ImageMode, WriterName
+from unisegment.files import is_within
 
 
 def convert_data(
@@ -56,6 +57,8 @@ def convert_data(
         settings["data.on_error"] = on_error
     parts = find_parts([source], format, split or SPLITS, settings)
     data = parts[0].data
+    if is_within(destination, Path(data.root)):
+        raise typer.BadParameter(f"{destination} is in {data.root}, of which it would become a part: choose another.")
     names = split or splits_of(data)
     typer.echo(f"Reading {', '.join(names)} as {data.format}.")
     opened: dict[str, Any] = {}
