@@ -137,7 +137,8 @@ def test_one_folder_for_both_parts_leaks(tmp_path):
     assert [kinds_of(part) for part in report.parts] == [{}, {"leak": [str(tmp_path / "images/a.jpg")]}]
     # A data set without splits has nothing to evaluate on until some of it is held out.
     report = check_data(find_parts([str(tmp_path)]), tmp_path / "out", workers=1, pictures=0)
-    assert [kinds_of(part) for part in report.parts] == [{}, {"no-data": [str(tmp_path)]}]
+    assert [kinds_of(part) for part in report.parts] == [{}, {"nothing-held-out": [str(tmp_path)]}]
+    assert report.num_errors == 0
     assert "data.val_share=0.1" in report.parts[1]["findings"][0]["listed"][0]["detail"]
 
 

@@ -76,6 +76,12 @@ def test_an_export_without_splits_is_used_as_it_lies(tmp_path, start):
         find_parts([str(tmp_path / "export")], overrides=split), tmp_path / "check", workers=1, pictures=0
     )
     assert [(part["images"], part["opened"], part["findings"]) for part in report.parts] == [(2, 2, []), (1, 1, [])]
+    segmenter = Segmenter.from_pretrained(fitted.folder / "checkpoint", device="cpu")
+    assert segmenter.evaluate(tmp_path / "export", split="train")["images"] == 3
+    # Nothing is wrong with it.
+    report = check_data(find_parts([str(tmp_path / "export")]), tmp_path / "check", workers=1, pictures=0)
+    assert [[found["kind"] for found in part["findings"]] for part in report.parts] == [[], ["nothing-held-out"]]
+    assert report.num_errors == 0
 
 
 def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path):

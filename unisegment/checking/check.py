@@ -170,9 +170,8 @@ def _note_whole(part: _Checked) -> None:
     modes = part.figures.label_map_modes
     if isinstance(samples, LabelMaps) and modes:
         largest = max(largest_number(mode) for mode in modes)
-        divisor = samples.label_divisor or 1
         for category in samples.categories:
-            if category.id * divisor > largest:
+            if category.id * samples.id_factor > largest:
                 detail = f"{category.name} (id {category.id}): the PNG files hold numbers up to {largest}"
                 part.findings.add("category-too-large", part.opened.part.name, detail)
 

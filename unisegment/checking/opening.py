@@ -86,13 +86,19 @@ def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     try:
         found = find_part(part)
     except FileNotFoundError as error:
-        findings.add("no-data", part.data.root, str(error))
+        findings.add(_kind_of_missing(part), part.data.root, str(error))
         return OpenedPart(part, None)
     samples = _try(lambda: open_split(part.data, part.split, findings), part.name, findings)
     if samples is not None and len(samples) == 0:
         findings.add("no-images", part.name, "the data set has no images")
     unopened = _images_under(found.parts["images"]) if samples is None and "images" in found.parts else ()
     return OpenedPart(part, samples, sorted(unopened))
+
+
+def _kind_of_missing(part: Part) -> str:
+    root, known = Path(part.data.root), FORMATS[part.data.format]
+    is_whole = part.split == "val" and root.is_dir() and known.find(root, "train") and not known.has_splits(root)
+    return "nothing-held-out" if is_whole else "no-data"
 
 
 def find_part(part: Part) -> Found:

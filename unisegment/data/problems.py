@@ -91,6 +91,7 @@ KINDS: Mapping[str, Kind] = {
     "ending-disagrees": Kind("warning", "The file is of another format than its name says."),
     "unusual-image": Kind("warning", "The image has more, or other, than red, green and blue of 8 bits."),
     "few-levels": Kind("warning", "Nearly all levels of an image of 16 bits are lost: set data.range."),
+    "nothing-held-out": Kind("warning", "The data set has no splits: training needs data.val_share or data.splits."),
     "unlisted-image": Kind("warning", "An image lies in the folder, but is not part of the data set."),
     "unlisted-label-map": Kind("warning", "A PNG file lies in the folder, but belongs to no image."),
     "duplicate-image": Kind("warning", "Several images have the same content."),

@@ -59,6 +59,7 @@ def test_a_data_set_without_splits_is_for_training(tmp_path):
     mine = known(SPLIT, FLAT)
     # What it is shows, whatever split is asked for.
     assert mine.fits(tmp_path, ("val",))
+    assert not mine.has_splits(tmp_path)
     assert mine.roles == {"annotations", "images"}
     assert mine.describe("val") == "val/a.json, images/validation; or all.json, photos, photos/*.jpg"
 
@@ -66,6 +67,7 @@ def test_a_data_set_without_splits_is_for_training(tmp_path):
 def test_a_data_set_with_splits_must_have_the_one_that_is_asked_for(tmp_path):
     touch(tmp_path, "train/a.json", "images/training/b.jpg")
     assert known(SPLIT).fits(tmp_path, ("train", "val"))
+    assert known(SPLIT, FLAT).has_splits(tmp_path)
     assert not known(SPLIT).fits(tmp_path, ("val",))
 
 
@@ -81,5 +83,6 @@ def test_a_look_inside_tells_formats_of_one_layout_apart(tmp_path):
 def test_a_folder_may_list_its_splits_itself(tmp_path):
     mine = known(splits=lambda root: ["train", "valid"])
     assert mine.find(tmp_path, "val") == Found(tmp_path, "valid")
+    assert mine.has_splits(tmp_path)
     assert mine.find(tmp_path, "other") is None
     assert mine.fits(tmp_path, ("val",))

@@ -206,7 +206,12 @@ def test_a_data_set_without_splits_says_how_to_hold_images_out(tmp_path):
         (tmp_path / folder / "train").rmdir()
     assert guess_format(tmp_path, ["val"]) == "png_semantic"
     assert len(open_data_set(tmp_path)) == 3
-    with pytest.raises(FileNotFoundError, match=r"no split 'val' of the format png_semantic\. .* data\.val_share=0\.1"):
+    advice = (
+        r"no split 'val' of the format png_semantic\. The data set has no splits: all of it is 'train'\. Hold some "
+    )
+    with pytest.raises(
+        FileNotFoundError, match=rf"{advice}of its images out: data\.val_share=0\.1, .* --split train\.$"
+    ):
         open_data_set(tmp_path, split="val")
 
 

@@ -207,19 +207,27 @@ def find_split(root: str | Path, known: Format, split: str, places: Mapping[str,
             raise ValueError(f"{root}: say where the rest lies, too: {keys}.")
     if found is not None:
         return found
-    there = [name for name in ("train", "val") if known.find(folder, name) is not None]
-    advice = (
-        " Hold some of the images of 'train' out: data.val_share=0.1, or data.splits={train: 'train[:90%]', val: "
-        "'train[90%:]'}; or move them, with their annotation, to a split of that name."
-        if "train" in there and split == "val"
-        else f" There is {there[0]!r}."
-        if there
-        else ""
-    )
     raise FileNotFoundError(
-        f"{root} has no split {split!r} of the format {known.name}. It must have all parts of one of these: "
-        f"{known.describe(split)}.{advice}"
+        f"{root} has no split {split!r} of the format {known.name}. {_advice(folder, known, split)}"
     )
+
+
+def _advice(folder: Path, known: Format, split: str) -> str:
+    """Say what to do where a split is missing."""
+    there = [name for name in ("train", "val") if known.find(folder, name) is not None]
+    hold_out = "data.val_share=0.1, or data.splits={train: 'train[:90%]', val: 'train[90%:]'}"
+    if there and not known.has_splits(folder):
+        return (
+            f"The data set has no splits: all of it is 'train'. Hold some of its images out: {hold_out}. To evaluate "
+            "on all of them, name that split: --split train."
+        )
+    advice = f"It must have all parts of one of these: {known.describe(split)}."
+    if "train" in there and split == "val":
+        return (
+            f"{advice} Hold some of the images of 'train' out: {hold_out}; or move them, with their annotation, to a "
+            "split of that name."
+        )
+    return f"{advice} There is {there[0]!r}." if there else advice
 
 
 def _path_of(role: str, given: str | Mapping[str, str], split: str) -> str | None:

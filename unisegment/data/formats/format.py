@@ -130,12 +130,15 @@ class Format:
         """Tell whether a folder has one of some splits in this format, or a data set without splits."""
         for split in dict.fromkeys((*splits, "train")):
             found = self.find(root, split)
-            if found is not None and (split in splits or not self._has_splits(root)):
+            if found is not None and (split in splits or not self.has_splits(root)):
                 return self.sniff is None or self.sniff(found)
         return False
 
-    def _has_splits(self, root: Path) -> bool:
-        return all(layout.has_splits or layout.lacking(root, "train") for layout in self.layouts)
+    def has_splits(self, root: Path) -> bool:
+        """Tell whether a folder divides its images into splits; otherwise all of them are "train"."""
+        return (self.splits is not None and len(self.splits(root)) > 0) or all(
+            layout.has_splits or layout.lacking(root, "train") for layout in self.layouts
+        )
 
     def describe(self, split: str) -> str:
         """Return what a folder must hold of a split, in words."""

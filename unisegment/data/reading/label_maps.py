@@ -85,6 +85,11 @@ class LabelMaps(AnnotatedImages):
             np.array(column, dtype=np.str_) for column in zip(*pairs.files, strict=True)
         )
 
+    @property
+    def id_factor(self) -> int:
+        """What the id of a category is multiplied by in a PNG file."""
+        return self.label_divisor or 1
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -68,6 +68,11 @@ class VocMaps(LabelMaps):
         self._id_of_color = {_BLACK: 0, voc_color(255): _VOID} | {item.color: item.id for item in categories}
         self._thing_ids = [item.id for item in categories if item.is_thing]
 
+    @property
+    def id_factor(self) -> int:
+        """1: objects have a PNG file of their own."""
+        return 1
+
     def id_map(self, index: int) -> Int32[np.ndarray, "h w"]:
         """Return the id of the class of each pixel, or 65536 times the id plus the number of the object."""
         class_file = self.map_dir / self._map_files[index]
