@@ -29,6 +29,10 @@ SETTINGS = {
     "optim.ema_decay": 0.9,
     "evaluation.batch_size": 1,
     "data.transform.flip_prob": 0.5,
+    "data.transform.jitter_size": [64, 96],
+    "data.transform.mosaic_prob": 0.5,
+    "data.transform.copy_paste_prob": 0.5,
+    "data.repeat_threshold": 0.9,
     "model.config.freeze_backbone_norm": False,
 }
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system cannot kill a process in the middle")
