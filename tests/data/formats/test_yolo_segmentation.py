@@ -9,10 +9,8 @@ Source:
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import ExifTags, Image
-from pycocotools import mask as coco_mask
 
 from tests.data.exports import objects_of, write_picture, write_texts
 from unisegment.data.formats import guess_format, open_data_set, yolo_segmentation
@@ -199,78 +197,6 @@ def test_several_images_may_have_one_name(tmp_path, monkeypatch):
     assert shown == {"one/images/a": OBJECTS[1:], "two/images/a": []}
 
 
-@pytest.mark.parametrize(
-    ("line", "kind", "message"),
-    [
-        ("0 0.5 0.5 0.2 0.2", "wrong-structure", "four numbers behind the class are a box"),
-        ("2 0 0 1 0 1 1", "unknown-category", "there is no class 2, only 0, 1"),
-        ("-1 0 0 1 0 1 1", "unknown-category", "there is no class -1"),
-        ("0.5 0 0 1 0 1 1", "unknown-category", r"there is no class 0\.5"),
-        ("nan 0 0 1 0 1 1", "unknown-category", "there is no class nan"),
-        ("9" * 500 + " 0 0 1 0 1 1", "unknown-category", "there is no class inf"),
-        ("can 0 0 1 0 1 1", "wrong-structure", "expected are numbers"),
-        ("0 0,1 0,2 1 0 1 1", "wrong-structure", "expected are numbers"),
-        ("0 0 0 1 0 1 1 1", "bad-polygon", "an even number of coordinates, x y x y …, got 7"),
-        ("0 0 0 1 nan 1 1", "bad-polygon", "the coordinate nan"),
-        ("0 0 0 1 inf 1 1", "bad-polygon", "the coordinate inf"),
-        ("0 0 0 1e300 0 1 1", "bad-polygon", r"the coordinate 1e\+300"),
-        (
-            "0 12 7 120 7 120 90",
-            "bad-polygon",
-            "the coordinate 120, but coordinates must be fractions .* divide pixels",
-        ),
-        ("0 -1.01 0 1 0 1 1", "bad-polygon", r"the coordinate -1\.01"),
-        ("\0", "wrong-structure", "expected are numbers"),
-    ],
-)
-def test_lines_that_are_wrong_are_named(tmp_path, line, kind, message):
-    _roboflow(tmp_path)
-    write_texts(tmp_path, {"train/labels/a.txt": f"{CAN}\n\n{line}\n"})
-    images = _open(tmp_path)
-    with pytest.raises(DataError, match=rf"train/labels/a\.txt: line 3: .*{message}") as caught:
-        images[0]
-    assert caught.value.problem.kind == kind
-    assert len(str(caught.value)) < 1000
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"0 \xe9", "line 1: the byte 0xe9 is not UTF-8"), (b"1" * (2**24 + 1), "more than 16,777,216 bytes")],
-)
-def test_text_files_of_another_kind(tmp_path, content, message):
-    _roboflow(tmp_path)
-    write_texts(tmp_path, {"train/labels/a.txt": content})
-    with pytest.raises(DataError, match=message):
-        _open(tmp_path)[0]
-
-
-def test_outlines_that_are_too_long(tmp_path):
-    _roboflow(tmp_path)
-    write_picture(tmp_path / "train/images/a.jpg", (2, 9000))
-    write_texts(tmp_path, {"train/labels/a.txt": f"{CAN}\n1{' 0 0 1 1' * 250}"})
-    with pytest.raises(DataError, match=r"a\.txt: line 2: the outlines of its polygons are 4\d+ pixels long"):
-        _open(tmp_path)[0]
-
-
-def test_what_is_outside_is_cut_off(tmp_path):
-    """A corner may be a little outside, as in labels of CVAT: what is inside is the same as if it was cut there."""
-    _roboflow(tmp_path)
-    write_texts(
-        tmp_path, {"train/labels/a.txt": "0.0 0.5 0.5 1.0000005 0.5 1.9 1.5 0.5 1.5 \n1 -0.3 0 0.2 0 0.2 1 -0.3 1"}
-    )
-    assert objects_of(_open(tmp_path)[0]) == [(0, (5, 4, 10, 8), 20), (1, (0, 0, 2, 8), 16)]
-
-
-def test_polygons_are_filled_as_pycocotools_fills_them(tmp_path):
-    points = np.random.default_rng(0).random((9, 2))
-    write_picture(tmp_path / "images/train/a.jpg", (53, 71))
-    write_texts(tmp_path, {"labels/train/a.txt": " ".join(["0", *map(repr, points.ravel().tolist())])})
-    (sample,) = _open(tmp_path, categories=["can"])
-    (rle,) = coco_mask.frPyObjects([(points * [71, 53]).ravel().tolist()], 53, 71)
-    mask = np.asfortranarray(sample.target.binary_masks()[0].numpy(), dtype=np.uint8)
-    assert coco_mask.encode(mask)["counts"] == rle["counts"]
-
-
 def test_fractions_are_those_of_the_upright_image(tmp_path):
     """Stored as 10x8 (height x width) and turned by a quarter, it is seen as 8x10."""
     _roboflow(tmp_path)
@@ -315,6 +241,16 @@ def test_what_is_doubtful_is_told(tmp_path):
     hasty = CollectedProblems()
     _open(tmp_path, "val", problems=hasty)
     assert hasty.as_dicts() == []
+
+
+def test_lines_that_are_wrong_are_named(tmp_path):
+    _roboflow(tmp_path)
+    write_texts(tmp_path, {"train/labels/a.txt": f"{CAN}\n\n0 0.5 0.5 0.2 0.2\n"})
+    images = _open(tmp_path)
+    assert images.files(0).num_annotations == 0
+    for read in (images.__getitem__, images.labels_in):
+        with pytest.raises(DataError, match=r"train/labels/a\.txt: line 3: four numbers behind the class are a box"):
+            read(0)
 
 
 def test_images_that_are_missing(tmp_path):

@@ -13,13 +13,8 @@ Source:
 """
 
 import os
-from array import array
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float64, Int64
 
 from unisegment.data.annotated_images import AnnotatedImages, SampleFiles, read_listed_image, without_void
 from unisegment.data.formats.format import Format, Found, Layout
@@ -27,31 +22,11 @@ from unisegment.data.formats.png_folders import CategoryList, categories_of, giv
 from unisegment.data.problems import DataError, Problem, Problems
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.reading.packed_columns import PackedTexts
-from unisegment.data.reading.packed_shapes import PackedShapes
 from unisegment.data.reading.text_lines import read_lines
+from unisegment.data.reading.yolo_lines import YoloObject, pixels_of, read_objects
 from unisegment.data.reading.yolo_settings import YoloSettings, find_settings, images_under
-from unisegment.ops.json_values import shown
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
-
-FARTHEST = 1.0
-"""How far outside of its image a corner may be, in widths and heights of it. What is outside is cut off."""
-_LARGEST_FILE = 2**24
-"""Bytes of the text file of an image: some hundred thousand corners."""
-
-
-class YoloObject(NamedTuple):
-    """An object as a line of a text file has it.
-
-    Args:
-        line: Number of the line, from 1.
-        category_id: Its class.
-        polygon: x, y, x, y, … as fractions of the width and height of the image.
-    """
-
-    line: int
-    category_id: int
-    polygon: Float64[np.ndarray, " n"]
 
 
 class YoloSegmentation(AnnotatedImages):
@@ -100,7 +75,7 @@ class YoloSegmentation(AnnotatedImages):
         size: Size = image.shape[:2]
         text_file = self.text_file(index)
         objects = (
-            (self.label_of[item.category_id], False, _pixels(item, size, text_file)) for item in self.objects(index)
+            (self.label_of[item.category_id], False, pixels_of(item, size, text_file)) for item in self.objects(index)
         )
         return Sample(image, self._name(file), str(file), target=draw_objects(objects, size))
 
@@ -149,59 +124,6 @@ class YoloSegmentation(AnnotatedImages):
         if self._common is None:
             return image.stem
         return Path(os.path.relpath(image, self._common)).with_suffix("").as_posix()
-
-
-def read_objects(file: Path, known: Collection[int]) -> Iterator[YoloObject]:
-    """Give the objects of a text file: none if it is empty or not there.
-
-    Args:
-        file: The file.
-        known: The classes that there are.
-
-    Raises:
-        DataError: When it cannot be read, or a line is not in the format; says which.
-    """
-    for number, line in read_lines(file, _LARGEST_FILE) if file.is_file() else ():
-        try:
-            numbers = np.array(array("d", map(float, line.split())))
-        except ValueError as error:
-            detail = f"line {number}: expected are numbers, `class x y x y …`, got {shown(line.strip())}."
-            raise Problem("wrong-structure", str(file), detail).error() from error
-        wrong = _what_is_wrong(numbers, known)
-        if wrong is not None:
-            raise Problem(wrong[0], str(file), f"line {number}: {wrong[1]}").error()
-        yield YoloObject(number, int(numbers[0]), numbers[1:])
-
-
-def _what_is_wrong(numbers: Float64[np.ndarray, " n"], known: Collection[int]) -> tuple[str, str] | None:
-    """Return what is wrong with a class and the coordinates behind it: the kind of problem, and the detail."""
-    if numbers[0] not in known:
-        there = ", ".join(map(str, sorted(known)[:10])) + (", …" if len(known) > 10 else "")
-        return "unknown-category", f"there is no class {numbers[0]:g}, only {there}. Correct it, or name it."
-    if len(numbers) == 5:
-        return "wrong-structure", (
-            "four numbers behind the class are a box, but segmentation needs polygons, `class x y x y x y …`. Export "
-            "the data set again, for segmentation, or remove the line."
-        )
-    if len(numbers) % 2 == 0:
-        return "bad-polygon", f"a polygon must be an even number of coordinates, x y x y …, got {len(numbers) - 1}."
-    low, high = float(numbers[1:].min(initial=0)), float(numbers[1:].max(initial=1))
-    if low >= -FARTHEST and high <= 1 + FARTHEST:
-        return None
-    return "bad-polygon", (
-        f"a polygon has the coordinate {low if low < -FARTHEST else high:g}, but coordinates must be fractions of the "
-        "width and height of the image, from 0 to 1 and not far outside: divide pixels by its size."
-    )
-
-
-def _pixels(item: YoloObject, size: Size, file: Path) -> Int64[np.ndarray, " p"]:
-    polygon = item.polygon * np.tile(size[::-1], len(item.polygon) // 2)
-    shapes = PackedShapes()
-    shapes.append([polygon.tolist()])
-    try:
-        return shapes.pixels(0, size)
-    except ValueError as error:
-        raise Problem("bad-polygon", str(file), f"line {item.line}: {error}").error() from error
 
 
 def open_found(
