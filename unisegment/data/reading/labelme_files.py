@@ -4,7 +4,7 @@
 Source:
     https://github.com/wkentaro/labelme: `labelme/_label_file.py` for what files hold, `labelme/utils/shape.py` for
     shapes, `examples/instance_segmentation/labelme2coco.py` for groups. Kinds of shapes that X-AnyLabeling adds:
-    https://github.com/CVHub520/X-AnyLabeling/blob/main/docs/en/user_guide.md.
+    https://github.com/CVHub520/X-AnyLabeling, the user guide.
 """
 
 import base64
