@@ -3,7 +3,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from fuzzing.exports import DAMAGED
 from PIL import Image
 
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
+from unisegment.checking import fixing
 from unisegment.checking.opening import Part, open_part
+from unisegment.checking.parallel import Failure
 from unisegment.checking.sample_check import SampleCheck
 from unisegment.cli import app
 from unisegment.data.formats import open_data_set
@@ -168,6 +170,24 @@ def _checking(data_format: str, root: str, split: str) -> Callable[[], None]:
     return lambda: _check(Part(DataRecipe(root=root, format=data_format), split))  # type: ignore[arg-type]
 
 
+def _fixing(data_format: str, root: str, split: str) -> Callable[[], None]:
+    parts = [Part(DataRecipe(root=root, format=data_format), split)]  # type: ignore[arg-type]
+
+    def fix() -> None:
+        fixing.run_parallel = _in_this_process  # what comes from another one is a pickle, which counts as code
+        fixing.fix_data(parts, Path("fixed"), progress=False)
+
+    return fix
+
+
+def _in_this_process(task: Callable[[int], Any], numbers: Iterable[int], *_: Any) -> Iterator[tuple[int, Any]]:
+    for number in numbers:
+        try:
+            yield number, task(number)
+        except Exception as error:
+            yield number, Failure("raised", str(error))
+
+
 def _image_doors(folder: Path) -> tuple[Door, ...]:
     checkpoint = _files(folder, "run/checkpoint/*")
     doors = []
@@ -203,6 +223,7 @@ def _instance_doors(folder: Path) -> tuple[Door, ...]:
         Door("column of objects", _open_objects, _files(folder, objects), (objects,), 2),
         Door("coco_instance", lambda: _all(open_data_set("instances", "coco_instance")), files, (file,), 6),
         Door("check_data", _checking("coco_instance", "instances", "train"), files, (file,), 2),
+        Door("fix_data", _fixing("coco_instance", "instances", "train"), files, (file,), 1),
         Door("list of images", lambda: _all(ImageFolder("instances/images", file)), files, (file,), 1),
         Door("predict a list", predict, listed, (file,), 0.1),
     )
@@ -240,6 +261,7 @@ def _panoptic_doors(folder: Path) -> tuple[Door, ...]:
     return (
         Door("coco_panoptic", lambda: _all(open_data_set("scenes", "coco_panoptic", "val")), files, damaged, 3),
         Door("check_data", _checking("coco_panoptic", "scenes", "val"), files, damaged, 1),
+        Door("fix_data", _fixing("coco_panoptic", "scenes", "val"), files, damaged, 0.5),
         Door("panoptic_quality_from_files", judge, pair, (*predicted, *predicted, *damaged), 3),
     )
 

@@ -118,7 +118,7 @@ def check_data(
     )
     write_report(report, Path(output_dir))
     if fix is not None:
-        report = replace(report, fixed=fix_data(parts, fix, workers=workers, timeout=timeout))
+        report = replace(report, fixed=fix_data(parts, fix, workers=workers, timeout=timeout, progress=progress))
     return report
 
 

@@ -29,7 +29,14 @@ _CHANGES = "changes.json"
 _FORMATS = ("coco_instance", "coco_panoptic")
 
 
-def fix_data(parts: Sequence[Part], destination: Path, *, workers: int | None = None, timeout: float = 60) -> Changes:
+def fix_data(
+    parts: Sequence[Part],
+    destination: Path,
+    *,
+    workers: int | None = None,
+    timeout: float = 60,
+    progress: bool | None = None,
+) -> Changes:
     """Write a corrected copy of the splits of a data set, in the layout of COCO.
 
     Polygons are cut off at the edges of images; ids that several entries have become new ones; sizes become those of
@@ -41,6 +48,7 @@ def fix_data(parts: Sequence[Part], destination: Path, *, workers: int | None = 
         destination: Folder for the copy. One that an earlier call wrote is replaced.
         workers: Processes that open images; None takes one for each processor.
         timeout: Seconds that an image may take.
+        progress: Whether to show progress; None shows it on a terminal.
 
     Returns:
         The changes, counted.
@@ -64,8 +72,9 @@ def fix_data(parts: Sequence[Part], destination: Path, *, workers: int | None = 
         (folder / "annotations").mkdir()
         stream.write(f'{{"unisegment": {json.dumps(metadata.version("unisegment"))}, "changes": [')
         changes = Changes(stream, destination / _CHANGES)
+        parallel = partial(_in_parallel, workers=workers, timeout=timeout, progress=progress)
         for part, item in found.values():
-            _fix_split(part, item, folder, changes, partial(_in_parallel, workers=workers, timeout=timeout))
+            _fix_split(part, item, folder, changes, parallel)
         stream.write(f'\n], "counts": {json.dumps(changes.counts)}}}\n')
     return changes
 
@@ -116,7 +125,9 @@ def _fix_split(part: Part, found: Found, folder: Path, changes: Changes, paralle
 
 
 def _in_parallel(
-    task: Callable[[int], Any], number: int, workers: int | None, timeout: float
+    task: Callable[[int], Any], number: int, workers: int | None, timeout: float, progress: bool | None
 ) -> Iterator[tuple[int, Any]]:
     results = run_parallel(task, range(number), workers, timeout)
-    return tqdm(results, total=number, desc="fixing", unit=" images", disable=None)
+    return tqdm(
+        results, total=number, desc="fixing", unit=" images", disable=None if progress is None else not progress
+    )
