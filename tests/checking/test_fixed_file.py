@@ -67,3 +67,18 @@ def test_lists_that_become_empty_are_lists(tmp_path):
     edit_json(tmp_path / "data" / INSTANCES, lambda content: content.update(annotations=[]))
     fix_data(find_parts([str(tmp_path / "data")], None, ["train"]), tmp_path / "fixed", workers=1)
     assert json.loads((tmp_path / "fixed" / INSTANCES).read_text())["annotations"] == []
+
+
+def test_images_are_found_as_readers_find_them(tmp_path):
+    WRITERS["coco_instance"](tmp_path / "data")
+    (tmp_path / "data/train/b.jpg").rename(tmp_path / "data/train/b c.jpg")
+    names = ["/data/upload/1/a.jpg", "train\\b%20c.jpg", "c.jpg", "d.jpg"]
+
+    def rename(content):
+        for image, name in zip(content["images"], names, strict=True):
+            image.update(file_name=name, height=7)
+
+    edit_json(tmp_path / "data" / INSTANCES, rename)
+    fix_data(find_parts([str(tmp_path / "data")], None, ["train"]), tmp_path / "fixed", workers=1)
+    images = json.loads((tmp_path / "fixed" / INSTANCES).read_text())["images"]
+    assert [(image["file_name"], image["height"]) for image in images] == [*zip(names, (29, 31, 41, 37), strict=True)]

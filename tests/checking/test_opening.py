@@ -8,6 +8,7 @@ import pytest
 
 from tests.checking.data_sets import WRITERS, edit_json
 from unisegment.checking.opening import Part, open_part
+from unisegment.checking.sources import find_parts
 from unisegment.data import formats
 from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.formats.synthetic import write_synthetic
@@ -106,3 +107,16 @@ def test_a_data_set_without_images_is_told(tmp_path, monkeypatch):
     opened, found = open_as(tmp_path, "hugging_face")
     assert len(opened) == 0
     assert found == {"no-images": [f"{tmp_path}: train"]}
+
+
+@pytest.mark.parametrize("name", ["gone.json", "gone/gone.json"])
+def test_a_missing_file_is_named_once_in_one_error(tmp_path, name):
+    WRITERS["coco_panoptic"](tmp_path)
+    folders = [str(tmp_path / folder) for folder in ("val", "annotations/panoptic_val")]
+    findings = CollectedProblems(thorough=True)
+    open_part(*find_parts([str(tmp_path / name), *folders]), findings)
+    assert findings.count("error") == 1
+    ((problem,),) = findings.listed.values()
+    missing = tmp_path / name if name == "gone.json" else tmp_path / "gone"
+    assert (problem.kind, problem.file) == ("no-data", str(missing))
+    assert str(tmp_path) not in problem.detail

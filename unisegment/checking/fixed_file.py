@@ -17,7 +17,9 @@ from PIL import Image
 
 from unisegment.checking.fixed_lists import FixedLists, FreshIds
 from unisegment.checking.fixed_shapes import fix_shape
+from unisegment.data.reading.image_finding import ImageFinder
 from unisegment.data.reading.image_reading import Exif
+from unisegment.data.reading.packed_columns import PackedTexts
 from unisegment.ops.json_reading import iterate_json_lists
 from unisegment.ops.json_values import read_id, read_whole_number, shown, value_of
 from unisegment.ops.orientation import exif_orientation, turned_size
@@ -77,8 +79,9 @@ def fix_file(
         elif key == "annotations":
             annotations.look_at(place, entry)
     lists.finish()
-    names = [None if image is None else image[1] for image in lists.images]
-    for place, size in parallel(partial(_size_of, images, names), len(names)):
+    names = ["" if image is None else image[1] for image in lists.images]
+    finder = ImageFinder(images.folder, PackedTexts(names))
+    for place, size in parallel(partial(_size_of, finder, names, images.exif), len(names)):
         if isinstance(size, tuple):
             lists.sizes[place] = size
     annotations.finish(parallel)
@@ -143,16 +146,15 @@ class InstanceAnnotations:
         return entry
 
 
-def _size_of(images: ImageFiles, names: Sequence[str | None], place: int) -> Size | None:
+def _size_of(finder: ImageFinder, names: Sequence[str], exif: Exif, place: int) -> Size | None:
     """Return the height and width of an image as it is read; None where it cannot be."""
-    name = names[place]
-    file = None if name is None else images.folder / name
-    if file is None or not file.is_file():
+    file = finder.find(names[place])
+    if not file.is_file():
         return None
     try:
         with Image.open(file) as image:
             size = (image.height, image.width)
-            return turned_size(size, exif_orientation(image)) if images.exif == "upright" else size
+            return turned_size(size, exif_orientation(image)) if exif == "upright" else size
     except Exception:  # of any kind: see `open_image`
         return None
 

@@ -98,9 +98,10 @@ class PanopticAnnotations:
                 self._undrawn[place] = found.undrawn
             if isinstance(found, _Compared) and found.unlisted:
                 self._lists.add("unlisted-segment", str(target.name), f"pixels of {found.unlisted[:5]} became void")
-            if not target.exists():
+            source = self._source / self._maps[place].file
+            if not target.exists() and source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to((self._source / self._maps[place].file).resolve())
+                target.symlink_to(source.resolve())
 
     def fix(self, place: int, entry: Any) -> dict[str, Any] | None:
         """Return what is written of an entry; None for nothing."""

@@ -86,7 +86,7 @@ def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     try:
         found = find_part(part)
     except FileNotFoundError as error:
-        findings.add(_kind_of_missing(part), part.data.root, str(error))
+        findings.add(_kind_of_missing(part), part.data.root, _without(part.data.root, error))
         return OpenedPart(part, None)
     samples = _try(lambda: open_split(part.data, part.split, findings), part.name, findings)
     if samples is not None and len(samples) == 0:
@@ -122,10 +122,16 @@ def _try(
     except DataError as error:
         findings.extend([error.problem])
     except (ValueError, OSError) as error:
-        findings.add("no-data" if isinstance(error, FileNotFoundError) else "not-opened", name, str(error))
+        kind = "no-data" if isinstance(error, FileNotFoundError) else "not-opened"
+        findings.add(kind, name, _without(name, error))
     except Exception as error:
         findings.add("unexpected-exception", name, f"{type(error).__name__}: {error}")
     return None
+
+
+def _without(name: Path | str, error: Exception) -> str:
+    """Return what an error says, without the name of the file that stands before it in reports."""
+    return str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
 
 
 def _images_under(folder: Path) -> Iterable[Path]:

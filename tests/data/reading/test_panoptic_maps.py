@@ -40,6 +40,7 @@ def test_the_ids_are_named(tmp_path):
     write_map(tmp_path / "a.png", ids_to_rgb(np.array([[0, 300, 70_000]])))
     unlisted, undrawn = problems(tmp_path / "a.png", [70_000, *range(1, 8)])
     assert str(unlisted) == f"{tmp_path}/a.png: it has ids that {tmp_path}/a.json does not list for it: [300]."
+    assert (unlisted.box, undrawn.box) == ((1, 0, 2, 1), None)
     assert undrawn.detail == f"it lacks ids that {tmp_path}/a.json lists for it: [1, 2, 3, 4, 5] and 2 more."
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from unisegment.data.annotated_images import distinct_ids
 from unisegment.data.problems import Problem
+from unisegment.ops.column_runs import box_of_mask
 from unisegment.ops.masks import NUM_COLORS
 
 _LARGEST = {"1": 1, "L": 255, "P": 255, "RGB": NUM_COLORS - 1}
@@ -53,7 +54,9 @@ def map_problems(
     problems = []
     if drawn - listed:
         detail = f"it has ids that {source} does not list for it: {_shown(drawn - listed)}."
-        problems.append(Problem("unlisted-segment", str(file), detail))
+        rows, columns = box_of_mask(np.isin(id_map, [*(drawn - listed)]))
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        problems.append(Problem("unlisted-segment", str(file), detail, box=box))
     if listed - drawn and not hidden_segments:
         detail = f"it lacks ids that {source} lists for it: {_shown(listed - drawn)}."
         problems.append(Problem("undrawn-segment", str(file), detail))
