@@ -122,7 +122,7 @@ def test_a_killed_conversion_goes_on_to_the_same_bytes(tmp_path):
     assert len(list((tmp_path / "broken/parts").glob("0*.json"))) == 2
     images = Scenes(tmp_path / "source")
     summary = convert_data({"train": images}, tmp_path / "broken", "coco_panoptic", source="s")
-    assert summary == {"images": {"train": 4}, "new": 2, "lost": {}, "left_out": []}
+    assert summary == {"images": {"train": 4}, "new": 2, "lost": {"covered": 310}, "left_out": []}
     convert_data({"train": images}, tmp_path / "whole", "coco_panoptic", source="s")
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     # Finished, it says so, and does nothing.

@@ -68,7 +68,10 @@ def test_panoptic_data_come_back_as_they_were(tmp_path):
     assert read[3].target.segment_ids.tolist() == [2**24 - 1, 70_000, 12, 256]
     # What was not to be changed: the fourth image has no overlaps.
     assert segments(read[3].target, read.categories) == segments(images[3].target, CATEGORIES)
-    assert lost == [{}, {}, {}, {}]
+    for sample, missing in zip(images, lost, strict=True):
+        masks = sample.target.binary_masks().int()
+        assert missing.get("covered", 0) == int(masks.sum() - masks.amax(dim=0).sum() if len(masks) else 0)
+    assert [bool(missing) for missing in lost] == [True, True, False, False]
     content = json.loads((root / "panoptic_train.json").read_text())
     for annotation in content["annotations"]:
         colors = np.asarray(Image.open(root / "panoptic_train" / annotation["file_name"])).astype(np.int64)
@@ -99,7 +102,7 @@ def test_smaller_objects_lie_on_larger_ones_and_crowds_beneath(tmp_path):
         target = target_of(size, (0, True, crowd), *(objects[place] for place in order))
         found, lost = CocoPanopticWriter(tmp_path, CATEGORIES).fitted(target)
         names = [item[0] for item in segments(found, CocoPanopticWriter(tmp_path, CATEGORIES).categories)]
-        assert (names, lost) == (["cow", "zebra crossing"], {"hidden": 1})
+        assert (names, lost) == (["cow", "zebra crossing"], {"hidden": 1, "covered": 5})
         masks = dict(zip(found.labels.tolist(), found.binary_masks().numpy(), strict=True))
         # Labels are in the order of the ids: 3, 7, 64, 300.
         np.testing.assert_array_equal(masks[2], small)

@@ -48,3 +48,6 @@ def test_names_are_all_that_there_is(tmp_path):
     assert (tmp_path / "labels.txt").read_text() == "__ignore__\n_background_\na\nb\n"
     with pytest.raises(ValueError, match=r"Two categories are named 'a', which LabelMe could not tell apart: rename"):
         LabelmeWriter(tmp_path, [Category(number, "a", True, (0, 0, 0)) for number in (1, 2)])
+    for name in ("_background_", "", " a", "a\nb", "a\u2028b"):
+        with pytest.raises(ValueError, match="cannot be a label of LabelMe, whose file lists one a line: rename it"):
+            LabelmeWriter(tmp_path, [Category(1, name, True, (0, 0, 0))])

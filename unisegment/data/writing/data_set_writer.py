@@ -26,6 +26,7 @@ LOST: Mapping[str, str] = {
     "crowds": "crowds, which the format cannot tell from objects",
     "unseen": "segments without a pixel",
     "hidden": "objects that others hide, as the format has one segment for each pixel",
+    "covered": "pixels of objects on which others lie, for the same reason",
 }
 """What a format may lack the means for, and why."""
 
@@ -114,8 +115,13 @@ class DataSetWriter:
         is_crowd = ~is_unseen & ~is_stuff & target.is_crowd if not self.holds_crowds else torch.zeros_like(is_stuff)
         kept = replace(target, labels=labels).select(~(is_unseen | is_stuff | is_crowd))
         fitted = kept if self.holds_overlaps else without_overlaps(kept)
-        lost = {"stuff": is_stuff, "crowds": is_crowd, "unseen": is_unseen}
-        counts = {name: int(count.sum()) for name, count in lost.items()} | {"hidden": len(kept) - len(fitted)}
+        counts = {
+            "stuff": int(is_stuff.sum()),
+            "crowds": int(is_crowd.sum()),
+            "unseen": int(is_unseen.sum()),
+            "hidden": len(kept) - len(fitted),
+            "covered": int(segment_areas(kept).sum() - segment_areas(fitted).sum()),
+        }
         return fitted, {name: count for name, count in counts.items() if count}
 
     def keys(self, target: SegmentationTarget) -> Sequence[Hashable]:

@@ -14,6 +14,9 @@ from unisegment.structures import Category, SegmentationTarget
 _VERSION = "5.5.0"
 """Of LabelMe, whose form of the files it is."""
 
+_OTHERS = ("__ignore__", "_background_")
+"""What stands before the labels in the file that lists them."""
+
 
 class LabelmeWriter(DataSetWriter):
     """A JSON file beside each image, both in `{split}/`, and `labels.txt`, which lists the names of the categories.
@@ -22,7 +25,7 @@ class LabelmeWriter(DataSetWriter):
     width. Names are all that there is of categories, so no two may have the same; crowds are left out.
 
     Raises:
-        ValueError: When two categories have one name.
+        ValueError: When two categories have one name, or one could not be listed.
 
     Source: the format of LabelMe (GPL-3.0), as its documentation and files show it.
     """
@@ -35,9 +38,11 @@ class LabelmeWriter(DataSetWriter):
     def __init__(self, output: Path, categories: Sequence[Category]) -> None:
         super().__init__(output, categories)
         names = [category.name for category in self.categories]
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated is not None:
-            raise ValueError(f"Two categories are named {repeated!r}, which LabelMe could not tell apart: rename one.")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"Two categories are named {name!r}, which LabelMe could not tell apart: rename one.")
+            if name in _OTHERS or [name] != name.strip().splitlines():
+                raise ValueError(f"{name!r} cannot be a label of LabelMe, whose file lists one a line: rename it.")
 
     def new_ids(self, ids: list[int]) -> list[int]:
         """Return the places of the names: the files have no numbers."""
@@ -75,5 +80,5 @@ class LabelmeWriter(DataSetWriter):
 
     def close(self, splits: Sequence[str]) -> None:
         """Write `labels.txt`."""
-        names = ["__ignore__", "_background_", *(category.name for category in self.categories)]
+        names = [*_OTHERS, *(category.name for category in self.categories)]
         write_text(self.place("labels.txt"), "".join(f"{name}\n" for name in names))
