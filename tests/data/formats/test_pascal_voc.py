@@ -162,6 +162,7 @@ def test_what_is_missing_is_said_or_left_out(tmp_path):
         ("missing-label-map", "SegmentationClass/2008_000001.png"),
         ("missing-label-map", "SegmentationObject/2007_000063.png"),
     ]
+    assert problems.errors()[-1].image == str(tmp_path / "JPEGImages/2007_000063.jpg")
     with pytest.raises(ValueError, match=r"train\.txt: line 4: '\.\./x' is no name of a file"):
         open_data_set(tmp_path)
     mask_trees.split_list(tmp_path, "train", "2007_000063", "2007_000063")

@@ -49,7 +49,7 @@ def _open(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -
             problems.add("unannotated-image", image_dir / image_of[name], detail)
         elif lacking:
             detail = f"there is no such file for the image {image_of[name]}: add it, or take the image off the list."
-            problems.add("missing-label-map", lacking[0] / f"{name}.png", detail)
+            problems.add("missing-label-map", lacking[0] / f"{name}.png", detail, image_dir / image_of[name])
         else:
             files.append((image_of[name], f"{name}.png", Path(name).name))
     pairs = Pairs(image_dir, map_dirs[0], files)

@@ -116,7 +116,7 @@ def _own_folders(found: Found, problems: Problems) -> Iterator[tuple[str, str, s
         if len(inner) != 1:
             detail = f"it must hold one image, but holds {len(inner)}: the PNG files in masks belong to one."
             problems.add("wrong-structure", images, detail)
-        elif _has_masks(folder / "masks", problems):
+        elif _has_masks(folder / "masks", inner[0], problems):
             image, masks = (path.relative_to(root).as_posix() for path in (inner[0], folder / "masks"))
             yield image, masks, folder.name
 
@@ -132,7 +132,7 @@ def _side_by_side(image_dir: Path, map_dir: Path, problems: Problems) -> Iterato
         if first != image:
             detail = f"{first.name} has the same name: which of them the PNG files belong to is unknown. Rename one."
             problems.add("same-name-images", image, detail)
-        elif _has_masks(folder, problems):
+        elif _has_masks(folder, image, problems):
             yield image.name, folder.name, image.stem
     if problems.thorough:
         for folder in sorted(map_dir.iterdir()):
@@ -140,10 +140,10 @@ def _side_by_side(image_dir: Path, map_dir: Path, problems: Problems) -> Iterato
                 problems.add("unlisted-label-map", folder, "no image is called as this folder of PNG files.")
 
 
-def _has_masks(folder: Path, problems: Problems) -> bool:
+def _has_masks(folder: Path, image: Path, problems: Problems) -> bool:
     if folder.is_dir():
         return True
-    problems.add("missing-label-map", folder, _NO_FOLDER)
+    problems.add("missing-label-map", folder, _NO_FOLDER, image)
     return False
 
 

@@ -5,6 +5,7 @@ Source:
     developer.supervisely.com, Supervisely annotation format: project structure, project meta and images.
 """
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,10 +71,10 @@ class Supervisely(AnnotatedImages):
         # Arrays rather than lists: worker processes would copy the memory of every Python object that they touch.
         self._places = np.array([place for place, _ in found], dtype=np.int32)
         self._names = np.array([name for _, name in found], dtype=np.str_)
-        self._has_unique_names = max(Counter(Path(name).stem for _, name in found).values()) == 1
+        self._has_unique_names = max(Counter(name.rpartition(".")[0] for _, name in found).values()) == 1
         if problems.thorough:
             for index in range(len(self)):
-                problems.extend(_without_area(self._files(index)[1]))
+                problems.extend(_without_area(*self._files(index)))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -174,12 +175,14 @@ def _color(given: Any) -> tuple[int, int, int]:
 def _annotated(folders: Sequence[tuple[Path, Path]], problems: Problems) -> Iterator[tuple[int, str]]:
     """Give the place of the folder and the name of each image, that of its JSON file without `.json`."""
     for place, (images, annotations) in enumerate(folders):
-        for file in sorted(annotations.glob("*.json")):
-            image = images / file.name.removesuffix(".json")
-            if image.is_file():
-                yield place, image.name
+        there = {file.name for file in os.scandir(images) if file.is_file()} if images.is_dir() else set()
+        for file in sorted(name for name in os.listdir(annotations) if name.endswith(".json")):
+            name = file.removesuffix(".json")
+            if name in there:
+                yield place, name
             else:
-                problems.add("missing-image", image, f"there is no such file, but {file} is its annotation.")
+                detail = f"there is no such file, but {annotations / file} is its annotation."
+                problems.add("missing-image", images / name, detail)
 
 
 def _read(file: Path) -> Any:
@@ -208,7 +211,7 @@ def _check_figure(figure: Mapping[str, Any]) -> None:
         read_text(figure, key)
 
 
-def _without_area(file: Path) -> Iterator[Problem]:
+def _without_area(image: Path, file: Path) -> Iterator[Problem]:
     """Give the figures that are left out; what is wrong with the file itself, reading its sample says."""
     try:
         _, figures = _read_annotation(file)
@@ -219,7 +222,7 @@ def _without_area(file: Path) -> Iterator[Problem]:
         if place not in kept:
             shape = shown(figure["geometryType"])
             detail = f"objects[{place}] is of the shape {shape}, which has no area; it is left out."
-            yield Problem("empty-annotation", str(file), detail)
+            yield Problem("empty-annotation", str(file), detail, str(image))
 
 
 def _open(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -> Supervisely:
