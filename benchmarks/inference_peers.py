@@ -3,7 +3,7 @@
 
 The checkpoint is saved in transformers' stock layout first, so that both read the very same files. Each then prepares
 the images, runs its own network and makes panoptic, instance and semantic predictions its own way, with the same
-thresholds and the same labels of stuff; one evaluation judges both.
+thresholds and the same labels of stuff; one evaluation scores both.
 
     python recipes/train.py recipes/quickstart.yaml
     python benchmarks/inference_peers.py runs/quickstart
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def print_scores(scores):
-    """Print the scores side by side, without those of which there is nothing to judge."""
+    """Print the scores side by side, without those of which there is nothing to evaluate."""
     print(f"{'':14}" + "".join(f"{name:>14}" for name in scores))
     for name, gain in scores["gain"].items():
         if gain is not None:
@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="what a training run left behind: checkpoint/ and recipe.yaml")
     parser.add_argument("--data", type=Path, help="folder of the data set, instead of the recipe's")
-    parser.add_argument("--limit", type=int, help="judge the first images only")
+    parser.add_argument("--limit", type=int, help="evaluate the first images only")
     parser.add_argument("--output", type=Path, default=RESULT)
     return parser.parse_args()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""What half precision costs: a model of the quickstart recipe, judged and trained on in each number format.
+r"""What half precision costs: a model of the quickstart recipe, evaluated and trained on in each number format.
 
 In use: how many pixels of the panoptic maps stay what they are in float32, and the scores, with weights in the dtype
 (`unisegment evaluate --dtype`) and with autocast. In training: how far the loss and its gradient on the same images,

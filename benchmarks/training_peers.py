@@ -102,7 +102,7 @@ def peak_mebibytes() -> float:
 
 
 def mean(results: list[dict[str, Any]], key: str) -> float | None:
-    """Return the mean over the seeds; None where a score had nothing to judge."""
+    """Return the mean over the seeds; None where a score had nothing to evaluate."""
     values = [result[key] for result in results]
     return None if None in values else statistics.mean(values)
 

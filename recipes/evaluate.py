@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a checkpoint on a data set, on all processes: the command `unisegment evaluate`, for accelerate to launch.
+"""Evaluate a checkpoint on a data set, on all processes: the command `unisegment evaluate`, for accelerate to launch.
 
 usage: accelerate launch recipes/evaluate.py CHECKPOINT DATA [--format F] [--split val] ...
 """

@@ -255,14 +255,14 @@ def _panoptic_doors(folder: Path) -> tuple[Door, ...]:
     }
     pair = {**files, **predicted}
     damaged = (file, file, *maps)
-    judge = lambda: panoptic_quality_from_files(  # noqa: E731
+    evaluate = lambda: panoptic_quality_from_files(  # noqa: E731
         file, file.removesuffix(".json"), "predicted/segments.json", "predicted/segments"
     )
     return (
         Door("coco_panoptic", lambda: _all(open_data_set("scenes", "coco_panoptic", "val")), files, damaged, 3),
         Door("check_data", _checking("coco_panoptic", "scenes", "val"), files, damaged, 1),
         Door("fix_data", _fixing("coco_panoptic", "scenes", "val"), files, damaged, 0.5),
-        Door("panoptic_quality_from_files", judge, pair, (*predicted, *predicted, *damaged), 3),
+        Door("panoptic_quality_from_files", evaluate, pair, (*predicted, *predicted, *damaged), 3),
     )
 
 

@@ -57,7 +57,7 @@ def test_metadata(run, model):
     assert not {"datasets", "base_model", "license"} & set(data)
 
 
-def test_what_was_not_judged_has_no_score(run, model):
+def test_what_was_not_evaluated_has_no_score(run, model):
     missing = dict.fromkeys(("pq", "sq", "rq", "pq_things", "pq_stuff", "miou"))
     card = card_of(replace(read_run(run), metrics=METRICS | missing), model)
     assert [result.metric_type for result in card.data.eval_results] == ["mask_ap"]

@@ -19,7 +19,7 @@ from tests.inference.reads_colours import (
     make_predictor,
     make_processor,
 )
-from tests.metrics.conftest import average, judge_image, random_image
+from tests.metrics.conftest import average, evaluate_image, random_image
 from tests.metrics.test_average_precision import coco_stats
 from tests.two_processes import run_in_two_processes
 from unisegment.inference import evaluation
@@ -255,7 +255,7 @@ def assert_as_the_oracles(scores):
     # panopticapi, written out
     counts = {label: [0, 0, 0, 0.0] for label in range(NUM_LABELS)}
     for case in cases:
-        judge_image(counts, case["target_map"], case["target_infos"], case["map"], case["infos"])
+        evaluate_image(counts, case["target_map"], case["target_infos"], case["map"], case["infos"])
     expected = average(counts, {0: True, 1: True, 2: False})
     expected["per_class"] = [
         {"label": label, "name": NAMES[label], **one} for label, one in sorted(expected["per_class"].items())

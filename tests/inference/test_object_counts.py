@@ -63,7 +63,7 @@ def many():
     return [Sample(image, 1, NAME, target=target)]
 
 
-def test_perfect_predictions_of_many_objects_are_judged_so(many, caplog):
+def test_perfect_predictions_of_many_objects_are_evaluated_so(many, caplog):
     object_counts._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert evaluate(predictor_of(top_k=MANY), many, tasks=["instance"])["instance"]["ap"] == 1

@@ -99,13 +99,13 @@ def test_tables_are_for_people():
     assert len({len(line) for line in lines[lines.index(header) :]}) == 1
 
 
-def test_tasks_that_were_not_judged_do_not_show():
+def test_tasks_that_were_not_evaluated_do_not_show():
     report = evaluate(make_predictor(), SAMPLES, tasks=("semantic",))
     assert list(headlines(report)) == ["mIoU", "fwIoU", "mAcc", "pAcc"]
     assert "PQ" not in format_report(report)
 
 
-def test_the_task_comes_first_and_what_cannot_be_judged_does_not_show():
+def test_the_task_comes_first_and_what_cannot_be_evaluated_does_not_show():
     report = evaluate(make_predictor(), SAMPLES)
     assert next(iter(headlines(report))) == "PQ"
     for task, first in (("semantic", "mIoU"), ("instance", "mask AP"), ("panoptic", "PQ")):

@@ -89,8 +89,8 @@ def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_
 
 def test_masks_are_made_once_when_all_losses_count_alike(monkeypatch):
     passes = []
-    judge = chunked_mask_loss._Pairs.judge
-    monkeypatch.setattr(chunked_mask_loss._Pairs, "judge", lambda *args: passes.append(1) or judge(*args))
+    losses = chunked_mask_loss._Pairs.losses
+    monkeypatch.setattr(chunked_mask_loss._Pairs, "losses", lambda *args: passes.append(1) or losses(*args))
     embeddings, features, *pairs = scene()
     first, last = losses_of(embeddings, features, *pairs, RULES, seed=3)
     (3.0 * torch.cat([first, last])).sum().backward(retain_graph=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panoptic quality by the published rules, one mask at a time, and images and files to judge with it."""
+"""Panoptic quality by the published rules, one mask at a time, and images and files to evaluate with it."""
 
 import json
 import math
@@ -16,13 +16,13 @@ HEIGHT, WIDTH = 13, 19
 def slow_panoptic_quality():
     """Return what panoptic_quality_from_files should, from images and a dict: category id -> is it a thing."""
 
-    def judge(images, is_thing):
+    def evaluate(images, is_thing):
         scores = {category_id: [0, 0, 0, 0.0] for category_id in is_thing}
         for image in images:
-            judge_image(scores, *image)
+            evaluate_image(scores, *image)
         return average(scores, is_thing)
 
-    return judge
+    return evaluate
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def write_data_set(tmp_path):
     return partial(write, tmp_path)
 
 
-def judge_image(scores, target_map, target_infos, prediction_map, predicted_infos):
+def evaluate_image(scores, target_map, target_infos, prediction_map, predicted_infos):
     """Add one image to scores: category id -> [true positives, false positives, false negatives, sum of IoU]."""
     is_void = target_map == 0
     found, used, crowd_of_category = set(), set(), {}

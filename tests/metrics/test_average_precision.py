@@ -47,7 +47,7 @@ def prediction_of(*objects):
     )
 
 
-def judge(prediction, target, **arguments):
+def evaluate(prediction, target, **arguments):
     metric = MeanAveragePrecision(**arguments)
     metric.update([prediction], [target])
     return metric.compute()
@@ -57,12 +57,12 @@ FIRST, SECOND, THIRD = rectangle(3, 5, 11, 13), rectangle(29, 31, 17, 19), recta
 
 
 def test_more_masks_than_pycocotools_measures_at_once():
-    results = judge(prediction_of(*[(FIRST, CAT, 0.5)] * 257), target_of(*[(FIRST, CAT)] * 257))
+    results = evaluate(prediction_of(*[(FIRST, CAT, 0.5)] * 257), target_of(*[(FIRST, CAT)] * 257))
     assert results["ar_100"] == pytest.approx(100 / 257, abs=1e-3)
 
 
 def test_a_perfect_prediction():
-    results = judge(
+    results = evaluate(
         prediction_of((FIRST, CAT, 0.9), (SECOND, DOG, 0.8)),
         target_of((SECOND, DOG), (FIRST, CAT)),
     )
@@ -75,7 +75,7 @@ def test_a_perfect_prediction():
 
 
 def test_one_of_two_found():
-    results = judge(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT), (SECOND, CAT)))
+    results = evaluate(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT), (SECOND, CAT)))
     # Of the recalls 0, 0.01 to 1, those up to 0.5 are reached.
     assert results["ap"] == pytest.approx(51 / 101)
     assert results["ar_100"] == pytest.approx(0.5)
@@ -83,7 +83,7 @@ def test_one_of_two_found():
 
 def test_recall_with_few_detections():
     objects = [(mask, CAT) for mask in (FIRST, SECOND, THIRD)]
-    results = judge(prediction_of(*[(*item, 0.5) for item in objects]), target_of(*objects))
+    results = evaluate(prediction_of(*[(*item, 0.5) for item in objects]), target_of(*objects))
     assert results["ar_1"] == pytest.approx(1 / 3)
     assert results["ar_10"] == pytest.approx(1.0)
 
@@ -93,17 +93,17 @@ def in_a_row(number):
     return [rectangle(9 * (place // 60), 2 * (place % 60), 7, 2) for place in range(number)]
 
 
-def test_more_objects_than_coco_judges():
+def test_more_objects_than_coco_evaluates():
     masks = in_a_row(151)
     prediction = prediction_of(*[(mask, CAT, 1 - place / 1000) for place, mask in enumerate(masks)])
     target = target_of(*[(mask, CAT) for mask in masks])
-    results = judge(prediction, target, max_detections=151, by_boundary=True)
+    results = evaluate(prediction, target, max_detections=151, by_boundary=True)
     assert (results["ap"], results["per_class"][CAT], results["ar_151"]) == (1, 1, 1)
     assert results["boundary"]["ap"] == 1
     assert results["ar_10"] == pytest.approx(10 / 151)
     # 100 of 151 are 0.66 of the recall; AP is read off at 0, 0.01 to 1.
-    assert judge(prediction, target)["ap"] == pytest.approx(67 / 101)
-    assert math.isnan(judge(prediction_of(), target_of(), max_detections=151)["ap"])
+    assert evaluate(prediction, target)["ap"] == pytest.approx(67 / 101)
+    assert math.isnan(evaluate(prediction_of(), target_of(), max_detections=151)["ap"])
 
 
 def test_the_most_detections_are_those_of_pycocotools():
@@ -111,7 +111,7 @@ def test_the_most_detections_are_those_of_pycocotools():
     generator = np.random.default_rng(0)
     prediction = prediction_of(*[(mask, CAT, score) for mask, score in zip(masks, generator.random(139), strict=True)])
     target = target_of(*[(mask, CAT if place % 3 else DOG) for place, mask in enumerate(masks)])
-    results = judge(prediction, target, max_detections=127)
+    results = evaluate(prediction, target, max_detections=127)
     stats = dict(zip(NAMES, coco_stats([prediction], [target], max_detections=127), strict=False))
     for name in ("ap50", "ap75", "ap_small", "ar_1", "ar_10"):
         assert results[name] == pytest.approx(stats[name], abs=0)
@@ -120,7 +120,7 @@ def test_the_most_detections_are_those_of_pycocotools():
     assert results["ap"] == results["ap_small"]
 
 
-def test_fewer_detections_than_coco_judges_are_refused():
+def test_fewer_detections_than_coco_evaluates_are_refused():
     with pytest.raises(ValueError, match=r"max_detections must be at least 100, as of COCO, got 99"):
         MeanAveragePrecision(max_detections=99)
     with pytest.raises(ValueError, match="same thing_label_ids, by_boundary and max_detections"):
@@ -128,7 +128,7 @@ def test_fewer_detections_than_coco_judges_are_refused():
 
 
 def test_the_wrong_label():
-    results = judge(prediction_of((FIRST, DOG, 0.9)), target_of((FIRST, CAT)))
+    results = evaluate(prediction_of((FIRST, DOG, 0.9)), target_of((FIRST, CAT)))
     assert results["ap"] == 0.0
     assert results["per_class"][CAT] == 0.0
     assert math.isnan(results["per_class"][DOG])
@@ -137,40 +137,40 @@ def test_the_wrong_label():
 @pytest.mark.parametrize(("score_of_wrong", "expected"), [(0.2, 1.0), (0.8, 0.5)])
 def test_wrong_predictions_hurt_by_their_score(score_of_wrong, expected):
     prediction = prediction_of((FIRST, CAT, 0.5), (SECOND, CAT, score_of_wrong))
-    assert judge(prediction, target_of((FIRST, CAT)))["ap"] == pytest.approx(expected)
+    assert evaluate(prediction, target_of((FIRST, CAT)))["ap"] == pytest.approx(expected)
 
 
 def test_the_overlap_decides_at_which_thresholds_a_match_counts():
     # Intersection over union 2 / 3: found at 0.5, 0.55, 0.6 and 0.65 of ten thresholds.
-    results = judge(prediction_of((rectangle(3, 5, 12, 10), CAT, 0.9)), target_of((rectangle(3, 5, 12, 15), CAT)))
+    results = evaluate(prediction_of((rectangle(3, 5, 12, 10), CAT, 0.9)), target_of((rectangle(3, 5, 12, 15), CAT)))
     assert results["ap"] == pytest.approx(0.4)
     assert results["ap50"] == pytest.approx(1.0)
     assert results["ap75"] == 0.0
 
 
-def test_predictions_in_a_crowd_are_not_judged():
+def test_predictions_in_a_crowd_are_not_evaluated():
     crowd = rectangle(29, 31, 37, 41)
     prediction = prediction_of((SECOND, CAT, 0.9), (rectangle(47, 51, 7, 5), CAT, 0.8), (FIRST, CAT, 0.5))
-    assert judge(prediction, target_of((FIRST, CAT), (crowd, CAT), crowds=[1]))["ap"] == pytest.approx(1.0)
-    assert judge(prediction, target_of((FIRST, CAT), (crowd, CAT)))["ap"] < 0.5
+    assert evaluate(prediction, target_of((FIRST, CAT), (crowd, CAT), crowds=[1]))["ap"] == pytest.approx(1.0)
+    assert evaluate(prediction, target_of((FIRST, CAT), (crowd, CAT)))["ap"] < 0.5
 
 
-def test_objects_are_judged_by_the_size_of_their_mask():
+def test_objects_are_evaluated_by_the_size_of_their_mask():
     small, medium, large = rectangle(0, 0, 10, 11), rectangle(11, 0, 40, 41), rectangle(11, 30, 100, 101)
     target = target_of((small, CAT), (medium, CAT), (large, CAT))
-    results = judge(prediction_of((medium, CAT, 0.9)), target)
+    results = evaluate(prediction_of((medium, CAT, 0.9)), target)
     assert results["ap_medium"] == pytest.approx(1.0)
     assert results["ap_small"] == results["ap_large"] == 0.0
 
 
 def test_a_thin_object_in_a_large_box_is_small():
     frame = rectangle(2, 3, 113, 109) & ~rectangle(3, 4, 111, 107)
-    results = judge(prediction_of((frame, CAT, 0.9)), target_of((frame, CAT)))
+    results = evaluate(prediction_of((frame, CAT, 0.9)), target_of((frame, CAT)))
     assert results["ap_small"] == pytest.approx(1.0)
     assert math.isnan(results["ap_large"])
 
 
-def test_only_things_are_judged():
+def test_only_things_are_evaluated():
     prediction = prediction_of((FIRST, CAT, 0.5), (SECOND, SKY, 0.9), (THIRD, DOG, 0.8))
     target = target_of((FIRST, CAT), (THIRD, SKY))
     metric = MeanAveragePrecision(thing_label_ids=iter([DOG, CAT]))
@@ -187,7 +187,7 @@ def test_only_things_are_judged():
     assert results["per_class"].keys() == {CAT, DOG}
 
 
-def test_an_id_map_is_judged_as_its_masks():
+def test_an_id_map_is_evaluated_as_its_masks():
     by_masks = target_of((FIRST, CAT), (SECOND, DOG), (THIRD, CAT), crowds=[2])
     by_ids = SegmentationTarget(
         labels=by_masks.labels,
@@ -205,14 +205,14 @@ def test_an_id_map_is_judged_as_its_masks():
 
 
 def test_nothing_predicted():
-    results = judge(prediction_of(), target_of((FIRST, CAT)))
+    results = evaluate(prediction_of(), target_of((FIRST, CAT)))
     assert results["ap"] == results["ar_100"] == 0.0
     assert results["per_class"] == {CAT: 0.0}
 
 
 @pytest.mark.parametrize("objects", [[], [(FIRST, CAT, 0.9)]])
 def test_nothing_to_be_found(objects):
-    results = judge(prediction_of(*objects), target_of(), thing_label_ids=[CAT])
+    results = evaluate(prediction_of(*objects), target_of(), thing_label_ids=[CAT])
     assert all(math.isnan(results[name]) for name in NAMES)
     assert math.isnan(results["per_class"][CAT])
 
@@ -339,7 +339,7 @@ def test_the_lists_of_coco_dicts_are_not_written_to():
 
 
 def test_nothing_is_printed(capsys):
-    judge(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT)))
+    evaluate(prediction_of((FIRST, CAT, 0.9)), target_of((FIRST, CAT)))
     assert capsys.readouterr() == ("", "")
 
 

@@ -71,9 +71,9 @@ def test_boundary_iou_counts_the_boundary_of_each_label(seed):
     for label in range(num_labels):
         both = either = true = 0
         for prediction, target in zip(predictions, targets, strict=True):
-            is_judged = target != 255
-            border = slow_boundary(target == label, DISTANCE) & is_judged
-            found = slow_boundary(prediction == label, DISTANCE) & is_judged
+            is_evaluated = target != 255
+            border = slow_boundary(target == label, DISTANCE) & is_evaluated
+            found = slow_boundary(prediction == label, DISTANCE) & is_evaluated
             both, either, true = both + (border & found).sum(), either + (border | found).sum(), true + border.sum()
         expected[label] = both / either if true else math.nan
     results = metric.compute()

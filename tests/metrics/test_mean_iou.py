@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 13, 17
 NAMES = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy")
 
 
-def judge(prediction, target, num_labels, **arguments):
+def evaluate(prediction, target, num_labels, **arguments):
     metric = MeanIoU(num_labels, **arguments)
     metric.update([torch.tensor(prediction)], [torch.tensor(target)])
     return metric.compute()
@@ -21,8 +21,8 @@ def judge(prediction, target, num_labels, **arguments):
 def test_a_case_worked_out_by_hand():
     target = [[0, 0, 0, 0, 1], [1, 1, 255, 255, 3]]
     prediction = [[0, 0, 0, 1, 1], [1, 2, 2, 0, 3]]
-    results = judge(prediction, target, num_labels=5)
-    # Of 8 judged pixels: label 0 has 3 of 4, label 1 has 2 and one each too many and too few, label 3 has its one.
+    results = evaluate(prediction, target, num_labels=5)
+    # Of 8 evaluated pixels: label 0 has 3 of 4, label 1 has 2 and one each too many and too few, label 3 has its one.
     # Label 2 is predicted but does not occur, label 4 neither.
     assert results["per_class"] == pytest.approx({0: 3 / 4, 1: 2 / 4, 2: math.nan, 3: 1.0, 4: math.nan}, nan_ok=True)
     assert results["miou"] == pytest.approx((3 / 4 + 2 / 4 + 1) / 3)
@@ -39,13 +39,13 @@ def test_rows_are_true_and_columns_predicted_labels():
 
 
 def test_a_pixel_predicted_to_have_no_label_is_wrong():
-    results = judge([[0, 255, 1]], [[0, 0, 1]], num_labels=2)
+    results = evaluate([[0, 255, 1]], [[0, 0, 1]], num_labels=2)
     assert results["per_class"] == {0: 0.5, 1: 1.0}
     assert results["pixel_accuracy"] == pytest.approx(2 / 3)
 
 
-def sets_of_pixels(label_map, label, is_judged):
-    return {tuple(pixel) for pixel in np.argwhere((label_map == label) & is_judged)}
+def sets_of_pixels(label_map, label, is_evaluated):
+    return {tuple(pixel) for pixel in np.argwhere((label_map == label) & is_evaluated)}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,24 +58,24 @@ def test_random_images_against_sets_of_pixels(seed):
     predictions = np.where(rng.random(targets.shape) < 0.4, targets, rng.integers(0, num_labels, targets.shape))
     metric = MeanIoU(num_labels)
     metric.update(list(torch.from_numpy(predictions)), list(torch.from_numpy(targets).to(torch.uint8)))
-    is_judged = targets != 255
+    is_evaluated = targets != 255
     ious, accuracies, weights = {}, [], []
     for label in range(num_labels):
-        true = sets_of_pixels(targets, label, is_judged)
-        predicted = sets_of_pixels(predictions, label, is_judged)
+        true = sets_of_pixels(targets, label, is_evaluated)
+        predicted = sets_of_pixels(predictions, label, is_evaluated)
         if true:
             ious[label] = len(true & predicted) / len(true | predicted)
             accuracies.append(len(true & predicted) / len(true))
-            weights.append(len(true) / is_judged.sum())
+            weights.append(len(true) / is_evaluated.sum())
     results = metric.compute()
     assert results["miou"] == pytest.approx(np.mean(list(ious.values())))
     assert results["fwiou"] == pytest.approx(np.dot(weights, list(ious.values())))
     assert results["mean_accuracy"] == pytest.approx(np.mean(accuracies))
-    assert results["pixel_accuracy"] == pytest.approx((predictions == targets)[is_judged].mean())
+    assert results["pixel_accuracy"] == pytest.approx((predictions == targets)[is_evaluated].mean())
     assert results["per_class"] == pytest.approx(ious | {6: math.nan}, nan_ok=True)
 
 
-def test_a_segmentation_target_is_judged_as_its_label_map():
+def test_a_segmentation_target_is_evaluated_as_its_label_map():
     id_map = torch.tensor([[0, 5, 5, 9], [70000, 70000, 9, 3]])
     target = SegmentationTarget(
         labels=torch.tensor([1, 2, 1, 0]),
@@ -83,7 +83,7 @@ def test_a_segmentation_target_is_judged_as_its_label_map():
         segment_ids=torch.tensor([5, 70000, 3, 9]),
         is_crowd=torch.tensor([False, False, False, True]),
     )
-    # Void and the crowd, segment 9, are not judged.
+    # Void and the crowd, segment 9, are not evaluated.
     label_map = torch.tensor([[255, 1, 1, 255], [2, 2, 255, 1]])
     prediction = torch.tensor([[0, 1, 2, 0], [2, 2, 1, 1]])
     by_masks = SegmentationTarget(labels=target.labels, masks=target.binary_masks(), is_crowd=target.is_crowd)
@@ -123,7 +123,7 @@ def test_an_ignore_index_that_is_a_label_is_refused(ignore_index):
         confusion_matrix(torch.zeros(3, 5).long(), torch.zeros(3, 5).long(), 300, ignore_index)
 
 
-def test_nothing_is_judged():
+def test_nothing_is_evaluated():
     metric = MeanIoU(3)
     for _ in range(2):
         results = metric.compute()

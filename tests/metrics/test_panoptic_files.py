@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever the files of a panoptic evaluation hold, it is judged or refused by the name of file and entry."""
+"""Whatever the files of a panoptic evaluation hold, it is evaluated or refused by the name of file and entry."""
 
 import json
 

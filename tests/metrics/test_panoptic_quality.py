@@ -94,14 +94,14 @@ def test_predicted_void_is_part_of_the_union():
 
 
 @pytest.mark.parametrize(("predicted", "expected"), [("BBB....", {}), ("BB.....", {DOG: (0, 1, 0, 0)})])
-def test_a_prediction_mostly_on_void_is_not_judged(predicted, expected):
+def test_a_prediction_mostly_on_void_is_not_evaluated(predicted, expected):
     # The first pixel of B is on A; of the others more than half, and exactly half, are void.
     target = target_of("A...... SSSSSSS", {"A": CAT, "S": SKY})
     prediction = prediction_of(f"{predicted} SSSSSSS", {"B": DOG, "S": SKY})
     assert counts_of(target, prediction) == {CAT: (0, 0, 1, 0), SKY: (1, 0, 0, 1)} | expected
 
 
-def test_a_prediction_mostly_on_a_crowd_of_its_label_is_not_judged():
+def test_a_prediction_mostly_on_a_crowd_of_its_label_is_not_evaluated():
     target = target_of("CCCCCDD DDDDDDD", {"C": CAT, "D": DOG}, crowds="C")
     prediction = prediction_of("XXXXYYX DDDDDDD", {"X": CAT, "Y": DOG, "D": DOG})
     # X: 4 of 5 pixels in the crowd; Y: its crowd is of another label, and half of it lies on D.
@@ -180,7 +180,7 @@ def test_the_mean_is_over_labels_that_occur():
     assert results["all"] == pytest.approx({"pq": 5 / 9, "sq": 2 / 3, "rq": 5 / 9, "n": 3})
 
 
-def test_masks_are_judged_as_an_id_map():
+def test_masks_are_evaluated_as_an_id_map():
     by_ids = target_of("AAABBBB .SSSSSS", {"A": CAT, "B": CAT, "S": SKY}, crowds="B")
     by_masks = SegmentationTarget(labels=by_ids.labels, masks=by_ids.binary_masks(), is_crowd=by_ids.is_crowd)
     prediction = prediction_of("AADDBBB SSSSSSS", {"A": CAT, "B": CAT, "D": DOG, "S": SKY})

@@ -173,7 +173,7 @@ class ModelTester:
             assert found[0].shape == ()
             assert found[1].shape == (2, NUM_QUERIES, NUM_LABELS + 1)
 
-    # Single precision is judged on one case only: a point of almost equal uncertainty, or a value next to a ReLU's
+    # Single precision is tested on one case only: a point of almost equal uncertainty, or a value next to a ReLU's
     # kink, can fall to either side in the last bit, and moves a gradient by more than rounding. In double precision
     # that does not happen.
     @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_neighbours_in_the_batch_do_not_count():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_judged_in_float32(dtype):
+def test_half_precision_is_evaluated_in_float32(dtype):
     class_logits, mask_logits = (torch.randn(1, 13, 4) * 2).to(dtype), (torch.randn(1, 13, 5, 7) * 4).to(dtype)
     (half,) = instance_predictions(class_logits, mask_logits, threshold=0.1)
     (full,) = instance_predictions(class_logits.float(), mask_logits.float(), threshold=0.1)

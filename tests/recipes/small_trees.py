@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small trees in the layouts of the published data sets: a few images of blocks for training, one to judge by.
+"""Small trees in the layouts of the published data sets: a few images of blocks for training, one to evaluate on.
 
 Each writer is named after its `data.format`, and takes the folder.
 """

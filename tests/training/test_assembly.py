@@ -83,7 +83,7 @@ def test_scenes_of_another_recipe_are_not_taken_for_ours(tmp_path):
 
 
 @pytest.mark.parametrize("only_annotated", [False, True])
-def test_crowds_alone_are_nothing_to_learn_and_nothing_to_judge(tmp_path, only_annotated):
+def test_crowds_alone_are_nothing_to_learn_and_nothing_to_evaluate(tmp_path, only_annotated):
     coco_instance(tmp_path)
     data = DataRecipe(root=str(tmp_path), format="coco_instance", only_annotated=only_annotated)
     assert data_notes(*open_samples(data)) == []

@@ -30,17 +30,17 @@ def contents(folder):
 
 
 def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
-    judged, run = [], tmp_path / "run"
+    evaluated, run = [], tmp_path / "run"
     evaluate = evaluator.evaluate
 
-    def judge(*arguments, **settings):
-        judged.append(len(log_of(run)))
+    def noted(*arguments, **settings):
+        evaluated.append(len(log_of(run)))
         return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr(evaluator, "evaluate", judge)
+    monkeypatch.setattr(evaluator, "evaluate", noted)
     every = {"run.checkpoint_every": 2, "run.eval_every": 1, "evaluation.pictures": 2}
     metrics = fit(recipe, **every, **{"data.root": str(tmp_path / "new")})
-    assert judged == [1, 2, 3]
+    assert evaluated == [1, 2, 3]
     assert sorted(path.name for path in run.iterdir()) == [
         *("checkpoint", "checkpoint-best", "checkpoints", "evaluations.jsonl", "log.jsonl"),
         *("metrics.json", "predictions", "recipe.yaml"),

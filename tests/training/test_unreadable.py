@@ -32,7 +32,7 @@ def test_the_limit_ends_the_run():
 
 @pytest.fixture
 def damaged(scenes, tmp_path):
-    """A copy of the scenes with a torn image and a lost label map to learn from, and a torn image to judge by."""
+    """A copy of the scenes with a torn image and a lost label map to learn from, and a torn image to evaluate on."""
     root = tmp_path / "damaged"
     shutil.copytree(scenes, root)
     train, label_maps, val = (sorted((root / name).iterdir()) for name in FOLDERS)

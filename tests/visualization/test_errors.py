@@ -12,7 +12,7 @@ from unisegment.visualization import draw_errors, errors
 from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.matching import Verdict
 
-RIGHT, WRONG, MISSED, FALSE, NOT_JUDGED = Verdict
+RIGHT, WRONG, MISSED, FALSE, IGNORED = Verdict
 
 
 def shown(monkeypatch, prediction, target, **keywords):
@@ -51,7 +51,7 @@ def test_what_was_missed_is_seen_through_what_is_right(monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["prediction", "labels"])
-def test_semantic_predictions_are_judged_by_pixel(monkeypatch, form):
+def test_semantic_predictions_are_compared_by_pixel(monkeypatch, form):
     labels = columns(20, 83) - 1
     labels[:30, :10] = -1
     labels[:, 60:] = 5
@@ -60,9 +60,9 @@ def test_semantic_predictions_are_judged_by_pixel(monkeypatch, form):
         prediction = SemanticPrediction(labels, [{"id": n, "label_id": n} for n in (0, 1, 5)])
     target = target_of(columns(20, 40, 70), [0, 0, 1])
     pixels, legend = shown(monkeypatch, prediction, target)
-    judged = HEIGHT * 70
+    compared = HEIGHT * 70
     wrong, missed = HEIGHT * 20 + HEIGHT * 10, 30 * 10
-    parts = [100 * count / judged for count in (judged - wrong - missed, wrong, missed)]
+    parts = [100 * count / compared for count in (compared - wrong - missed, wrong, missed)]
     assert legend == [
         f"right {parts[0]:.1f} %",
         f"wrong class {parts[1]:.1f} %",
@@ -75,7 +75,7 @@ def test_semantic_predictions_are_judged_by_pixel(monkeypatch, form):
     assert np.ptp(pixels[20:60, 720:800]) > 60  # hatched
 
 
-def test_only_some_labels_may_be_judged(monkeypatch):
+def test_only_some_labels_may_be_compared(monkeypatch):
     target = target_of(columns(20, 40, 83), [0, 1, 7])
     instances = InstancePrediction(
         columns(20), [{"id": 1, "label_id": 0, "score": 0.9}], torch.stack([columns(20) == 1])

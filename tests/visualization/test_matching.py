@@ -11,7 +11,7 @@ from unisegment.structures import InstancePrediction, PanopticPrediction, Segmen
 from unisegment.visualization.drawables import segments_of
 from unisegment.visualization.matching import Verdict, match_segments
 
-RIGHT, WRONG, MISSED, FALSE, NOT_JUDGED = Verdict
+RIGHT, WRONG, MISSED, FALSE, IGNORED = Verdict
 
 
 def random_scene(generator, num, num_labels):
@@ -61,7 +61,7 @@ def test_each_kind_of_error_is_found():
     target = target_of(columns(20, 40, 60, 70), [0, 1, 2, 3])
     found = columns(20, 40, 45, 70, 83)
     matches = match_segments(segments_of(panoptic_of(found, [0, 7, 2, 5, 3])), segments_of(target))
-    assert matches.found == [RIGHT, WRONG, FALSE, FALSE, NOT_JUDGED]
+    assert matches.found == [RIGHT, WRONG, FALSE, FALSE, IGNORED]
     assert matches.annotated == [RIGHT, WRONG, MISSED, MISSED]
     assert matches.partners == {0: 0, 1: 1}
 
@@ -74,8 +74,8 @@ def test_objects_in_the_background_are_false_and_of_two_the_better_is_right():
     assert matches.found == [FALSE, RIGHT, FALSE]
 
 
-def test_what_lies_in_a_crowd_of_its_label_is_not_judged():
+def test_what_lies_in_a_crowd_of_its_label_is_ignored():
     target = target_of(columns(40, 83), [0, 1], crowds=(1,))
     matches = match_segments(segments_of(panoptic_of(columns(10, 20), [0, 1])), segments_of(target))
-    assert matches.found == [NOT_JUDGED, FALSE]
-    assert matches.annotated == [NOT_JUDGED, MISSED]
+    assert matches.found == [IGNORED, FALSE]
+    assert matches.annotated == [IGNORED, MISSED]

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.visualization.pictures import HEIGHT, WIDTH, id_map_of, image_of, infos_of, predictions_of_all_kinds
 from unisegment.structures import PanopticPrediction
 from unisegment.visualization import draw_sheet, label_colors, sheet
-from unisegment.visualization.errors import draw_judged
+from unisegment.visualization.errors import draw_compared
 from unisegment.visualization.fonts import Lettering
 
 NAMES = {0: "car", 4: "sky"}
@@ -77,7 +77,7 @@ def test_with_an_annotation_the_errors_of_the_last_prediction_are_shown(kind):
     # The annotation and the errors make two by two of the image and one prediction.
     assert 2 * 640 < plain.width == both.width < 2 * 640 + 120
     size = (round(640 * HEIGHT / WIDTH), 640)
-    errors, entries = draw_judged(
+    errors, entries = draw_compared(
         Image.fromarray(image_of()), predictions[kind], target, NAMES, None, size, Lettering(), sheet._TEXT_SCALE
     )
     pixels = np.asarray(both)
@@ -88,14 +88,14 @@ def test_with_an_annotation_the_errors_of_the_last_prediction_are_shown(kind):
     assert (pixels[-60:] == entries[0].color).all(axis=-1).sum() > 200
 
 
-def test_of_instances_things_alone_are_judged(monkeypatch):
-    judged = []
-    monkeypatch.setattr(sheet, "draw_judged", lambda *given: judged.append(given[4]) or (image_panel, []))
+def test_of_instances_things_alone_are_compared(monkeypatch):
+    compared = []
+    monkeypatch.setattr(sheet, "draw_compared", lambda *given: compared.append(given[4]) or (image_panel, []))
     image_panel = Image.new("RGB", (640, 402))
     for kind in ("instance", "panoptic"):
         predictions = {kind: predictions_of_all_kinds()[kind]}
         draw_sheet(image_of(), predictions, NAMES, target=predictions_of_all_kinds()["id map"], thing_label_ids={0})
-    assert judged == [{0}, None]
+    assert compared == [{0}, None]
 
 
 def test_an_annotation_alone_has_no_errors():

@@ -171,7 +171,7 @@ CITYSCAPES = _table(
     person; rider; car; truck; bus; train; motorcycle; bicycle
     """
 )
-"""The 19 labels that are judged, in the order of their training ids.
+"""The 19 labels that are evaluated, in the order of their training ids.
 
 Source:
     cityscapesScripts, as in detectron2 (Apache-2.0), builtin_meta.py.
@@ -188,7 +188,7 @@ MAPILLARY_VISTAS = _table(
     Caravan; Motorcycle; ~On Rails; Other Vehicle; Trailer; Truck; Wheeled Slow; ~Car Mount; ~Ego Vehicle
     """
 )
-"""The 65 labels of version 1.2 that are judged.
+"""The 65 labels of version 1.2 that are evaluated.
 
 Source:
     Mask2Former (MIT), register_mapillary_vistas_panoptic.py.

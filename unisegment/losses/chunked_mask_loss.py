@@ -39,7 +39,7 @@ class MaskLosses(NamedTuple):
 
 
 class MaskRules(NamedTuple):
-    """How masks are judged: the weights of cross-entropy and dice, and the points (see `uncertain_points`).
+    """How the losses of masks are taken: weights of cross-entropy and dice, and the points (see `uncertain_points`).
 
     `max_elements` is how many mask logits to hold at a time, see `SetCriterion`.
     """
@@ -67,7 +67,7 @@ def matched_mask_losses(
         mask_features: Embedding of each pixel.
         targets: One for each image, on the padded image's grid.
         matches: Which query answers for which segment, for each image.
-        rules: How masks are judged.
+        rules: How the losses of masks are taken.
         seed: Seed of the points, which may have to be drawn twice. None is for tensors without contents: they have
             no generator, and are not compared.
     """
@@ -86,7 +86,7 @@ class _ChunkedMaskLosses(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # None tells which of the two results was used
         ctx.save_for_backward(mask_features, *matched)
         weights = torch.ones(2, len(matched[0]), device=mask_features.device)
-        losses, ctx.gradients = pairs.judge(mask_features, matched, weights if any(ctx.needs_input_grad) else None)
+        losses, ctx.gradients = pairs.losses(mask_features, matched, weights if any(ctx.needs_input_grad) else None)
         return losses, losses.clone()
 
     @staticmethod
@@ -101,7 +101,7 @@ class _ChunkedMaskLosses(torch.autograd.Function):
         if gradients and (singly is None or ctx.pairs.seed is None or bool((weights == weights[0, 0]).all())):
             gradients = [gradient.mul_(weights[0, 0]) for gradient in gradients]
         else:
-            gradients = ctx.pairs.judge(mask_features, matched, weights)[1]
+            gradients = ctx.pairs.losses(mask_features, matched, weights)[1]
         values = (mask_features, *matched)
         return None, *(gradient.to(value.dtype) for gradient, value in zip(gradients, values, strict=True))
 
@@ -124,7 +124,7 @@ class _Pairs(NamedTuple):
     rules: MaskRules
     seed: int | None
 
-    def judge(
+    def losses(
         self, mask_features: Float[Tensor, "b c h w"], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
     ) -> tuple[Float[Tensor, "2 t"], list[Tensor]]:
         """Return the losses and, of their sum with these weights, the gradients of features and embeddings."""
@@ -135,7 +135,7 @@ class _Pairs(NamedTuple):
         generator = None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
         with torch.autocast(device.type, enabled=False):  # a backward pass may be called inside of one
             for chunk in self._chunks(mask_features, matched, weights):
-                found, grad = self._judge_chunk(chunk, generator)
+                found, grad = self._losses_of_chunk(chunk, generator)
                 losses[chunk.image].flatten(1)[:, chunk.rows] = found
                 if grad is not None:
                     gradients[1 + chunk.image].flatten(0, 1)[chunk.rows] = grad @ chunk.features.flatten(1).T
@@ -157,7 +157,7 @@ class _Pairs(NamedTuple):
                 part = slice(first, first + size)
                 yield _Chunk(image, part, rows[part], features, None if counts is None else counts[:, part])
 
-    def _judge_chunk(
+    def _losses_of_chunk(
         self, chunk: _Chunk, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "2 r"], Float[Tensor, "r s"] | None]:
         """Return cross-entropy and dice of each mask, and the gradient of the logits."""

@@ -55,7 +55,7 @@ class SetCriterion(nn.Module):
         class_weight: Weight of the class term.
         mask_weight: Weight of the mask (cross-entropy) term.
         dice_weight: Weight of the dice term.
-        num_points: Points at which each mask is judged.
+        num_points: Points at which the losses of each mask are taken.
         oversample_ratio: Candidates drawn for each uncertain point, see `uncertain_points`.
         importance_sample_ratio: Share of points where the prediction is uncertain.
         normalization: "global" divides by sums over all processes, which equals one process with the whole batch;

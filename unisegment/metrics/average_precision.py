@@ -41,7 +41,7 @@ _STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar
 """The first of COCOeval's scores, in its order."""
 
 MAX_DETECTIONS = 100
-"""Detections of an image and category that COCO judges, the best ones."""
+"""Detections of an image and category that COCO evaluates, the best ones."""
 
 
 def mask_average_precision(
@@ -52,17 +52,17 @@ def mask_average_precision(
     by_boundary: bool = False,
     max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, Any]:
-    """Judge detections by COCO's rules.
+    """Evaluate detections by COCO's rules.
 
     Args:
         images: COCO dicts: `id`, `height`, `width`.
         annotations: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `area` in pixels,
             `iscrowd`.
         detections: COCO dicts: `image_id`, `category_id`, `segmentation` as compressed run lengths, `score`.
-        category_ids: Categories to judge.
+        category_ids: Categories to evaluate.
         by_boundary: Let two masks overlap no more than their boundaries do, which annotations and detections then have
             as run lengths in `boundary`. Crowds count by their masks alone.
-        max_detections: Detections of an image and category that are judged, the best ones. More than COCO's 100 are for
+        max_detections: Detections of an image and category that are scored, the best ones. More than COCO's 100 are for
             data with more objects in an image.
 
     Returns:
@@ -94,9 +94,9 @@ def _average_precision(
 ) -> dict[str, Any]:
     """Do it with what is known to be sound: pycocotools reads and writes outside of its memory otherwise."""
     detections = [{**detection, "area": _area(detection["segmentation"])} for detection in detections]
-    judge = _BoundaryEvaluation if by_boundary else COCOeval
+    evaluation_type = _BoundaryEvaluation if by_boundary else COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = judge(
+        evaluation = evaluation_type(
             _coco(images, annotations, category_ids), _coco(images, detections, category_ids), iouType="segm"
         )
         evaluation.params.maxDets = [1, 10, max_detections]
@@ -107,8 +107,8 @@ def _average_precision(
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     stats = dict(zip((*_STATS, f"ar_{max_detections}"), evaluation.stats, strict=False))
     if max_detections != MAX_DETECTIONS:
-        judged = precision[precision > -1]
-        stats["ap"] = judged.mean() if judged.size else -1.0  # COCOeval has it for 100 alone
+        known = precision[precision > -1]
+        stats["ap"] = known.mean() if known.size else -1.0  # COCOeval has it for 100 alone
     return {name: _nan_if_none(score) for name, score in stats.items()} | {
         "per_class": {
             int(category_id): _nan_if_none(precision[:, :, place].mean())
@@ -138,9 +138,9 @@ class MeanAveragePrecision:
     """COCO's mask AP of predictions in memory.
 
     Args:
-        thing_label_ids: The labels that are judged, predictions and targets of other labels are left out; None means
+        thing_label_ids: The labels that are scored, predictions and targets of other labels are left out; None means
             every label that occurs.
-        by_boundary: Also judge boundaries.
+        by_boundary: Also evaluate boundaries.
         max_detections: As in `mask_average_precision`.
 
     Raises:
@@ -204,10 +204,10 @@ class MeanAveragePrecision:
         labels = self.thing_label_ids
         if labels is None:
             labels = frozenset(item["category_id"] for item in annotations + detections)
-        judged = (images, annotations, detections, labels)
-        scores = _average_precision(*judged, by_boundary=False, max_detections=self.max_detections)
+        evaluated = (images, annotations, detections, labels)
+        scores = _average_precision(*evaluated, by_boundary=False, max_detections=self.max_detections)
         if self.by_boundary:
-            scores["boundary"] = _average_precision(*judged, by_boundary=True, max_detections=self.max_detections)
+            scores["boundary"] = _average_precision(*evaluated, by_boundary=True, max_detections=self.max_detections)
         return scores
 
     def _arguments(self) -> tuple[frozenset[int] | None, bool, int]:
@@ -215,14 +215,14 @@ class MeanAveragePrecision:
 
     def _record(self, prediction: InstancePrediction, target: SegmentationTarget) -> dict[str, Any]:
         _check_sizes(prediction, target)
-        detected = [place for place, info in enumerate(prediction.segments_info) if self._is_judged(info["label_id"])]
+        detected = [place for place, info in enumerate(prediction.segments_info) if self._is_scored(info["label_id"])]
         infos = [prediction.segments_info[place] for place in detected]
         detections = [
             shape | {"category_id": int(info["label_id"]), "score": float(info["score"])}
             for shape, info in zip(self._shapes(prediction.masks[detected]), infos, strict=True)
         ]
-        is_judged = [self._is_judged(label) for label in target.labels.tolist()]
-        objects = target.select(torch.tensor(is_judged, dtype=torch.bool, device=target.labels.device))
+        is_scored = [self._is_scored(label) for label in target.labels.tolist()]
+        objects = target.select(torch.tensor(is_scored, dtype=torch.bool, device=target.labels.device))
         shapes = self._shapes(objects.mask(index) for index in range(len(objects)))
         annotations = [
             shape | {"category_id": label, "iscrowd": int(is_crowd), "area": _area(shape["segmentation"])}
@@ -241,7 +241,7 @@ class MeanAveragePrecision:
             shapes.append(shape)
         return shapes
 
-    def _is_judged(self, label: int) -> bool:
+    def _is_scored(self, label: int) -> bool:
         return self.thing_label_ids is None or label in self.thing_label_ids
 
 
@@ -274,7 +274,7 @@ def _check_shapes(item: Any, sizes: Mapping[int | str, Size], shapes: Sequence[s
 
 
 def _check_max_detections(max_detections: int) -> None:
-    """Raise a ValueError for fewer detections than COCO judges."""
+    """Raise a ValueError for fewer detections than COCO evaluates."""
     if max_detections < MAX_DETECTIONS:
         raise ValueError(f"max_detections must be at least {MAX_DETECTIONS}, as of COCO, got {max_detections}.")
 
@@ -313,5 +313,5 @@ def _check_sizes(prediction: InstancePrediction, target: SegmentationTarget) -> 
 
 
 def _nan_if_none(score: float) -> float:
-    """COCOeval says -1 where there is nothing to judge."""
+    """COCOeval says -1 where there is nothing to evaluate."""
     return math.nan if score < 0 else float(score)

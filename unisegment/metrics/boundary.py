@@ -72,14 +72,14 @@ class BoundaryIoU(MeanIoU):
         predictions: Sequence[Integer[Tensor, "_ _"]],
         targets: Sequence[SegmentationTarget | Integer[Tensor, "_ _"]],
     ) -> None:
-        """Add images, given as to `MeanIoU.update`. Pixels without a true label are not judged."""
+        """Add images, given as to `MeanIoU.update`. Pixels without a true label are not evaluated."""
         counts = [self._count(*pair) for pair in zip(predictions, targets, strict=True)]
         self.state = sum(counts, start=self.state)
 
     def compute(self) -> dict[str, Any]:
         """Return `miou`, over the classes with a boundary in the targets, and `per_class`, a dict from label to IoU.
 
-        All in [0, 1], or NaN where there is nothing to judge.
+        All in [0, 1], or NaN where there is nothing to evaluate.
         """
         correct = self.state.diagonal()[:-1]
         iou = iou_of_counts(correct, self.state[:-1].sum(dim=1), self.state[:, :-1].sum(dim=0))
@@ -92,10 +92,10 @@ class BoundaryIoU(MeanIoU):
             target = label_map(target, self.ignore_index)
         prediction = prediction.to(target.device)
         check_maps(prediction, target)
-        is_judged = target != self.ignore_index
+        is_labelled = target != self.ignore_index
         true, predicted = (self._boundary_labels(labels) for labels in (target, prediction))
         # "On none" is one label more; the "no label" of the matrix stays empty.
-        counts = confusion_matrix(predicted, torch.where(is_judged, true, -1), self.num_labels + 1, ignore_index=-1)
+        counts = confusion_matrix(predicted, torch.where(is_labelled, true, -1), self.num_labels + 1, ignore_index=-1)
         return counts[:, :-1].cpu()
 
     def _boundary_labels(self, labels: Integer[Tensor, "h w"]) -> Int64[Tensor, "h w"]:

@@ -23,7 +23,7 @@ def confusion_matrix(
     Args:
         prediction: Label of each pixel, 0 to `num_labels - 1`, or `ignore_index` where none was given: that is an
             error wherever the target has a label.
-        target: True label of each pixel; where it is `ignore_index` the pixel is not judged.
+        target: True label of each pixel; where it is `ignore_index` the pixel is not evaluated.
         num_labels: Number k of classes.
         ignore_index: Value that is no label.
 
@@ -31,14 +31,14 @@ def confusion_matrix(
         Row: true label; column: predicted label, the last one "no label".
 
     Raises:
-        ValueError: When the sizes differ, or when a judged pixel has a value that is neither a label nor
+        ValueError: When the sizes differ, or when an evaluated pixel has a value that is neither a label nor
             `ignore_index`.
     """
     _check_ignore_index(num_labels, ignore_index)
     check_maps(prediction, target)
-    is_judged = target != ignore_index
-    true_label = target[is_judged].to(torch.int64)
-    predicted_label = prediction[is_judged].to(torch.int64)
+    is_labelled = target != ignore_index
+    true_label = target[is_labelled].to(torch.int64)
+    predicted_label = prediction[is_labelled].to(torch.int64)
     is_label = predicted_label != ignore_index
     _check_range("target", true_label, num_labels, ignore_index)
     _check_range("prediction", predicted_label[is_label], num_labels, ignore_index)
@@ -89,7 +89,7 @@ class MeanIoU:
 
         Args:
             predictions: One label map an image, such as a SemanticPrediction, at the size of its target.
-            targets: One an image: a label map, or a SegmentationTarget, whose void and crowd pixels are not judged.
+            targets: One an image: a label map, or a SegmentationTarget, whose void and crowd pixels are not evaluated.
 
         Raises:
             ValueError: See `confusion_matrix`; also when the lists differ in length or masks of a target overlap.
@@ -98,7 +98,7 @@ class MeanIoU:
         self.state = sum(counts, start=self.state)
 
     def compute(self) -> dict[str, Any]:
-        """Return the scores, all in [0, 1], or NaN where nothing was judged.
+        """Return the scores, all in [0, 1], or NaN where nothing was evaluated.
 
         Returns:
             `miou`, the mean IoU over the classes that occur in the targets; `fwiou`, the same weighted by their

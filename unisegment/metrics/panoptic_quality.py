@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panoptic quality: predicted and true segments of each image in, PQ, SQ and RQ of the data set out.
 
-`panoptic_counts` judges one image, `PanopticQuality` adds up images in memory, and `panoptic_quality_from_files` judges
-a data set in COCO's panoptic format. Axes: n segment, k class, h w pixel grid of the original image, s pair of a true
-and a predicted segment that meet.
+`panoptic_counts` evaluates one image, `PanopticQuality` adds up images in memory, and `panoptic_quality_from_files`
+evaluates a data set in COCO's panoptic format. Axes: n segment, k class, h w pixel grid of the original image, s pair
+of a true and a predicted segment that meet.
 
 Source: Panoptic Segmentation (arXiv:1801.00868), section 4; what the paper leaves open is as in panopticapi
 (evaluation.py of github.com/cocodataset/panopticapi, BSD-2-Clause).
@@ -111,7 +111,7 @@ def panoptic_counts(
 def panoptic_quality_from_files(
     gt_json: str | Path, gt_dir: str | Path, pred_json: str | Path, pred_dir: str | Path
 ) -> dict[str, Any]:
-    """Judge predictions in COCO's panoptic format: a JSON file and a folder of PNG files with ids as colours.
+    """Evaluate predictions in COCO's panoptic format: a JSON file and a folder of PNG files with ids as colours.
 
     Args:
         gt_json: Annotations and categories of the ground truth. Its segments' `area` is used where it is given.
@@ -121,8 +121,8 @@ def panoptic_quality_from_files(
 
     Returns:
         `all`, `things` and `stuff`: dicts of the means `pq`, `sq` and `rq`, in [0, 1], over the `n` categories that
-        have segments to judge, true or predicted; NaN if n is 0. `per_class`: a dict from category id to its `pq`,
-        `sq` and `rq`, 0 where there is nothing to judge.
+        have segments to evaluate, true or predicted; NaN if n is 0. `per_class`: a dict from category id to its `pq`,
+        `sq` and `rq`, 0 where there is nothing to evaluate.
 
     Raises:
         FileNotFoundError: When a file is missing.

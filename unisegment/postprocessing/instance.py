@@ -67,7 +67,7 @@ def instance_predictions(
         overlap_mask_area_threshold: Share of its mask, in [0, 1], that an object must show; what a better object of
             the result covers is hidden. None, as in the original code, keeps all.
         top_k: Pairs of a query and a class, the most probable ones, that are looked at.
-        label_ids: Labels to return; None means all. Models that also know stuff are judged on their things by it.
+        label_ids: Labels to return; None means all. Models that also know stuff are evaluated on their things by it.
             Other labels still count among the `top_k`.
         max_elements: Numbers to hold at a time, beside the result: they bound the memory, and results do not depend on
             them. None takes what suits the device: 2^22 on a CPU, 2^27 on a GPU.

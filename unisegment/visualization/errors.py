@@ -28,7 +28,7 @@ _LOOKS: dict[Verdict, tuple[str, Color, float]] = {
     Verdict.WRONG_CLASS: ("wrong class", (240, 228, 66), 0.75),
     Verdict.MISSED: ("missed", (0, 114, 178), 0.75),
     Verdict.FALSE: ("false", (213, 94, 0), 0.75),
-    Verdict.NOT_JUDGED: ("ignored", (128, 128, 128), 0),
+    Verdict.IGNORED: ("ignored", (128, 128, 128), 0),
 }
 """Name, colour and opacity. The colours are those of M. Okabe and K. Ito, "Color universal design", 2008."""
 
@@ -45,7 +45,7 @@ def draw_errors(
 ) -> Image.Image:
     """Show where a prediction is right, and where it misses, is false or has the wrong class.
 
-    A semantic prediction is judged pixel by pixel, all others segment by segment as in panoptic quality: a predicted
+    A semantic prediction is compared pixel by pixel, all others segment by segment as in panoptic quality: a predicted
     and an annotated segment that share more than half of their union match. If their labels differ, too, the name
     written is "truck as car": the annotation comes first. Segments that were missed have stripes where something false
     covers them. The legend below counts segments, or tells the part of pixels.
@@ -53,11 +53,11 @@ def draw_errors(
     Args:
         image: As in `draw`.
         prediction: What was found.
-        target: The annotation of the image. Its void is not judged, as in the metrics: semantic predictions have none
+        target: The annotation of the image. Its void is not compared, as in the metrics: semantic predictions have none
             that are false. For an instance prediction it is background, where objects are false.
         id2label: As in `draw`.
         font: As in `draw`.
-        labels: Labels that are judged: for an instance prediction, those of things. None judges all.
+        labels: Labels that are compared: for an instance prediction, those of things. None compares all.
         min_side: As in `draw`.
 
     Raises:
@@ -66,11 +66,11 @@ def draw_errors(
     """
     original, lettering = open_picture(image), lettering_of(font)
     size = size_of_picture(original, min_side)
-    picture, entries = draw_judged(original, prediction, target, id2label, labels, size, lettering)
+    picture, entries = draw_compared(original, prediction, target, id2label, labels, size, lettering)
     return with_legend(picture, entries, lettering)
 
 
-def draw_judged(
+def draw_compared(
     original: Image.Image,
     prediction: Drawable,
     target: SegmentationTarget,
@@ -90,8 +90,8 @@ def draw_judged(
         isinstance(prediction, torch.Tensor) and prediction.dtype != torch.bool
     )
     names_of = partial(_legible_names, id2label=id2label, lettering=lettering)
-    judge = _judge_pixels if is_semantic else _judge_segments
-    index_map, verdicts, names, striped, amounts = judge(found, annotated, names_of, size)
+    compare = _compare_pixels if is_semantic else _compare_segments
+    index_map, verdicts, names, striped, amounts = compare(found, annotated, names_of, size)
     colors = np.array([_LOOKS[verdict][1] for verdict in verdicts], dtype=np.uint8).reshape(-1, 3)
     opacity = np.array([_LOOKS[verdict][2] for verdict in verdicts])
     has_void = found.is_rest_void and bool((index_map == -1).any())
@@ -104,8 +104,8 @@ def draw_judged(
     return picture, entries + [Entry("ignored", None)] * has_void
 
 
-_Judged: TypeAlias = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
-"""Map of regions, -1 for what is not judged; verdict and name of each region; where stripes are; text of the legend."""
+_Compared: TypeAlias = tuple[Int64[np.ndarray, "h w"], list[Verdict], list[str], np.ndarray, dict[Verdict, str]]
+"""Map of regions, -1 for what is ignored; verdict and name of each region; where stripes are; text of the legend."""
 
 
 def _legible_names(segments: Segments, id2label: Mapping[int, str] | None, lettering: Lettering) -> list[str]:
@@ -115,7 +115,7 @@ def _legible_names(segments: Segments, id2label: Mapping[int, str] | None, lette
 _NamesOf: TypeAlias = Callable[[Segments], list[str]]
 
 
-def _judge_segments(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Judged:
+def _compare_segments(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Compared:
     matches = match_segments(found, annotated)
     names, true_names = names_of(found), names_of(annotated)
     for index, partner in matches.partners.items():
@@ -127,8 +127,8 @@ def _judge_segments(found: Segments, annotated: Segments, names_of: _NamesOf, si
     is_error = np.array([*(v in (Verdict.FALSE, Verdict.WRONG_CLASS) for v in matches.found), False])
     above, below = (resize_map(visible_segments(one.target), size) for one in (found, annotated))
     missed, error = is_missed[below], is_error[above]
-    is_judged = np.array([*(verdict != Verdict.NOT_JUDGED for verdict in matches.found), False])
-    index_map = np.where(is_judged[above], above, np.where(below >= 0, nothing, -1))
+    is_compared = np.array([*(verdict != Verdict.IGNORED for verdict in matches.found), False])
+    index_map = np.where(is_compared[above], above, np.where(below >= 0, nothing, -1))
     index_map = np.where(missed & ~error, len(names) + below, index_map)
     counts = {
         Verdict.RIGHT: matches.found,
@@ -137,18 +137,18 @@ def _judge_segments(found: Segments, annotated: Segments, names_of: _NamesOf, si
         Verdict.FALSE: matches.found,
     }
     amounts = {verdict: str(those.count(verdict)) for verdict, those in counts.items()}
-    return index_map, [*verdicts, Verdict.NOT_JUDGED], [*names, *true_names, ""], missed & error, amounts
+    return index_map, [*verdicts, Verdict.IGNORED], [*names, *true_names, ""], missed & error, amounts
 
 
-def _judge_pixels(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Judged:
+def _compare_pixels(found: Segments, annotated: Segments, names_of: _NamesOf, size: Size) -> _Compared:
     above, below = _label_map(found), _label_map(annotated)
     names: dict[int, str] = {}
     for one in (found, annotated):
         names |= zip(one.target.labels.tolist(), names_of(one), strict=True)
-    judged = below >= 0
-    pairs, regions = np.unique(np.stack([above[judged], below[judged]]), axis=1, return_inverse=True)
+    is_labelled = below >= 0
+    pairs, regions = np.unique(np.stack([above[is_labelled], below[is_labelled]]), axis=1, return_inverse=True)
     index_map = np.full(below.shape, -1, dtype=np.int64)
-    index_map[judged] = regions
+    index_map[is_labelled] = regions
     verdicts, texts = [], []
     for label, true_label in pairs.T.tolist():
         is_right = label == true_label

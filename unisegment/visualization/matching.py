@@ -19,7 +19,7 @@ class Verdict(IntEnum):
     WRONG_CLASS = 1
     MISSED = 2
     FALSE = 3
-    NOT_JUDGED = 4
+    IGNORED = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Matches:
 def match_segments(prediction: Segments, annotation: Segments) -> Matches:
     """Match segments that share more than half of their union, best score first, those of one label before others.
 
-    Crowds are never missed. A segment that mostly lies in a crowd of its label is not judged, and neither is one that
+    Crowds are never missed. A segment that mostly lies in a crowd of its label is ignored, and neither is one that
     mostly lies in void where pixels of no segment are void; void does not count for the union then.
 
     Source:
@@ -55,7 +55,7 @@ def match_segments(prediction: Segments, annotation: Segments) -> Matches:
     unions = (found_areas - void)[:, None] + areas - inter
     overlap = np.where(is_crowd, 0, inter / np.maximum(unions, 1))
     found = [Verdict.FALSE] * len(prediction.target)
-    annotated = [Verdict.NOT_JUDGED if crowd else Verdict.MISSED for crowd in is_crowd]
+    annotated = [Verdict.IGNORED if crowd else Verdict.MISSED for crowd in is_crowd]
     partners: dict[int, int] = {}
     order = sorted(range(len(found)), key=lambda index: -(prediction.scores[index] or 0))
     for verdict in (Verdict.RIGHT, Verdict.WRONG_CLASS):
@@ -68,7 +68,7 @@ def match_segments(prediction: Segments, annotation: Segments) -> Matches:
                 partners[index] = int(overlaps.argmax())
                 found[index] = annotated[partners[index]] = verdict
             elif found[index] == Verdict.FALSE and ignored[index] > 0.5 * found_areas[index]:
-                found[index] = Verdict.NOT_JUDGED
+                found[index] = Verdict.IGNORED
     return Matches(found, annotated, partners)
 
 

@@ -10,7 +10,7 @@ from unisegment.structures import InstancePrediction, SegmentationTarget
 from unisegment.visualization.colors import Palette
 from unisegment.visualization.drawables import Drawable, Picture, open_picture, segments_of
 from unisegment.visualization.drawing import Style, draw_segments, legend_entries, lettering_of, resize
-from unisegment.visualization.errors import draw_judged
+from unisegment.visualization.errors import draw_compared
 from unisegment.visualization.fonts import Lettering
 from unisegment.visualization.legend import INK, PAPER, Entry, draw_legend
 
@@ -45,7 +45,7 @@ def draw_sheet(
         palette: As in `draw`.
         scores: As in `draw`.
         target: The annotation. It is shown last, with the errors of the last prediction behind it, see `draw_errors`.
-        thing_label_ids: Labels that are things, which alone are judged of an instance prediction; None judges all.
+        thing_label_ids: Labels that are things, which alone are compared of an instance prediction; None compares all.
 
     Raises:
         ValueError: As `draw` does.
@@ -63,9 +63,9 @@ def draw_sheet(
     legends = [legend_entries(list(shown.values()), any(has_void for _, has_void in drawn), id2label, style)]
     if target is not None and predictions:
         title, prediction = list(predictions.items())[-1]
-        judged = thing_label_ids if isinstance(prediction, InstancePrediction) else None
-        picture, errors = draw_judged(
-            original, prediction, target, id2label, judged, size, style.lettering, _TEXT_SCALE
+        compared = thing_label_ids if isinstance(prediction, InstancePrediction) else None
+        picture, errors = draw_compared(
+            original, prediction, target, id2label, compared, size, style.lettering, _TEXT_SCALE
         )
         panels.append((f"{title}: errors", picture))
         legends.append(errors)

@@ -30,7 +30,7 @@ def test_panoptic_results_are_as_the_server_wants_them(tmp_path):
     assert content["categories"][3] == {"id": 200, "name": "200", "isthing": 0}
     found = [segment["category_id"] for segment in content["annotations"][0]["segments_info"]]
     assert found == [CATEGORIES[info["label_id"]].id for info in predictions[139]["panoptic"].segments_info]
-    # Judged against themselves they are perfect.
+    # Evaluated against themselves they are perfect.
     scores = panoptic_quality_from_files(*[name.with_suffix(".json"), name] * 2)
     assert scores["all"]["pq"] == 1.0
 

@@ -44,7 +44,7 @@ def test_both_numberings_come_to_the_same_labels(root, kind, rows):
     assert dataset.stuff_label_ids == list(range(11))
 
 
-def test_every_label_that_is_judged_has_its_number(root):
+def test_every_label_that_is_evaluated_has_its_number(root):
     ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
     _write(root, "labelIds", [[*range(34)]] * 2)
     write_image(root / f"leftImg8bit/train/aachen/{NAME}_leftImg8bit.png", (2, 34))
