@@ -182,6 +182,17 @@ def test_an_image_that_is_listed_twice_counts_once(tmp_path):
     assert [found["kind"] for found in problems.as_dicts()] == ["duplicate-image-name"]
 
 
+def test_lists_and_maps_may_lie_elsewhere(tmp_path):
+    """As the further annotations of Pascal VOC (SBD) do, `SegmentationClassAug` and `train_aug.txt`."""
+    mask_trees.pascal_voc(tmp_path)
+    mask_trees.palette_png(tmp_path / "SegmentationClassAug/2007_000063.png", mask_trees.array(7, 7))
+    (tmp_path / "train_aug.txt").write_text("2007_000063\n")
+    images = open_data_set(
+        tmp_path, "pascal_voc_semantic", annotations="train_aug.txt", segments="SegmentationClassAug"
+    )
+    assert (len(images), images[0].target.labels.tolist()) == (1, [0, 7])
+
+
 def test_lists_without_the_split_are_no_tree_without_splits(tmp_path):
     mask_trees.pascal_voc(tmp_path)
     (tmp_path / "ImageSets/Segmentation/train.txt").unlink()

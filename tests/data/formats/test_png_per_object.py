@@ -141,14 +141,15 @@ def test_what_is_missing_is_said_or_left_out(bowl):
     mask_trees.image(train / "2/images/2.png")
     (train / "2/masks").mkdir()
     problems = CollectedProblems()
-    images = open_data_set(bowl, "png_per_object", problems=problems)
+    assert guess_format(bowl) == "png_per_object"
+    images = open_data_set(bowl, problems=problems)
     assert [images[index].image_id for index in range(len(images))] == ["00ae65", "2"]
     assert [(problem.kind, problem.file.removeprefix(f"{train}/")) for problem in problems.errors()] == [
         ("wrong-structure", "0bda51/images"),
         ("missing-label-map", "1/masks"),
     ]
     with pytest.raises(ValueError, match=r"0bda51/images: it must hold one image, but holds 2"):
-        open_data_set(bowl, "png_per_object")
+        open_data_set(bowl)
 
 
 def test_what_is_missing_beside_each_other(tmp_path):

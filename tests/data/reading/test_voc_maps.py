@@ -118,6 +118,25 @@ def test_other_numbers_and_colors_are_refused(tmp_path, opened):
         opened()[0]
 
 
+def test_maps_of_other_kinds_are_refused(tmp_path, opened):
+    _write(tmp_path / "classes", "palette", CLASSES, {})
+    file = tmp_path / "objects/a.png"
+    file.parent.mkdir()
+    for numbers, format, message in (
+        (
+            np.full((3, 4), 2**30, np.int32),
+            "TIFF",
+            r"numbers from 1073741824 to 1073741824, but objects are 1 to 65534",
+        ),
+        (np.full((3, 4), -70_000, np.int32), "TIFF", "numbers from -70000 to -70000, but objects"),
+        (np.full((3, 4, 2), 7, np.uint8), "PNG", r"must be \(height, width\)"),
+        (np.full((3, 4), 0.5, np.float32), "TIFF", "must hold whole numbers"),
+    ):
+        Image.fromarray(numbers).save(file, format)
+        with pytest.raises(ValueError, match=rf"objects.a\.png: .*{message}"):
+            opened()[0]
+
+
 def test_maps_must_be_of_the_size_of_their_image(tmp_path, opened):
     _write(tmp_path / "classes", "palette", CLASSES, {})
     _write(tmp_path / "objects", "palette", [[0, 7, 7]] * 3, {})

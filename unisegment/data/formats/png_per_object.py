@@ -6,6 +6,7 @@ Source:
 """
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,8 @@ class PngPerObject(AnnotatedImages):
         return masks
 
 
+_LOOKED_AT = 10
+"""Folders of images of which one must hold a single image."""
 _NO_FOLDER = "there is no such folder of PNG files for an image: make an empty one if the image shows no object."
 
 
@@ -165,7 +168,8 @@ def _open(
 def _is_per_object(found: Found) -> bool:
     """Tell folders of PNG files for single images from folders of PNG files for whole splits."""
     if "*" in found.parts["images"].parts:
-        return sum(map(_is_image, next(_image_folders(found)).iterdir())) == 1
+        folders = islice(_image_folders(found), _LOOKED_AT)
+        return any(sum(map(_is_image, folder.iterdir())) == 1 for folder in folders)
     stems = {image.stem for image in found.parts["images"].iterdir() if _is_image(image)}
     return any(folder.name in stems and folder.is_dir() for folder in found.parts["annotations"].iterdir())
 

@@ -62,7 +62,6 @@ class VocMaps(LabelMaps):
     ) -> None:
         divisor = None if object_dir is None else _DIVISOR
         super().__init__(pairs, categories, void=_VOID_NUMBERS, label_divisor=divisor, void_ids=void_ids)
-        self.label_divisor = None  # that of the maps that are made here; PNG files hold ids alone
         self.object_dir = object_dir
         self._num_listed = len(categories)
         self._id_of_color = {_BLACK: 0, voc_color(255): _VOID} | {item.color: item.id for item in categories}
@@ -88,7 +87,7 @@ class VocMaps(LabelMaps):
     def _classes(self, file: Path) -> Int32[np.ndarray, "h w"]:
         stored = open_mask(file, self.reading)
         codes = _color_codes(stored)
-        classes = numbers_of(stored) if codes is None else _looked_up(codes, self._id_of_color, file)
+        classes = _numbers(stored, file) if codes is None else _looked_up(codes, self._id_of_color, file)
         unknown = sorted(distinct_ids(classes) - {*range(self._num_listed), *_VOID_NUMBERS})
         if unknown:
             detail = (
@@ -102,8 +101,11 @@ class VocMaps(LabelMaps):
         stored = open_mask(file, self.reading)
         codes = _color_codes(stored)
         if codes is None:
-            numbers = numbers_of(stored)
-            return np.where(numbers == 255, _VOID, numbers)
+            numbers = _numbers(stored, file)
+            if not 0 <= numbers.min() <= numbers.max() < _DIVISOR:
+                detail = f"its pixels have numbers from {numbers.min()} to {numbers.max()}, but objects are 1 to 65534."
+                raise Problem("unknown-id", str(file), detail).error()
+            return np.where(np.isin(numbers, _VOID_NUMBERS), _VOID, numbers)
         colors = [_color_of(code) for code in sorted(distinct_ids(codes))]
         number_of = {color: number for number, color in enumerate(colors, 1)} | {_BLACK: 0, voc_color(255): _VOID}
         return _looked_up(codes, number_of, file)
@@ -128,6 +130,13 @@ class VocMaps(LabelMaps):
             )
             raise Problem("unlisted-segment", str(file), detail).error()
         return class_of
+
+
+def _numbers(stored: Image.Image, file: Path) -> Int32[np.ndarray, "h w"]:
+    try:
+        return numbers_of(stored)
+    except ValueError as error:
+        raise Problem("label-map-channels", str(file), str(error)).error() from error
 
 
 def _color_codes(stored: Image.Image) -> Int32[np.ndarray, "h w"] | None:
