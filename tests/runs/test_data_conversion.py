@@ -321,6 +321,11 @@ def test_splits_with_other_lists_of_labels_are_brought_together_by_name(tmp_path
         convert_data({"val": source["val"], "train": source["train"]}, tmp_path / "other", "yolo_segmentation")
 
 
+def test_without_splits_there_is_nothing_to_do(tmp_path):
+    with pytest.raises(ValueError, match="There is no split to convert"):
+        convert_data({}, tmp_path / "out", "labelme")
+
+
 def test_the_report_says_what_could_not_be_written(tmp_path):
     convert_data({"train": Scenes(tmp_path / "source")}, tmp_path / "out", "yolo_segmentation", source="mine")
     report = json.loads((tmp_path / "out" / REPORT).read_text())

@@ -68,8 +68,8 @@ def convert_data(
 
     Raises:
         OtherRunError: When the folder holds other files, or another conversion.
-        ValueError: When there is no such writer, an image cannot be read or written, or one that is read back differs;
-            names the image.
+        ValueError: When there is no split or no such writer; when an image cannot be read or written, or differs when
+            it is read back, which is named.
         WriteError: When something cannot be written; what is finished stays.
     """
     output = Path(output)
@@ -103,6 +103,8 @@ def _writer_class(to: str, images: ImageMode) -> type[DataSetWriter]:
 
 
 def _splits(images: Mapping[str, AnnotatedImages], stay: bool) -> "list[_Split]":
+    if not images:
+        raise ValueError("There is no split to convert.")
     first = next(iter(images))
     splits: list[_Split] = []
     for name, samples in images.items():
