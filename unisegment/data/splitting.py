@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set in, some of its images out: those of a split, of a share that is drawn by lot, or with objects."""
+"""A data set in, some of its images out: those of a split, of a share drawn at random, or with objects."""
 
 from collections.abc import Callable, Mapping
 
@@ -57,13 +57,13 @@ def only_annotated(images: AnnotatedImages) -> SomeImages:
 
 
 def part_of_split(split: str, splits: Mapping[str, str] | None, val_share: float | None, seed: int) -> tuple[str, Part]:
-    """Return which split of the files holds a split, and what takes the images of it from there.
+    """Return the split of the files that holds a split's images, and a function that picks them.
 
     Args:
         split: Name of the split that is wanted.
-        splits: As in `open_data_set`, as are the next two.
-        val_share: See there.
-        seed: See there.
+        splits: As in `open_data_set`.
+        val_share: As there.
+        seed: `split_seed` there.
 
     Raises:
         ValueError: When both are given, or one is not as it must be.

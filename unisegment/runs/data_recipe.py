@@ -39,11 +39,11 @@ class DataRecipe:
         void_ids: Ids in the files that are void, besides those that the format says; categories with such ids are no
             labels.
         splits: Which images to learn from (`train`) and which to hold out (`val`), such as
-            `{train: "train[:90%]", val: "train[90%:]"}`. Otherwise those splits; for `val` also `valid`, `validation`,
-            `dev` or `test`, the first that is there.
-        val_share: Instead of that, the share of the images of `train` that is held out, such as 0.1; which they are
-            is drawn by lot.
-        split_seed: What they are drawn with.
+            `{train: "train[:90%]", val: "train[90%:]"}`. Without it they are the data set's own
+            `train` and `val`; the latter may be called `valid`, `validation`, `dev` or `test`.
+        val_share: Instead of that, the share of the images of `train` that is held out, such as 0.1. They are drawn
+            at random.
+        split_seed: Seed of that draw.
         streaming: Read Parquet files where they lie, as training goes on, instead of downloading them first.
         exif: `upright` turns images, and maps of labels, as their EXIF data say; `stored` leaves them as they are
             stored, for annotations that were made on such images.

@@ -97,9 +97,9 @@ def open_data_set(
             dev or test, the first that is there. Of a data set without splits, all is "train".
         splits: Which images are meant by the name of a split, such as {"train": "train[:90%]", "val": "train[90%:]"},
             as `datasets` writes it.
-        val_share: Instead of that, the share of the images of "train", from 0 to 1, that is held out as "val". Which
-            they are is drawn by lot.
-        split_seed: What they are drawn with.
+        val_share: Instead of that, the share of the images of "train", from 0 to 1, that is held out as "val". They
+            are drawn at random.
+        split_seed: Seed of that draw.
         annotations: File or folder of the annotations, where they lie elsewhere; relative to `root`. A text is for
             "train"; a dict has one for each split.
         images: The same of the folder of the images.

@@ -70,13 +70,13 @@ class ListedImages:
 class CocoLists:
     """The categories and images of a file, and which of the images cannot be used.
 
-    What is wrong with a category concerns all images, so that it is told as what ends the reading, unless all problems
-    are wanted (`Problems.thorough`).
+    A problem with a category concerns all images: it ends the reading, unless all problems are wanted
+    (`Problems.thorough`).
 
     Args:
         file: The JSON file.
         problems: Where to tell what is wrong.
-        hint: What is said, too, of entries that are not as they must be: which format the file should be in.
+        hint: Added to messages about malformed entries: which format the file should be in.
         is_thing: As for `category_of_entry`.
     """
 
@@ -127,8 +127,8 @@ class CocoLists:
     def categories(self, used: Collection[Any]) -> list[Category]:
         """Return the categories in ascending order of their ids.
 
-        Roboflow puts one in front that is the others' `supercategory`, itself of the supercategory "none", of which no
-        object can be. It is left out.
+        Roboflow's first category is the `supercategory` of all others, and its own is "none". It has no objects, and is
+        left out.
 
         Args:
             used: Ids of categories that have objects.
@@ -153,7 +153,7 @@ class CocoLists:
         self.refused.setdefault(place, problem)
 
     def refuse_entry(self, kind: str, image_id: int | str | None, detail: str) -> None:
-        """Tell what is wrong with an annotation, whose image cannot be used then, wherever the file lists it.
+        """Tell what is wrong with an annotation; its image, which may be listed later, cannot be used then.
 
         Args:
             kind: See `Problem`.
@@ -190,7 +190,7 @@ class CocoLists:
     def labels_of(
         self, category_ids: PackedIds, label_of: Mapping[int, int], void: Collection[int]
     ) -> tuple[Int64[np.ndarray, " n"], list[int]]:
-        """Return the labels of categories; `NO_LABEL` of those that are void or None; and where others are unknown.
+        """Return the label of each category, `NO_LABEL` for void and None, and the places of unknown categories.
 
         Args:
             category_ids: Ids of categories.
@@ -209,7 +209,7 @@ class CocoLists:
         return smallest(np.array([place for place in everything if place not in self.refused], dtype=np.int64))
 
     def unannotated(self, places: Int64[np.ndarray, " n"]) -> Iterator[str]:
-        """Give the files of images that no annotation is of, neither at these places nor refused."""
+        """Give the files of images without annotations: not at these places, and without refused ones."""
         is_annotated = np.zeros(len(self.images) + 1, dtype=np.bool_)
         is_annotated[places] = True  # the last stands for none
         is_annotated[[*self.refused]] = True
@@ -274,7 +274,7 @@ class CocoLists:
 
 
 def read_size(entry: Any) -> Size:
-    """Return the height and width that an entry of `images` has; that no image is so large shows when it is read.
+    """Return height and width of an entry of `images`. Sizes that no image can have are found when it is read.
 
     Raises:
         ValueError: When they are no whole numbers of 32 bits.

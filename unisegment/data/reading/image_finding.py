@@ -68,7 +68,7 @@ class ImageFinder:
         return [name for name in files_under(self.folder) if name.lower().endswith(IMAGE_ENDINGS)]
 
     def _known(self) -> PackedTexts:
-        """Return the images that their last part is enough for, in its order."""
+        """Return the images that are known by the last part of their name alone, sorted by that part."""
         images = self._images_there()
         there, wanted = (Counter(map(_last_part, names)) for names in (images, self._names))
         alone = [name for name in images if there[_last_part(name)] == 1 and wanted[_last_part(name)] <= 1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training does not mind in the annotations of objects, but what somebody should have looked at."""
+"""Doubts about annotations of objects: what training accepts, and somebody should look at."""
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _NOTHING = float("nan")
 
 
 class ObjectChecks:
-    """Beside the shapes of a file, what else it says of each object, to be compared with the shape.
+    """What a file says of each object besides its shape, to be compared with the shape.
 
     Args:
         shapes: The shapes, one for each object that is added.
@@ -39,7 +39,7 @@ class ObjectChecks:
         self._repeated: set[int] = set()
 
     def add(self, entry: Mapping[str, Any], image_id: int | str | None, category_id: int | None) -> None:
-        """Take the entry of the next object; one without anything where it was refused."""
+        """Add the entry of the next object; an empty one for an object that was refused."""
         number = entry.get("id")
         if number is not None:
             number = number if isinstance(number, int | float | str) else shown(number)
