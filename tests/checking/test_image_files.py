@@ -36,7 +36,10 @@ def test_equal_files_have_equal_hashes(tmp_path):
 
 def test_a_file_that_is_missing_may_be_there_in_another_case(tmp_path):
     (tmp_path / "A.JPG").touch()
-    for name, detail in (("a.jpg", "there is no such file, but there is A.JPG"), ("b.jpg", "there is no such file")):
+    for name, detail in (
+        ("a.jpg", "there is no such file, but there is A.JPG."),
+        ("b.jpg", "there is no such file, but the annotations name it."),
+    ):
         facts, (finding,) = look_at(tmp_path / name, "missing-label-map")
         assert facts is None
         assert (finding.kind, finding.detail) == ("missing-label-map", detail)

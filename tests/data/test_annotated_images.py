@@ -81,7 +81,9 @@ def test_distinct_ids_are_all_that_occur():
 
 def test_files_that_do_not_fit_are_named(tmp_path):
     check_size(Path("a.png"), (3, 5), (3, 5), Path("b.json"))
-    with pytest.raises(ValueError, match=r"a\.png is 5x3 \(height x width\), but b\.json says 3x5.* data\.exif=stored"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: it is 5x3 \(height x width\), but b\.json says 3x5.* data\.exif=stored"
+    ):
         check_size(Path("a.png"), (5, 3), (3, 5), Path("b.json"))
     with pytest.raises(ValueError, match=r"correct the annotation\.$"):
         check_size(Path("a.png"), (5, 3), (3, 7), Path("b.json"))

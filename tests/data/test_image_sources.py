@@ -218,7 +218,7 @@ def test_a_list_says_which_images_and_their_ids(tmp_path):
     images = ImageFolder(tmp_path / "images", tmp_path / "list.json")
     assert images.names == ["c.png", "a.png"]
     assert images[0].image_id == 31
-    with pytest.raises(ValueError, match=r"a\.png is 5x7 .* says 5x8"):
+    with pytest.raises(ValueError, match=r"a\.png: it is 5x7 .* says 5x8"):
         images[1]
     (tmp_path / "list.json").write_text('{"images": [{"id": 1}]}')
     with pytest.raises(ValueError, match=r"images\[0\]: file_name is missing\. It must have `images`"):

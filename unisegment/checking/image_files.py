@@ -2,16 +2,15 @@
 """One image file in, what it is and what is wrong with it out; its beginning is read, its pixels are not."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from unisegment.data.problems import Problem
+from unisegment.data.reading.image_problems import absence, kind_of, unreadable
 from unisegment.data.reading.image_reading import Exif
 from unisegment.ops.image_opening import is_cut, open_image
 from unisegment.ops.orientation import exif_orientation, turned_size
@@ -28,7 +27,6 @@ _FORMATS = {
     ".tiff": ("TIFF",),
 }
 """Pillow's names of what the ends of file names promise."""
-_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _UNUSUAL_MODES = {
     "CMYK": "is CMYK, made for print: its colours are converted without a profile",
     "LA": "has an alpha channel, which is dropped",
@@ -73,7 +71,7 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Problem]]:
         file: The file.
         missing: Kind of finding where there is none.
     """
-    problem = _absence(file, missing)
+    problem = absence(file, missing)
     if problem is not None:
         return None, [problem]
     try:
@@ -95,7 +93,7 @@ def look_at(file: Path, missing: str) -> tuple[FileFacts | None, list[Problem]]:
                 )
                 return facts, [Problem(kind, str(file), detail) for kind, detail in _oddities(file, image)]
     except Exception as error:  # of any kind: see `open_image`
-        return None, [Problem(_kind_of(error, file), str(file), str(error))]
+        return None, [decode(file) or Problem(kind_of(error, file), str(file), str(error))]
 
 
 def decode(file: Path) -> Problem | None:
@@ -103,33 +101,12 @@ def decode(file: Path) -> Problem | None:
     try:
         open_image(file)
     except ValueError as error:
-        return Problem(_kind_of(error.__cause__ or error, file), str(file), str(error.__cause__ or error))
+        return unreadable(file, error)
     return None
 
 
 def _hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=8)  # as long as numpy's int64
-
-
-def _absence(file: Path, missing: str) -> Problem | None:
-    try:
-        if file.is_file():
-            return None if file.stat().st_size else Problem("empty-file", str(file), "0 bytes")
-        if file.is_dir():
-            return Problem("not-a-file", str(file), "it is a folder")
-        if file.exists():
-            return Problem("not-a-file", str(file), "it is neither a file nor a folder")
-        if file.is_symlink():
-            return Problem(missing, str(file), f"it is a link to {os.readlink(file)}, which does not exist")
-    except OSError as error:  # such as a name that is too long
-        return Problem("unreadable-file", str(file), str(error))
-    similar = _names_in_lower_case(file.parent).get(file.name.lower())
-    return Problem(missing, str(file), "there is no such file" + (f", but there is {similar}" if similar else ""))
-
-
-@lru_cache(maxsize=4)
-def _names_in_lower_case(folder: Path) -> dict[str, str]:
-    return {name.lower(): name for name in os.listdir(folder)} if folder.is_dir() else {}
 
 
 def _orientation(image: Image.Image) -> int:
@@ -151,17 +128,3 @@ def _oddities(file: Path, image: Image.Image) -> Iterator[tuple[str, str]]:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         yield "unusual-image", f"it has {frames} frames, of which the first is taken"
-
-
-def _kind_of(error: BaseException, file: Path) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "too-large-image"
-    if isinstance(error, UnidentifiedImageError):
-        return "not-an-image"
-    return "truncated-image" if "truncated" in str(error).lower() or _is_cut_off(file) else "broken-image"
-
-
-def _is_cut_off(file: Path) -> bool:
-    content = file.read_bytes()
-    kind = {b"\xff\xd8": "JPEG", b"\x89P": "PNG"}.get(content[:2])
-    return kind is not None and _LAST_BYTES[kind] not in content[-64:]

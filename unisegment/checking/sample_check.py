@@ -89,7 +89,7 @@ class SampleCheck:
         sample, error = self._open(index)
         if sample is None:
             findings += self._explain(entry, name, facts, map_facts, findings, error)
-            return CheckedSample(name, findings, facts)
+            return CheckedSample(name, _as_training_says(findings, error), facts)
         findings += self._check_reading(index, entry, facts, name)
         summary = summarize(sample)
         file = str(entry.label_map) if entry is not None and entry.label_map is not None else name
@@ -211,6 +211,12 @@ class SampleCheck:
         number = sum(categories[label].is_thing and not is_crowd for label, is_crowd in pairs)
         if number > top_k:
             yield Problem("many-objects", file, f"{number} objects, but predictions have the {top_k} best of an image")
+
+
+def _as_training_says(findings: list[Problem], error: Exception | None) -> list[Problem]:
+    """Return the findings, that which training stops at in its words."""
+    said = error.problem if isinstance(error, DataError) else None
+    return [finding if said is None or finding[:2] != said[:2] else said for finding in findings]
 
 
 def summarize(sample: Sample) -> Summary:

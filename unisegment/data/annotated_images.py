@@ -4,6 +4,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from os.path import isfile
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -12,7 +13,8 @@ from jaxtyping import Int32, Int64, UInt8
 from torch.utils.data import Dataset
 
 from unisegment.data.categories import category_name
-from unisegment.data.reading.image_reading import ImageReading, exif_hint, read_image
+from unisegment.data.reading.image_problems import absence, other_size, unreadable
+from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.ops.json_values import read_flag, value_of, whole_number
 from unisegment.ops.value_range import ValueRange
 from unisegment.structures import Category, Sample
@@ -242,29 +244,30 @@ def categories_from_table(ids: range | tuple[int, ...], table: Mapping[str, bool
     ]
 
 
-def read_listed_image(file: Path, reading: ImageReading) -> UInt8[np.ndarray, "h w 3"]:
+def read_listed_image(file: Path, reading: ImageReading, missing: str = "missing-image") -> UInt8[np.ndarray, "h w 3"]:
     """Read an image that an annotation names.
 
     Args:
         file: The image.
         reading: How it is read.
+        missing: Kind of the problem where there is none.
 
     Raises:
         FileNotFoundError: When it is missing.
-        ValueError: When it cannot be read.
+        DataError: When it cannot be read.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
-    return read_image(file, reading=reading)
+    if not isfile(file) and (problem := absence(file, missing)) is not None:
+        raise problem.error()
+    try:
+        return read_image(file, reading=reading)
+    except ValueError as error:
+        raise unreadable(file, error).error() from error
 
 
 def check_size(file: Path, size: Size, expected: Size, source: Path) -> None:
-    """Raise a ValueError unless an image has the height and width that another file says it has."""
+    """Raise a DataError unless an image has the height and width that another file says it has."""
     if tuple(size) != tuple(expected):
-        raise ValueError(
-            f"{file} is {size[0]}x{size[1]} (height x width), but {source} says {expected[0]}x{expected[1]}: resize "
-            f"one of them, or correct the annotation.{exif_hint(size, expected)}"
-        )
+        raise other_size(file, size, expected, source).error()
 
 
 def distinct_ids(id_map: Int32[np.ndarray, "h w"]) -> set[int]:

@@ -243,10 +243,10 @@ def test_missing_broken_and_resized_images_are_named(tmp_path):
     dataset = _open(tmp_path)
     file = tmp_path / "images" / "a.jpg"
     Image.new("RGB", (3, 5)).save(file, format="png")
-    with pytest.raises(ValueError, match=r"a\.jpg is 5x3 .*instances\.json says 3x5"):
+    with pytest.raises(ValueError, match=r"a\.jpg: it is 5x3 .*instances\.json says 3x5"):
         dataset[1]
     file.write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=rf"{file} cannot be read as an image"):
+    with pytest.raises(ValueError, match=rf"{file}: it cannot be read as an image"):
         dataset[1]
     file.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{file}: there is no such file"):

@@ -338,7 +338,7 @@ def test_missing_and_broken_images_are_named(root, name):
     whole = file.read_bytes()
     for content in (b"", b"not an image", whole[: len(whole) // 2]):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{file} cannot be read as an image"):
+        with pytest.raises(ValueError, match=rf"{file}: it (cannot be read as an image|is empty)"):
             _open(root)[1]
     file.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{file}: there is no such file"):
@@ -348,7 +348,7 @@ def test_missing_and_broken_images_are_named(root, name):
 @pytest.mark.parametrize("name", ["images/a.jpg", "panoptic/a.png"])
 def test_sizes_that_disagree_are_named(root, name):
     Image.new("RGB", (3, 5)).save(root / name, format="png")
-    with pytest.raises(ValueError, match=rf"{name} is 5x3 .*panoptic.json says 3x5"):
+    with pytest.raises(ValueError, match=rf"{name}: it is 5x3 .*panoptic.json says 3x5"):
         _open(root)[1]
 
 

@@ -142,7 +142,7 @@ def test_sizes_may_be_unknown_but_not_wrong(tmp_path):
     write_texts(tmp_path, {"a.json": json.dumps(content)})
     assert objects_of(_open(tmp_path)[0]) == OBJECTS[:1]
     write_texts(tmp_path, {"a.json": labelme_file(CAT, size=(21, 30))})
-    with pytest.raises(ValueError, match=r"a\.jpg is 20x30 \(height x width\), but .*a\.json says 21x30"):
+    with pytest.raises(ValueError, match=r"a\.jpg: it is 20x30 \(height x width\), but .*a\.json says 21x30"):
         _open(tmp_path)[0]
 
 

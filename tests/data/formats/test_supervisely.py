@@ -132,7 +132,7 @@ def test_other_annotation_files_are_refused(root, text, kind, message):
 
 def test_the_size_must_be_that_of_the_image(root):
     annotation(root / "train/ann/a.jpeg.json", POLYGON, size=(20, 12))
-    with pytest.raises(ValueError, match=r"a\.jpeg is 12x20 \(height x width\), but .*a\.jpeg\.json says 20x12"):
+    with pytest.raises(ValueError, match=r"a\.jpeg: it is 12x20 \(height x width\), but .*a\.jpeg\.json says 20x12"):
         open_data_set(root)[0]
 
 

@@ -78,6 +78,11 @@ def test_missing_images_and_folders_are_where_they_should_be(tmp_path):
     assert list(images.unlisted()) == []
 
 
+def test_names_that_no_file_can_have(tmp_path):
+    for name in ("a" * 1000, "a%00b.jpg", "", "."):
+        assert finder(tmp_path, [name], ["c.jpg"]).find(name).name != "c.jpg"
+
+
 def test_images_that_no_name_means_are_listed(tmp_path):
     images = finder(tmp_path, ["images\\a.jpg", "b.png"], ["a.jpg", "b.png", "c/d.JPG", "notes.txt", "e.webp"])
     assert list(images.unlisted()) == [tmp_path / "c/d.JPG", tmp_path / "e.webp"]

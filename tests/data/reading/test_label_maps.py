@@ -105,7 +105,7 @@ def test_unknown_numbers_are_named(tmp_path, number, settings, message):
 
 def test_sizes_that_disagree_are_named(tmp_path):
     dataset = _open(tmp_path, [[4, 4], [4, 4], [4, 4]])
-    with pytest.raises(ValueError, match=r"a\.png is 3x2 .*a\.jpg says 2x3"):
+    with pytest.raises(ValueError, match=r"a\.png: it is 3x2 .*a\.jpg says 2x3"):
         dataset[0]
 
 
@@ -116,7 +116,7 @@ def test_missing_and_broken_files_are_named(tmp_path, name):
     whole = file.read_bytes()
     for content in (b"", b"not an image", whole[: len(whole) // 2]):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{file} cannot be read as an image"):
+        with pytest.raises(ValueError, match=rf"{file}: it (cannot be read as an image|is empty)"):
             dataset[0]
     file.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{file}: there is no such file"):
@@ -187,5 +187,5 @@ def test_a_map_that_went_through_jpeg_is_refused(tmp_path):
     dataset = _open(tmp_path, [[4, 4, 4], [4, 4, 4]])
     write_image(tmp_path / "b.jpg", (2, 3), value=4)
     (tmp_path / "b.jpg").replace(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png is a JPEG file, which does not keep numbers"):
+    with pytest.raises(ValueError, match=r"a\.png: it is a JPEG file, which does not keep numbers"):
         dataset[0]

@@ -128,7 +128,7 @@ class CocoPanoptic(AnnotatedImages):
         image_file = self._image_finder.find(file_name)
         map_file = self._map_finder.find(self._map_files[annotation])
         image = read_listed_image(image_file, self.reading)
-        id_map = rgb_to_ids(read_listed_image(map_file, ImageReading(self.reading.exif)))
+        id_map = rgb_to_ids(read_listed_image(map_file, ImageReading(self.reading.exif), "missing-label-map"))
         for file, pixels in ((image_file, image), (map_file, id_map)):
             check_size(file, pixels.shape[:2], size, self.annotation_file)
         segments = slice(*self._bounds[annotation : annotation + 2])

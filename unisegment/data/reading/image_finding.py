@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from os.path import isfile
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
@@ -48,7 +49,7 @@ class ImageFinder:
         expected = None
         for reading in _readings(name):
             path = self.folder / reading
-            if path.is_file():
+            if isfile(path):  # unlike Path's, it takes names that are too long
                 return path
             expected = expected or path
         last = _last_part(name)

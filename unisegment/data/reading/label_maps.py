@@ -19,8 +19,9 @@ from unisegment.data.annotated_images import (
     read_listed_image,
     without_void,
 )
-from unisegment.data.problems import Problems
+from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.annotation_reading import read_segment_map
+from unisegment.data.reading.image_problems import absence, unreadable
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.files import require_folder
 from unisegment.ops.image_opening import open_image
@@ -276,15 +277,19 @@ def _unless_missing(error: OSError) -> None:
 
 
 def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: there is no such file, but the annotations name it.")
-    image = open_image(file)
+    if not file.is_file() and (problem := absence(file, "missing-label-map")) is not None:
+        raise problem.error()
+    try:
+        image = open_image(file)
+    except ValueError as error:
+        raise unreadable(file, error).error() from error
     if image.format in ("JPEG", "MPO"):
-        raise ValueError(f"{file} is a JPEG file, which does not keep numbers: make it again from its source, as PNG.")
+        detail = "it is a JPEG file, which does not keep numbers: make it again from its source, as PNG."
+        raise Problem("lossy-label-map", str(file), detail).error()
     try:
         return numbers_of(reading.turned(image))
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise Problem("label-map-channels", str(file), str(error)).error() from error
 
 
 def numbers_of(segment_map: Any) -> Int32[np.ndarray, "h w"]:
