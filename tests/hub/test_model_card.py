@@ -94,7 +94,7 @@ def test_a_checkpoint_alone(model, tmp_path):
 def test_the_body_says_what_was_done(run, model):
     card = card_of(read_run(run), model)
     training = section(card, "Data and training")
-    assert "data: cows: 2024, read as `coco_panoptic`" in training
+    assert "data: cows: 2024, read as `coco_panoptic` (COCO's panoptic format: a JSON file, and PNG files " in training
     assert "7 of 7 steps, in 1.5 hours" in training
     assert "4 images in a step, learning rate 0.0001, schedule `poly`" in training
     assert "precision: float32" in training

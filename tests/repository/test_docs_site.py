@@ -15,6 +15,7 @@ import yaml
 from tests.repository import format_table
 from unisegment.cli import app
 from unisegment.data.export import EXPORT_FORMATS
+from unisegment.data.writing import WRITERS
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.settings import dotted_keys
@@ -84,3 +85,9 @@ def test_the_page_of_exports_lists_all():
     page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
     table = page.split("| `--to` | files |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == {*EXPORT_FORMATS, "pictures"}
+
+
+def test_the_page_of_conversions_lists_all():
+    page = (ROOT / "docs" / "your_data.md").read_text(encoding="utf-8")
+    table = page.split("| `--to` | holds |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == set(WRITERS)

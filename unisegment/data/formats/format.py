@@ -93,7 +93,6 @@ class Format:
         options: Further keywords of `open`.
         sniff: Looks into what was found, where layouts of several formats are alike: whether it is of this one.
         splits: Names the splits of a folder that lists them itself; these go before those of layouts.
-        writes: Class that writes annotated images in this format; None where there is none.
         data_set: Name of the data set, where the format is that of a single one.
         is_folder: Whether data sets are folders, and not also names and addresses that the format knows.
         is_guessed: Whether a folder may be taken for it without being told.
@@ -108,7 +107,6 @@ class Format:
     options: frozenset[str] = frozenset()
     sniff: Callable[[Found], bool] | None = None
     splits: Callable[[Path], Sequence[str]] | None = None
-    writes: Callable[..., Any] | None = None
     data_set: str | None = None
     is_folder: bool = True
     is_guessed: bool = True
