@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.checking.format_trees import hugging_face
 from tests.data.exports import labelme_file
 from tests.recipes import small_trees
 from tests.training.test_assembly import RESNET, SMALL
@@ -82,6 +83,19 @@ def test_an_export_without_splits_is_used_as_it_lies(tmp_path, start):
     report = check_data(find_parts([str(tmp_path / "export")]), tmp_path / "check", workers=1, pictures=0)
     assert [[found["kind"] for found in part["findings"]] for part in report.parts] == [[], ["nothing-held-out"]]
     assert report.num_errors == 0
+
+
+def test_images_and_maps_of_hugging_face_are_used_as_they_lie(tmp_path, start):
+    root = tmp_path / "export"
+    hugging_face(root)
+    fitted = fit_data(root, start=start, output_dir=tmp_path / "run", **_SETTINGS)
+    assert (fitted.metrics["step"], fitted.metrics["images"]) == (1, 2)
+    scores = Segmenter.from_pretrained(fitted.folder / "checkpoint", device="cpu").evaluate(root, split="val")
+    assert scores["miou"] == pytest.approx(fitted.metrics["miou"])
+    report = check_data(find_parts([str(root)]), tmp_path / "check", workers=1, pictures=0)
+    assert [(part["format"], part["opened"], part["findings"]) for part in report.parts] == [
+        ("hugging_face", 4, []), ("hugging_face", 2, []),
+    ]  # fmt: skip
 
 
 def test_one_set_of_rules_speaks_in_training_and_check_data(tmp_path):
