@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formats of data sets: a folder in, its format out; a folder, a format and a split in, annotated images out.
 
-A format is a file of this package, which ends in its `FORMATS`, and a line in `MODULES`. Training, evaluation,
+A format is a file of this package, which ends in its `FORMATS`, and a line in `MODULES`; what writes it, if
+anything does, is a line in `unisegment.data.writing.WRITERS`. Training, evaluation,
 check-data, the command's help and the documentation know it from there.
 """
 
