@@ -14,11 +14,12 @@ from jaxtyping import Int32
 
 from unisegment.checking.contact_sheet import draw_tile
 from unisegment.checking.image_files import FileFacts, decode, look_at
-from unisegment.checking.label_map_files import check_label_map, check_numbers, is_blended
+from unisegment.checking.label_map_files import check_label_map
 from unisegment.checking.opening import OpenedPart
 from unisegment.checking.reading_check import check_levels, check_size, check_stored_image, compare_sizes
 from unisegment.data.annotated_images import SampleFiles
 from unisegment.data.problems import DataError, Problem
+from unisegment.data.reading.blended_maps import is_blended
 from unisegment.data.reading.image_reading import read_image
 from unisegment.data.reading.label_maps import LabelMaps
 from unisegment.data.reading.panoptic_maps import map_problems
@@ -153,7 +154,7 @@ class SampleCheck:
         if entry is not None and facts is not None:
             findings += [finding for finding in [decode(entry.image)] if finding is not None]
         if entry is not None and entry.label_map is not None and map_facts is not None:
-            findings += self._explain_map(entry.label_map, entry, map_facts, [*known, *findings], error)
+            findings += self._explain_map(entry.label_map, entry)
         is_known = isinstance(error, DataError) and self._is_told(entry, error.problem)
         is_known |= any(finding.severity == "error" for finding in [*known, *findings])
         if error is not None and not is_known:
@@ -167,9 +168,7 @@ class SampleCheck:
         is_of_file = entry is not None and problem.file == str(entry.source)
         return is_of_file and reader is not None and reader.tells_at_opening
 
-    def _explain_map(
-        self, file: Path, entry: SampleFiles, facts: FileFacts, known: list[Problem], error: Exception | None
-    ) -> list[Problem]:
+    def _explain_map(self, file: Path, entry: SampleFiles) -> list[Problem]:
         undecodable = decode(file)
         if undecodable is not None:
             return [undecodable]
@@ -178,9 +177,6 @@ class SampleCheck:
             id_map = rgb_to_ids(read_image(file))
             is_hidden = getattr(self.opened.reader, "hidden_segments", False)
             return map_problems(file, id_map, entry.segment_ids, entry.source, is_hidden)
-        is_explained = any(finding.severity == "error" for finding in known)
-        if error is not None and not isinstance(error, DataError) and not is_explained:
-            return [check_numbers(file, facts, str(error))]
         return []
 
     def _doubts(

@@ -227,7 +227,7 @@ def test_rows_are_read_as_the_data_set_is_told_to():
 @pytest.mark.parametrize(
     ("role", "feature", "annotation", "message"),
     [
-        ("semantic", List(List(Value("int32"))), [[7, 0, 3]] * 2, r"column 'semantic' has .* numbers \[7\], which"),
+        ("semantic", List(List(Value("int32"))), [[7, 0, 3]] * 2, r"column 'semantic': it has .* numbers \[7\], which"),
         ("semantic", List(List(Value("int32"))), [[0, 3]] * 3, r"image is 2x3 .* annotation is 3x2"),
         ("semantic", List(List(Value("float32"))), [[0.5, 3, 3]] * 2, r"must hold whole numbers"),
         ("semantic", Image(), {"bytes": b"none", "path": None}, r"column 'semantic' cannot be read as an image"),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.data.map_files import segments, write_image, write_map
-from unisegment.data.problems import CollectedProblems, Problems
+from unisegment.data.problems import CollectedProblems, DataError, Problems
 from unisegment.data.reading.label_maps import LabelMaps, MapCoding, Pairs, pair_files
 from unisegment.structures import Category
 
@@ -99,7 +99,7 @@ def test_ids_far_apart_are_listed_in_a_line():
 )
 def test_unknown_numbers_are_named(tmp_path, number, settings, message):
     dataset = _open(tmp_path, [[0, 4, 9], [number, 4, 4]], np.uint16, **settings)
-    with pytest.raises(ValueError, match=rf"{tmp_path}/a\.png has pixels with the {message}"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/a\.png: it has pixels with the {message}"):
         dataset[0]
 
 
@@ -189,3 +189,21 @@ def test_a_map_that_went_through_jpeg_is_refused(tmp_path):
     (tmp_path / "b.jpg").replace(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png: it is a JPEG file, which does not keep numbers"):
         dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "hint"),
+    [
+        (np.asarray(Image.fromarray(np.array([[0, 80, 20], [120, 0, 180]], np.uint8)).resize((97, 61), 2)),
+         "resize labels to the nearest"),
+        (np.full((5, 7), 128 * 65793), "turn colours into ids"),
+        (np.full((5, 7), 3), "change the pixels."),
+    ],
+)  # fmt: skip
+def test_where_wrong_numbers_may_come_from(numbers, hint):
+    coding = MapCoding([Category(1, "cow", True, (0, 0, 0))])
+    with pytest.raises(DataError) as error:
+        coding.target(numbers.astype(np.int32), "a.png")
+    assert error.value.problem[:2] == ("unknown-id", "a.png")
+    assert hint in error.value.problem.detail
+    assert ("change the pixels." in hint) == error.value.problem.detail.endswith("change the pixels.")

@@ -21,6 +21,7 @@ from unisegment.data.annotated_images import (
 )
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.annotation_reading import read_segment_map
+from unisegment.data.reading.blended_maps import is_blended
 from unisegment.data.reading.image_problems import absence, unreadable
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.files import require_folder
@@ -28,6 +29,7 @@ from unisegment.ops.image_opening import open_image
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category, Sample, SegmentationTarget
 
+_LARGEST_OF_ONE_CHANNEL = 65535
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Ends of the names of image files, in any case."""
 
@@ -169,7 +171,7 @@ class MapCoding:
             source: Where it comes from, for messages.
 
         Raises:
-            ValueError: When a number is neither of a category nor void.
+            DataError: When a number is neither of a category nor void.
         """
         category_of = {number: self._category_id(number) for number in sorted(distinct_ids(id_map))}
         wrong = [
@@ -178,7 +180,7 @@ class MapCoding:
             if category not in self.label_of and category not in self._void
         ]
         if wrong:
-            raise ValueError(self._describe(wrong, source))
+            raise Problem("unknown-id", str(source), self._describe(wrong) + _hint(wrong, id_map)).error()
         segments = {number: category for number, category in category_of.items() if category in self.label_of}
         labels = [self.label_of[category] for category in segments.values()]
         return SegmentationTarget(
@@ -200,10 +202,10 @@ class MapCoding:
     def _is_object(self, number: int) -> bool:
         return self._first_object is not None and number >= self._first_object
 
-    def _describe(self, wrong: list[int], source: Any) -> str:
+    def _describe(self, wrong: list[int]) -> str:
         coding = "" if self.label_divisor is None else f" or {self.label_divisor} times such an id plus a number,"
         return (
-            f"{source} has pixels with the numbers {wrong[:5]}, which belong to no category. Numbers must be ids of "
+            f"it has pixels with the numbers {wrong[:5]}, which belong to no category. Numbers must be ids of "
             f"categories ({_short(self.label_of)}),{coding} or void ({_short(self._void)}): list the category, or "
             f"change the pixels."
         )
@@ -290,6 +292,15 @@ def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
         return numbers_of(reading.turned(image))
     except ValueError as error:
         raise Problem("label-map-channels", str(file), str(error)).error() from error
+
+
+def _hint(wrong: list[int], id_map: Int32[np.ndarray, "h w"]) -> str:
+    """Return where numbers that belong to no category may come from."""
+    if max(wrong) > _LARGEST_OF_ONE_CHANNEL:
+        return " It has three channels, read as red + 256 green + 65536 blue: turn colours into ids first."
+    if is_blended(id_map):
+        return " Its borders hold numbers in between: resize labels to the nearest, never smoothly."
+    return ""
 
 
 def numbers_of(segment_map: Any) -> Int32[np.ndarray, "h w"]:
