@@ -134,7 +134,7 @@ def test_unreadable_images_are_left_out_where_that_is_asked_for(tmp_path, data):
     file.write_bytes(file.read_bytes()[:100])
     result = run(data, tmp_path / "out", "--to", "coco_instance", "--split", "train")
     assert result.exit_code == 1
-    assert "a.png cannot be read" in result.stderr
+    assert "a.png: it cannot be read" in result.stderr
     result = run(data, tmp_path / "out", "--to", "coco_instance", "--split", "train", "--on-error", "skip")
     assert result.exit_code == 0
     assert "3 of train" in result.stdout
