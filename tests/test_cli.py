@@ -69,7 +69,7 @@ def test_check_data_says_what_is_wrong_and_where(tmp_path):
     (tmp_path / "data/labels/val/more.png").touch()
     result = run(*words, "--limit", "99", "--timeout", "99", "data.workers=0")
     assert result.exit_code == 1
-    assert "images/train/b.jpg: 0 bytes" in result.output
+    assert "images/train/b.jpg: it is empty: 0 bytes." in result.output
     assert "1 error, 1 warning" in result.output
     # Of the part that is held out alone, there is nothing but a warning.
     assert run(*words, "--split", "val").exit_code == 0

@@ -250,7 +250,7 @@ def test_a_data_set_that_cannot_be_opened_is_an_error_of_the_recipe(tmp_path):
     (tmp_path / "annotations" / "panoptic_train").mkdir(parents=True)
     (tmp_path / "train").mkdir()
     (tmp_path / "annotations" / "panoptic_train.json").write_text("{")
-    with pytest.raises(RecipeError, match=r"data\.format=coco_panoptic: .*panoptic_train\.json is not valid JSON"):
+    with pytest.raises(RecipeError, match=r"data\.format=coco_panoptic: .*panoptic_train\.json: it is not valid JSON"):
         open_samples(DataRecipe(root=str(tmp_path), format="coco_panoptic"))
 
 
