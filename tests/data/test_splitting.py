@@ -49,9 +49,20 @@ def test_slices_are_those_of_datasets(spec):
     assert ids(part(Numbered(13))) == [*range(13)][slice(wanted.from_, wanted.to)]
 
 
-def test_slices_of_nothing_are_refused():
-    with pytest.raises(ValueError, match=r"train\[5:5\] is none of the 13 images"):
-        part_of_split("val", {"train": "train", "val": "train[5:5]"}, None, 0)[1](Numbered(13))
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("train[5:5]", r"train\[5:5\] is none of the 13 images"),
+        ("train[5:2]", r"train\[5:2\] is none of the 13 images"),
+        ("train[:x]", r"train\[:x\] must be a split with a range of its 13 images"),
+        ("train[:200%]", r"train\[:200%\] must be a split with a range of its 13 images"),
+        ("train[:2]+train[4:]", r"must be one split, perhaps with one range"),
+        ("train+other", r"must be one split, perhaps with one range"),
+    ],
+)
+def test_slices_that_are_none_or_nothing_are_refused(spec, reason):
+    with pytest.raises(ValueError, match=rf"^data\.splits: .*{reason}"):
+        part_of_split("val", {"train": "train", "val": spec}, None, 0)[1](Numbered(13))
 
 
 def test_a_split_that_nothing_is_said_of_is_that_of_the_files():
@@ -85,8 +96,11 @@ def test_shares_that_leave_nothing_are_refused():
     ("places", "bounds"), [([4, 5, 6, 7, 8, 9, 10], [0, 1, 2, 5, 7]), ([6], [0, 1]), ([], [0]), ([0, 2, 12], [0, 2, 3])]
 )
 def test_some_images_know_what_the_whole_knows(places, bounds):
-    images = SomeImages(Numbered(13, np.array([0, 3, 5, 6, 9, 12, 13])), np.array(places, dtype=np.int64))
+    whole = Numbered(13, np.array([0, 3, 5, 6, 9, 12, 13]))
+    whole.void_ids = frozenset((255,))
+    images = SomeImages(whole, np.array(places, dtype=np.int64))
     assert ids(images) == places
+    assert images.void_ids == {255}
     assert images.block_bounds.tolist() == bounds
     for place, index in enumerate(places):
         assert images.numbers(place) == {index}

@@ -216,3 +216,13 @@ def test_a_format_that_is_not_named_is_that_of_the_folder(tmp_path):
     assert open_split(replace(data, categories=None), "val").categories[2].name == "grass"
     with pytest.raises(RecipeError, match=r"streaming is for format=hugging_face, but format=png"):
         with_format(replace(data, streaming=True))
+
+
+def test_the_format_is_seen_by_what_a_split_is_taken_from(tmp_path):
+    WRITERS["coco_instance"](tmp_path)
+    (tmp_path / "val").rename(tmp_path / "gone")
+    data = DataRecipe(root=str(tmp_path), val_share=0.25)
+    assert with_format(data, ["val"]).format == "coco_instance"
+    assert len(open_split(data, "val")) == 1
+    with pytest.raises(RecipeError, match="no known format for the split val"):
+        with_format(DataRecipe(root=str(tmp_path)), ["val"])

@@ -168,10 +168,11 @@ def _note_whole(part: _Checked) -> None:
     if doubt is not None:
         part.findings.add("two-numbers", part.opened.part.name, doubt)
     modes = part.figures.label_map_modes
-    if isinstance(samples, LabelMaps) and modes:
+    reader = part.opened.reader
+    if isinstance(reader, LabelMaps) and modes:
         largest = max(largest_number(mode) for mode in modes)
         for category in samples.categories:
-            if category.id * samples.id_factor > largest:
+            if category.id * reader.id_factor > largest:
                 detail = f"{category.name} (id {category.id}): the PNG files hold numbers up to {largest}"
                 part.findings.add("category-too-large", part.opened.part.name, detail)
 

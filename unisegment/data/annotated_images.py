@@ -129,6 +129,7 @@ class ImagesOfAnother(AnnotatedImages):
         super().__init__(categories)
         self.images = images
         self.left_out = images.left_out
+        self.void_ids = images.void_ids
 
     @property
     def reading(self) -> ImageReading:  # an attribute of those that read

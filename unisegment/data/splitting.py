@@ -78,6 +78,8 @@ def part_of_split(split: str, splits: Mapping[str, str] | None, val_share: float
     spec = (splits or {}).get(split)
     if spec is None:
         return split, lambda images: images
+    if "+" in spec:
+        raise ValueError(f"data.splits: {spec} must be one split, perhaps with one range, such as train[:90%].")
     return spec.partition("[")[0], lambda images: _rows(images, spec)
 
 
@@ -98,7 +100,11 @@ def _rows(images: AnnotatedImages, spec: str) -> AnnotatedImages:
     from datasets import ReadInstruction  # a second, which only this needs
 
     name = spec.partition("[")[0]
-    (part,) = ReadInstruction.from_spec(spec).to_absolute({name: len(images)})
-    if part.from_ == part.to:
+    try:
+        (part,) = ReadInstruction.from_spec(spec).to_absolute({name: len(images)})
+    except ValueError as error:
+        detail = f"{spec} must be a split with a range of its {len(images)} images, such as train[:90%] or train[10:20]"
+        raise ValueError(f"data.splits: {detail}: {error}") from error
+    if part.from_ >= part.to:
         raise ValueError(f"data.splits: {spec} is none of the {len(images)} images.")
     return SomeImages(images, np.arange(part.from_, part.to))

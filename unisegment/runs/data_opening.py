@@ -11,6 +11,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.data.first_look import is_empty, read_first
 from unisegment.data.formats import FORMATS, guess_format, open_data_set
 from unisegment.data.problems import CollectedProblems, Problems
+from unisegment.data.splitting import part_of_split
 from unisegment.files import require_folder
 from unisegment.ops.downloads import is_address
 from unisegment.ops.weight_sources import find_checkpoint
@@ -34,7 +35,8 @@ def with_format(data: DataRecipe, splits: Sequence[str] = ("train", "val")) -> D
     if data.format != "auto":
         return data
     with data_named(data):
-        return replace(data, format=guess_format(data.root, splits))
+        wholes = [part_of_split(split, data.splits, data.val_share, data.split_seed)[0] for split in splits]
+        return replace(data, format=guess_format(data.root, wholes))
 
 
 def open_split(data: DataRecipe, split: str, problems: Problems | None = None) -> AnnotatedImages:

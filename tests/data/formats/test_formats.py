@@ -190,11 +190,59 @@ def test_images_and_annotations_may_lie_anywhere(tmp_path):
         open_data_set(tmp_path, "coco_instance", "val", annotations="a.json", images="photos")
     with pytest.raises(ValueError, match=r"say where the rest lies, too: data\.images\."):
         open_data_set(tmp_path, "coco_instance", "train", annotations="a.json")
+    # Names of splits in places are those that data sets have.
+    valid = {"annotations": {"valid": "a.json"}, "images": {"valid": "photos"}}
+    assert [sample.image_id for sample in open_data_set(tmp_path, "coco_instance", "val", **valid)] == expected
     # Shares are taken of what is found there.
     held_out = open_data_set(
         tmp_path, "coco_instance", "val", annotations="a.json", images="photos", val_share=0.5, split_seed=1
     )
     assert len(held_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("data_format", "places", "reason"),
+    [
+        ("coco_instance", {"segments": "x"}, r"data\.segments is not for format=coco_instance"),
+        ("hugging_face", {"annotations": "x"}, r"data\.annotations is not for format=hugging_face"),
+        ("supervisely", {"annotations": "x", "images": "x"}, r"meta of the format supervisely cannot lie elsewhere"),
+        ("pascal_voc_semantic", {"annotations": "x", "images": "x"}, r"say where the rest lies, too: data\.segments\."),
+        ("png_per_object", {"annotations": "x", "images": "y"}, r"y does not exist\.$"),
+    ],
+)
+def test_places_that_do_not_go_with_a_format_are_refused(tmp_path, data_format, places, reason):
+    with pytest.raises((ValueError, FileNotFoundError), match=reason):
+        open_data_set(tmp_path, data_format, **places)
+
+
+def test_at_other_places_files_are_as_the_format_says(tmp_path):
+    WRITERS["coco_panoptic"](tmp_path / "coco")
+    places = {"annotations": "coco/annotations/panoptic_train.json", "images": "coco/train"}
+    assert open_data_set(tmp_path, "ade20k_panoptic", **places).hidden_segments
+    assert not open_data_set(tmp_path, "coco_panoptic", **places).hidden_segments
+    write_image(tmp_path / "a/x/a_leftImg8bit.png", (2, 3))
+    write_map(tmp_path / "b/x/a_gtFine_labelIds.png", [[7] * 3] * 2)
+    assert open_data_set(tmp_path, "cityscapes_semantic", images="a", annotations="b")[0].target.labels.tolist() == [0]
+    write_map(tmp_path / "b/x/a_leftImg8bit.png", [[1] * 3] * 2)
+    own = open_data_set(tmp_path, "png_semantic", images="a", annotations="b", categories=["sky", "road"])
+    assert own[0].target.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("split", ["", ".", "..", "*", "../other", "train[:5]", "/"])
+@pytest.mark.parametrize("data_format", [None, "coco_instance"])
+def test_names_of_no_split_are_refused(tmp_path, data_format, split):
+    WRITERS["coco_instance"](tmp_path)
+    with pytest.raises(ValueError, match=r"split must be the name of a part of the data set"):
+        open_data_set(tmp_path, data_format, split)
+
+
+def test_the_format_is_seen_by_the_split_that_is_asked_for(tmp_path):
+    WRITERS["coco_instance"](tmp_path)
+    for name in ("annotations/instances_{}.json", "{}"):
+        (tmp_path / name.format("train")).rename(tmp_path / name.format("holdout"))
+        (tmp_path / name.format("val")).rename(tmp_path / name.format("other"))
+    assert len(open_data_set(tmp_path, split="holdout")) == 4
+    assert len(open_data_set(tmp_path, split="val", splits={"train": "other", "val": "holdout[:3]"})) == 3
 
 
 def test_a_data_set_without_splits_says_how_to_hold_images_out(tmp_path):

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unisegment.data.formats.format import Format, Found
+from unisegment.data.formats.format import SPLIT_NAMES, Format, Found
 from unisegment.files import require_folder
 from unisegment.ops.downloads import is_address
 
@@ -111,8 +111,8 @@ def open_data_set(
             (low, high), see `unisegment.ops.value_range.to_uint8`.
         problems: Where the reader tells what is wrong; None raises at the first error.
         **options: `void_ids`, ids in the files that are void beside those that the format says; and what else the
-            format takes (`Format.options`): `categories`, what names the categories, see `PngSemantic`; `columns` and
-            `streaming`, see `HuggingFaceImages`.
+            format takes (`Format.options`): `categories`, what names the categories, a JSON file, names of the ids from
+            0 on, or names by id; `columns` and `streaming`, see `HuggingFaceImages.open`.
 
     Raises:
         FileNotFoundError: When files are missing; says which.
@@ -123,9 +123,11 @@ def open_data_set(
     from unisegment.data.splitting import part_of_split
 
     reading = ImageReading(exif, range)
-    known = _format_named(guess_format(root) if format in (None, "auto") else format)
-    check_options(known, options.keys() - {"void_ids"})
     whole, part = part_of_split(split, splits, val_share, split_seed)
+    if format in (None, "auto"):
+        format = guess_format(root, [*dict.fromkeys(("train", "val", whole))])
+    known = _format_named(format)
+    check_options(known, options.keys() - {"void_ids"})
     places = {"annotations": annotations, "images": images, "segments": segments}
     found = find_split(root, known, whole, places)
     samples = known.open(found, problems=problems or Problems(), **options)
@@ -143,9 +145,12 @@ def guess_format(root: str | Path, splits: Sequence[str] = ("train", "val")) -> 
     Raises:
         FileNotFoundError: When there is no such folder.
         ValueError: When it has the layout of no format, or of several; says what was looked for, and what is there.
+            When a name is none of a split.
     """
     if is_address(str(root)) or "*" in str(root) or str(root).endswith(".parquet"):
         return "hugging_face"
+    for split in splits:
+        _check_split(split)
     folder = Path(root)
     require_folder(folder)
     guessed = [known for known in FORMATS.values() if known.is_guessed]
@@ -189,10 +194,13 @@ def find_split(root: str | Path, known: Format, split: str, places: Mapping[str,
 
     Raises:
         FileNotFoundError: When the folder has no such split.
-        ValueError: When the places do not go with the split, or are not all that the format needs.
+        ValueError: When the name is none of a split, or when the places do not go with the split or the format, or are
+            not all that the format needs.
     """
+    _check_places(known, places)
     if not known.is_folder:
         return Found(root, split)
+    _check_split(split)
     folder = Path(root)
     require_folder(folder)
     found = known.find(folder, split)
@@ -201,16 +209,43 @@ def find_split(root: str | Path, known: Format, split: str, places: Mapping[str,
         known_parts = {} if found is None else dict(found.parts)
         if "annotations" in paths:  # PNG files of another annotation file do not go with it
             known_parts.pop("segments", None)
-        found = Found(folder, split, known_parts | paths, {} if found is None else found.settings)
-        missing = known.roles - found.parts.keys() - {"segments"}
-        if missing:
-            keys = " and ".join(f"data.{role}" for role in sorted(missing))
-            raise ValueError(f"{root}: say where the rest lies, too: {keys}.")
+        settings = known.layouts[0].settings if found is None else found.settings
+        found = Found(folder, split, known_parts | paths, settings)
+        _require_all(known, found)
     if found is not None:
         return found
     raise FileNotFoundError(
         f"{root} has no split {split!r} of the format {known.name}. {_advice(folder, known, split)}"
     )
+
+
+def _check_split(split: str) -> None:
+    """Raise a ValueError unless a name of a split can be part of a path, and is no pattern."""
+    if not split.strip(".") or any(sign in split for sign in "/\\*?["):
+        raise ValueError(f"split must be the name of a part of the data set, such as 'train', got {split!r:.200}.")
+
+
+def _check_places(known: Format, places: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless a format reads what lies at all places that are given."""
+    has_segments = any("segments" in layout.parts for layout in known.layouts)
+    for role, given in places.items():
+        if given and (not known.is_folder or (role == "segments" and not has_segments)):
+            raise ValueError(f"data.{role} is not for format={known.name}: leave it out.")
+
+
+def _require_all(known: Format, found: Found) -> None:
+    """Raise a ValueError unless all parts of a split are known that a format cannot do without."""
+    missing = known.roles - found.parts.keys() - {"sign"}
+    if "annotations" in known.roles:  # PNG files lie in the folder that is named as the annotation file
+        missing -= {"segments"}
+    keys = " and ".join(f"data.{role}" for role in sorted(missing & {"annotations", "images", "segments"}))
+    if keys:
+        raise ValueError(f"{found.root}: say where the rest lies, too: {keys}.")
+    if missing:
+        raise ValueError(
+            f"{found.root}: {' and '.join(sorted(missing))} of the format {known.name} cannot lie elsewhere. The "
+            f"folder must have all parts of one of these: {known.describe(found.split)}."
+        )
 
 
 def _advice(folder: Path, known: Format, split: str) -> str:
@@ -233,7 +268,7 @@ def _advice(folder: Path, known: Format, split: str) -> str:
 
 def _path_of(role: str, given: str | Mapping[str, str], split: str) -> str | None:
     if not isinstance(given, str):
-        return given.get(split)
+        return next((given[name] for name in SPLIT_NAMES.get(split, (split,)) if name in given), None)
     if split != "train":
         raise ValueError(
             f"data.{role}={given} is all for 'train'. Give one for each split, {{train: {given}, {split}: …}}, or hold "

@@ -42,7 +42,8 @@ class Layout:
     Args:
         parts: Path of each part relative to the folder, by its role. `{split}` is the name of the split, and `*` means
             that at least one path is of this form. `{long_split}` is "training" for "train" and "validation" for "val".
-            Without `{split}`, the data set has no splits: all of it is "train".
+            The role `sign` is for what only tells the layout. Without `{split}`, the data set has no splits: all of it
+            is "train".
         settings: Keywords of the reader that go with the layout.
     """
 

@@ -25,6 +25,7 @@ from unisegment.data.reading.image_reading import ImageReading
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs
 from unisegment.data.reading.mask_files import check_mask_size, open_mask
 from unisegment.data.reading.object_drawing import draw_objects
+from unisegment.files import require_folder
 from unisegment.structures import Category, Sample
 
 
@@ -127,6 +128,8 @@ def _own_folders(found: Found, problems: Problems) -> Iterator[tuple[str, str, s
 def _side_by_side(image_dir: Path, map_dir: Path, problems: Problems) -> Iterator[tuple[str, str, str]]:
     """Give the samples whose images are all in one folder, beside folders of PNG files that are called as they are."""
     names: dict[str, Path] = {}
+    require_folder(image_dir)
+    require_folder(map_dir)
     for image in sorted(image_dir.iterdir()):
         if not _is_image(image):
             continue

@@ -77,7 +77,7 @@ def find_categories(
 
     Raises:
         FileNotFoundError: When the given file is missing.
-        ValueError: When nothing names the categories, or not as `PngSemantic.from_folder` says.
+        ValueError: When nothing names the categories, or not as `categories_of` says.
     """
     content, source = _category_names(rows, columns, find_file, given)
     categories = categories_of(content, source, not {"semantic", "panoptic"} & columns.keys())

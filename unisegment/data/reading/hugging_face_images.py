@@ -86,7 +86,7 @@ class HuggingFaceImages(AnnotatedImages):
         Roles of columns are `image` and one of
 
         * `semantic`: a map whose numbers are ids of categories; 0, 255 and 65535 are void unless they are listed,
-        * `instance`: a map of 1000 * id + n for the object n of a category, as in `PngInstance`,
+        * `instance`: a map of 1000 * id + n for the object n of a category, as in `png_instance`,
         * `class_and_instance`: an image whose red is the id of a category and whose green is the number of an object,
           as in transformers' example of instance segmentation; a category 0 called "background" is none,
         * `panoptic`: a map of segment ids, 0 for void, with `segments_info`: a list of dicts with `id`, `category_id`
