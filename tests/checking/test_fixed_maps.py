@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """PNG files and what is listed for them agree afterwards; those that need no change are the same files."""
 
+import errno
 import json
+import os
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.checking.damage_kinds import PANOPTIC
@@ -11,6 +14,7 @@ from tests.checking.data_sets import WRITERS, edit_json, write_map
 from unisegment.checking import check_data
 from unisegment.checking.fixing import fix_data
 from unisegment.checking.sources import find_parts
+from unisegment.files import WriteError
 from unisegment.ops.masks import ids_to_rgb
 
 
@@ -65,3 +69,28 @@ def test_names_that_lead_out_of_the_folder_are_left_out(tmp_path):
     changes = fix_data(find_parts([str(tmp_path / "data")], None, ["train"]), tmp_path / "fixed", workers=1)
     assert changes.counts == {"wrong-structure": 1}
     assert "'..'" in changes.first["wrong-structure"]
+
+
+@pytest.mark.parametrize("name", ["b.png", "elsewhere.png"])
+def test_links_that_lead_nowhere_are_not_copied(tmp_path, name):
+    WRITERS["coco_panoptic"](tmp_path / "data")
+    file = tmp_path / "data/annotations/panoptic_train/b.png"
+    file.unlink()
+    file.symlink_to(name)  # to itself, or to a file that is missing
+    changes = fix_data(find_parts([str(tmp_path / "data")], None, ["train"]), tmp_path / "fixed", workers=1)
+    assert changes.counts == {}
+    maps = tmp_path / "fixed/annotations/panoptic_train"
+    assert sorted(path.name for path in maps.iterdir()) == ["a.png", "c.png", "d.png"]
+
+
+def test_a_disk_that_is_full_when_a_map_is_written_is_said(tmp_path, monkeypatch):
+    WRITERS["coco_panoptic"](tmp_path / "data")
+    edit_json(tmp_path / "data" / PANOPTIC, lambda content: content["annotations"][1]["segments_info"].pop())
+
+    def save(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", save)  # in the processes, too, that look at the files
+    with pytest.raises(WriteError, match=r"b\.png could not be written: No space left"):
+        fix_data(find_parts([str(tmp_path / "data")], None, ["train"]), tmp_path / "fixed", workers=1)
+    assert not list(tmp_path.glob("fixed*"))

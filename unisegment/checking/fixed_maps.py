@@ -12,7 +12,7 @@ from PIL import Image
 from unisegment.checking.fixed_file import Parallel
 from unisegment.checking.fixed_lists import FixedLists
 from unisegment.data.annotated_images import distinct_ids
-from unisegment.files import inside
+from unisegment.files import WriteError, inside
 from unisegment.ops.json_values import read_each, read_id, read_text, read_whole_number, value_of
 from unisegment.ops.masks import NUM_COLORS, ids_to_rgb, rgb_to_ids
 
@@ -80,7 +80,11 @@ class PanopticAnnotations:
         self._bounds.append(len(self._segments))
 
     def finish(self, parallel: Parallel) -> None:
-        """Look at the PNG files, and write or link them."""
+        """Look at the PNG files, and write or link them.
+
+        Raises:
+            WriteError: When one cannot be written.
+        """
         place_of: dict[str, int] = {}
         for place, known in enumerate(self._known):
             image = None if known is None else self._lists.place_of(*known)
@@ -90,6 +94,8 @@ class PanopticAnnotations:
                 self._maps[place] = _Map(image, known[1], [*ids])
         places = [*self._maps]
         for number, found in parallel(_FixMap(self._source, self._target, [*self._maps.values()]), len(places)):
+            if isinstance(found, WriteError):
+                raise found
             place = places[number]
             target = self._target / self._maps[place].file
             if not isinstance(found, _Compared):
@@ -141,13 +147,17 @@ class PanopticAnnotations:
 
 @dataclass(frozen=True)
 class _FixMap:
-    """Compares PNG files with what is listed, and writes those again that have other ids; None for broken ones."""
+    """Compares PNG files with what is listed, and writes those again that have other ids.
+
+    Of files of other images or other kinds it returns None. Broken ones raise, so an error of writing, which is no
+    fault of the file, is returned.
+    """
 
     source: Path
     target: Path
     maps: list[_Map]
 
-    def __call__(self, number: int) -> _Compared | None:
+    def __call__(self, number: int) -> _Compared | WriteError | None:
         _, name, listed = self.maps[number]
         with Image.open(self.source / name) as image:
             # Of other files the ids are unknown: they stay as they are.
@@ -160,6 +170,10 @@ class _FixMap:
         unlisted = sorted(drawn - {*listed})
         if unlisted:
             file = self.target / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(ids_to_rgb(np.where(np.isin(ids, unlisted), 0, ids))).save(file)
+            pixels = Image.fromarray(ids_to_rgb(np.where(np.isin(ids, unlisted), 0, ids)))
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                pixels.save(file)
+            except OSError as error:
+                return WriteError.of(file, error)
         return _Compared(unlisted, {*listed} - drawn)
