@@ -2,7 +2,8 @@
 """Damaged and hostile files are opened in every way that the library has, and what goes wrong is counted.
 
 Whole small files of every kind are made, then changed: values, keys, opcodes, headers and bytes. An input holds if it
-is opened, or refused by a ValueError or OSError (a command: by status 1 or 2 and one line). It fails by
+is opened, or refused by a ValueError or OSError (a command: by status 1 or 2 and one line, or one for each image that
+is left out). It fails by
 
 - a crash: the process died of a signal;
 - a hang: it took more than 20 s of a processor, or waited for a minute;

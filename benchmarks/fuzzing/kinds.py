@@ -75,7 +75,9 @@ class Kind:
 
 
 class CommandError(Exception):
-    """A command did not end as promised: status 0, or 1 or 2 and one line that begins with `error: `.
+    """A command did not end as promised: status 0, or 1 or 2 and a line that begins with `error: ` or `left out: `.
+
+    There is one line of an error; images that cannot be read are left out, a line for each, when others are finished.
 
     Args:
         message: What it said.
@@ -96,14 +98,16 @@ def _command(*words: str) -> Callable[[], None]:
         sys.stdout.flush()
         sys.stderr.flush()
         text = Path("../said.txt").read_text(errors="replace")
-        errors = [line for line in text.splitlines() if line.startswith("error: ")]
-        is_one_line = status in (None, 0, 1, 2) and len(errors) == bool(status)
-        if not is_one_line or any(words in errors[0] for words in _UNFORESEEN if errors):
+        errors, left_out = (
+            [line for line in text.splitlines() if line.startswith(start)] for start in ("error: ", "left out: ")
+        )
+        is_said = len(errors) == bool(status) or (status == 1 and not errors and left_out)
+        if status not in (None, 0, 1, 2) or not is_said or any(words in errors[0] for words in _UNFORESEEN if errors):
             raise CommandError(
                 f"status {status}: {errors}", text[text.rfind("Traceback (most") : text.rfind("error: ")]
             )
         if status:
-            raise ValueError(errors[0])
+            raise ValueError([*errors, *left_out][0])
 
     return run
 

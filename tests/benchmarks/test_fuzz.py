@@ -93,6 +93,35 @@ def test_the_same_number_makes_the_same_input_of_anything(name, monkeypatch):
     assert len(set(found)) > 200
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "outcome"),
+    [
+        (None, "out: 2 images", "read"),
+        (1, "error: a.json is no list of images", "error: a.json is no list of images"),
+        (1, "out: 1 image\nleft out: b.png does not exist.", "left out: b.png does not exist."),
+        (1, "out: 2 images", "status 1"),
+        (0, "error: but it went on", "status 0"),
+        (3, "error: something else", "status 3"),
+        (1, "error: one\nerror: two", "status 1"),
+        (1, "error: This is a fault of unisegment", "status 1"),
+    ],
+)
+def test_commands_that_end_as_promised_hold(tmp_path, monkeypatch, status, said, outcome):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from fuzzing import kinds
+
+    (tmp_path / "work").mkdir()
+    (tmp_path / "said.txt").write_text(said + "\n")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(kinds, "app", lambda *_, **__: status)
+    command = kinds._command("predict")
+    if outcome == "read":
+        command()
+        return
+    with pytest.raises(kinds.CommandError if outcome.startswith("status") else ValueError, match=outcome):
+        command()
+
+
 def run_fuzz(*words):
     sys.path.insert(0, str(BENCHMARKS))
     run_script(BENCHMARKS / "fuzz.py", *words)
