@@ -142,9 +142,11 @@ def test_unreadable_images_are_left_out_where_that_is_asked_for(tmp_path, data):
 
 
 def test_misuse_is_said(tmp_path, data):
-    result = run(data, data / "out", "--to", "labelme")
-    assert (result.exit_code, "of which it would become a part: choose another" in result.stderr) == (2, True)
-    assert not (data / "out").exists()
+    run(data, tmp_path / "semantic", "--to", "png_semantic")
+    for root, words in ((data, ()), (tmp_path / "semantic", ("--stuff", tmp_path / "semantic"))):
+        result = run(data, root / "out", "--to", "labelme", *words)
+        assert (result.exit_code, "of which it would become a part: choose another" in result.stderr) == (2, True)
+        assert not (root / "out").exists()
     assert run(tmp_path, tmp_path / "out", "--to", "voc").exit_code == 2
     assert run(tmp_path, tmp_path / "out").exit_code == 2
     result = run(tmp_path / "nothing", tmp_path / "out", "--to", "labelme")

@@ -57,8 +57,7 @@ def convert_data(
         settings["data.on_error"] = on_error
     parts = find_parts([source], format, split or SPLITS, settings)
     data = parts[0].data
-    if is_within(destination, Path(data.root)):
-        raise typer.BadParameter(f"{destination} is in {data.root}, of which it would become a part: choose another.")
+    _require_outside(destination, data.root)
     names = split or splits_of(data)
     typer.echo(f"Reading {', '.join(names)} as {data.format}.")
     opened: dict[str, Any] = {}
@@ -69,6 +68,7 @@ def convert_data(
                 opened[name] = Components(opened[name], 4 if components == "4" else 8)
     if stuff is not None:
         of_stuff = find_parts([stuff], None, names)[0].data
+        _require_outside(destination, of_stuff.root)
         with data_named(of_stuff):
             opened = {name: WithStuff(samples, open_split(of_stuff, name)) for name, samples in opened.items()}
     summary = convert_data(
@@ -81,6 +81,11 @@ def convert_data(
         skip_unreadable=data.on_error == "skip",
     )
     _report(destination, summary, [problem for samples in opened.values() for problem in samples.left_out])
+
+
+def _require_outside(destination: Path, root: str) -> None:
+    if is_within(destination, Path(root)):
+        raise typer.BadParameter(f"{destination} is in {root}, of which it would become a part: choose another.")
 
 
 def _place(name: str) -> str:

@@ -50,7 +50,7 @@ def test_there_and_back(tmp_path, to):
     summary = convert_data(source, tmp_path / "out", to)
     assert summary["images"] == {"train": 4, "val": 2}
     assert summary["new"] == 6
-    assert not (tmp_path / "out/parts").exists()
+    assert not (tmp_path / "out/conversion.parts").exists()
     for split, images in source.items():
         read = by_name(open_data_set(tmp_path / "out", None, split))
         opened = open_data_set(tmp_path / "out", to, split)
@@ -119,7 +119,7 @@ def test_a_killed_conversion_goes_on_to_the_same_bytes(tmp_path):
         assert process.stdout.readline() == "written\n"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert len(list((tmp_path / "broken/parts").glob("0*.json"))) == 2
+    assert len(list((tmp_path / "broken/conversion.parts").glob("0*.json"))) == 2
     images = Scenes(tmp_path / "source")
     summary = convert_data({"train": images}, tmp_path / "broken", "coco_panoptic", source="s")
     assert summary == {"images": {"train": 4}, "new": 2, "lost": {"covered": 310}, "left_out": []}
@@ -319,6 +319,12 @@ def test_splits_with_other_lists_of_labels_are_brought_together_by_name(tmp_path
     assert read.categories[read[0].target.labels[0]].name == "zebra crossing"
     with pytest.raises(ValueError, match=r"The split 'val' lacks 3 of the 4 labels of the split 'train'.*labels first"):
         convert_data({"val": source["val"], "train": source["train"]}, tmp_path / "other", "yolo_segmentation")
+
+
+@pytest.mark.parametrize("to", ["coco_instance", "labelme"])
+def test_what_is_left_behind_is_not_mixed_up_with_a_split(tmp_path, to):
+    convert_data({"parts": Scenes(tmp_path / "source")}, tmp_path / "out", to)
+    assert len([sample.image for sample in open_data_set(tmp_path / "out", to, "parts")]) == 4
 
 
 def test_without_splits_there_is_nothing_to_do(tmp_path):

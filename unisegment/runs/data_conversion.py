@@ -32,7 +32,8 @@ from unisegment.structures import Sample
 
 REPORT = "conversion.json"
 """The file in a finished folder that says what was converted, and what the format could not hold."""
-_PARTS = "parts"
+_PARTS = "conversion.parts"
+"""The folder for what images leave behind, until all are finished; no split, which may lie beside, is called so."""
 
 
 def convert_data(
