@@ -71,7 +71,7 @@ def map_of_objects_of_another_size(root):
     palette_png(root / OBJECT_PNG, numbers_in(root / OBJECT_PNG)[1:])
 
 
-@damage("pascal_voc", "broken-image", OBJECT_PNG, 1)
+@damage("pascal_voc", "truncated-image", OBJECT_PNG, 1)
 def cut_map_of_objects(root):
     cut(root / OBJECT_PNG)
 
@@ -86,6 +86,6 @@ def mask_of_another_size(root):
     write_map(root / OBJECT, numbers_in(root / OBJECT)[1:])
 
 
-@damage("png_per_object", "broken-image", OBJECT, 1)
+@damage("png_per_object", "truncated-image", OBJECT, 1)
 def cut_mask(root):
     cut(root / OBJECT)

@@ -116,7 +116,7 @@ def test_other_files_are_refused(bowl):
     images = open_data_set(bowl)
     Image.fromarray(np.zeros((20, 12), np.uint8)).save(folder / "0000.png")
     with pytest.raises(
-        ValueError, match=r"masks.0000\.png: it is 20x12 \(height x width\), but .*00ae65\.png is 12x20"
+        ValueError, match=r"masks.0000\.png: it is 20x12 \(height x width\), but .*00ae65\.png says 12x20"
     ):
         images[0]
     (folder / "0000.png").write_bytes(b"GIF")

@@ -168,6 +168,12 @@ def test_files_that_are_wrong(tmp_path, content, kind, message):
     assert caught.value.problem.kind == kind
 
 
+def test_a_file_that_is_not_there_is_named_once(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        read_labelme(tmp_path / "b.json")
+    assert str(caught.value) == f"{tmp_path / 'b.json'}: there is no such file."
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,7 +7,7 @@ from PIL import Image
 
 from unisegment.data.problems import DataError, MissingDataError
 from unisegment.data.reading.image_reading import ImageReading
-from unisegment.data.reading.mask_files import check_mask_size, open_mask
+from unisegment.data.reading.mask_files import open_mask
 
 
 def test_masks_are_turned_as_their_images(tmp_path):
@@ -21,8 +21,9 @@ def test_masks_are_turned_as_their_images(tmp_path):
 @pytest.mark.parametrize(
     ("content", "kind", "text"),
     [
-        (None, "missing-label-map", "there is no such file."),
-        (b"GIF89a", "broken-image", "it cannot be read as an image: "),
+        (None, "missing-label-map", "there is no such file"),
+        (b"", "empty-file", "it is empty: 0 bytes."),
+        (b"GIF89a", "not-an-image", "it cannot be read as an image: "),
         ("JPEG", "lossy-label-map", "it is a JPEG file, which does not keep numbers"),
     ],
 )
@@ -36,12 +37,3 @@ def test_what_is_no_mask_is_told(tmp_path, content, kind, text):
         open_mask(file, ImageReading())
     assert refused.value.problem.kind == kind
     assert str(refused.value).startswith(f"{file}: {text}")
-
-
-def test_sizes_are_compared(tmp_path):
-    check_mask_size(tmp_path / "a.png", (2, 3), (2, 3), tmp_path / "b.png")
-    with pytest.raises(
-        DataError, match=r"a\.png: it is 2x3 \(height x width\), but .*b\.png is 3x2: make one"
-    ) as refused:
-        check_mask_size(tmp_path / "a.png", (2, 3), (3, 2), tmp_path / "b.png")
-    assert refused.value.problem.kind == "wrong-size"

@@ -140,7 +140,9 @@ def test_maps_of_other_kinds_are_refused(tmp_path, opened):
 def test_maps_must_be_of_the_size_of_their_image(tmp_path, opened):
     _write(tmp_path / "classes", "palette", CLASSES, {})
     _write(tmp_path / "objects", "palette", [[0, 7, 7]] * 3, {})
-    with pytest.raises(ValueError, match=r"objects.a\.png: it is 3x3 \(height x width\), but .*classes.a\.png is 3x4"):
+    with pytest.raises(
+        ValueError, match=r"objects.a\.png: it is 3x3 \(height x width\), but .*classes.a\.png says 3x4"
+    ):
         opened()[0]
     _write(tmp_path / "classes", "palette", [[0, 1, 1]] * 3, {})
     with pytest.raises(ValueError, match=r"classes.a\.png: it is 3x3 \(height x width\), but .*a\.png says 3x4"):

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from unisegment.data.annotated_images import (
     AnnotatedImages,
     SampleFiles,
+    check_size,
     read_listed_image,
     without_void,
 )
@@ -23,7 +24,7 @@ from unisegment.data.formats.png_folders import CategoryList, categories_of, giv
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs
-from unisegment.data.reading.mask_files import check_mask_size, open_mask
+from unisegment.data.reading.mask_files import open_mask
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.files import require_folder
 from unisegment.structures import Category, Sample
@@ -84,7 +85,7 @@ class PngPerObject(AnnotatedImages):
     def _objects(self, index: int, image_file: Path, size: tuple[int, int]) -> Iterator[Int64[np.ndarray, " p"]]:
         for file in self._masks(index):
             mask = _mask(file, self.reading)
-            check_mask_size(file, mask.shape, size, image_file)
+            check_size(file, mask.shape, size, image_file)
             yield np.flatnonzero(mask)
 
     def _masks(self, index: int) -> list[Path]:

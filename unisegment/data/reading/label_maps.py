@@ -22,10 +22,9 @@ from unisegment.data.annotated_images import (
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.annotation_reading import read_segment_map
 from unisegment.data.reading.blended_maps import is_blended
-from unisegment.data.reading.image_problems import absence, unreadable
 from unisegment.data.reading.image_reading import ImageReading
+from unisegment.data.reading.mask_files import open_mask
 from unisegment.files import require_folder
-from unisegment.ops.image_opening import open_image
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category, Sample, SegmentationTarget
 
@@ -279,17 +278,9 @@ def _unless_missing(error: OSError) -> None:
 
 
 def _read_map(file: Path, reading: ImageReading) -> Int32[np.ndarray, "h w"]:
-    if not file.is_file() and (problem := absence(file, "missing-label-map")) is not None:
-        raise problem.error()
+    image = open_mask(file, reading)
     try:
-        image = open_image(file)
-    except ValueError as error:
-        raise unreadable(file, error).error() from error
-    if image.format in ("JPEG", "MPO"):
-        detail = "it is a JPEG file, which does not keep numbers: make it again from its source, as PNG."
-        raise Problem("lossy-label-map", str(file), detail).error()
-    try:
-        return numbers_of(reading.turned(image))
+        return numbers_of(image)
     except ValueError as error:
         raise Problem("label-map-channels", str(file), str(error)).error() from error
 

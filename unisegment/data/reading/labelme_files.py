@@ -148,6 +148,8 @@ def read_labelme(file: Path) -> LabelmeFile:
     """
     try:
         content = read_json(file, "it")
+    except FileNotFoundError as error:
+        raise Problem("no-data", str(file), "there is no such file.").error() from error
     except OSError as error:
         raise Problem("unreadable-file", str(file), f"it cannot be read: {error}.").error() from error
     except ValueError as error:

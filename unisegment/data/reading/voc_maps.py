@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image
 
-from unisegment.data.annotated_images import distinct_ids
+from unisegment.data.annotated_images import check_size, distinct_ids
 from unisegment.data.problems import Problem
 from unisegment.data.reading.label_maps import LabelMaps, Pairs, numbers_of
-from unisegment.data.reading.mask_files import check_mask_size, open_mask
+from unisegment.data.reading.mask_files import open_mask
 from unisegment.ops.masks import rgb_to_ids
 from unisegment.structures import Category
 
@@ -80,7 +80,7 @@ class VocMaps(LabelMaps):
             return classes
         object_file = self.object_dir / self._map_files[index]
         objects = self._objects(object_file)
-        check_mask_size(object_file, objects.shape, classes.shape, class_file)
+        check_size(object_file, objects.shape, classes.shape, class_file)
         class_of = self._classes_of(objects, classes, object_file)
         return np.where(objects > 0, class_of[objects] * _DIVISOR + objects, np.where(objects < 0, _VOID, classes))
 
