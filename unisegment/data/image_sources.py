@@ -95,7 +95,7 @@ class ImageFolder(ImageList):
     Raises:
         FileNotFoundError: When there is no image, or no such list.
         PermissionError: When a folder in it may not be looked into.
-        ValueError: When the list is none, or a name in it is none in UTF-8 below the folder.
+        ValueError: When the list is not of this form, or a name in it is not that of a file below the folder, in UTF-8.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ def open_images(images: Any, reading: ImageReading | None = None) -> ImageList |
 
 
 def require_some(images: ImageList) -> None:
-    """Find out early whether all images are files that are none, by how they begin.
+    """Look at how files begin, until one may be an image, to find out early that none is.
 
     Raises:
         ValueError: Says what is wrong with the first one, in the words of those who read it.

@@ -148,7 +148,7 @@ class _Order:
         """Return how often each image comes in an epoch."""
         if self.repeat_factors is None:
             return np.ones(self.num_samples, dtype=np.int64)
-        # The lengths of epochs differ, so that all those before are gone through: a second for 1,000 of 100,000 images.
+        # The lengths of epochs differ, so all before are gone through: 1,000 epochs of 100,000 images take a second.
         whole = np.floor(self.repeat_factors)
         return whole.astype(np.int64) + (generator.random(self.num_samples) < self.repeat_factors - whole)
 
