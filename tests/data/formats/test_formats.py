@@ -270,3 +270,14 @@ def test_every_format_says_what_it_is(data_format):
     assert known.summary
     assert known.labels
     assert {*known.tasks} <= {"panoptic", "instance", "semantic"}
+
+
+def test_a_list_of_one_split_is_not_taken_for_all_images(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"JPEGImages/{name}.jpg", (2, 3))
+        write_map(tmp_path / f"SegmentationClass/{name}.png", [[1] * 3] * 2)
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n")
+    assert len(open_data_set(tmp_path)) == 1
+    with pytest.raises(FileNotFoundError, match=r"no split 'val' .*; or move them, with their annotation, to a split"):
+        open_data_set(tmp_path, split="val")

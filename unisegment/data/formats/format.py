@@ -135,9 +135,10 @@ class Format:
 
     def has_splits(self, root: Path) -> bool:
         """Tell whether a folder divides its images into splits; otherwise all of them are "train"."""
-        return (self.splits is not None and len(self.splits(root)) > 0) or all(
-            layout.has_splits or layout.lacking(root, "train") for layout in self.layouts
-        )
+        if self.splits is not None and self.splits(root):
+            return True
+        found = next((layout for layout in self.layouts if layout.find(root, "train") is not None), None)
+        return found is None or found.has_splits
 
     def describe(self, split: str) -> str:
         """Return what a folder must hold of a split, in words."""
