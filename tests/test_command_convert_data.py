@@ -39,7 +39,7 @@ def test_all_splits_are_written_and_what_is_lost_is_said(tmp_path, data):
     assert "not written: 2 crowds" in result.stderr
     assert len(open_data_set(tmp_path / "out", None, "val")) == 4
     again = run(data, tmp_path / "out", "--to", "yolo_segmentation")
-    assert "0 of them new" in again.stdout
+    assert "finished before, nothing to do" in again.stdout
     assert again.exit_code == 0
     # Another conversion does not go on there.
     result = run(data, tmp_path / "out", "data.void_ids=[7]", "--to", "yolo_segmentation")

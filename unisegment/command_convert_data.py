@@ -97,7 +97,8 @@ def _report(destination: Path, summary: dict[str, Any], left_out: list[str]) -> 
     from unisegment.data.writing.data_set_writer import LOST
 
     counts = ", ".join(f"{number} of {name}" for name, number in summary["images"].items())
-    typer.echo(f"{destination}: images: {counts}; {summary['new']} of them new, all read back")
+    done = f"{summary['new']} of them new, all read back" if summary["new"] else "finished before, nothing to do"
+    typer.echo(f"{destination}: images: {counts}; {done}")
     for name, number in summary["lost"].items():
         typer.echo(f"not written: {number} {LOST[name]}", err=True)
     for problem in [*left_out, *summary["left_out"]]:
