@@ -160,12 +160,9 @@ def test_what_is_missing_beside_each_other(tmp_path):
         mask_trees.masks(tmp_path / "masks" / name, FIRST)
     problems = CollectedProblems(thorough=True)
     images = open_data_set(tmp_path, problems=problems)
-    assert [images[index].file_name.removeprefix(f"{tmp_path}/") for index in range(len(images))] == [
-        "images/a.jpg",
-        "images/c.jpg",
-    ]
+    assert [images[index].file_name.removeprefix(f"{tmp_path}/") for index in range(len(images))] == ["images/c.jpg"]
     assert {kind["kind"]: kind["listed"][0]["file"].removeprefix(f"{tmp_path}/") for kind in problems.as_dicts()} == {
         "missing-label-map": "masks/b",
-        "same-name-images": "images/a.png",
+        "same-name-images": "images/a.jpg",
         "unlisted-label-map": "masks/d",
     }

@@ -170,10 +170,21 @@ def test_folders_without_images_and_doubtful_names_are_refused(tmp_path):
 
 
 def test_all_that_does_not_fit_can_be_listed_and_left_out(tmp_path):
-    _touch(tmp_path, "i/a.jpg", "i/a.png", "i/z/b.jpg", "i/c.jpg", "m/a.png", "m/more.png", "m/notes.txt")
+    _touch(
+        tmp_path,
+        "i/a.jpg",
+        "i/a.png",
+        "i/z/b.jpg",
+        "i/c.jpg",
+        "i/d.jpg",
+        "m/a.png",
+        "m/d.png",
+        "m/more.png",
+        "m/notes.txt",
+    )
     (tmp_path / "i" / "folder.JPG").mkdir()
     problems = CollectedProblems()
-    assert _paired(tmp_path, problems=problems).files == [("a.jpg", "a.png", "a")]
+    assert _paired(tmp_path, problems=problems).files == [("d.jpg", "d.png", "d")]
     found = {kind["kind"]: [item["file"] for item in kind["listed"]] for kind in problems.as_dicts()}
     assert found == {
         "missing-label-map": [f"{tmp_path}/m/c.png", f"{tmp_path}/m/z/b.png"],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from unisegment.data.formats.format import Format, Found, Layout
 from unisegment.data.problems import Problem, Problems
-from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs, files_under
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs, files_under, images_by_stem
 from unisegment.data.reading.text_lines import read_lines
 from unisegment.data.reading.voc_maps import MOST_CLASSES, Color, VocMaps, voc_color
 from unisegment.files import check_name
@@ -36,37 +36,27 @@ def _open(found: Found, *, problems: Problems, void_ids: Collection[int] = ()) -
     """Open one split. Background is the only stuff."""
     image_dir, *map_dirs = (_folder(found, role) for role in ("images", "segments", "objects") if role in found.parts)
     maps = [{file.removesuffix(".png") for file in files_under(folder) if file.endswith(".png")} for folder in map_dirs]
-    image_of = _images_in(image_dir, problems)
+    image_of = images_by_stem(image_dir, files_under(image_dir), IMAGE_ENDINGS, problems)
     label_file, files = _label_file(found, map_dirs[0]), []
     names = _listed(found, map_dirs[0], problems)
     for name in sorted(maps[0]) if names is None else names:
         lacking = [folder for folder, there in zip(map_dirs, maps, strict=True) if name not in there]
+        image = image_of.get(name)
         if name not in image_of:
             detail = "there is no such image, nor one of another kind, but it is listed, or has a PNG file."
             problems.add("missing-image", image_dir / f"{name}.jpg", detail)
+        elif image is None:  # several have the name, which is told
+            continue
         elif label_file is not None and lacking == map_dirs:  # CVAT lists images that nobody has annotated yet, too
             detail = "it is listed, but has no PNG file of classes: it is left out."
-            problems.add("unannotated-image", image_dir / image_of[name], detail)
+            problems.add("unannotated-image", image_dir / image, detail)
         elif lacking:
-            detail = f"there is no such file for the image {image_of[name]}: add it, or take the image off the list."
-            problems.add("missing-label-map", lacking[0] / f"{name}.png", detail, image_dir / image_of[name])
+            detail = f"there is no such file for the image {image}: add it, or take the image off the list."
+            problems.add("missing-label-map", lacking[0] / f"{name}.png", detail, image_dir / image)
         else:
-            files.append((image_of[name], f"{name}.png", Path(name).name))
+            files.append((image, f"{name}.png", Path(name).name))
     pairs = Pairs(image_dir, map_dirs[0], files)
     return VocMaps(pairs, map_dirs[1] if map_dirs[1:] else None, _categories(label_file), void_ids=void_ids)
-
-
-def _images_in(folder: Path, problems: Problems) -> dict[str, str]:
-    """Return the image of each name without ending."""
-    image_of: dict[str, str] = {}
-    for image in sorted(files_under(folder)):
-        name, dot, ending = image.rpartition(".")
-        if f"{dot}{ending.lower()}" in IMAGE_ENDINGS and image_of.setdefault(name, image) != image:
-            detail = (
-                f"{image_of[name]} has the same name: which the PNG file belongs to is unknown. Rename one of them."
-            )
-            problems.add("same-name-images", folder / image, detail)
-    return image_of
 
 
 def _folder(found: Found, role: str) -> Path:

@@ -23,7 +23,7 @@ from unisegment.data.formats.format import Format, Found, Layout
 from unisegment.data.formats.png_folders import CategoryList, categories_of, given_categories
 from unisegment.data.problems import Problem, Problems
 from unisegment.data.reading.image_reading import ImageReading
-from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs
+from unisegment.data.reading.label_maps import IMAGE_ENDINGS, Pairs, images_by_stem
 from unisegment.data.reading.mask_files import open_mask
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.files import require_folder
@@ -128,22 +128,16 @@ def _own_folders(found: Found, problems: Problems) -> Iterator[tuple[str, str, s
 
 def _side_by_side(image_dir: Path, map_dir: Path, problems: Problems) -> Iterator[tuple[str, str, str]]:
     """Give the samples whose images are all in one folder, beside folders of PNG files that are called as they are."""
-    names: dict[str, Path] = {}
     require_folder(image_dir)
     require_folder(map_dir)
-    for image in sorted(image_dir.iterdir()):
-        if not _is_image(image):
-            continue
-        folder = map_dir / image.stem
-        first = names.setdefault(image.stem, image)
-        if first != image:
-            detail = f"{first.name} has the same name: which of them the PNG files belong to is unknown. Rename one."
-            problems.add("same-name-images", image, detail)
-        elif _has_masks(folder, image, problems):
-            yield image.name, folder.name, image.stem
+    names = [file.name for file in image_dir.iterdir() if _is_image(file)]
+    image_of = images_by_stem(image_dir, names, IMAGE_ENDINGS, problems)
+    for stem, image in image_of.items():
+        if image is not None and _has_masks(map_dir / stem, image_dir / image, problems):
+            yield image, stem, stem
     if problems.thorough:
         for folder in sorted(map_dir.iterdir()):
-            if folder.is_dir() and folder.name not in names:
+            if folder.is_dir() and folder.name not in image_of:
                 problems.add("unlisted-label-map", folder, "no image is called as this folder of PNG files.")
 
 

@@ -2,7 +2,7 @@
 """Images with one PNG file each, whose pixels hold a number of a label or of an object: folders in, samples out."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,6 +210,29 @@ class MapCoding:
         )
 
 
+def images_by_stem(
+    folder: Path, names: Iterable[str], endings: Sequence[str], problems: Problems
+) -> dict[str, str | None]:
+    """Return the image of each name without its ending; None where several have it, which is told.
+
+    Args:
+        folder: Folder of the files.
+        names: Names of files in it; those with other endings are passed over.
+        endings: How images end, in any case.
+        problems: Where to tell that images have one name, so that they cannot be used.
+    """
+    images: dict[str, list[str]] = {}
+    for name in sorted(names):
+        ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
+        if ending is not None:
+            images.setdefault(name[: -len(ending)], []).append(name)
+    for first, *others in images.values():
+        if others:
+            detail = f"{others[0]} has the same name, and whose the PNG file is cannot be known: rename one."
+            problems.add("same-name-images", folder / first, detail)
+    return {stem: found[0] if len(found) == 1 else None for stem, found in images.items()}
+
+
 def pair_files(
     image_dir: Path, map_dir: Path, image_endings: Sequence[str], map_ending: str = ".png", *, problems: Problems
 ) -> Pairs:
@@ -231,21 +254,15 @@ def pair_files(
     """
     require_folder(image_dir)
     folders: list[str] = []
-    image_of: dict[str, str] = {}
-    for name in sorted(files_under(image_dir, folders)):
-        ending = next((ending for ending in image_endings if name.lower().endswith(ending.lower())), None)
-        if ending is None:
-            continue
-        first = image_of.setdefault(name[: -len(ending)], name)
-        if first != name:
-            detail = f"{name} has the same name, and whose the PNG file is cannot be known: rename one."
-            problems.add("same-name-images", image_dir / first, detail)
+    image_of = images_by_stem(image_dir, files_under(image_dir, folders), image_endings, problems)
     if not image_of:
         raise FileNotFoundError(f"{image_dir} has no images; their names must end in {', '.join(image_endings)}.")
     maps = {name for name in files_under(map_dir) if name.endswith(map_ending)}
     pairs = Pairs(image_dir, map_dir, [])
     for stem, image in sorted(image_of.items()):
         label_map = f"{stem}{map_ending}"
+        if image is None:
+            continue
         if label_map in maps:
             pairs.files.append((image, label_map, Path(stem).name))
         else:
