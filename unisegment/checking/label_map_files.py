@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unisegment.checking.image_files import FileFacts
 from unisegment.data.problems import Problem
+from unisegment.data.reading.image_problems import lossy
 from unisegment.data.reading.panoptic_maps import ONE_CHANNEL
 
 _LABEL_MODES = (*ONE_CHANNEL, "P", "RGB")
@@ -13,8 +14,9 @@ _LABEL_MODES = (*ONE_CHANNEL, "P", "RGB")
 
 def check_label_map(file: Path, facts: FileFacts) -> Iterator[Problem]:
     """Return what the beginning of a PNG file of labels or objects says against it."""
-    if facts.format in ("JPEG", "MPO"):
-        yield Problem("lossy-label-map", str(file), "it is a JPEG file: make it again from its source, as PNG")
+    is_lossy = lossy(file, facts.format)
+    if is_lossy is not None:
+        yield is_lossy
     elif facts.mode not in _LABEL_MODES:
         detail = f"its channels are {facts.mode} in Pillow; expected one of 8 or 16 bits, or red, green and blue"
         yield Problem("label-map-channels", str(file), detail)

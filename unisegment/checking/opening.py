@@ -4,7 +4,7 @@
 What a reader refuses as a whole does not end the check: the files are listed without it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from unisegment.data.formats import FORMATS, find_split
 from unisegment.data.formats.format import Found
 from unisegment.data.problems import CollectedProblems, DataError
 from unisegment.data.reading.image_reading import ImageReading
-from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
+from unisegment.data.reading.label_maps import images_under
 from unisegment.data.splitting import part_of_split
 from unisegment.runs.data_opening import open_split
 from unisegment.runs.data_recipe import DataRecipe
@@ -91,7 +91,7 @@ def open_part(part: Part, findings: CollectedProblems) -> OpenedPart:
     samples = _try(lambda: open_split(part.data, part.split, findings), part.name, findings)
     if samples is not None and len(samples) == 0:
         findings.add("no-images", part.name, "the data set has no images")
-    unopened = _images_under(found.parts["images"]) if samples is None and "images" in found.parts else ()
+    unopened = images_under(found.parts["images"]) if samples is None and "images" in found.parts else ()
     return OpenedPart(part, samples, sorted(unopened))
 
 
@@ -132,7 +132,3 @@ def _try(
 def _without(name: Path | str, error: Exception) -> str:
     """Return what an error says, without the name of the file that stands before it in reports."""
     return str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
-
-
-def _images_under(folder: Path) -> Iterable[Path]:
-    return (folder / name for name in files_under(folder) if name.lower().endswith(IMAGE_ENDINGS))

@@ -20,11 +20,12 @@ from unisegment.data.annotated_images import AnnotatedImages, SampleFiles, read_
 from unisegment.data.formats.format import Format, Found, Layout
 from unisegment.data.formats.png_folders import CategoryList, categories_of, given_categories
 from unisegment.data.problems import DataError, Problem, Problems
+from unisegment.data.reading.label_maps import images_under
 from unisegment.data.reading.object_drawing import draw_objects
 from unisegment.data.reading.packed_columns import PackedTexts
 from unisegment.data.reading.text_lines import read_lines
 from unisegment.data.reading.yolo_lines import YoloObject, pixels_of, read_objects
-from unisegment.data.reading.yolo_settings import YoloSettings, find_settings, images_under
+from unisegment.data.reading.yolo_settings import YoloSettings, find_settings
 from unisegment.structures import Category, Sample
 from unisegment.types import Size
 

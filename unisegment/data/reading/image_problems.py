@@ -17,6 +17,14 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 
 
+def lossy(file: Path, image_format: str | None) -> Problem | None:
+    """Return that a file of labels went through JPEG; None if its format, in Pillow's words, is another one."""
+    if image_format not in ("JPEG", "MPO"):
+        return None
+    detail = "it is a JPEG file, which does not keep numbers: make it again from its source, as PNG."
+    return Problem("lossy-label-map", str(file), detail)
+
+
 def absence(file: Path, missing: str) -> Problem | None:
     """Return why there is nothing to read at a path; None if there is.
 

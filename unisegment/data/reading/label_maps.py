@@ -210,6 +210,15 @@ class MapCoding:
         )
 
 
+def images_under(folder: Path) -> list[Path]:
+    """Return the images in a folder and in those in it; in the order in which the system lists them.
+
+    Raises:
+        OSError: As for `files_under`.
+    """
+    return [folder / name for name in files_under(folder) if name.lower().endswith(IMAGE_ENDINGS)]
+
+
 def images_by_stem(
     folder: Path, names: Iterable[str], endings: Sequence[str], problems: Problems
 ) -> dict[str, str | None]:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from unisegment.data.problems import Problem
-from unisegment.data.reading.image_problems import absence, unreadable
+from unisegment.data.reading.image_problems import absence, lossy, unreadable
 from unisegment.data.reading.image_reading import ImageReading
 from unisegment.ops.image_opening import open_image
 
@@ -24,8 +23,7 @@ def open_mask(file: Path, reading: ImageReading) -> Image.Image:
         image = open_image(file)
     except ValueError as error:
         raise unreadable(file, error).error() from error
-    if image.format in ("JPEG", "MPO"):
-        detail = "it is a JPEG file, which does not keep numbers: make it again from its source, as PNG."
-        raise Problem("lossy-label-map", str(file), detail).error()
+    if (problem := lossy(file, image.format)) is not None:
+        raise problem.error()
     turned: Image.Image = reading.turned(image)
     return turned

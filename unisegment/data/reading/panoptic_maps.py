@@ -10,6 +10,7 @@ from PIL import Image
 
 from unisegment.data.annotated_images import distinct_ids
 from unisegment.data.problems import Problem
+from unisegment.data.reading.image_problems import lossy
 from unisegment.ops.column_runs import box_of_mask
 from unisegment.ops.masks import NUM_COLORS
 
@@ -41,10 +42,9 @@ def map_problems(
     if drawn == listed or (hidden_segments and drawn <= listed):
         return []
     with Image.open(file) as image:
-        image_format, mode = image.format, image.mode
-    if image_format in ("JPEG", "MPO"):
-        detail = "it is a JPEG file, which does not keep numbers: make it again from its source, as PNG."
-        return [Problem("lossy-label-map", str(file), detail)]
+        is_lossy, mode = lossy(file, image.format), image.mode
+    if is_lossy is not None:
+        return [is_lossy]
     if mode in ONE_CHANNEL:
         too_large = [number for number in segment_ids if number > largest_number(mode)]
         detail = f"it has one channel ({mode} in Pillow); ids must be colours: red + 256 green + 65536 blue."

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from unisegment.data.formats.format import SPLIT_NAMES
 from unisegment.data.problems import Problem
-from unisegment.data.reading.label_maps import IMAGE_ENDINGS, files_under
+from unisegment.data.reading.label_maps import images_under
 from unisegment.data.reading.text_lines import read_lines
 from unisegment.files import is_named_within
 from unisegment.ops.json_values import shown, text, whole_number
@@ -182,11 +182,6 @@ def find_settings(root: Path) -> YoloSettings | None:
         names = " and ".join(settings.file.name for settings in found)
         raise Problem("wrong-structure", str(root), f"{names} both describe it: call the right one data.yaml.").error()
     return found[0] if found else None
-
-
-def images_under(folder: Path) -> list[Path]:
-    """Return the images in a folder and in those in it."""
-    return [folder / name for name in files_under(folder) if name.lower().endswith(IMAGE_ENDINGS)]
 
 
 def _content(file: Path) -> dict[Any, Any]:
