@@ -18,7 +18,7 @@ import torch
 import transformers
 from peers.inference import evaluate_both
 
-from unisegment.models.conversion import convert
+from unisegment.models.checkpoints import convert
 from unisegment.runs.data_opening import open_evaluation_data
 from unisegment.runs.recipe import load_recipe
 

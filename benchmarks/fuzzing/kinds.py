@@ -29,7 +29,7 @@ from unisegment.data.reading.image_reading import ImageReading, read_image
 from unisegment.data.reading.label_maps import IMAGE_ENDINGS
 from unisegment.hub.staging import stage
 from unisegment.metrics import panoptic_quality_from_files
-from unisegment.models.conversion import open_checkpoint
+from unisegment.models.checkpoints import open_checkpoint
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import parse_overrides

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.cli import app
 from unisegment.data.formats.synthetic import write_synthetic
-from unisegment.models.conversion import convert
+from unisegment.models.checkpoints import convert
 from unisegment.training import fit
 from unisegment.training.state_files import read_numbers
 

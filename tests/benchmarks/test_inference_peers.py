@@ -15,7 +15,7 @@ from unisegment.inference.images import load_batches
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.predictor import open_predictor
 from unisegment.inference.report import headlines
-from unisegment.models.conversion import convert
+from unisegment.models.checkpoints import convert
 from unisegment.structures import Sample, SegmentationTarget
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

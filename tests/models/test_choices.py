@@ -4,7 +4,7 @@ from typing import get_args
 import torch
 
 from unisegment.models import choices
-from unisegment.models.conversion import format_of
+from unisegment.models.checkpoints import format_of
 
 
 def test_the_words_are_known_to_torch_and_to_each_other():

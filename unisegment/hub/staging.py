@@ -11,8 +11,8 @@ import yaml
 from unisegment.hub.model_card import PICTURE, model_card
 from unisegment.hub.run_files import read_run
 from unisegment.hub.sharing import shared
+from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.choices import Layout
-from unisegment.models.conversion import open_checkpoint
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.stock_checkpoints import config_to_stock
 from unisegment.ops.json_reading import read_json

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from unisegment.data.export.categories import categories_of_labels
 from unisegment.inference.images import Batch, Images, Report, Source, load_batches
+from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.choices import Dtype
-from unisegment.models.conversion import open_checkpoint
 from unisegment.ops.transfers import send
 from unisegment.postprocessing import instance_predictions
 from unisegment.postprocessing.resize import check_share

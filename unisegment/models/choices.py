@@ -4,7 +4,7 @@
 from typing import Literal
 
 Format = Literal["unisegment", "transformers", "original"]
-"""Whose checkpoint is written: see `unisegment.models.conversion.convert`."""
+"""Whose checkpoint is written: see `unisegment.models.checkpoints.convert`."""
 
 Layout = Literal["auto", "unisegment", "transformers"]
 """What is uploaded to the Hub: "auto" is transformers' own layout where it can hold the model, else ours."""

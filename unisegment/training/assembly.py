@@ -17,8 +17,8 @@ from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.splitting import only_annotated
 from unisegment.inference.images import Samples
-from unisegment.models.conversion import open_checkpoint
-from unisegment.models.unisegment.checkpoint_changes import new_weights
+from unisegment.models.checkpoint_changes import new_weights
+from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL

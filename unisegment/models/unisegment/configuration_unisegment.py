@@ -15,9 +15,9 @@ from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, 
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
 from unisegment.layers.conv import NUM_GROUPS
-from unisegment.models.unisegment.config_values import checked_categories, require_value, require_values
+from unisegment.models.config_values import checked_categories, require_value, require_values
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
-from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.models.unknown_keys import warn_of_kept
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
 from unisegment.ops.downloads import public_address
 from unisegment.ops.near_names import nearest_valid

@@ -18,8 +18,8 @@ from unisegment.data.collate import normalize_image, pad_images, pad_target, pad
 from unisegment.data.reading.annotation_reading import check_target, target_from_map, without_vanished
 from unisegment.data.reading.image_reading import ImageReading, as_list, read_image
 from unisegment.data.transforms.resizing import resize_image, resize_target
-from unisegment.models.unisegment.image_post_processing import ImagePostProcessing
-from unisegment.models.unisegment.image_processor_files import ImageProcessorFiles
+from unisegment.models.image_post_processing import ImagePostProcessing
+from unisegment.models.image_processor_files import ImageProcessorFiles
 from unisegment.ops.value_range import checked_range
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size

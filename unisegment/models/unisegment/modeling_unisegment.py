@@ -17,10 +17,10 @@ from unisegment.backbones.build import build_backbone
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.losses.criterion import SetCriterion
 from unisegment.losses.matcher import HungarianMatcher
-from unisegment.models.unisegment.base_weights import record
+from unisegment.models.base_weights import record
+from unisegment.models.pretrained_model import UniSegmentPreTrainedModel
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.outputs import UniSegmentOutput
-from unisegment.models.unisegment.pretrained_model import UniSegmentPreTrainedModel
 from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.pixel_decoders.fpn import FPNPixelDecoder
 from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder

@@ -21,8 +21,8 @@ from torch import Tensor
 from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.weight_fit import size_of
 from unisegment.files import whole_file
+from unisegment.models import base_weights
 from unisegment.models.choices import ORIGINAL_ZOO
-from unisegment.models.unisegment import base_weights
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.stock_checkpoints import class_weights

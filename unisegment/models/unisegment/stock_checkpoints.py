@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import Mask2FormerConfig
 
 from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
-from unisegment.models.unisegment.checkpoint_changes import require_complete, without_doubt, without_table
+from unisegment.models.checkpoint_changes import require_complete, without_doubt, without_table
+from unisegment.models.config_values import require_values
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
-from unisegment.models.unisegment.config_values import require_values
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.checkpoint_files import READING_KEYS, chosen
 from unisegment.ops.value_kinds import require_free

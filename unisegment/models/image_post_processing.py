@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from jaxtyping import Int
 from torch import Tensor
 
-from unisegment.models.unisegment.image_sizes import sizes_of_results
+from unisegment.models.image_sizes import sizes_of_results
 from unisegment.ops.rle import encode_rle
 from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
 from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction

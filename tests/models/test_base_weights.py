@@ -6,7 +6,7 @@ from transformers import ResNetForImageClassification
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.models.unisegment.base_weights import record
+from unisegment.models.base_weights import record
 
 LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnop"))
 

@@ -10,7 +10,7 @@ import torch
 from transformers import Mask2FormerConfig, ResNetConfig
 
 from unisegment import UniSegmentConfig
-from unisegment.models.unisegment.config_values import KINDS
+from unisegment.models.config_values import KINDS
 
 DEEP: list = []
 for _ in range(50):

@@ -15,9 +15,8 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.models.choices import ORIGINAL_ZOO
-from unisegment.models.unisegment.base_weights import record
-from unisegment.models.unisegment.checkpoint_changes import (
+from unisegment.models.base_weights import record
+from unisegment.models.checkpoint_changes import (
     Change,
     adapt,
     differs,
@@ -25,7 +24,8 @@ from unisegment.models.unisegment.checkpoint_changes import (
     say_changes,
     without_table,
 )
-from unisegment.models.unisegment.checkpoint_description import Description, describe, describe_original
+from unisegment.models.checkpoint_description import Description, describe, describe_original
+from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.original_checkpoints import write_original
 from unisegment.models.unisegment.stock_checkpoints import (
@@ -33,7 +33,7 @@ from unisegment.models.unisegment.stock_checkpoints import (
     read_stock_weights,
     stock_twin,
 )
-from unisegment.models.unisegment.whole_checkpoints import save_whole
+from unisegment.models.whole_checkpoints import save_whole
 from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named
 from unisegment.ops.weight_files import damage_named
 

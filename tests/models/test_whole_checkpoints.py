@@ -8,7 +8,7 @@ from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.files import WriteError
 from unisegment.models.unisegment import original_checkpoints
-from unisegment.models.unisegment.whole_checkpoints import save_whole
+from unisegment.models.whole_checkpoints import save_whole
 
 
 @pytest.fixture(scope="module")

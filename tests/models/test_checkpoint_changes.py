@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.models.unisegment.checkpoint_changes import Change, adapt, differs, new_weights, require_complete
+from unisegment.models.checkpoint_changes import Change, adapt, differs, new_weights, require_complete
 
 ANIMALS = {0: "cat", 1: "dog", 2: "horse", 3: "cow", 4: "sheep", 5: "bear", 6: "zebra"}
 CLASS_HEAD = "transformer_decoder.predictor.class_head"

@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
+from unisegment.models.checkpoint_description import describe, describe_original
 from unisegment.models.choices import ORIGINAL_ZOO, Format
-from unisegment.models.unisegment.checkpoint_description import describe, describe_original
-from unisegment.models.unisegment.image_processor_settings import ImageProcessorSettings, read_settings
-from unisegment.models.unisegment.stuff_labels import find_stuff
+from unisegment.models.image_processor_settings import ImageProcessorSettings, read_settings
+from unisegment.models.stuff_labels import find_stuff
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named
 from unisegment.ops.importing import importing
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint

@@ -4,10 +4,10 @@
 import json
 
 import pytest
-
 from tests.models.unisegment.test_image_processor_files import SETTINGS, STOCK_FILES
+
+from unisegment.models.image_processor_settings import ImageProcessorSettings, read_settings
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.image_processor_settings import ImageProcessorSettings, read_settings
 
 
 @pytest.mark.parametrize("keywords", [{}, SETTINGS, *STOCK_FILES])

@@ -7,7 +7,7 @@ from transformers import Mask2FormerForUniversalSegmentation
 
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.models.conversion import convert, open_checkpoint
+from unisegment.models.checkpoints import convert, open_checkpoint
 
 NAMES = dict(enumerate(["person", "rider", "car", "road", "sky", "truck", "wall"]))  # of Cityscapes
 

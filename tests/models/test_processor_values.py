@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from tests.models.unisegment.test_config_values import HOSTILE
+
 from unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.processor_values import KINDS
+from unisegment.models.processor_values import KINDS
 
 SETTINGS = UniSegmentImageProcessor(size=40).to_dict()
 IMAGE = np.zeros((31, 37, 3), np.uint8)

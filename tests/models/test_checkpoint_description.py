@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from unisegment.models.unisegment.checkpoint_description import describe
+from unisegment.models.checkpoint_description import describe
 
 RESNET = {"model_type": "resnet"}
 

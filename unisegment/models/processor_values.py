@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Mapping
 
-from unisegment.models.unisegment.config_values import NAMES_OF_LABELS
+from unisegment.models.config_values import NAMES_OF_LABELS
 from unisegment.ops.limits import MAX_CHANNELS, MAX_DIVISOR, MAX_FRAME, MAX_LABELS
 from unisegment.ops.value_kinds import (
     FLAG,

@@ -13,11 +13,11 @@ from PIL import Image
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
-from unisegment.models.unisegment.config_values import NAMES_OF_LABELS, checked_categories
-from unisegment.models.unisegment.image_sizes import size_keys
-from unisegment.models.unisegment.processor_values import KINDS
-from unisegment.models.unisegment.stuff_labels import find_stuff
-from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.models.config_values import NAMES_OF_LABELS, checked_categories
+from unisegment.models.image_sizes import size_keys
+from unisegment.models.processor_values import KINDS
+from unisegment.models.stuff_labels import find_stuff
+from unisegment.models.unknown_keys import warn_of_kept
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named, read_object
 from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import nearest_valid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from unisegment.models.unisegment.unknown_keys import warn_of_kept
+from unisegment.models.unknown_keys import warn_of_kept
 
 
 def test_a_file_is_spoken_of_once_for_the_same_keys(caplog):

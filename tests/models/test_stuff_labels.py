@@ -3,7 +3,7 @@
 
 import pytest
 
-from unisegment.models.unisegment.stuff_labels import find_stuff
+from unisegment.models.stuff_labels import find_stuff
 
 OWN = {0: "disc", 1: "sky-merged", 2: "soil"}
 CATEGORIES = [{"id": 5, "name": name, "isthing": int(name == "disc")} for name in OWN.values()]

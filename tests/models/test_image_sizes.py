@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import Mask2FormerImageProcessorPil
 from transformers.image_utils import SizeDict
 
+from unisegment.models.image_sizes import size_keys
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-from unisegment.models.unisegment.image_sizes import size_keys
 
 
 def test_keys_of_sizes_are_attributes():
