@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.unisegment.test_config_values import HOSTILE
 
+from tests.models.test_config_values import HOSTILE
 from unisegment import UniSegmentImageProcessor
 from unisegment.models.processor_values import KINDS
 

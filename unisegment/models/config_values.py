@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
 
 from unisegment.data.annotated_images import category_entry, category_of_entry
 from unisegment.ops.json_values import shown
-from unisegment.ops.limits import MAX_LABELS, MAX_LAYERS, MAX_NUMBER, MAX_POINTS, MAX_QUERIES, MAX_WIDTH
+from unisegment.ops.limits import MAX_LABELS, MAX_NUMBER, MAX_POINTS, MAX_QUERIES
 from unisegment.ops.value_kinds import (
     FLAG,
     NOTHING,
@@ -22,13 +21,10 @@ from unisegment.ops.value_kinds import (
     number,
     one_of,
     require,
-    require_shallow,
     whole,
 )
 
-_WIDTH = whole(1, MAX_WIDTH)
 _WEIGHT = number(0, 1e6)
-_ANY_NUMBER = number(-1e9, 1e9)
 _LABEL = whole(0, MAX_LABELS) | Kind(
     "the same as text", lambda label: isinstance(label, str) and re.fullmatch("[0-9]{1,6}", label) is not None
 )
@@ -52,48 +48,12 @@ _IMPLEMENTATIONS = (
 )
 _ENTRY = Kind("an object with id, name and isthing", lambda entry: isinstance(entry, dict))
 _OPTIONS = Kind("a mapping or null", lambda value: not isinstance(value, str | int | float | list | tuple))
-_BACKBONE = Kind("a mapping with a model_type", lambda value: isinstance(value, Mapping | PreTrainedConfig))
 
 KINDS: Mapping[str, Kind] = {
-    "backbone_config": _BACKBONE | NOTHING,
     "backbone": TEXT | NOTHING,
     "use_pretrained_backbone": FLAG,
-    "feature_size": _WIDTH,
-    "mask_feature_size": _WIDTH,
-    "hidden_dim": _WIDTH,
-    "encoder_feedforward_dim": _WIDTH,
-    "activation_function": Kind("an activation of transformers, such as relu", lambda name: _is_activation(name)),
-    "encoder_layers": whole(0, MAX_LAYERS),
-    "decoder_layers": whole(1, MAX_LAYERS),
-    "num_attention_heads": whole(1, 1024),
-    "dropout": number(0, 1),
-    "dim_feedforward": _WIDTH,
-    "pre_norm": FLAG,
-    "enforce_input_projection": FLAG,
-    "common_stride": whole(1, 1024),
-    "ignore_value": whole(-(2**31), 2**31),
-    "num_queries": whole(1, MAX_QUERIES),
-    "no_object_weight": _WEIGHT,
-    "class_weight": _WEIGHT,
-    "mask_weight": _WEIGHT,
-    "dice_weight": _WEIGHT,
-    "train_num_points": whole(1, MAX_POINTS),
-    "oversample_ratio": number(1, 1000),
-    "importance_sample_ratio": number(0, 1),
-    "init_std": _ANY_NUMBER,
-    "init_xavier_std": _ANY_NUMBER,
-    "use_auxiliary_loss": FLAG,
-    "feature_strides": list_of(whole(1, 4096), 1, 32),
-    "output_auxiliary_logits": FLAG | NOTHING,
-    "num_feature_levels": whole(1, 32),
-    "encoder_n_points": whole(1, 1024),
-    "pixel_decoder": one_of("ms_deform_attn", "fpn", "transformer_fpn"),
-    "pixel_decoder_dtype": one_of("float32", "autocast"),
-    "freeze_backbone_norm": FLAG,
-    "loss_normalization": one_of("global", "rank"),
     "base_weights": list_of(mapping_of(TEXT, 99), 0, 999) | NOTHING,
     "categories": Kind("a list of categories", lambda value: isinstance(value, list | tuple)) | NOTHING,
-    # Those of transformers that it, or we, act on.
     "architectures": list_of(TEXT, 0, 99) | NOTHING,
     "attn_implementation": _IMPLEMENTATIONS,
     "_attn_implementation": _IMPLEMENTATIONS,
@@ -117,10 +77,25 @@ KINDS: Mapping[str, Kind] = {
     "transformers_version": TEXT | NOTHING,
     "transformers_weights": TEXT | NOTHING,
 }
-"""By key; keys that are not here have no effect."""
+"""By key: those that all families have, and those of transformers that it, or we, act on."""
+
+QUERY_KINDS: Mapping[str, Kind] = {
+    "num_queries": whole(1, MAX_QUERIES),
+    "no_object_weight": _WEIGHT,
+    "class_weight": _WEIGHT,
+    "mask_weight": _WEIGHT,
+    "dice_weight": _WEIGHT,
+    "train_num_points": whole(1, MAX_POINTS),
+    "oversample_ratio": number(1, 1000),
+    "importance_sample_ratio": number(0, 1),
+    "output_auxiliary_logits": FLAG | NOTHING,
+    "loss_normalization": one_of("global", "rank"),
+}
+"""By key: those of all models with queries."""
 
 
-def _is_activation(name: Any) -> bool:
+def is_activation(name: Any) -> bool:
+    """Tell whether transformers has an activation of a name."""
     if name == "relu" or not isinstance(name, str):
         return name == "relu"
     from transformers.activations import ACT2FN  # which brings much else: it would take longer than all configs
@@ -129,7 +104,7 @@ def _is_activation(name: Any) -> bool:
 
 
 def checked_categories(categories: Any) -> list[dict[str, Any]]:
-    """Return categories with the keys `id`, `name` and `isthing`; see `UniSegmentConfig`.
+    """Return categories with the keys `id`, `name` and `isthing`; see `SegmentationConfig`.
 
     Raises:
         ValueError: When they are none, or two have the same id.
@@ -145,24 +120,3 @@ def checked_categories(categories: Any) -> list[dict[str, Any]]:
     if repeated:
         raise ValueError(f"categories must have different ids, got several of {repeated[:5]}.")
     return entries
-
-
-def require_values(config: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
-    """Check what a file says, before anything is made of it.
-
-    Args:
-        config: Its keys and values.
-        renamed: Further names of keys.
-
-    Raises:
-        ValueError: When a value is of another kind than its key allows, or too large.
-    """
-    for key, value in config.items():
-        require_value(renamed.get(key, key), value)
-
-
-def require_value(key: str, value: Any) -> None:
-    """Check the value of one key; see `require_values`."""
-    if key in KINDS:
-        require(key, value, KINDS[key])
-    require_shallow(key, value)

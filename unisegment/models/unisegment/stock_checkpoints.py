@@ -14,7 +14,6 @@ from transformers import Mask2FormerConfig
 
 from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
 from unisegment.models.checkpoint_changes import require_complete, without_doubt, without_table
-from unisegment.models.config_values import require_values
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.checkpoint_files import READING_KEYS, chosen
@@ -68,7 +67,7 @@ def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, U
         ValueError: When a value is not what its key may be, or sizes do not fit together.
     """
     require_inert(config_dict)
-    require_values(config_dict, UniSegmentConfig.attribute_map)
+    UniSegmentConfig.require_values(config_dict)
     require_free(config_dict.keys() - {"model_type"}, Mask2FormerConfig)
     if config_dict.get("backbone_config"):  # of which transformers would take any kind
         config_dict = {**config_dict, "backbone_config": backbone_config(config_dict["backbone_config"])}
