@@ -342,10 +342,10 @@ def convert(
     find_checkpoint(source)
     with importing():
         from unisegment.data.categories import label_names
-        from unisegment.models import conversion
+        from unisegment.models import checkpoints
     id2label = None if labels is None else label_names(labels)
-    to = to or conversion.format_of(destination)
-    model = conversion.convert(source, destination, to, id2label, license=license)
+    to = to or checkpoints.format_of(destination)
+    model = checkpoints.convert(source, destination, to, id2label, license=license)
     sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
     typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
 
