@@ -45,16 +45,18 @@ def scene(counts=COUNTS, dtype=torch.float64):
     return embeddings, features, targets, matches
 
 
-def losses_of(*arguments, **keywords):
-    return chunked_mask_loss.matched_mask_losses(*arguments, **keywords).single
+def losses_of(mask_embeddings, mask_features, *arguments, **keywords):
+    maps = mask_features if isinstance(mask_features, list) else [mask_features]
+    return chunked_mask_loss.matched_mask_losses(mask_embeddings, maps, *arguments, **keywords).single
 
 
 def all_at_once(mask_embeddings, mask_features, targets, matches):
     """Return what every mask at once, transformers' losses of float masks, and torch's own derivatives give."""
     sums = []
-    for t, embeddings in enumerate(mask_embeddings):
+    maps = mask_features if isinstance(mask_features, list) else [mask_features] * len(mask_embeddings)
+    for t, (embeddings, features) in enumerate(zip(mask_embeddings, maps, strict=True)):
         chosen = [own[match.queries[t]] for own, match in zip(embeddings, matches, strict=True)]
-        logits = torch.cat([torch.einsum("ic,chw->ihw", *of) for of in zip(chosen, mask_features, strict=True)])
+        logits = torch.cat([torch.einsum("ic,chw->ihw", *of) for of in zip(chosen, features, strict=True)])
         true_masks = [target.binary_masks()[match.segments[t]] for target, match in zip(targets, matches, strict=True)]
         points = uncertain_points(logits.detach(), *RULES[2:5])
         sampled, labels = (
@@ -71,20 +73,54 @@ def same_points(monkeypatch, dtype=torch.float64):
     monkeypatch.setattr(torch, "rand", lambda masks, points, two, **_: drawn[points].expand(masks, -1, -1).clone())
 
 
+def maps_of_their_own(features):
+    """Return a map for each prediction."""
+    return [torch.randn_like(features).requires_grad_() for _ in range(NUM_PREDICTIONS)]
+
+
+@pytest.mark.parametrize("own_maps", [False, True], ids=["one_map", "own_maps"])
 @pytest.mark.parametrize("in_the_sum", [True, False], ids=["scaled", "again"])
 @pytest.mark.parametrize("pairs_at_a_time", [1, 4, 5, 1000])
-def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_at_a_time, in_the_sum):
+def test_losses_and_gradients_are_those_of_all_masks_at_once(monkeypatch, pairs_at_a_time, in_the_sum, own_maps):
     same_points(monkeypatch)
     rules = RULES._replace(max_elements=pairs_at_a_time * HEIGHT * WIDTH)
-    *leaves, targets, matches = scene()
-    losses = losses_of(*leaves, targets, matches, rules, seed=3)
-    expected = all_at_once(*leaves, targets, matches)
+    embeddings, features, targets, matches = scene()
+    features = maps_of_their_own(features) if own_maps else features
+    leaves = [embeddings, *(features if own_maps else [features])]
+    losses = losses_of(embeddings, features, targets, matches, rules, seed=3)
+    expected = all_at_once(embeddings, features, targets, matches)
     torch.testing.assert_close(losses, expected)
     upstream = torch.full_like(losses, 7.0) if in_the_sum else torch.randn_like(losses)
     wanted = torch.autograd.grad(expected, leaves, upstream)
     for _ in range(2):
         found = torch.autograd.grad(losses, leaves, upstream, retain_graph=True)
         torch.testing.assert_close(found, wanted)
+
+
+def test_a_map_for_each_prediction_is_a_call_for_each_with_its_map(monkeypatch):
+    same_points(monkeypatch)
+    embeddings, features, targets, matches = scene()
+    maps = maps_of_their_own(features)
+    losses = losses_of(embeddings, maps, targets, matches, RULES, seed=3)
+    upstream = torch.randn_like(losses)
+    found = torch.autograd.grad(losses, [embeddings, *maps], upstream)
+    for t, own_map in enumerate(maps):
+        own = [Matches(queries[t : t + 1], segments[t : t + 1]) for queries, segments in matches]
+        single = losses_of(embeddings[t : t + 1], own_map, targets, own, RULES, seed=3)
+        torch.testing.assert_close(losses[:, t : t + 1], single)
+        wanted = torch.autograd.grad(single, [embeddings, own_map], upstream[:, t : t + 1])
+        torch.testing.assert_close((found[0][t], found[1 + t]), (wanted[0][t], wanted[1]))
+
+
+def test_a_frozen_map_among_others_gets_no_gradient():
+    embeddings, features, *pairs = scene()
+    maps = maps_of_their_own(features)
+    wanted = torch.autograd.grad(losses_of(embeddings, maps, *pairs, RULES, seed=3).sum(), maps)
+    maps[1].requires_grad_(False)
+    losses_of(embeddings, maps, *pairs, RULES, seed=3).sum().backward()
+    assert maps[1].grad is None
+    assert torch.equal(maps[0].grad, wanted[0])
+    assert torch.equal(maps[2].grad, wanted[2])
 
 
 def test_masks_are_made_once_when_all_losses_count_alike(monkeypatch):
@@ -101,7 +137,7 @@ def test_masks_are_made_once_when_all_losses_count_alike(monkeypatch):
 
 def test_a_sum_is_known_without_a_look_at_how_much_each_loss_counts(monkeypatch):
     embeddings, features, *pairs = scene()
-    to_sum, single = chunked_mask_loss.matched_mask_losses(embeddings, features, *pairs, RULES, seed=3)
+    to_sum, single = chunked_mask_loss.matched_mask_losses(embeddings, [features], *pairs, RULES, seed=3)
     assert torch.equal(to_sum, single)
     wanted = torch.autograd.grad(7.0 * single.sum(), [embeddings, features], retain_graph=True)
     with NumbersRead() as read:
@@ -169,19 +205,21 @@ def test_no_pairs_cost_nothing():
         assert tensor.count_nonzero() == 0
 
 
-def score(target, num_queries, num_predictions=1, dim=4, max_elements=None):
+def score(target, num_queries, num_predictions=1, dim=4, max_elements=None, own_maps=False):
     """Match and score one image, forward and backward, with the numbers of points of the paper."""
     height, width = target.size
     logits = torch.randn(num_predictions, 1, num_queries, 5, requires_grad=True)
     embeddings = torch.randn(num_predictions, 1, num_queries, dim, requires_grad=True)
-    features = torch.randn(1, dim, height // 4, width // 4, requires_grad=True)
+    maps = [
+        torch.randn(1, dim, height // 4, width // 4, requires_grad=True) for _ in range(num_predictions * own_maps or 1)
+    ]
     weights = {"no_object_weight": 0.1, "class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0}
     criterion = SetCriterion(
         HungarianMatcher(2.0, 5.0, 5.0, 12544),
         **weights, num_points=12544, oversample_ratio=3.0, importance_sample_ratio=0.75,
         max_elements=max_elements,
     )  # fmt: skip
-    criterion(logits, embeddings, features, [target])[0].backward()
+    criterion(logits, embeddings, maps if own_maps else maps[0], [target])[0].backward()
 
 
 class NumbersRead(TorchDispatchMode):
@@ -214,11 +252,12 @@ def test_what_is_held_at_a_time_can_be_asked_for():
         score(target_of(3, "id_map", 32, 32), num_queries=5, max_elements=0)
 
 
+@pytest.mark.parametrize("predictions", [{}, {"num_predictions": 3, "own_maps": True}], ids=["one_map", "own_maps"])
 @pytest.mark.parametrize("form", ["id_map", "masks"])
-def test_no_float_mask_of_all_segments_exists(form):
+def test_no_float_mask_of_all_segments_exists(form, predictions):
     target = target_of(53, form, 272, 368)
     with LargestFloat() as largest:
-        score(target, num_queries=60)
+        score(target, num_queries=60, **predictions)
     assert 272 * 368 / 16 < largest.elements <= MAX_ELEMENTS.cpu < 53 * 272 * 368
 
 

@@ -3,8 +3,11 @@ import math
 
 import pytest
 import torch
+from transformers import EomtConfig
+from transformers.models.eomt.modeling_eomt import EomtLoss
 
 from tests.two_processes import run_in_two_processes
+from unisegment.losses.base import NonFiniteLoss
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher
 from unisegment.structures import SegmentationTarget
@@ -82,6 +85,48 @@ def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
     assert terms["loss_mask_0"].item() > 50
     assert terms["loss_dice"].item() < 0.5
     assert terms["loss_dice_0"].item() > 4
+
+
+def test_a_map_for_each_prediction_gives_the_losses_and_gradients_of_transformers_eomt(monkeypatch):
+    class_logits, mask_embeddings, features, targets = scene([3, 0, 5])
+    maps = [torch.randn_like(features).requires_grad_() for _ in range(NUM_PREDICTIONS)]
+    points = {count: torch.rand(1, count, 2) for count in (60, 180, 15)}
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[1]].expand(shape[0], -1, -1).clone())
+    loss, terms = criterion()(class_logits, mask_embeddings, maps, targets)
+
+    config = EomtConfig(num_labels=NUM_LABELS, train_num_points=60, class_weight=2.0, mask_weight=5.0, dice_weight=5.0)
+    config.no_object_weight = 0.1
+    theirs = EomtLoss(config, {})
+    mask_logits = [torch.einsum("bqc,bchw->bqhw", *of) for of in zip(mask_embeddings, maps, strict=True)]
+    labels = [target.masks.float() for target in targets], [target.labels for target in targets]
+    weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
+    expected = {}
+    for t, ending in enumerate(("_0", "_1", "")):
+        for name, term in theirs(mask_logits[t], class_logits[t], *labels).items():
+            expected[name + ending] = weights[name] * term
+    torch.testing.assert_close(terms, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(loss, sum(expected.values()))
+    leaves = [class_logits, mask_embeddings, *maps]
+    found, wanted = (torch.autograd.grad(total, leaves) for total in (loss, sum(expected.values())))
+    for ours, peers in zip(found, wanted, strict=True):
+        assert (ours - peers).abs().max() <= 1e-5 * peers.abs().max()
+
+
+def test_as_many_maps_as_predictions_or_one():
+    class_logits, mask_embeddings, features, targets = scene([3])
+    with pytest.raises(ValueError, match="one for each of the 3 predictions, got 2"):
+        criterion()(class_logits, mask_embeddings, [features, features], targets)
+
+
+def test_a_loss_that_is_not_finite_says_its_terms_and_what_touches_every_weight():
+    class_logits, mask_embeddings, features, targets = scene([3])
+    maps = [features, features * 2, features * math.nan]
+    with pytest.raises(NonFiniteLoss, match=r"prediction 2\. Not finite: mask features\.") as caught:
+        criterion()(class_logits, mask_embeddings, maps, targets)
+    assert list(caught.value.terms) == list(criterion()(class_logits, mask_embeddings, features, targets)[1])
+    assert len(caught.value.touching) == 5
+    for found, given in zip(caught.value.touching, [class_logits, mask_embeddings, *maps], strict=True):
+        assert found is given
 
 
 def test_surplus_segments_count_in_the_denominator_only():

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, PreTrainedConfig
 
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.losses.matcher import NonFiniteCostError
+from unisegment.losses.base import NonFiniteLoss
 from unisegment.models.unisegment.checkpoint_conversion import from_stock, to_stock
 from unisegment.models.unisegment.stock_checkpoints import config_from_stock
 
@@ -355,7 +355,7 @@ class ModelTester:
         model = self.model()
         torch.nn.init.constant_(model.transformer_decoder.predictor.class_head.bias, float("nan"))
         masks, labels = random_targets([2, 3], 32, 64)
-        with pytest.raises(NonFiniteCostError, match=r"image 0 .* Not finite: class logits.* learning rate"):
+        with pytest.raises(NonFiniteLoss, match=r"image 0 .* Not finite: class logits.* learning rate"):
             model(torch.randn(2, 3, 32, 64), mask_labels=masks, class_labels=labels)
 
     @pytest.mark.parametrize(

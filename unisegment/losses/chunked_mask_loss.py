@@ -6,7 +6,8 @@ has only to scale it. When losses count differently than in their sum, the backw
 at the same points. Either way, what is held does not grow with the number of pairs. Losses are given out twice, to be
 summed and to be used one by one: so whoever takes the sum is known without a look at values, which waits for a GPU.
 
-Axes: t prediction (decoder layer), b image, q query, c channel, i matched pair of an image, r pair of a chunk.
+Axes: t prediction (decoder layer), b image, q query, c channel, i matched pair of an image, r pair of a chunk. Maps of
+mask features are one for all predictions, or one for each.
 
 Source:
     Mask2Former (arXiv:2112.01527), section 3.3, for the losses; the order of computation is our own.
@@ -54,7 +55,7 @@ class MaskRules(NamedTuple):
 
 def matched_mask_losses(
     mask_embeddings: Float[Tensor, "t b q c"],
-    mask_features: Float[Tensor, "b c h w"],
+    mask_features: Sequence[Float[Tensor, "b c h w"]],
     targets: Sequence[SegmentationTarget],
     matches: Sequence[Matches],
     rules: MaskRules,
@@ -64,7 +65,7 @@ def matched_mask_losses(
 
     Args:
         mask_embeddings: A mask is their dot product with the mask features.
-        mask_features: Embedding of each pixel.
+        mask_features: Embedding of each pixel: one map for all predictions, or one for each.
         targets: One for each image, on the padded image's grid.
         matches: Which query answers for which segment, for each image.
         rules: How the losses of masks are taken.
@@ -76,17 +77,17 @@ def matched_mask_losses(
         for embeddings, match in zip(mask_embeddings.unbind(1), matches, strict=True)
     ]
     pairs = _Pairs(targets, [match.segments for match in matches], rules, seed)
-    return MaskLosses(*_ChunkedMaskLosses.apply(pairs, mask_features, *matched))
+    return MaskLosses(*_ChunkedMaskLosses.apply(pairs, *mask_features, *matched))
 
 
 class _ChunkedMaskLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pairs: "_Pairs", mask_features: Tensor, *matched: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, pairs: "_Pairs", *values: Tensor) -> tuple[Tensor, Tensor]:
         ctx.pairs = pairs
         ctx.set_materialize_grads(False)  # None tells which of the two results was used
-        ctx.save_for_backward(mask_features, *matched)
-        weights = torch.ones(2, len(matched[0]), device=mask_features.device)
-        losses, ctx.gradients = pairs.losses(mask_features, matched, weights if any(ctx.needs_input_grad) else None)
+        ctx.save_for_backward(*values)
+        weights = torch.ones(2, len(values[-1]), device=values[-1].device)
+        losses, ctx.gradients = pairs.losses(values, weights if any(ctx.needs_input_grad) else None)
         return losses, losses.clone()
 
     @staticmethod
@@ -96,13 +97,12 @@ class _ChunkedMaskLosses(torch.autograd.Function):
         if not used:
             return (None,) * len(ctx.needs_input_grad)
         weights = torch.stack(used).sum(0)
-        mask_features, *matched = ctx.saved_tensors
+        values = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, None  # scaled in place: they are good for once
         if gradients and (singly is None or ctx.pairs.seed is None or bool((weights == weights[0, 0]).all())):
             gradients = [gradient.mul_(weights[0, 0]) for gradient in gradients]
         else:
-            gradients = ctx.pairs.losses(mask_features, matched, weights)[1]
-        values = (mask_features, *matched)
+            gradients = ctx.pairs.losses(values, weights)[1]
         return None, *(gradient.to(value.dtype) for gradient, value in zip(gradients, values, strict=True))
 
 
@@ -110,6 +110,7 @@ class _Chunk(NamedTuple):
     """Some pairs of one image: which of its rows (t i) they are, what their masks are made of, how much they count."""
 
     image: int
+    map: int
     rows: slice
     embeddings: Float[Tensor, "r c"]
     features: Float[Tensor, "c h w"]
@@ -125,37 +126,45 @@ class _Pairs(NamedTuple):
     seed: int | None
 
     def losses(
-        self, mask_features: Float[Tensor, "b c h w"], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
+        self, values: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
     ) -> tuple[Float[Tensor, "2 t"], list[Tensor]]:
-        """Return the losses and, of their sum with these weights, the gradients of features and embeddings."""
-        device, dtype = mask_features.device, torch.promote_types(mask_features.dtype, torch.float32)
+        """Return the losses and, of their sum with these weights, the gradients.
+
+        Args:
+            values: The maps of mask features (b c h w), and the embeddings of each image's pairs (t i c).
+            weights: How much each loss counts; None makes no gradients.
+        """
+        maps, matched = values[: -len(self.targets)], values[-len(self.targets) :]
+        device, dtype = maps[0].device, torch.promote_types(maps[0].dtype, torch.float32)
         losses = [torch.empty(2, *one.shape[:2], dtype=dtype, device=device) for one in matched]  # 2 t i
-        values = () if weights is None else (mask_features, *matched)
-        gradients = [torch.zeros(value.shape, dtype=dtype, device=device) for value in values]
+        learning = () if weights is None else values
+        gradients = [torch.zeros(value.shape, dtype=dtype, device=device) for value in learning]
         generator = None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
         with torch.autocast(device.type, enabled=False):  # a backward pass may be called inside of one
-            for chunk in self._chunks(mask_features, matched, weights):
+            for chunk in self._chunks(maps, matched, weights):
                 found, grad = self._losses_of_chunk(chunk, generator)
                 losses[chunk.image].flatten(1)[:, chunk.rows] = found
                 if grad is not None:
-                    gradients[1 + chunk.image].flatten(0, 1)[chunk.rows] = grad @ chunk.features.flatten(1).T
-                    if mask_features.requires_grad:
-                        gradients[0][chunk.image].flatten(1).addmm_(chunk.embeddings.T, grad)
+                    gradients[len(maps) + chunk.image].flatten(0, 1)[chunk.rows] = grad @ chunk.features.flatten(1).T
+                    if maps[chunk.map].requires_grad:
+                        gradients[chunk.map][chunk.image].flatten(1).addmm_(chunk.embeddings.T, grad)
                 del grad  # before the next chunk's masks are made
         return torch.stack([one.sum(2) for one in losses]).sum(0), gradients
 
     def _chunks(
-        self, mask_features: Float[Tensor, "b c h w"], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
+        self, maps: Sequence[Tensor], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
     ) -> Iterator[_Chunk]:
-        dtype = torch.promote_types(mask_features.dtype, torch.float32)
-        elements = MAX_ELEMENTS.on(mask_features.device, self.rules.max_elements)
-        size = max(1, elements // max(mask_features[0, 0].numel(), self.rules.num_points))
+        dtype = torch.promote_types(maps[0].dtype, torch.float32)
+        elements = MAX_ELEMENTS.on(maps[0].device, self.rules.max_elements)
+        size = max(1, elements // max(maps[0][0, 0].numel(), self.rules.num_points))
         for image, embeddings in enumerate(matched):
-            rows, features = embeddings.to(dtype).flatten(0, 1), mask_features[image].to(dtype)
+            rows = embeddings.to(dtype).flatten(0, 1)
             counts = None if weights is None else weights.to(dtype).repeat_interleave(embeddings.shape[1], dim=1)
-            for first in range(0, len(rows), size):
-                part = slice(first, first + size)
-                yield _Chunk(image, part, rows[part], features, None if counts is None else counts[:, part])
+            of_map = len(rows) // len(maps)
+            for place, features in enumerate(one[image].to(dtype) for one in maps):
+                for first in range(place * of_map, (place + 1) * of_map, size):
+                    part = slice(first, min(first + size, (place + 1) * of_map))
+                    yield _Chunk(image, place, part, rows[part], features, None if counts is None else counts[:, part])
 
     def _losses_of_chunk(
         self, chunk: _Chunk, generator: torch.Generator | None

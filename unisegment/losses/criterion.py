@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unisegment.losses.base import term_names
 from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
 from unisegment.losses.matcher import HungarianMatcher, Matches
 from unisegment.ops.distributed import mean_over_processes
@@ -38,12 +39,6 @@ def loss_denominators(num_targets: Sequence[int], num_queries: int, no_object_we
     matched = sum(min(count, num_queries) for count in num_targets)
     unmatched = len(num_targets) * num_queries - matched
     return torch.tensor([float(sum(num_targets)), matched + no_object_weight * unmatched])
-
-
-def term_names(num_predictions: int) -> list[str]:
-    """Return the names of all terms of the loss, those of the final prediction first; only these have no number."""
-    endings = ["", *(f"_{index}" for index in range(num_predictions - 1))]
-    return [kind + ending for ending in endings for kind in ("loss_cross_entropy", "loss_mask", "loss_dice")]
 
 
 class SetCriterion(nn.Module):
@@ -92,7 +87,7 @@ class SetCriterion(nn.Module):
         self,
         class_logits: Float[Tensor, "t b q k"],
         mask_embeddings: Float[Tensor, "t b q c"],
-        mask_features: Float[Tensor, "b c h w"],
+        mask_features: Float[Tensor, "b c h w"] | Sequence[Float[Tensor, "b c h w"]],
         targets: Sequence[SegmentationTarget],
         denominators: Float[Tensor, "2"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
@@ -103,20 +98,27 @@ class SetCriterion(nn.Module):
         Args:
             class_logits: Predictions to score, the final one last.
             mask_embeddings: A mask is their dot product with the mask features.
-            mask_features: Embedding of each pixel.
+            mask_features: Embedding of each pixel: one map for all predictions, or a sequence of one for each.
             targets: One for each image, on the padded image's grid.
             denominators: See `loss_denominators`; None takes this batch's own.
 
         Returns:
             The loss; and `loss_cross_entropy`, `loss_mask` and `loss_dice` of the final prediction, and the same with
             `_0`, `_1`, … for those before it.
+
+        Raises:
+            NonFiniteLoss: When predictions are not finite, and cannot be matched.
+            ValueError: When there are neither one nor as many maps as predictions.
         """
-        matches = self.matcher(class_logits, mask_embeddings, mask_features, targets, self.max_elements)
+        maps = [mask_features] if isinstance(mask_features, Tensor) else mask_features
+        if len(maps) not in (1, t := len(class_logits)):
+            raise ValueError(f"mask_features must be one map, or one for each of the {t} predictions, got {len(maps)}.")
+        matches = self.matcher(class_logits, mask_embeddings, maps, targets, self.max_elements)
         num_masks, class_weights = self._denominators(denominators, targets, class_logits)
         with torch.autocast(class_logits.device.type, enabled=False):
             class_loss = self._class_loss(class_logits, targets, matches) / class_weights
             mask_losses = matched_mask_losses(
-                mask_embeddings, mask_features, targets, matches, self._mask_rules(), self.draw_seed()
+                mask_embeddings, maps, targets, matches, self._mask_rules(), self.draw_seed()
             )
         class_terms = self.class_weight * class_loss
         to_sum, single = (

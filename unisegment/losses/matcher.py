@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which query answers for which target segment: the assignment of least total cost, for all predictions at once.
 
-Axes: t prediction (decoder layer), q query, k class, n target segment, c channel, p point, r query of some prediction.
+Axes: t prediction (decoder layer), m map of mask features, q query, k class, n target segment, c channel, p point,
+r query of some prediction.
 
 Source:
     DETR (arXiv:2005.12872), section 3.1; costs of Mask2Former (arXiv:2112.01527), section 3.3.
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from unisegment.losses.base import NonFiniteLoss, term_names
 from unisegment.losses.mask_losses import (
     ELEMENTS_PER_POINT,
     MAX_ELEMENTS,
@@ -25,10 +27,6 @@ from unisegment.losses.mask_losses import (
 from unisegment.ops.point_sampling import sample_map, sample_target
 from unisegment.ops.transfers import send
 from unisegment.structures import SegmentationTarget
-
-
-class NonFiniteCostError(RuntimeError):
-    """A matching cost is NaN or infinite: the network has diverged."""
 
 
 class Matches(NamedTuple):
@@ -63,7 +61,7 @@ class HungarianMatcher(nn.Module):
         self,
         class_logits: Float[Tensor, "t b q k"],
         mask_embeddings: Float[Tensor, "t b q c"],
-        mask_features: Float[Tensor, "b c h w"],
+        mask_features: Sequence[Float[Tensor, "b c h w"]],
         targets: Sequence[SegmentationTarget],
         max_elements: int | None = None,
     ) -> list[Matches]:
@@ -72,22 +70,25 @@ class HungarianMatcher(nn.Module):
         Args:
             class_logits: The last class is "no object".
             mask_embeddings: A mask is their dot product with the mask features.
-            mask_features: Embedding of each pixel.
+            mask_features: Embedding of each pixel: one map for all predictions, or one for each.
             targets: One for each image, on the padded image's grid.
             max_elements: Mask logits to hold at a time, see `SetCriterion`.
 
         Raises:
-            NonFiniteCostError: When a cost is NaN or infinite.
+            NonFiniteLoss: When a cost is NaN or infinite.
         """
         costs = [
-            self.cost(class_logits[:, i], mask_embeddings[:, i], mask_features[i], target, max_elements)
+            self.cost(
+                class_logits[:, i], mask_embeddings[:, i], [one[i] for one in mask_features], target, max_elements
+            )
             for i, target in enumerate(targets)
         ]
         # One transfer there, which is waited for, and one back, which is not; the sizes of the blocks are known here.
         columns = torch.cat(costs, dim=2).cpu().numpy()
         blocks = np.split(columns, np.cumsum([len(target) for target in targets])[:-1], axis=2)
         for image, block in enumerate(blocks):
-            _check_finite(block, image, class_logits[:, image], mask_embeddings[:, image], mask_features[image])
+            if not np.isfinite(block).all():
+                raise _non_finite_loss(block, image, class_logits, mask_embeddings, mask_features)
         pairs = [_assign(block) for block in blocks]
         on_device = send(torch.from_numpy(np.concatenate(pairs, axis=2)), class_logits.device)
         return [Matches(*part.unbind(1)) for part in on_device.split([part.shape[2] for part in pairs], dim=2)]
@@ -96,7 +97,7 @@ class HungarianMatcher(nn.Module):
         self,
         class_logits: Float[Tensor, "t q k"],
         mask_embeddings: Float[Tensor, "t q c"],
-        mask_features: Float[Tensor, "c h w"],
+        mask_features: Sequence[Float[Tensor, "c h w"]],
         target: SegmentationTarget,
         max_elements: int | None = None,
     ) -> Float[Tensor, "t q n"]:
@@ -105,14 +106,18 @@ class HungarianMatcher(nn.Module):
         with torch.autocast(class_logits.device.type, enabled=False):
             points = torch.rand(1, self.num_points, 2, device=class_logits.device)
             # Sampling commutes with the dot product: no mask is made for queries that will not be matched.
-            features = sample_map(mask_features[None], points)[0]  # c p
+            sampled = (sample_map(one[None], points)[0] for one in mask_features)  # m of c p, one at a time
+            dtype = torch.promote_types(mask_features[0].dtype, torch.float32)
             max_points = max(1, elements // ELEMENTS_PER_POINT)
-            true_masks = sample_target(target, points, max_points=max_points).to(features.dtype)
+            true_masks = sample_target(target, points, max_points=max_points).to(dtype)
             mask_costs = [
-                self._mask_cost(embeddings.to(features.dtype) @ features, true_masks)
-                for embeddings in mask_embeddings.flatten(0, 1).split(max(1, elements // self.num_points))
+                self._mask_cost(embeddings.to(dtype) @ features, true_masks)
+                for features, of_map in zip(
+                    sampled, mask_embeddings.unflatten(0, (len(mask_features), -1)), strict=True
+                )
+                for embeddings in of_map.flatten(0, 1).split(max(1, elements // self.num_points))
             ]  # (t q) n, some rows each
-            class_probs = class_logits.to(features.dtype).softmax(-1)[..., target.labels]
+            class_probs = class_logits.to(dtype).softmax(-1)[..., target.labels]
             return torch.cat(mask_costs).view_as(class_probs).sub_(class_probs, alpha=self.class_weight)
 
     def _mask_cost(self, mask_logits: Float[Tensor, "r p"], true_masks: Float[Tensor, "n p"]) -> Float[Tensor, "r n"]:
@@ -125,21 +130,26 @@ def _assign(costs: Float[np.ndarray, "t q n"]) -> Int64[np.ndarray, "t 2 i"]:
     return np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)
 
 
-def _check_finite(
+def _non_finite_loss(
     costs: Float[np.ndarray, "t q n"],
     image: int,
-    class_logits: Float[Tensor, "t q k"],
-    mask_embeddings: Float[Tensor, "t q c"],
-    mask_features: Float[Tensor, "c h w"],
-) -> None:
-    finite = np.isfinite(costs)
-    if finite.all():
-        return
-    named = {"class logits": class_logits, "mask embeddings": mask_embeddings, "mask features": mask_features}
-    culprits = [name for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())]
-    raise NonFiniteCostError(
-        f"{(~finite).sum()} of {finite.size} matching costs of image {image} of the batch are NaN or infinite, first "
-        f"in prediction {int(np.argwhere(~finite)[0, 0])}. Not finite: {', '.join(culprits) or 'only their products'}. "
+    class_logits: Float[Tensor, "t b q k"],
+    mask_embeddings: Float[Tensor, "t b q c"],
+    mask_features: Sequence[Float[Tensor, "b c h w"]],
+) -> NonFiniteLoss:
+    """Return the error that says where costs are not finite."""
+    bad = ~np.isfinite(costs)
+    of_image = {
+        "class logits": [class_logits[:, image]],
+        "mask embeddings": [mask_embeddings[:, image]],
+        "mask features": [one[image] for one in mask_features],
+    }
+    culprits = [name for name, parts in of_image.items() if not all(bool(part.isfinite().all()) for part in parts)]
+    message = (
+        f"{bad.sum()} of {bad.size} matching costs of image {image} of the batch are NaN or infinite, first "
+        f"in prediction {int(np.argwhere(bad)[0, 0])}. Not finite: {', '.join(culprits) or 'only their products'}. "
         "The network has diverged, or its weights are broken: lower the learning rate, clip gradients (the reference "
         "clips the global norm to 0.01), or train in bfloat16 instead of float16."
     )
+    touching = [class_logits, mask_embeddings, *mask_features]
+    return NonFiniteLoss(message, touching=touching, terms=term_names(len(class_logits)))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unisegment.errors import ForeseenError
-from unisegment.losses.criterion import SetCriterion, loss_denominators, term_names
-from unisegment.losses.matcher import NonFiniteCostError
+from unisegment.losses.base import NonFiniteLoss
+from unisegment.losses.criterion import loss_denominators
 from unisegment.ops.transfers import send
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
@@ -53,25 +53,16 @@ class LossOnly(nn.Module):
         super().__init__()
         self.model = model
         self._no_split_modules = layer_names(model)  # what accelerate calls them
-        self._predictions: list[Tensor] = []
-        for part in model.modules():
-            if isinstance(part, SetCriterion):
-                part.register_forward_pre_hook(self._note_predictions)
 
     def forward(self, inputs: dict[str, Any], denominators: Float[Tensor, "2"]) -> dict[str, Float[Tensor, ""]]:
         """Return `loss`, and its terms without their gradient; all are NaN where targets cannot be matched."""
         try:
             outputs = self.model(**inputs, loss_denominators=denominators)
-        except NonFiniteCostError:
+        except NonFiniteLoss as found:
             # Other processes wait for this one's gradients, layer by layer: all of them are NaN, and all find it out.
-            loss = math.nan * torch.stack([prediction.sum() for prediction in self._predictions]).sum()
-            return {"loss": loss} | {name: loss.detach() for name in term_names(len(self._predictions[0]))}
-        finally:
-            self._predictions = []
+            loss = math.nan * torch.stack([tensor.sum() for tensor in found.touching]).sum()
+            return {"loss": loss} | {name: loss.detach() for name in found.terms}
         return {"loss": outputs.loss} | {name: term.detach() for name, term in outputs.loss_dict.items()}
-
-    def _note_predictions(self, criterion: nn.Module, arguments: tuple[Any, ...]) -> None:
-        self._predictions = [argument for argument in arguments if isinstance(argument, Tensor)]
 
 
 def step_denominators(
