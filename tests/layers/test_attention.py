@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from unisegment.layers.attention import MultiHeadAttention, eager_attention, set_attn_implementation
+from unisegment.layers.rotary_embedding import AxialRotaryEmbedding, rotate
 
 
 def test_equals_torch_with_a_mask_of_its_own_for_every_query():
@@ -61,3 +62,39 @@ def test_dropout_acts_in_training_only(implementation):
     assert not torch.equal(attention(x, x, x), attention(x, x, x))
     attention.eval()
     assert torch.equal(attention(x, x, x), attention(x, x, x))
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_mask_of_the_first_queries_leaves_the_others_free(implementation):
+    attention = MultiHeadAttention(24, 3)
+    attention.implementation = implementation
+    query, memory = torch.randn(2, 7, 24), torch.randn(2, 11, 24)
+    some = torch.rand(2, 4, 11) > 0.5
+    some[..., 0] = True
+    whole = torch.cat([some, torch.ones(2, 3, 11, dtype=torch.bool)], dim=1)
+    expected = attention(query, memory, memory, whole)
+    torch.testing.assert_close(attention(query, memory, memory, some), expected, rtol=1e-5, atol=1e-6)
+    assert (expected - attention(query, memory, memory)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_the_last_tokens_are_turned_by_their_places(implementation):
+    attention = MultiHeadAttention(24, 3)
+    attention.implementation = implementation
+    x, rotation = torch.randn(2, 9, 24), AxialRotaryEmbedding(8).eval()(2, 3)
+    q, k, v = (
+        part(x).unflatten(2, (3, 8)).transpose(1, 2) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    mixed = eager_attention(rotate(q, rotation), rotate(k, rotation), v)[0]
+    expected = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x, x, x, rotation=rotation), expected, rtol=1e-5, atol=1e-6)
+    assert (expected - attention(x, x, x)).abs().max() > 1e-3
+
+
+def test_each_projection_has_a_bias_or_none():
+    names = ("query", "key", "value", "out")
+    for name in names:
+        attention = MultiHeadAttention(8, 2, **{f"{name}_bias": False})
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+        assert [part.bias is None for part in parts] == [other == name for other in names]
+        attention.reset_parameters()
