@@ -142,6 +142,11 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
         ("run: {threads: 0}", "run.threads must be a whole number from 1 to 1,024 or null, got 0."),
+        (
+            "optim: {layer_decay: 0}",
+            "optim: layer_decay must be more than 0, got 0. To freeze layers, set model.frozen",
+        ),
+        ("optim: {layer_decay: 1.1}", "optim.layer_decay must be a finite number from 0 to 1, got 1.1."),
         ("optim: {lr: .nan}", "optim.lr must be a finite number of at least 0, got nan."),
         ("extends: top.yaml", "top.yaml extends itself"),
         ("extends: gone.yaml", "gone.yaml to extend in"),

@@ -47,6 +47,19 @@ def test_it_is_torch_s_average_once_the_decay_is_reached():
     assert all(torch.equal(layers.state_dict()[name], value) for name, value in live.items())
 
 
+def test_buffers_that_are_set_are_not_averaged():
+    """A probability that training takes to zero is zero in the averaged model as well."""
+    layers = model()
+    layers.register_buffer("mask_probs", torch.ones(2))
+    average = WeightAverage(layers, decay=0.5)
+    learn(layers, average.update, 2)
+    layers.mask_probs.zero_()
+    average.update()
+    with average.applied():
+        assert layers.mask_probs.tolist() == [0, 0]
+        assert layers[1].running_mean.abs().max() > 0
+
+
 def test_the_start_is_soon_forgotten():
     layer = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(layer.weight)

@@ -55,6 +55,52 @@ def test_groups_follow_the_original_rules():
     assert sum(len(group["params"]) for group in groups) == 16
 
 
+class PlainViT(Model):
+    """Its blocks are two layers of a backbone, above a stem."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone["layers"] = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+
+    def lr_scale(self, name, layer_decay):
+        above = {"backbone.layers.1": 0, "backbone.layers.0": 1, "backbone.stem": 1}
+        return layer_decay ** above.get(name.rpartition(".")[0], 0)
+
+
+def test_lower_layers_learn_at_a_lower_rate():
+    model = PlainViT()
+    groups = parameter_groups(model, OptimRecipe(lr=2.0, weight_decay=0.5, backbone_lr_factor=0.25, layer_decay=0.5))
+    found = names_by_group(model, groups)
+    lower = {f"backbone.{part}.{name}" for part in ("layers.0", "stem") for name in ("weight", "bias")}
+    assert found[0.25, 0.5] == lower
+    assert {"backbone.layers.1.weight", "backbone.attn.project.bias"} <= found[0.5, 0.5]
+    assert "head.weight" in found[2.0, 0.5]
+    assert {rate for rate, _ in found} == {0.25, 0.5, 2.0}
+
+
+def test_all_weights_are_decayed_on_request():
+    groups = parameter_groups(Model(), OptimRecipe(lr=1.0, weight_decay=0.05, decay_all=True))
+    assert sorted((group["lr"], group["weight_decay"], len(group["params"])) for group in groups) == [
+        (0.1, 0.05, 7),
+        (1.0, 0.05, 9),
+    ]
+
+
+def test_a_backbone_that_rises_later_is_kept_apart_at_an_equal_rate():
+    model, optim = Model(), OptimRecipe(lr=1.0, backbone_lr_factor=1.0)
+    schedule = ScheduleRecipe(max_steps=5, name="two_stage_poly", warmup_steps=2, backbone_warmup_steps=2, power=1)
+    assert len(parameter_groups(model, optim)) == len(parameter_groups(model, optim, ScheduleRecipe(max_steps=5))) == 2
+    optimizer = make_optimizer(model, optim, schedule)
+    rates = make_schedule(optimizer, schedule)
+    names = {name for name, _ in model.named_parameters() if name.startswith("backbone.")}
+    for in_backbone, rest in [(0, 0), (0, 1 / 2), (0, 1), (1 / 2, 2 / 3), (1, 1 / 3)]:
+        for group in optimizer.param_groups:
+            (is_backbone,) = {name in names for name in names_by_group(model, [group]).popitem()[1]}
+            assert group["lr"] == pytest.approx(in_backbone if is_backbone else rest)
+        optimizer.step()
+        rates.step()
+
+
 def factors(steps, **keys):
     factor = lr_factor(ScheduleRecipe(max_steps=steps, **keys))
     return [factor(step) for step in range(steps)]
@@ -69,6 +115,40 @@ def test_steps_by_hand():
     assert factors(9, name="step", milestones=(1 / 3, 7 / 9), gamma=0.5) == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
     factor = lr_factor(ScheduleRecipe(max_steps=368750, name="step"))
     assert [factor(step) for step in (327777, 327778, 355000, 355093)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+# Written out from the formula of the paper's code: 11 steps, of which the rest rises in 2 and the backbone in 3 more.
+TWO_STAGES = {
+    "rest": [0, 1 / 2, 1, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9],
+    "backbone": [0, 0, 0, 1 / 3, 2 / 3, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6],
+}
+AT_ONCE = [1, 10 / 11, 9 / 11, 8 / 11, 7 / 11, 6 / 11, 5 / 11, 4 / 11, 3 / 11, 2 / 11, 1 / 11]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "backbone_warmup", "part", "expected"),
+    [
+        (2, 3, "rest", TWO_STAGES["rest"]),
+        (2, 3, "backbone", TWO_STAGES["backbone"]),
+        (2, 0, "backbone", [0, 0, *TWO_STAGES["rest"][2:]]),
+        (0, 0, "rest", AT_ONCE),
+        (0, 0, "backbone", AT_ONCE),
+        (0, 5, "rest", AT_ONCE),
+        (0, 5, "backbone", [0, 1 / 5, 2 / 5, 3 / 5, 4 / 5, *TWO_STAGES["backbone"][5:]]),
+        (11, 4, "rest", [step / 11 for step in range(11)]),  # nothing is left to fall in
+        (11, 4, "backbone", [0] * 11),
+    ],
+)
+@pytest.mark.parametrize("power", [1, 0.9])
+def test_the_backbone_rises_in_a_second_stage(warmup, backbone_warmup, part, expected, power):
+    schedule = ScheduleRecipe(
+        max_steps=11, name="two_stage_poly", warmup_steps=warmup, backbone_warmup_steps=backbone_warmup, power=power
+    )
+    factor = lr_factor(schedule, part == "backbone")
+    # Both parts rise in a line, whatever the power of their fall.
+    rising = warmup if part == "rest" else warmup + backbone_warmup
+    expected = [value if step < rising else value**power for step, value in enumerate(expected)]
+    assert [factor(step) for step in range(11)] == pytest.approx(expected, abs=1e-15)
 
 
 def test_warm_up_is_a_line_that_ends_at_one():
@@ -90,10 +170,11 @@ def test_one_cycle_is_that_of_torch(steps, rise):
     assert factors(steps, name="one_cycle", rise=rise) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["poly", "step", "one_cycle", "constant"])
+@pytest.mark.parametrize("name", ["poly", "two_stage_poly", "step", "one_cycle", "constant"])
 @pytest.mark.parametrize(("steps", "rise"), [(1, 1.0), (3, 1 / 3), (7, 0.3)])
-def test_every_schedule_can_be_asked_for_the_step_after_the_last(name, steps, rise):
-    factor = lr_factor(ScheduleRecipe(max_steps=steps, name=name, rise=rise))
+@pytest.mark.parametrize("in_backbone", [False, True])
+def test_every_schedule_can_be_asked_for_the_step_after_the_last(name, steps, rise, in_backbone):
+    factor = lr_factor(ScheduleRecipe(max_steps=steps, name=name, rise=rise, backbone_warmup_steps=3), in_backbone)
     assert all(0 <= factor(step) <= 1 for step in range(steps + 2))
 
 
@@ -117,11 +198,13 @@ def test_the_optimiser_is_adamw():
     assert math.isclose(parameter.weight.item(), 2.0 * (1 - 0.05) - 0.1, rel_tol=1e-6)
 
 
-def test_rates_of_the_recipe_go_before_those_of_a_state_and_their_schedule_goes_on():
-    schedule = ScheduleRecipe(max_steps=10)
+@pytest.mark.parametrize("name", ["poly", "two_stage_poly"])
+def test_rates_of_the_recipe_go_before_those_of_a_state_and_their_schedule_goes_on(name):
+    schedule = ScheduleRecipe(max_steps=10, name=name, warmup_steps=2, backbone_warmup_steps=3)
 
     def make(lr, weight_decay, factor, steps):
-        optimizer = make_optimizer(Model(), OptimRecipe(lr=lr, weight_decay=weight_decay, backbone_lr_factor=factor))
+        optim = OptimRecipe(lr=lr, weight_decay=weight_decay, backbone_lr_factor=factor)
+        optimizer = make_optimizer(Model(), optim, schedule)
         rates = make_schedule(optimizer, schedule)
         for _ in range(steps):
             optimizer.step()

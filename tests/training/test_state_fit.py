@@ -6,10 +6,12 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import ones
 from typer.testing import CliRunner
 
 from unisegment.cli import app
-from unisegment.training import fit
+from unisegment.training import RecipeError, dry_run, fit
 
 METRICS = {"step": 1, "task": "panoptic", "pq": 0.5, "pq_things": 0.5, "pq_stuff": 0.5, "mask_ap": 0.5, "miou": 0.5}
 
@@ -56,6 +58,19 @@ def test_what_the_optimiser_cannot_take_over_is_said_by_both(begun, change, said
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1, result.output
     assert said in result.stderr.splitlines()[-1]
+
+
+def test_a_schedule_that_keeps_the_backbone_apart_is_named(recipe, tmp_path):
+    same = {"optim.backbone_lr_factor": 1.0, "optim.ema_decay": 0.5, "run.checkpoint_every": 1}
+    same["model.config.freeze_backbone_norm"] = False
+    fit(recipe, **same, **{"schedule.max_steps": 1})
+    (tmp_path / "run" / "metrics.json").unlink()
+    # Releases before averaged buffers that do not learn.
+    file = tmp_path / "run" / "checkpoints" / "step-000001" / "average.safetensors"
+    save_file(load_file(file) | {"backbone.body.embedder.embedder.normalization.num_batches_tracked": ones(1)}, file)
+    assert "# run     goes on from " in dry_run(recipe, **same, **{"schedule.max_steps": 2})
+    with pytest.raises(RecipeError, match=r"the optimiser of this recipe \(.*schedule\.name: poly -> two_stage_poly\)"):
+        dry_run(recipe, **same, **{"schedule.max_steps": 2, "schedule.name": "two_stage_poly"})
 
 
 def test_moments_of_another_shape_are_named(begun, tmp_path):

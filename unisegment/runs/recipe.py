@@ -88,7 +88,10 @@ class OptimRecipe:
         batch_size: Images in one step, over all processes and micro-batches.
         accumulation: Micro-batches that one step is computed in; more need less memory and give the same result.
         weight_decay: AdamW's decay of the parameters that are decayed at all.
+        decay_all: Norms, embeddings and position tables are decayed, too.
         backbone_lr_factor: The backbone's learning rate is `lr` times this.
+        layer_decay: Each layer of a plain vision transformer learns at the rate of the one above times this; what is
+            before the first at the rate of that one. 1 lets all learn alike.
         clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
         ema_decay: Share of a moving average of the weights that each step keeps, such as 0.9999. The average is what
             is evaluated and saved. 0 keeps none.
@@ -100,7 +103,9 @@ class OptimRecipe:
     batch_size: _Images = 16
     accumulation: _Images = 1
     weight_decay: NotBelowZero = 0.05
+    decay_all: bool = False
     backbone_lr_factor: NotBelowZero = 0.1
+    layer_decay: Share = 1.0
     clip_norm: NotBelowZero = 0.01
     ema_decay: Share = 0.0
     max_non_finite_steps: AtLeastOne = 5
@@ -108,6 +113,8 @@ class OptimRecipe:
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
             raise ValueError("ema_decay=1 keeps the first weights for ever: give less, such as 0.9999.")
+        if self.layer_decay == 0:
+            raise ValueError("layer_decay must be more than 0, got 0. To freeze layers, set model.frozen_stages.")
 
 
 @dataclass(frozen=True, kw_only=True)

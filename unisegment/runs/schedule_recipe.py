@@ -21,9 +21,11 @@ class ScheduleRecipe:
         epochs: how many times each training image is seen, such as 50 or 0.5. The steps that this takes are counted
             once the data are open, and are `max_steps` in the recipe of the run.
         name: `poly` falls to zero as a power of what is left, `step` drops at `milestones`, `one_cycle` rises and
-            falls as a cosine, `constant` stays.
+            falls as a cosine, `constant` stays. `two_stage_poly` is EoMT's: a `poly` that rises from zero in
+            `warmup_steps`, and the backbone after that, in `backbone_warmup_steps`.
         warmup_steps: Steps of a linear rise before that (not for `one_cycle`, which has its own).
-        power: Exponent of `poly`.
+        backbone_warmup_steps: Steps in which the backbone rises (`two_stage_poly` only).
+        power: Exponent of `poly` and `two_stage_poly`.
         milestones: Where `step` drops, as shares of `max_steps`.
         gamma: What `step` multiplies the learning rate by at each of them.
         rise: Share of `max_steps` in which `one_cycle` rises.
@@ -31,8 +33,9 @@ class ScheduleRecipe:
 
     max_steps: AtLeastOne | None = None
     epochs: NotBelowZero | None = None
-    name: Literal["poly", "step", "one_cycle", "constant"] = "poly"
+    name: Literal["poly", "two_stage_poly", "step", "one_cycle", "constant"] = "poly"
     warmup_steps: NotNegative = 0
+    backbone_warmup_steps: NotNegative = 0
     power: NotBelowZero = 0.9
     milestones: tuple[Share, ...] = (8 / 9, 26 / 27)
     gamma: Share = 0.1
@@ -55,6 +58,11 @@ class ScheduleRecipe:
         if self.max_steps is None:
             raise ValueError(f"epochs={self.epochs}: the number of steps depends on the data; see `counted`.")
         return self.max_steps
+
+    @property
+    def has_two_stages(self) -> bool:
+        """Whether the backbone's rate rises after that of the rest."""
+        return self.name == "two_stage_poly"
 
     def counted(self, num_images: int, batch_size: int) -> "ScheduleRecipe":
         """Return the same schedule with `max_steps` for `epochs`: the fewest steps that see so many images.

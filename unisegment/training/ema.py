@@ -12,7 +12,7 @@ from unisegment.training.sharding import own_part, part_like, whole
 
 
 class WeightAverage:
-    """Exponential moving average of what learns in a model: trainable weights and statistics of batch norms.
+    """Exponential moving average of what learns in a model, see `averaged_tensors`.
 
     Args:
         model: Is looked at after each step. Its weights may be cut up over processes (FSDP2); the average then is, too.
@@ -66,10 +66,16 @@ class WeightAverage:
 
 
 def averaged_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what learns in a model, by name."""
-    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    statistics = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    return weights | statistics
+    """Return what learns in a model, by name: trainable weights and statistics of norms.
+
+    Other buffers are set, not learned: a probability that a schedule takes to zero must be zero in the average, too.
+    """
+    averaged: dict[str, Tensor] = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    for name, module in model.named_modules():
+        if hasattr(module, "running_mean"):
+            buffers = module.named_buffers(prefix=name, recurse=False)
+            averaged |= {key: buffer for key, buffer in buffers if buffer.is_floating_point()}
+    return averaged
 
 
 def _own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:

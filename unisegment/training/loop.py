@@ -214,7 +214,7 @@ class Run:
         """Prepare everything that is trained and saved, then the folder."""
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        optimizer = make_optimizer(self.model, self.recipe.optim)
+        optimizer = make_optimizer(self.model, self.recipe.optim, self.recipe.schedule)
         self.schedule = make_schedule(optimizer, self.recipe.schedule)
         is_plain = not (self.accelerator.is_fsdp2 or self.recipe.model.lora.rank)
         empty_model = None if is_plain else without_adapters(without_weights(self.model))
@@ -336,10 +336,12 @@ class Run:
             self.progress.non_finite += 1
             self.accelerator.print(f"Step {self.progress.step + 1} is left out. {error}", file=sys.stderr)
             values = {"loss": float("nan"), "skipped_images": error.file_names}
-        lr = optim.lr * lr_factor(self.recipe.schedule)(self.progress.step)
+        lr, lr_backbone = (
+            optim.lr * lr_factor(self.recipe.schedule, in_backbone)(self.progress.step) for in_backbone in (False, True)
+        )
         # Advances even where an overflow in fp16 made the optimiser skip the step, as in the original.
         self.schedule.step()
-        return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr * optim.backbone_lr_factor, **values}
+        return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr_backbone * optim.backbone_lr_factor, **values}
 
     def _save(self) -> None:
         if self.saved_step != self.progress.step:

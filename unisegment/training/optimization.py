@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,42 +24,61 @@ _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed", "position_em
 """Position tables of Swin: the first two names are the original's, the last is transformers' name of the second."""
 
 
-def parameter_groups(model: nn.Module, optim: OptimRecipe) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, optim: OptimRecipe, schedule: ScheduleRecipe | None = None
+) -> list[dict[str, Any]]:
     """Sort the trainable parameters by learning rate and weight decay.
 
-    Norm layers, embeddings and position tables are not decayed; everything else is, biases too. What lies under a
-    module called `backbone` learns at `optim.backbone_lr_factor` times the rate.
+    What lies under a module called `backbone` learns at `optim.backbone_lr_factor` times the rate, its lower layers at
+    the model's `lr_scale` of that. Norm layers, embeddings and position tables are not decayed unless
+    `optim.decay_all` says so; everything else is, biases too.
+
+    Args:
+        model: What is trained.
+        optim: Rates and decay.
+        schedule: One that lets the backbone rise later keeps it apart where its rate is that of the rest, too.
 
     Returns:
-        One dict for each combination that occurs: `params`, `lr`, `weight_decay`.
+        One dict for each combination that occurs: `params`, `lr`, `weight_decay`, and `in_backbone` if that matters.
 
     Source:
         Mask2Former (MIT), train_net.py, build_optimizer.
     """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    is_apart = schedule is not None and schedule.has_two_stages
+    groups: dict[tuple[float, ...], dict[str, Any]] = {}
     seen = set()
     for module_name, module in model.named_modules():
         in_backbone = "backbone" in module_name.split(".")
-        lr = optim.lr * (optim.backbone_lr_factor if in_backbone else 1.0)
-        for name, parameter in module.named_parameters(recurse=False):
+        for name, parameter in module.named_parameters(prefix=module_name, recurse=False):
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
-            kept = name in _POSITIONS or isinstance(module, (*_NORMS, nn.Embedding))
-            weight_decay = 0.0 if kept else optim.weight_decay
-            group = groups.setdefault((lr, weight_decay), {"params": [], "lr": lr, "weight_decay": weight_decay})
-            group["params"].append(parameter)
+            lr = optim.lr * (optim.backbone_lr_factor if in_backbone else 1.0)
+            if optim.layer_decay != 1:
+                lr *= model.lr_scale(name, optim.layer_decay)  # type: ignore[operator]  # a SegmentationModel
+            is_kept = name.rpartition(".")[2] in _POSITIONS or isinstance(module, (*_NORMS, nn.Embedding))
+            weight_decay = 0.0 if is_kept and not optim.decay_all else optim.weight_decay
+            settings = {"lr": lr, "weight_decay": weight_decay} | ({"in_backbone": in_backbone} if is_apart else {})
+            groups.setdefault(tuple(settings.values()), {"params": [], **settings})["params"].append(parameter)
     return list(groups.values())
 
 
-def make_optimizer(model: nn.Module, optim: OptimRecipe) -> AdamW:
+def make_optimizer(model: nn.Module, optim: OptimRecipe, schedule: ScheduleRecipe | None = None) -> AdamW:
     """Return AdamW over the groups of `parameter_groups`."""
-    return AdamW(parameter_groups(model, optim), lr=optim.lr, fused=True)
+    return AdamW(parameter_groups(model, optim, schedule), lr=optim.lr, fused=True)
 
 
 def make_schedule(optimizer: Optimizer, schedule: ScheduleRecipe) -> LambdaLR:
-    """Return the schedule; it is advanced once after each step, also where a gradient overflow skips the step."""
-    return LambdaLR(optimizer, lr_factor(schedule))
+    """Return the schedule; it is advanced once after each step, also where a gradient overflow skips the step.
+
+    Args:
+        optimizer: That of `make_optimizer`, made for the same schedule.
+        schedule: The section of the recipe.
+    """
+    groups = optimizer.param_groups
+    return LambdaLR(
+        optimizer, [lr_factor(schedule, schedule.has_two_stages and part["in_backbone"]) for part in groups]
+    )
 
 
 def take_over(optimizer: Optimizer, schedule: LambdaLR, recipe: list[dict[str, Any]], step: int) -> None:
@@ -78,8 +98,15 @@ def take_over(optimizer: Optimizer, schedule: LambdaLR, recipe: list[dict[str, A
     schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
-def lr_factor(schedule: ScheduleRecipe) -> Callable[[int], float]:
-    """Return the function from the number of steps taken to the share of the learning rate that the next one uses."""
+def lr_factor(schedule: ScheduleRecipe, in_backbone: bool = False) -> Callable[[int], float]:
+    """Return the function from the number of steps taken to the share of the learning rate that the next one uses.
+
+    Args:
+        schedule: The section of the recipe.
+        in_backbone: Whether it is for the backbone, which rises later in `two_stage_poly`.
+    """
+    if schedule.has_two_stages:
+        return partial(_two_stage_poly, schedule=schedule, in_backbone=in_backbone)
     shape = {"poly": _poly, "step": _step, "one_cycle": _one_cycle, "constant": _constant}[schedule.name]
 
     def factor(step: int) -> float:
@@ -91,6 +118,21 @@ def lr_factor(schedule: ScheduleRecipe) -> Callable[[int], float]:
 
 def _poly(step: int, schedule: ScheduleRecipe) -> float:
     return (1 - step / schedule.steps) ** schedule.power
+
+
+def _two_stage_poly(step: int, schedule: ScheduleRecipe, in_backbone: bool) -> float:
+    """Wait while the rest rises, where it is the backbone; rise from 0 to 1; fall as a power of what is left.
+
+    Source:
+        EoMT (arXiv:2503.19108) and its released code.
+    """
+    wait, rise = (schedule.warmup_steps, schedule.backbone_warmup_steps) if in_backbone else (0, schedule.warmup_steps)
+    if step < wait:
+        return 0.0
+    if step < wait + rise:
+        return (step - wait) / rise
+    fall = max(1, schedule.steps - wait - rise)
+    return (1 - min(step - wait - rise, fall) / fall) ** schedule.power
 
 
 def _step(step: int, schedule: ScheduleRecipe) -> float:

@@ -85,7 +85,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
 def _memory(recipe: Recipe, model: Any, processor: "UniSegmentImageProcessor", samples: AnnotatedImages) -> str:
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
-    optim, state = recipe.optim, PartialState()
+    optim, schedule, state = recipe.optim, recipe.schedule, PartialState()
     steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.steps)), workers=0)
     batches = (batch for step in steps for batch in step)  # of which two are in memory
     largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
@@ -93,7 +93,7 @@ def _memory(recipe: Recipe, model: Any, processor: "UniSegmentImageProcessor", s
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
     needed = step_memory(
         model,
-        lambda module: make_optimizer(module, optim),
+        lambda module: make_optimizer(module, optim, schedule),
         largest,
         extra_copies=int(optim.ema_decay > 0),
         autocast_dtype=dtype,

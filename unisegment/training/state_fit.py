@@ -48,7 +48,10 @@ def check_fit(state: Path | None, recipe: Recipe, model: nn.Module) -> None:
     if (state / WEIGHTS).is_file() or not _is_in_parts(state):
         _check_tensors(state, recipe, model)
     if had_average:
-        differing = _difference(_shapes(read_average(state)), _shapes(averaged_tensors(model)))
+        wanted = averaged_tensors(model)
+        constant = dict(model.named_buffers()).keys() - wanted.keys()  # which earlier releases averaged as well
+        saved = {name: tensor for name, tensor in read_average(state).items() if name not in constant}
+        differing = _difference(_shapes(saved), _shapes(wanted))
         if differing:
             raise damaged(state / AVERAGE, differing)
 
@@ -61,7 +64,7 @@ def _check_tensors(state: Path, recipe: Recipe, model: nn.Module) -> None:
     other_weights = _difference(read_shapes(state), _shapes(model.state_dict()))
     other_groups = None if other_weights else _other_groups(state, recipe, model)
     if other_weights or other_groups:
-        part, keys = ("model", ("model.",)) if other_weights else ("optimiser", ("model.", "optim."))
+        part, keys = ("model", ("model.",)) if other_weights else ("optimiser", ("model.", "optim.", "schedule.name"))
         changes = [line for line in changes_since(RunFolder(state.parent.parent), recipe) if line.startswith(keys)]
         raise RecipeError(
             f"{state} does not fit the {part} of this recipe ({', '.join(changes) or f'keys of {part} differ'}): "
@@ -73,7 +76,7 @@ def _check_tensors(state: Path, recipe: Recipe, model: nn.Module) -> None:
 def _other_groups(state: Path, recipe: Recipe, model: nn.Module) -> str | None:
     """Say how many weights learn in each group, if they are others; check the tensors that belong to each of them."""
     sizes, moments = read_moments(state, device="meta")
-    groups = [group["params"] for group in make_optimizer(model, recipe.optim).param_groups]
+    groups = [group["params"] for group in make_optimizer(model, recipe.optim, recipe.schedule).param_groups]
     if sizes != [len(group) for group in groups]:
         wanted = [len(group) for group in groups]
         return f"weights that learn, by learning rate and decay, are {sizes} there and {wanted} here"
