@@ -11,7 +11,15 @@ from safetensors.torch import save_file
 
 from unisegment.files import WriteError
 from unisegment.ops import checkpoint_files
-from unisegment.ops.checkpoint_files import find_file, named, object_in, read_object, require_whole, weight_bytes
+from unisegment.ops.checkpoint_files import (
+    find_file,
+    named,
+    object_in,
+    read_object,
+    require_whole,
+    weight_bytes,
+    weight_files,
+)
 
 INDEX = "model.safetensors.index.json"
 
@@ -66,13 +74,14 @@ def test_an_index_names_files_of_its_folder(tmp_path, weight_map, message):
         weight_bytes(folder)
     write_index(folder, {"w": "a.safetensors", "v": "a.safetensors"})
     assert weight_bytes(folder) == (folder / "a.safetensors").stat().st_size
+    assert weight_files(folder) == [str(folder / "a.safetensors")]
     write_index(folder, {"w": "a.safetensors"}, metadata=[])
     with pytest.raises(ValueError, match=r"metadata: \[\], expected a mapping"):
         weight_bytes(folder)
 
 
 def test_the_files_are_those_that_transformers_reads(tmp_path):
-    assert weight_bytes(tmp_path) is None
+    assert (weight_bytes(tmp_path), weight_files(tmp_path)) == (None, [])
     torch.save({"w": torch.zeros(1000)}, tmp_path / "pytorch_model.bin")
     torch.save({"w": torch.zeros(2000)}, tmp_path / "pytorch_model.half.bin")
     assert 4000 < weight_bytes(tmp_path) < 8000 < weight_bytes(tmp_path, variant="half")

@@ -128,15 +128,15 @@ def named(place: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{os.fspath(place)}, {error}") from error
 
 
-def weight_bytes(
+def weight_files(
     name: str | os.PathLike[str],
     *,
     file_name: Any = None,
     variant: str | None = None,
     use_safetensors: bool | None = None,
     **hub: Any,
-) -> int | None:
-    """Check the weights that transformers will read of a checkpoint.
+) -> list[str]:
+    """Return the paths of the files of weights that transformers would read of a checkpoint, which are checked.
 
     Args:
         name: A folder, or a name on the Hub.
@@ -146,7 +146,7 @@ def weight_bytes(
         **hub: How to reach the Hub, the same.
 
     Returns:
-        How many bytes the files have together; None when there is none, which transformers will say.
+        The paths; none where there are no weights, which transformers will say.
 
     Raises:
         ValueError: When an index names files that are not in the checkpoint, or a file is not sound, see
@@ -164,7 +164,7 @@ def weight_bytes(
         names = [file_name]
     file = next((path for wanted in names if (path := find_file(name, wanted, **hub)) is not None), None)
     if file is None:
-        return None
+        return []
     files = [file]
     if file.endswith(_INDEX):
         files = [_shard(name, shard, Path(file), hub) for shard in _shards(Path(file))]
@@ -173,7 +173,17 @@ def weight_bytes(
             safe_open(path, framework="pt")  # which compares its header with its size
         else:
             require_sound(path)
-    return sum(os.path.getsize(path) for path in files)
+    return files
+
+
+def weight_bytes(name: str | os.PathLike[str], **keywords: Any) -> int | None:
+    """Check the weights that transformers will read of a checkpoint; arguments and errors are those of `weight_files`.
+
+    Returns:
+        How many bytes the files have together; None when there is none.
+    """
+    files = weight_files(name, **keywords)
+    return sum(map(os.path.getsize, files)) if files else None
 
 
 def _shards(index: Path) -> list[str]:
