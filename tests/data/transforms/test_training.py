@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order of the changes, and options that make no sense."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from unisegment.data.transforms import cropping, resizing
 from unisegment.data.transforms.copy_paste import choose_objects, copy_paste
 from unisegment.data.transforms.mosaic import mosaic, quarters
 from unisegment.data.transforms.training import OtherSamples, TrainTransform
+from unisegment.structures import SegmentationTarget
 
 
 def test_the_transform_flips_then_resizes_then_jitters():
@@ -126,6 +129,51 @@ def test_without_mosaic_and_copy_paste_no_other_image_is_drawn():
         TrainTransform(copy_paste_prob=0.1)(sample, generator)
 
 
+def corner_sample():
+    """Return an image whose only segment is its lower right corner."""
+    id_map = torch.zeros(11, 13, dtype=torch.int32)
+    id_map[-1, -1] = 9
+    return replace(draw_sample(11, 13), target=SegmentationTarget(labels=[4], id_map=id_map, segment_ids=[9]))
+
+
+def test_an_image_that_has_lost_all_its_segments_is_changed_anew():
+    """Twice as large, of which the upper left quarter is seen, then the lower right one."""
+    jitter = {"flip_prob": 0.0, "jitter_size": (11, 13), "jitter_scale": (2.0, 2.0)}
+    numbers = (0.9, 0.0, 0.0), (0.9, 0.0, 1.0)  # flip, scale and place of each time
+    generator = Scripted(*numbers[0], *numbers[1])
+    changed = TrainTransform(**jitter, drop_empty=True, redraw_empty=True)(corner_sample(), generator)
+    assert generator.numbers == []
+    assert changed.target.binary_masks()[0].nonzero().tolist() == [[9, 11], [9, 12], [10, 11], [10, 12]]
+    lost = TrainTransform(**jitter, drop_empty=True)(corner_sample(), Scripted(*numbers[0]))
+    assert len(lost.target) == 0
+
+
+def test_an_image_is_not_changed_for_ever():
+    """Nor more than once, where there is nothing to be kept."""
+    upper_left = TrainTransform(jitter_size=(3, 3), jitter_scale=(9.0, 9.0), redraw_empty=True)
+    generator = Scripted(*[0.9, 0.0, 0.0] * 100)
+    assert len(upper_left(corner_sample(), generator).target) == 1  # its label is kept, to be found nowhere
+    assert generator.numbers == []
+    nothing = replace(corner_sample(), target=corner_sample().target.select(torch.tensor([False])))
+    upper_left(nothing, generator := Scripted(*[0.9, 0.0, 0.0] * 2))
+    assert len(generator.numbers) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"jitter_size": (61, 45), "jitter_scale": (0.5, 0.5)}, {"crop_size": (61, 45), "pad_to_crop": True}],
+    ids=["jitter", "crop"],
+)
+def test_images_are_padded_with_the_grey_that_is_asked_for(options):
+    sample = replace(draw_sample(23, 17), image=np.full((23, 17, 3), 200, dtype=np.uint8))
+    for value in (0, 77):
+        changed = TrainTransform(**options, pad_value=value)(sample, np.random.default_rng(0))
+        height = int((changed.image[:, 0, 0] == 200).sum())
+        assert 10 < height < 61
+        assert (changed.image[height:] == value).all()
+    assert TrainTransform().pad_value == 128
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -148,6 +196,7 @@ def test_without_mosaic_and_copy_paste_no_other_image_is_drawn():
         ({"jitter_scale": (0.0, 1.0)}, "above 0"),
         ({"jitter_scale": (0.1, 1e9)}, "up to 10"),
         ({"jitter_size": (2**20, 2**20)}, "jitter_size must be 1 to 16,384 pixels"),
+        ({"pad_value": 256}, "pad_value must be 0 to 255, got 256"),
     ],
 )
 def test_senseless_options_are_refused(options, message):

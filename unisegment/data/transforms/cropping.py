@@ -12,8 +12,8 @@ from unisegment.ops.masks import segment_areas
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.types import Size
 
-_IMAGE_PADDING = 128
-"""Mid-grey, before normalisation. Source: detectron2, FixedSizeCrop; Mask2Former, the data set mappers."""
+MID_GREY = 128
+"""What images are padded with, before normalisation. Source: detectron2, FixedSizeCrop; Mask2Former's mappers."""
 
 
 def flip(sample: Sample) -> Sample:
@@ -71,6 +71,7 @@ def large_scale_jitter(
     generator: np.random.Generator,
     nearest: Nearest = "center",
     window_size: Size | None = None,
+    pad_value: int = MID_GREY,
 ) -> Sample:
     """Resize by a random factor, then crop and pad to a fixed size.
 
@@ -83,6 +84,7 @@ def large_scale_jitter(
         generator: Where the random factor and the place of the crop come from.
         nearest: See `resize_target`.
         window_size: Height and width of the result, of an image that is resized as if it were `size`.
+        pad_value: See `pad`.
 
     Source:
         detectron2 (Apache-2.0), ResizeScale and FixedSizeCrop.
@@ -98,11 +100,17 @@ def large_scale_jitter(
     window = (slice(top, top + size[0]), slice(left, left + size[1]))
     # Here a grey level stays one: no colours are changed afterwards.
     image = resize_image_fast(sample.image, new_size, window)
-    return pad(replace(sample, image=image, target=resize_target(sample.target, new_size, nearest, window)), size)
+    target = resize_target(sample.target, new_size, nearest, window)
+    return pad(replace(sample, image=image, target=target), size, pad_value)
 
 
-def pad(sample: Sample, size: Size) -> Sample:
-    """Extend the image with mid-grey and the target with void, at the bottom and at the right.
+def pad(sample: Sample, size: Size, value: int = MID_GREY) -> Sample:
+    """Extend the image with a grey and the target with void, at the bottom and at the right.
+
+    Args:
+        sample: Image and target.
+        size: Height and width of the result.
+        value: The grey, from 0 to 255.
 
     Raises:
         ValueError: When the sample is larger than `size`.
@@ -116,7 +124,7 @@ def pad(sample: Sample, size: Size) -> Sample:
         return sample
     # In the same order in memory: torch resizes to one plane for each colour, which are quick to normalise, too.
     image = np.empty_like(sample.image, shape=(*size, 3))
-    image[height:] = _IMAGE_PADDING
-    image[:height, width:] = _IMAGE_PADDING
+    image[height:] = value
+    image[:height, width:] = value
     image[:height, :width] = sample.image
     return replace(sample, image=image, target=target)

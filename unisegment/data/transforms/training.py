@@ -9,15 +9,25 @@ import numpy as np
 
 from unisegment.data.transforms.color import ssd_color
 from unisegment.data.transforms.copy_paste import choose_objects, copy_paste
-from unisegment.data.transforms.cropping import drop_empty_segments, flip, large_scale_jitter, pad, random_crop
+from unisegment.data.transforms.cropping import (
+    MID_GREY,
+    drop_empty_segments,
+    flip,
+    large_scale_jitter,
+    pad,
+    random_crop,
+)
 from unisegment.data.transforms.mosaic import mosaic, quarters
 from unisegment.data.transforms.resizing import Nearest, resize, shortest_edge_size
+from unisegment.ops.masks import segment_areas
 from unisegment.structures import Sample
 from unisegment.types import Size
 
 _LONGEST_SIDE = 2**14
 """Pixels of images that are trained on."""
 _LARGEST_SCALE = 10
+_MOST_DRAWS = 100
+"""How often an image is changed until a segment of it is left."""
 
 
 class OtherSamples(NamedTuple):
@@ -55,8 +65,11 @@ class TrainTransform:
         ssd_color: Whether brightness, contrast, saturation and hue change at random, as for SSD.
         jitter_size: Height and width that large scale jitter crops and pads to; None means no jitter.
         jitter_scale: Smallest and largest factor of the jitter.
+        pad_value: Grey that images are padded with, from 0 (black) to 255.
         drop_empty: Whether segments without a pixel are left out at the end. The original does so in semantic training
             and, looking at polygons, for COCO's instances; otherwise it keeps their labels, to be found nowhere.
+        redraw_empty: Whether an image that has lost all its segments is changed anew, from the beginning and up to 100
+            times, until one is left. EoMT's code does so.
         mosaic_prob: Probability that an image is a mosaic of itself and three others around a random centre, in [0, 1].
             Each keeps the scale that it would have alone; what is cut out of it has the size of its part.
         copy_paste_prob: Probability that objects of another image, each with probability 1/2, are pasted over an image,
@@ -76,7 +89,9 @@ class TrainTransform:
     ssd_color: bool = False
     jitter_size: Size | None = None
     jitter_scale: tuple[float, float] = (0.1, 2.0)
+    pad_value: int = MID_GREY
     drop_empty: bool = False
+    redraw_empty: bool = False
     mosaic_prob: float = 0.0
     copy_paste_prob: float = 0.0
 
@@ -91,6 +106,8 @@ class TrainTransform:
                 f"jitter_scale must be two factors above 0 and up to {_LARGEST_SCALE}, the smaller one first, got "
                 f"{self.jitter_scale}."
             )
+        if not 0 <= self.pad_value <= 255:
+            raise ValueError(f"pad_value must be 0 to 255, got {self.pad_value}.")
         self._check_lengths()
         self._check_combination()
 
@@ -130,6 +147,14 @@ class TrainTransform:
         """
         if others is None and (self.mosaic_prob or self.copy_paste_prob):
             raise ValueError("mosaic_prob and copy_paste_prob need other images: give `others`.")
+        changed = self._change_all(sample, generator, others)
+        for _ in range(_MOST_DRAWS - 1):
+            if not self.redraw_empty or not len(sample.target) or bool((segment_areas(changed.target) > 0).any()):
+                break
+            changed = self._change_all(sample, generator, others)
+        return drop_empty_segments(changed) if self.drop_empty else changed
+
+    def _change_all(self, sample: Sample, generator: np.random.Generator, others: OtherSamples | None) -> Sample:
         if others is not None and self.mosaic_prob and generator.uniform() < self.mosaic_prob:
             sample = self._mosaic(sample, generator, others)
         else:
@@ -137,7 +162,7 @@ class TrainTransform:
         if others is not None and self.copy_paste_prob and generator.uniform() < self.copy_paste_prob:
             other = self._change(others.draw(), generator)
             sample = copy_paste(sample, other, choose_objects(other.target, others.region_labels, generator))
-        return drop_empty_segments(sample) if self.drop_empty else sample
+        return sample
 
     def _mosaic(self, sample: Sample, generator: np.random.Generator, others: OtherSamples) -> Sample:
         size = self.crop_size or self.jitter_size
@@ -161,9 +186,11 @@ class TrainTransform:
             sample = replace(sample, image=ssd_color(sample.image, generator))
         if self.crop_size is not None:
             sample = self._flip(sample, generator)
-            sample = pad(sample, size or self.crop_size) if self.pad_to_crop or size else sample
+            if self.pad_to_crop or size:
+                sample = pad(sample, size or self.crop_size, self.pad_value)
         if self.jitter_size is not None:
-            sample = large_scale_jitter(sample, self.jitter_size, self.jitter_scale, generator, self.nearest, size)
+            jitter = self.jitter_size, self.jitter_scale, generator, self.nearest
+            sample = large_scale_jitter(sample, *jitter, size, self.pad_value)
         return sample
 
     def _flip(self, sample: Sample, generator: np.random.Generator) -> Sample:
