@@ -20,7 +20,7 @@ from unisegment.command_errors import Commands, one_line
 from unisegment.command_imports import importing
 from unisegment.data.choices import OnError, OutputName
 from unisegment.errors import FAILED
-from unisegment.models.choices import ORIGINAL_ZOO, Format, Layout
+from unisegment.models.choices import Format, Layout
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
@@ -331,7 +331,9 @@ def convert(
         Format | None, typer.Option(help="Whose checkpoint to write: the original's for such a file, else unisegment.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Class names: coco_panoptic, ade20k, …, or a .json file.")] = None,
-    license: Annotated[str, typer.Option(help="Licence of the weights in a file of the original.")] = ORIGINAL_ZOO,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights in an original file; else that of its authors' weights.")
+    ] = None,
 ) -> None:
     """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these.
 

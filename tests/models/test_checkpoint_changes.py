@@ -10,6 +10,7 @@ from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.models.checkpoint_changes import Change, adapt, differs, new_weights, require_complete
 
 ANIMALS = {0: "cat", 1: "dog", 2: "horse", 3: "cow", 4: "sheep", 5: "bear", 6: "zebra"}
+QUERIES = UniSegmentForUniversalSegmentation.query_tables
 CLASS_HEAD = "transformer_decoder.predictor.class_head"
 
 
@@ -71,7 +72,7 @@ def test_the_first_queries_are_kept(model, opened, count):
 @pytest.mark.parametrize(("count", "expected"), [(20, {"query_features", "query_pos"}), (11, set()), (13, set())])
 def test_weights_with_new_rows_of_queries_are_new(opened, count, expected):
     _, report = opened(num_queries=count, ignore_mismatched_sizes=True, output_loading_info=True)
-    assert new_weights(report["changes"]) == {f"transformer_decoder.{name}.weight" for name in expected}
+    assert new_weights(report["changes"], QUERIES) == {f"transformer_decoder.{name}.weight" for name in expected}
 
 
 @pytest.mark.parametrize("decoder_layers", [1, 2, 6])
@@ -79,7 +80,7 @@ def test_other_numbers_of_layers(model, opened, caplog, decoder_layers):
     with caplog.at_level(logging.WARNING, "unisegment"):
         changed, report = opened(decoder_layers=decoder_layers, ignore_mismatched_sizes=True, output_loading_info=True)
     weights = report["changes"]["weights"]
-    assert new_weights(report["changes"]) == set(weights.made)
+    assert new_weights(report["changes"], QUERIES) == set(weights.made)
     shared = set(model.state_dict()) & set(changed.state_dict())
     assert set(weights.kept) == shared
     assert all(torch.equal(changed.state_dict()[name], model.state_dict()[name]) for name in shared)
@@ -177,7 +178,7 @@ def test_adapting_leaves_its_input_alone(model):
     assert differs(model.config, target)
     assert not differs(model.config, model.config)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    adapted, changes = adapt(weights, model.config, target)
+    adapted, changes = adapt(weights, model.config, target, model.class_head, model.query_tables)
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
     assert adapted["transformer_decoder.query_pos.weight"].shape == (2, 64)
     assert changes["queries"] == Change([0, 1], [], list(range(2, 13)))

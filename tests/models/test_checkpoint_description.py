@@ -24,7 +24,7 @@ def test_ours_and_stock_ones_are_told_apart(tmp_path):
     assert ours.config.backbone_config.model_type == "resnet"
     assert ours.num_bytes == (tmp_path / "model.safetensors").stat().st_size
     stock = describe(checkpoint(tmp_path, {"model_type": "mask2former", "backbone_config": RESNET}), {})
-    assert stock.stock.model_type == "mask2former"
+    assert (stock.family.name, stock.stock[0].model_type) == ("Mask2Former", "mask2former")
     assert not stock.config.freeze_backbone_norm
 
 

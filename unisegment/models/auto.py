@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our classes under the names of transformers' Auto classes, so that its pipeline and its users find them.
 
-Checkpoints of `model_type` "unisegment" then open through AutoConfig, AutoModel, AutoModelForImageSegmentation,
+Checkpoints of our families then open through AutoConfig, AutoModel, AutoModelForImageSegmentation,
 AutoModelForUniversalSegmentation and AutoImageProcessor; nothing changes for any other model, a stock Mask2Former
 included. `import unisegment` does it, and takes no time: what is ours is imported, and made known, as soon as one of
 transformers' modules with Auto classes is there.
@@ -14,38 +14,36 @@ from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from unisegment.models.choices import FOLDERS
+
+if TYPE_CHECKING:
+    from unisegment.models.base import Family
 
 _AUTO = "transformers.models.auto"
-_FAMILY = "unisegment.models.unisegment"
 
 
-def _register_config(auto: Any) -> None:
-    config = _ours("configuration").UniSegmentConfig
-    auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+def _register_config(auto: Any, family: "Family") -> None:
+    auto.AutoConfig.register(family.model_type, family.config, exist_ok=True)
 
 
-def _register_model(auto: Any) -> None:
-    config, model = _ours("configuration").UniSegmentConfig, _ours("modeling").UniSegmentForUniversalSegmentation
+def _register_model(auto: Any, family: "Family") -> None:
+    model = family.model()
     # The pipeline looks for image segmentation, not for universal segmentation.
     for name in ("AutoModel", "AutoModelForImageSegmentation", "AutoModelForUniversalSegmentation"):
-        getattr(auto, name).register(config, model, exist_ok=True)
+        getattr(auto, name).register(family.config, model, exist_ok=True)
     # The pipeline checks names against this list alone; without ours it logs, as an error, that it does not support us.
-    auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES[config.model_type] = model.__name__
+    auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES[family.model_type] = model.__name__
 
 
-def _register_processor(auto: Any) -> None:
+def _register_processor(auto: Any, family: "Family") -> None:
     # One class for both backends: it needs no torchvision, and whoever has it shall not be told that it is missing.
-    classes = dict.fromkeys(("torchvision", "pil"), _ours("image_processing").UniSegmentImageProcessor)
-    config = _ours("configuration").UniSegmentConfig
-    auto.AutoImageProcessor.register(config, image_processor_classes=classes, exist_ok=True)
+    classes = dict.fromkeys(("torchvision", "pil"), family.processor())
+    auto.AutoImageProcessor.register(family.config, image_processor_classes=classes, exist_ok=True)
 
 
-def _ours(kind: str) -> Any:
-    return import_module(f"{_FAMILY}.{kind}_unisegment")
-
-
-_REGISTER: dict[str, Callable[[Any], None]] = {
+_REGISTER: dict[str, Callable[[Any, "Family"], None]] = {
     f"{_AUTO}.configuration_auto": _register_config,
     f"{_AUTO}.modeling_auto": _register_model,
     f"{_AUTO}.image_processing_auto": _register_processor,
@@ -60,7 +58,7 @@ class _Watch(MetaPathFinder):
     """
 
     def __init__(self) -> None:
-        self.registered: set[str] = set()
+        self.registered: set[tuple[str, str]] = set()
         self.waits = False
         """Whether what is ours must be there, too; else it is imported."""
         self.running = threading.local()
@@ -90,12 +88,16 @@ class _Watch(MetaPathFinder):
 
     def register(self) -> None:
         """Register our classes with those of transformers' modules that are there; with all of them, the watch ends."""
-        for name in _REGISTER.keys() - self.registered:
-            ours = f"{_FAMILY}.{name.rpartition('.')[2].replace('_auto', '_unisegment')}"
+        wanted = {(name, model_type) for name in _REGISTER for model_type in FOLDERS}
+        for name, model_type in wanted - self.registered:
+            folder = FOLDERS[model_type]
+            kind = name.rpartition(".")[2].removesuffix("_auto")
+            ours = f"unisegment.models.{folder}.{kind}_{folder}"
             if name in sys.modules and (not self.waits or ours in sys.modules):
-                self.registered.add(name)  # before: what is imported for it ends here, too
-                _REGISTER[name](import_module(name))  # another thread may be in the middle of it
-        if self.registered == set(_REGISTER):
+                self.registered.add((name, model_type))  # before: what is imported for it ends here, too
+                families = import_module("unisegment.models.base").FAMILIES
+                _REGISTER[name](import_module(name), families[model_type])  # another thread may be in the middle of it
+        if self.registered == wanted:
             sys.meta_path = [finder for finder in sys.meta_path if finder is not self]  # new: others may go through it
 
 

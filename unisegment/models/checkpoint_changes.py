@@ -5,7 +5,7 @@ Other classes and more or fewer queries are rows of a few weights: rows of equal
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 
 from unisegment.data.label_spaces import follow_names
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-
-_CLASS_HEAD = ("transformer_decoder.predictor.class_head.weight", "transformer_decoder.predictor.class_head.bias")
-_QUERIES = ("transformer_decoder.query_features.weight", "transformer_decoder.query_pos.weight")
+from unisegment.models.configuration import SegmentationConfig
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,17 @@ class Change:
         return ", ".join(parts)
 
 
-def differs(source: UniSegmentConfig, target: UniSegmentConfig) -> bool:
+def differs(source: SegmentationConfig, target: SegmentationConfig) -> bool:
     """Return whether rows have to be moved to make a model of `target` from weights of `source`."""
-    return _names(source) != _names(target) or source.num_queries != target.num_queries
+    return _names(source) != _names(target) or _num_queries(source) != _num_queries(target)
 
 
 def adapt(
-    weights: Mapping[str, Tensor], source: UniSegmentConfig, target: UniSegmentConfig
+    weights: Mapping[str, Tensor],
+    source: SegmentationConfig,
+    target: SegmentationConfig,
+    class_head: str,
+    query_tables: Sequence[str],
 ) -> tuple[dict[str, Tensor], dict[str, Change]]:
     """Move the rows of classes and queries to where another config wants them.
 
@@ -59,6 +60,8 @@ def adapt(
         weights: Weights of the source, under our names.
         source: Their config.
         target: The config that is wanted.
+        class_head: Name of the linear layer with a row for each class and, last, for "no object".
+        query_tables: Names of the weights with a row for each query.
 
     Returns:
         Weights with the rows that the target wants, and the changes under "classes" and "queries".
@@ -70,15 +73,15 @@ def adapt(
         [name for name, row in zip(new, rows, strict=True) if row is None],
         [name for row, name in enumerate(old) if row not in rows],
     )
-    count, wanted = source.num_queries, target.num_queries
+    count, wanted = _num_queries(source), _num_queries(target)
     queries = Change(list(range(min(count, wanted))), list(range(count, wanted)), list(range(wanted, count)))
     class_rows = [*rows, len(old)]  # the last row is "no object"
     query_rows = [query if query < count else None for query in range(wanted)]
-    bound = source.hidden_dim**-0.5  # torch's own for a linear layer
+    bound = weights[f"{class_head}.weight"].shape[1] ** -0.5  # torch's own for a linear layer
     adapted = dict(weights)
-    for name in _CLASS_HEAD:
+    for name in (f"{class_head}.weight", f"{class_head}.bias"):
         adapted[name] = _moved(weights[name], class_rows, lambda new: torch.nn.init.uniform_(new, -bound, bound))
-    for name in _QUERIES:
+    for name in query_tables:
         adapted[name] = _moved(weights[name], query_rows, torch.nn.init.normal_)
     return adapted, {"classes": classes, "queries": queries}
 
@@ -159,9 +162,14 @@ def _are_only_renamed(changes: Mapping[str, Change]) -> bool:
     return is_only_change and 0 < len(classes.made) == len(classes.dropped)
 
 
-def new_weights(changes: Mapping[str, Change]) -> set[str]:
-    """Return the names of weights that start, in part at least, as in a new model; those of the class head not."""
-    queries = _QUERIES if "queries" in changes and changes["queries"].made else ()
+def new_weights(changes: Mapping[str, Change], query_tables: Sequence[str]) -> set[str]:
+    """Return the names of weights that start, in part at least, as in a new model; those of the class head not.
+
+    Args:
+        changes: What became of a checkpoint.
+        query_tables: As for `adapt`.
+    """
+    queries = query_tables if "queries" in changes and changes["queries"].made else ()
     return {*changes["weights"].made, *queries}
 
 
@@ -175,6 +183,10 @@ def _moved(old: Tensor, rows: list[int | None], initialise: Callable[[Tensor], A
     return new
 
 
-def _names(config: UniSegmentConfig) -> list[str]:
+def _num_queries(config: SegmentationConfig) -> int:
+    return getattr(config, "num_queries", 0)
+
+
+def _names(config: SegmentationConfig) -> list[str]:
     assert config.id2label is not None
     return [config.id2label[label] for label in range(config.num_labels)]

@@ -5,20 +5,20 @@ Nothing here needs the code of models, whose import takes longer than everything
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import Mask2FormerConfig
+from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.original_checkpoints import read_original
-from unisegment.models.unisegment.stock_checkpoints import read_stock_config
+from unisegment.models.base import FAMILIES, Family, StockLayout
+from unisegment.models.configuration import SegmentationConfig
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named, require_whole, weight_bytes
 from unisegment.ops.json_values import shown
-from unisegment.ops.weight_files import damage_named
+from unisegment.ops.weight_files import damage_named, read_weight_file, weights_in
 from unisegment.ops.weight_sources import MissingSourceError
 
 
@@ -27,26 +27,29 @@ class Description:
     """A checkpoint before it becomes a model.
 
     Args:
+        family: What it is a model of.
         config: Its config, as ours.
         place: What says so, for errors.
         num_bytes: How many bytes its weights have; None when there are none, which is said elsewhere.
-        stock: Its config as transformers', where it is theirs.
+        stock: Whose layout it has, and its config there, where it is transformers' own.
         weights: Its weights under our names, where these had to be read to know the config.
     """
 
-    config: UniSegmentConfig
+    family: Family
+    config: SegmentationConfig
     place: str
     num_bytes: int | None
-    stock: Mask2FormerConfig | None = None
+    stock: tuple[StockLayout, PreTrainedConfig] | None = None
     weights: Mapping[str, Tensor] | None = None
 
 
-def describe(name_or_path: Any, keywords: Mapping[str, Any]) -> Description:
+def describe(name_or_path: Any, keywords: Mapping[str, Any], family: Family | None = None) -> Description:
     """Look at a checkpoint of ours or of transformers.
 
     Args:
         name_or_path: Hub id or local folder.
         keywords: Of `from_pretrained`.
+        family: The only one whose checkpoints are wanted; None means any.
 
     Raises:
         ValueError: When the checkpoint is of another kind of model, its config makes no sense, or its weights are
@@ -60,19 +63,19 @@ def describe(name_or_path: Any, keywords: Mapping[str, Any]) -> Description:
         )
     hub = chosen(keywords, HUB_KEYS)
     require_whole(name_or_path, **hub)
-    config_dict, _ = UniSegmentConfig.get_config_dict(name_or_path, **hub)
+    config_dict, _ = SegmentationConfig.get_config_dict(name_or_path, **hub)
     model_type = config_dict.get("model_type")
-    if model_type not in (UniSegmentConfig.model_type, Mask2FormerConfig.model_type):
-        raise ValueError(
-            f"{str(name_or_path)!r} is a checkpoint of model_type {shown(model_type)}; UniSegment reads "
-            "'unisegment' and transformers' 'mask2former', and by `from_original` files of the original code."
-        )
+    found = FAMILIES.reading(model_type)
+    if found is None or (family is not None and found.model_type != family.model_type):
+        raise _other_kind(name_or_path, model_type, found, family)
     place = os.path.join(name_or_path, CONFIG_NAME)
     with named(place):
-        if model_type == UniSegmentConfig.model_type:
-            stock, config = None, UniSegmentConfig.from_dict(config_dict)
+        if model_type == found.model_type:
+            stock, config = None, found.config.from_dict(config_dict)
         else:
-            stock, config = read_stock_config(config_dict)
+            layout = next(layout for layout in found.stock if layout.model_type == model_type)
+            theirs, config = layout.read_config(config_dict)
+            stock = layout, theirs
     reading = chosen(keywords, (*HUB_KEYS, "variant", "use_safetensors"))
     with damage_named(name_or_path):
         num_bytes = weight_bytes(name_or_path, file_name=config_dict.get("transformers_weights"), **reading)
@@ -82,10 +85,51 @@ def describe(name_or_path: Any, keywords: Mapping[str, Any]) -> Description:
             f"{os.fspath(name_or_path)} holds no weights: expected is {SAFE_WEIGHTS_NAME} or {WEIGHTS_NAME} beside "
             f"its {CONFIG_NAME}. Fetch it again."
         )
-    return Description(config, place, num_bytes, stock)
+    return Description(found, config, place, num_bytes, stock)
 
 
-def describe_original(path: str | os.PathLike[str], *options: Any) -> Description:
-    """Look at a file of the original code; `options` and errors are those of `read_original`."""
-    config, weights = read_original(path, *options)
-    return Description(config, os.fspath(path), os.path.getsize(path), weights=weights)
+def _other_kind(name_or_path: Any, model_type: Any, found: Family | None, wanted: Family | None) -> ValueError:
+    """Return the error about a checkpoint that is not what was asked for."""
+    families = [*FAMILIES.values()] if wanted is None else [wanted]
+    ours = ", ".join(repr(one.model_type) for one in families)
+    theirs = ", ".join(repr(layout.model_type) for one in families for layout in one.stock)
+    reader = "UniSegment" if wanted is None else wanted.model_class.partition(":")[2]
+    advice = "" if found is None else f" Open it with {found.model_class.partition(':')[2]}."
+    return ValueError(
+        f"{str(name_or_path)!r} is a checkpoint of model_type {shown(model_type)}; {reader} reads {ours} and "
+        f"transformers' {theirs}, and by `from_original` files of the original code.{advice}"
+    )
+
+
+def describe_file(
+    path: str | os.PathLike[str], family: Family | None = None, license: str | None = None, **options: Any
+) -> Description:
+    """Look at a file of a family's original code, and read its weights.
+
+    Args:
+        path: A `.pkl`, `.pth` or `.safetensors` file.
+        family: Whose code has written it; None means that the names of the weights tell.
+        license: Licence of the weights; None is that of the authors' own ones.
+        options: What no weight tells, see the family's `from_original`.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
+    """
+    content = read_weight_file(path)
+    with _of_file(path):
+        family = family or FAMILIES.owning(weights_in(content, path)) or FAMILIES[next(iter(FAMILIES))]
+        original = family.original
+        if original is None:
+            raise ValueError(f"{family.name} has no checkpoints of an original code.")
+        config, weights = original.read(content, path, license or original.license, **options)
+    return Description(family, config, os.fspath(path), os.path.getsize(path), weights=weights)
+
+
+@contextmanager
+def _of_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors name a file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of three code bases by one door, in and out."""
+"""Checkpoints of any family and code base by one door, in and out."""
 
 import os
 from collections.abc import Mapping
@@ -8,19 +8,17 @@ from typing import Any
 
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
-from unisegment.models.checkpoint_description import describe, describe_original
-from unisegment.models.choices import ORIGINAL_ZOO, Format
-from unisegment.models.image_processor_settings import ImageProcessorSettings, read_settings
-from unisegment.models.stuff_labels import find_stuff
+from unisegment.models.checkpoint_description import describe, describe_file
+from unisegment.models.choices import Format
+from unisegment.models.image_processor_settings import read_settings
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, named
-from unisegment.ops.importing import importing
 from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
 
 
 def open_checkpoint(
     source: str | os.PathLike[str], of_processor: Mapping[str, Any] | None = None, **keywords: Any
 ) -> tuple[Any, Any]:
-    """Open a checkpoint of any of the three code bases; whose it is shows by itself.
+    """Open a checkpoint of any family and any of its code bases; whose it is shows by itself.
 
     Args:
         source: As for `find_checkpoint`.
@@ -40,23 +38,20 @@ def open_checkpoint(
     # Before the code of models is imported, which takes longer than to find what is wrong with a checkpoint.
     settings = None
     if os.path.isfile(source):
-        described = describe_original(source, keywords.pop("license", ORIGINAL_ZOO))
+        described = describe_file(source, license=keywords.pop("license", None))
     else:
         described = describe(source, keywords)
         names = keywords.get("id2label") or described.config.id2label
-        settings = read_settings(source, {"id2label": names, **given, **chosen(keywords, HUB_KEYS)})
-    ImageProcessorSettings.from_dict(settings or {}, **given)  # which finds what is wrong with the keywords
-    with importing():
-        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-        from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-
-    opened = UniSegmentForUniversalSegmentation.of_description(source, described, **keywords)
+        wanted = {"id2label": names, **given, **chosen(keywords, HUB_KEYS)}
+        settings = read_settings(source, wanted, described.family.settings)
+    described.family.settings.from_dict(settings or {}, **given)  # which finds what is wrong with the keywords
+    opened = described.family.model().of_description(source, described, **keywords)
     config = (opened[0] if keywords.get("output_loading_info") else opened).config
-    if settings is None:
-        stuff = find_stuff(config.id2label, config.categories)
-        settings = {"id2label": config.id2label, "stuff_label_ids": stuff}
     with named(os.path.join(source, IMAGE_PROCESSOR_NAME)):  # nothing else is left to be wrong
-        return opened, UniSegmentImageProcessor.from_dict(settings, **given)
+        if settings is None:
+            return opened, described.family.new_processor(config, **given)
+        settings = {**described.family.settings_of(config), **settings}
+        return opened, described.family.processor().from_dict(settings, **given)
 
 
 def format_of(destination: str | os.PathLike[str]) -> Format:
@@ -69,7 +64,7 @@ def convert(
     destination: str | os.PathLike[str],
     to: Format | None = None,
     id2label: Mapping[int, str] | None = None,
-    license: str = ORIGINAL_ZOO,
+    license: str | None = None,
 ) -> Any:
     """Write a checkpoint in another format; whose it is shows by itself.
 
@@ -78,7 +73,7 @@ def convert(
         destination: A folder, with the image processor in it; for "original" a `.pkl`, `.pth` or `.safetensors` file.
         to: The format to write; None takes `format_of` the destination.
         id2label: Names of the classes, where the source has none.
-        license: Licence of the weights in a file of the original code.
+        license: Licence of the weights in a file of the original code; None is that of its authors' own weights.
 
     Returns:
         The model.

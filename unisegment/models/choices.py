@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words that options of checkpoints take. They are here so that help imports no torch."""
+"""The words that options of checkpoints take, and the list of families. They are here so that help imports no torch."""
 
 from typing import Literal
+
+FOLDERS = {"unisegment": "unisegment"}
+"""The folder of each family of models, by the `model_type` of its configs. Its `family.py` ends in a `FAMILY`."""
 
 Format = Literal["unisegment", "transformers", "original"]
 """Whose checkpoint is written: see `unisegment.models.checkpoints.convert`."""
@@ -14,3 +17,14 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 ORIGINAL_ZOO = "cc-by-nc-4.0"
 """Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
+
+
+def is_ours(format: str) -> bool:
+    """Return whether a format is "unisegment" rather than "transformers".
+
+    Raises:
+        ValueError: For any other format.
+    """
+    if format not in ("unisegment", "transformers"):
+        raise ValueError(f"format must be 'unisegment' or 'transformers', got {format!r}.")
+    return format == "unisegment"

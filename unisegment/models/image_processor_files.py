@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from transformers.image_processing_utils import BaseImageProcessor
 
+from unisegment.models.choices import is_ours
 from unisegment.models.image_processor_settings import ImageProcessorSettings, read_settings
-from unisegment.models.unisegment.stock_checkpoints import is_ours
 from unisegment.models.whole_checkpoints import save_whole
 from unisegment.ops.checkpoint_files import named, object_in
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every model of the family has from transformers and beyond: loading, saving, initialisation.
+"""What every model has from transformers and beyond: loading, saving, initialisation.
 
-Three kinds of checkpoints are opened and written: ours, those of transformers' Mask2Former, those of the original code.
+Three kinds of checkpoints are opened and written: ours, those of transformers' own models, and those of the code that a
+family's authors have released.
 """
 
 import copy
 import os
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from unisegment.layers.attention import set_attn_implementation
+from unisegment.models.base import FAMILIES, Family
 from unisegment.models.base_weights import record
 from unisegment.models.checkpoint_changes import (
     Change,
@@ -24,15 +26,9 @@ from unisegment.models.checkpoint_changes import (
     say_changes,
     without_table,
 )
-from unisegment.models.checkpoint_description import Description, describe, describe_original
-from unisegment.models.choices import ORIGINAL_ZOO
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.original_checkpoints import write_original
-from unisegment.models.unisegment.stock_checkpoints import (
-    is_ours,
-    read_stock_weights,
-    stock_twin,
-)
+from unisegment.models.checkpoint_description import Description, describe, describe_file
+from unisegment.models.choices import is_ours
+from unisegment.models.configuration import SegmentationConfig
 from unisegment.models.whole_checkpoints import save_whole
 from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named
 from unisegment.ops.weight_files import damage_named
@@ -43,28 +39,46 @@ _NUMBERS_PER_BYTE, _FEW_NUMBERS = 2, 2**26
 """Numbers of a model for each byte of its weights, as with 4 bits each; and constants that it makes by itself."""
 
 
-class UniSegmentPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation of a model with our config."""
+class SegmentationPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation of a model of any family.
 
-    config_class = UniSegmentConfig
+    A family's model names its `config_class`, its `class_head` and, if it has any, its `query_tables`; its `backbone`
+    is a module with a method `freeze`.
+    """
+
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     _supports_sdpa = True
-    # What is recomputed: every `GradientCheckpointingLayer`, ours in the decoders and those of the backbone.
+    # What is recomputed: every `GradientCheckpointingLayer`, ours and those of transformers' backbones.
     supports_gradient_checkpointing = True
     # It divides the loss by numbers of its own, or by `loss_denominators`; Trainer divides by its micro-batches.
     accepts_loss_kwargs = False
-    # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
-    _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
-    _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
 
-    def post_init(self) -> None:
-        """Finish the construction: initial weights, and what the parts want of a device map or of FSDP."""
-        super().post_init()
-        # Both decoders are small beside a backbone, with parameters and results of their own that must lie together.
-        names = {type(part).__name__ for part in (self.pixel_decoder, self.transformer_decoder)}
-        names.update(self.backbone.body._no_split_modules or ())  # transformers looks into its own models alone
-        self._no_split_modules = names & {type(part).__name__ for part in self.modules()}  # any other stops FSDP
+    class_head: ClassVar[str]
+    query_tables: ClassVar[Sequence[str]] = ()
+
+    @classmethod
+    def family(cls) -> Family:
+        """Return the family that the model is of."""
+        return FAMILIES[cls.config_class.model_type]
+
+    def lora_targets(self) -> list[str]:
+        """Return the names of the layers that may get adapters: all linear ones but that of the classes."""
+        names = (name for name, module in self.named_modules() if isinstance(module, nn.Linear))
+        return [name for name in names if name != self.class_head]
+
+    def lr_scale(self, name: str, layer_decay: float) -> float:
+        """Return the factor of a weight's learning rate; see `SegmentationModel`."""
+        return 1.0
+
+    def at_step(self, step: int, of: int) -> None:
+        """Follow the training; see `SegmentationModel`."""
+
+    def loss_denominators(
+        self, targets: Sequence[Sequence[Any]], add: Callable[[Tensor], Tensor], num_processes: int
+    ) -> Sequence[Tensor] | None:
+        """Return what the loss of each micro-batch is divided by; see `SegmentationModel`."""
+        return None
 
     def get_input_embeddings(self) -> None:
         """Return None: there is no table of words."""
@@ -81,9 +95,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         super()._initialize_weights(module, is_custom_code=False)
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Compute attention by "sdpa" or "eager" from now on; a dict says it for `backbone_config` separately."""
-        if attn_implementation == "sdpa" and not self.backbone.body._supports_sdpa:
-            attn_implementation = {"": "sdpa", "backbone_config": "eager"}  # a ResNet has none, and would refuse
+        """Compute attention by "sdpa" or "eager" from now on."""
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
         set_attn_implementation(self, self.config._attn_implementation)
 
@@ -97,7 +109,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a checkpoint of this library, or a stock Mask2Former checkpoint of transformers, unchanged.
+        """Load a checkpoint of this library, or one of transformers' model of this kind, unchanged.
 
         Takes what `PreTrainedModel.from_pretrained` takes; further keywords override config keys.
 
@@ -118,7 +130,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
                 key is unknown.
         """
         path = pretrained_model_name_or_path
-        described = None if path is None else describe(path, kwargs)
+        described = None if path is None else describe(path, kwargs, cls.family())
         return cls.of_description(
             path,
             described,
@@ -130,45 +142,19 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         )
 
     @classmethod
-    def from_original(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        license: str = ORIGINAL_ZOO,
-        num_attention_heads: int | None = None,
-        encoder_n_points: int = 4,
-        ignore_mismatched_sizes: bool = False,
-        output_loading_info: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a checkpoint of the original code (facebookresearch/Mask2Former, on detectron2).
-
-        Backbone (ResNet or Swin), pixel decoder, all widths and depths, classes and queries follow from the weights.
-        The names of the classes are not in the file: give `id2label`, for example from
-        `unisegment.data.categories.label_names`.
+    def of_original(cls, path: str | os.PathLike[str], options: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Load a file of the family's original code.
 
         Args:
             path: A `.pkl`, `.pth` or `.safetensors` file; nothing in it is executed.
-            license: Licence of the weights, for the record in the config. The original's model zoo is CC BY-NC 4.0.
-            num_attention_heads: Heads of both decoders; None takes what follows from `encoder_n_points`, or 8.
-            encoder_n_points: Points of the deformable attention.
-            ignore_mismatched_sizes: As in `from_pretrained`.
-            output_loading_info: As in `from_pretrained`.
-            **kwargs: As in `from_pretrained`. What no weight tells has the paper's value (`pre_norm=False`, the weights
-                of the loss, `drop_path_rate` of a Swin).
+            options: What no weight tells, and `license`; see the family's `from_original`.
+            kwargs: As in `from_pretrained`.
 
         Raises:
             FileNotFoundError: When there is no such file.
             ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
         """
-        described = describe_original(path, license, num_attention_heads, encoder_n_points)
-        return cls.of_description(
-            path,
-            described,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            output_loading_info=output_loading_info,
-            **kwargs,
-        )
+        return cls.of_description(path, describe_file(path, cls.family(), **options), **kwargs)
 
     @classmethod
     def _read_weights(cls, path: Any, described: Description, kwargs: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
@@ -181,13 +167,14 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             cls._require_held(described.config, described.num_bytes)
         if described.stock is None:
             return described.weights
-        weights = read_stock_weights(path, described.stock, kwargs)
+        layout, theirs = described.stock
+        weights = layout.read_weights(path, theirs, kwargs)
         if described.config.base_weights is None:
             described.config.base_weights = [record(path, chosen(kwargs, HUB_KEYS))]
         return weights
 
     @classmethod
-    def count_numbers(cls, config: UniSegmentConfig) -> int:
+    def count_numbers(cls, config: SegmentationConfig) -> int:
         """Return how many numbers the weights and buffers of a model have, without taking memory for them.
 
         Raises:
@@ -198,7 +185,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
 
     @classmethod
-    def _require_held(cls, config: UniSegmentConfig, num_bytes: int | None) -> None:
+    def _require_held(cls, config: SegmentationConfig, num_bytes: int | None) -> None:
         """Raise a ValueError when a config describes a model that is much larger than its weights.
 
         Args:
@@ -220,7 +207,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         path: Any,
         described: Description | None,
         *model_args: Any,
-        config: UniSegmentConfig | None = None,
+        config: SegmentationConfig | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         **kwargs: Any,
@@ -235,7 +222,7 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
                 if weights is None:
                     with damage_named(path), without_table():
                         weights = super().from_pretrained(path, config=described.config, **reading).state_dict()
-                weights, changes = adapt(weights, described.config, config)
+                weights, changes = adapt(weights, described.config, config, cls.class_head, cls.query_tables)
             if weights is None:
                 rest |= reading
             else:
@@ -266,25 +253,25 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
         Args:
             save_directory: Folder, made when it is missing.
             *args: As in transformers.
-            format: "unisegment", or "transformers" for a checkpoint that plain transformers opens as its Mask2Former.
+            format: "unisegment", or "transformers" for a checkpoint that plain transformers opens as its own model.
             **kwargs: As in transformers.
 
         Raises:
-            ValueError: When transformers' Mask2Former cannot be what this model is.
+            ValueError: When no model of transformers can be what this model is.
             WriteError: When they cannot be written; what was there is still there.
         """
         if is_ours(format):
             save_whole(super().save_pretrained, save_directory, *args, **kwargs)
         else:
             weights = kwargs.pop("state_dict", None) or self.state_dict()
-            save_whole(stock_twin(self.config, weights).save_pretrained, save_directory, *args, **kwargs)
+            save_whole(self._twin(weights).save_pretrained, save_directory, *args, **kwargs)
 
     def push_to_hub(
         self, repo_id: str, *, format: Literal["unisegment", "transformers"] = "unisegment", **kwargs: Any
     ) -> Any:
         """Upload config and weights; see `save_pretrained` for `format`, and transformers for the rest."""
         if not is_ours(format):
-            return stock_twin(self.config, self.state_dict()).push_to_hub(repo_id, **kwargs)
+            return self._twin(self.state_dict()).push_to_hub(repo_id, **kwargs)
         backbone = self.config.backbone
         self.config.backbone = None  # all weights go up, and where those of the backbone came from may be a folder here
         try:
@@ -302,12 +289,22 @@ class UniSegmentPreTrainedModel(PreTrainedModel):
             ValueError: When the original code has no such model, or the suffix is another one.
             WriteError: When it cannot be written; what was there is still there.
         """
-        write_original(path, self.config, self.state_dict())
+        original = self.family().original
+        if original is None:
+            raise ValueError(f"{self.family().name} has no original code.")
+        original.write(path, self.config, self.state_dict())
+
+    def _twin(self, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+        try:
+            layout = self.family().stock_layout(self.config)
+        except ValueError as error:
+            raise ValueError(f"{error} Save it with format='unisegment'.") from error
+        return layout.twin(self.config, weights)
 
 
 def _target_config(
-    source: UniSegmentConfig, config: UniSegmentConfig | None, kwargs: Mapping[str, Any]
-) -> tuple[UniSegmentConfig, dict[str, Any]]:
+    source: SegmentationConfig, config: SegmentationConfig | None, kwargs: Mapping[str, Any]
+) -> tuple[SegmentationConfig, dict[str, Any]]:
     """Return the config that is wanted, and the keywords that are no config keys and not about reading files.
 
     Args:
@@ -317,7 +314,7 @@ def _target_config(
     """
     rest = {key: value for key, value in kwargs.items() if key not in READING_KEYS}
     if config is not None:
-        return config if isinstance(config, UniSegmentConfig) else UniSegmentConfig.from_pretrained(config), rest
+        return config if isinstance(config, SegmentationConfig) else type(source).from_pretrained(config), rest
     loading = {key: rest.pop(key) for key in _LOADING_KEYS if key in rest}
-    target, rest = UniSegmentConfig.from_dict(source.to_dict(), return_unused_kwargs=True, **rest)
+    target, rest = type(source).from_dict(source.to_dict(), return_unused_kwargs=True, **rest)
     return target, rest | loading

@@ -254,7 +254,12 @@ def _open_model(
             opened, processor = open_checkpoint(source, {"size": size, **found}, **options)
         model, report = opened
         changes = report["changes"]
-        return model, processor, new_weights(changes), len(changes["classes"].made) if "classes" in changes else 0
+        return (
+            model,
+            processor,
+            new_weights(changes, model.query_tables),
+            len(changes["classes"].made) if "classes" in changes else 0,
+        )
     with named("model.config"):
         config = UniSegmentConfig(**recipe.model.config, **classes)
     with importing():

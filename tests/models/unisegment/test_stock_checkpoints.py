@@ -14,7 +14,8 @@ from transformers import (
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, stock_model
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
-from unisegment.models.unisegment.stock_checkpoints import config_to_stock, is_ours, read_stock_config
+from unisegment.models.choices import is_ours
+from unisegment.models.unisegment.stock_checkpoints import config_to_stock, read_stock_config
 
 
 @pytest.fixture(params=["swin", "resnet"])
@@ -83,7 +84,9 @@ def test_config_keys_and_dtype_can_be_overridden_on_the_way(stock, tmp_path):
 
 def test_another_architecture_is_named(tmp_path):
     DetrConfig(use_timm_backbone=False, backbone_config=BACKBONES["resnet"]).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"checkpoint of model_type 'detr'; UniSegment reads 'unisegment' and"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint of model_type 'detr'; UniSegmentForUniversalSegmentation reads 'unisegment'"
+    ):
         UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
 
 

@@ -5,8 +5,9 @@ Enters: padded images, normalised. Leaves: class and mask logits of every query.
 prediction of the decoder.
 """
 
+import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,10 +16,10 @@ from transformers import PreTrainedConfig
 
 from unisegment.backbones.build import build_backbone
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.losses.criterion import SetCriterion
-from unisegment.losses.matcher import HungarianMatcher
 from unisegment.models.base_weights import record
-from unisegment.models.pretrained_model import UniSegmentPreTrainedModel
+from unisegment.models.choices import ORIGINAL_ZOO
+from unisegment.models.mask_classification import MaskClassification, find_image_sizes, make_criterion, mask_logits
+from unisegment.models.pretrained_model import SegmentationPreTrainedModel
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.outputs import UniSegmentOutput
 from unisegment.pixel_decoders.base import PixelDecoderOutput
@@ -27,10 +28,9 @@ from unisegment.pixel_decoders.ms_deform_attn import MSDeformAttnPixelDecoder
 from unisegment.pixel_decoders.transformer_fpn import TransformerFPNPixelDecoder
 from unisegment.structures import SegmentationTarget
 from unisegment.transformer_decoders.masked_attention import MaskedAttentionDecoder
-from unisegment.types import Size
 
 
-class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
+class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrainedModel):
     """Mask2Former: one set of queries that answers for things and stuff, whatever the task.
 
     Args:
@@ -39,6 +39,13 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
     Source:
         Mask2Former (arXiv:2112.01527).
     """
+
+    config_class = UniSegmentConfig
+    class_head = "transformer_decoder.predictor.class_head"
+    query_tables = ("transformer_decoder.query_features.weight", "transformer_decoder.query_pos.weight")
+    # Constants (frozen batch norm) count no batches; the two kinds of norm read each other's checkpoints.
+    _keys_to_ignore_on_load_unexpected = (r"num_batches_tracked$",)
+    _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
 
     def __init__(self, config: UniSegmentConfig, **unknown: Any) -> None:
         UniSegmentConfig.check_keys(unknown)
@@ -62,7 +69,7 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
             pre_norm=config.pre_norm,
             project_inputs=config.enforce_input_projection,
         )
-        self.criterion = _criterion(config)
+        self.criterion = make_criterion(config)
         set_attn_implementation(self, config._attn_implementation)
         self.post_init()
         # `from_pretrained` builds on the meta device and brings all weights itself.
@@ -75,6 +82,55 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         self.backbone.load_pretrained(config.backbone)
         known, source = config.base_weights or [], record(config.backbone, {})
         config.base_weights = known if source in known else [*known, source]
+
+    @classmethod
+    def from_original(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        license: str = ORIGINAL_ZOO,
+        num_attention_heads: int | None = None,
+        encoder_n_points: int = 4,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a checkpoint of the original code (facebookresearch/Mask2Former, on detectron2).
+
+        Backbone (ResNet or Swin), pixel decoder, all widths and depths, classes and queries follow from the weights.
+        The names of the classes are not in the file: give `id2label`, for example from
+        `unisegment.data.categories.label_names`.
+
+        Args:
+            path: A `.pkl`, `.pth` or `.safetensors` file; nothing in it is executed.
+            license: Licence of the weights, for the record in the config. The original's model zoo is CC BY-NC 4.0.
+            num_attention_heads: Heads of both decoders; None takes what follows from `encoder_n_points`, or 8.
+            encoder_n_points: Points of the deformable attention.
+            **kwargs: As in `from_pretrained`. What no weight tells has the paper's value (`pre_norm=False`, the weights
+                of the loss, `drop_path_rate` of a Swin).
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: When the file is no such checkpoint, is damaged, or holds more than weights.
+        """
+        options = {
+            "license": license,
+            "num_attention_heads": num_attention_heads,
+            "encoder_n_points": encoder_n_points,
+        }
+        return cls.of_original(path, options, **kwargs)
+
+    def post_init(self) -> None:
+        """Finish the construction: initial weights, and what the parts want of a device map or of FSDP."""
+        super().post_init()
+        # Both decoders are small beside a backbone, with parameters and results of their own that must lie together.
+        names = {type(part).__name__ for part in (self.pixel_decoder, self.transformer_decoder)}
+        names.update(self.backbone.body._no_split_modules or ())  # transformers looks into its own models alone
+        self._no_split_modules = names & {type(part).__name__ for part in self.modules()}  # any other stops FSDP
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Compute attention by "sdpa" or "eager" from now on; a dict says it for `backbone_config` separately."""
+        if attn_implementation == "sdpa" and not self.backbone.body._supports_sdpa:
+            attn_implementation = {"": "sdpa", "backbone_config": "eager"}  # a ResNet has none, and would refuse
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
 
     def forward(
         self,
@@ -110,22 +166,21 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
         Raises:
             ValueError: When targets do not fit the images or the classes.
         """
-        if pixel_values.ndim != 4 or 0 in pixel_values.shape:
-            raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
-        if class_labels is not None and mask_labels is None:
-            raise ValueError("mask_labels is needed beside class_labels.")
-        targets = None
         if mask_labels is not None:
             # Of no effect unless compiled. Then `_predict` is the graph: a larger one would know the targets, and be
             # made anew for other numbers of segments.
             torch._dynamo.skip_frame("the network is compiled, the loss is not")
-            size = (pixel_values.shape[2], pixel_values.shape[3])
-            targets = _read_targets(mask_labels, class_labels, len(pixel_values), size, self.config.num_labels)
+        targets = self.read_targets(mask_labels, class_labels, pixel_values)
         output, scored = self._predict(
             pixel_values, pixel_mask, output_hidden_states, output_auxiliary_logits, output_attentions
         )
         if targets is not None:
-            output = self._with_loss(output, *scored, targets, loss_denominators)
+            class_logits, mask_embeddings, mask_features = scored
+            first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
+            scores = self.score(
+                class_logits[first:], mask_embeddings[first:], mask_features, targets, loss_denominators
+            )
+            output = UniSegmentOutput(**scores, **output)
         return output if self._wants(return_dict, "return_dict") else output.to_tuple()
 
     def _predict(
@@ -151,12 +206,12 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
             wished["transformer_decoder_hidden_states"] = decoded.queries
         if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
             wished["auxiliary_logits"] = [
-                {"class_queries_logits": logits, "masks_queries_logits": _masks(embeddings, mask_features)}
+                {"class_queries_logits": logits, "masks_queries_logits": mask_logits(embeddings, mask_features)}
                 for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
             ]
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
-            masks_queries_logits=_masks(mask_embeddings[-1], mask_features),
+            masks_queries_logits=mask_logits(mask_embeddings[-1], mask_features),
             encoder_last_hidden_state=maps[-1],
             pixel_decoder_last_hidden_state=pixels.mask_features,
             transformer_decoder_last_hidden_state=decoded.queries[-1].transpose(0, 1),
@@ -165,23 +220,6 @@ class UniSegmentForUniversalSegmentation(UniSegmentPreTrainedModel):
             **wished,
         )
         return output, (class_logits, mask_embeddings, mask_features)
-
-    @torch.compiler.disable
-    def _with_loss(
-        self,
-        output: UniSegmentOutput,
-        class_logits: Float[Tensor, "t b q k"],
-        mask_embeddings: Float[Tensor, "t b q c"],
-        mask_features: Float[Tensor, "b c h w"],
-        targets: Sequence[SegmentationTarget],
-        denominators: Float[Tensor, "2"] | None,
-    ) -> UniSegmentOutput:
-        """Return the output with the loss, which comes first, and its terms."""
-        # Nobody waits for these copies; the matcher waits for all, before `targets` are gone.
-        sent = [target.to(class_logits.device, non_blocking=True) for target in targets]
-        first = 0 if self.config.use_auxiliary_loss else len(class_logits) - 1
-        loss, terms = self.criterion(class_logits[first:], mask_embeddings[first:], mask_features, sent, denominators)
-        return UniSegmentOutput(loss=loss, loss_dict=terms, **output)
 
     def _wants(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.config, key) if given is None else given)
@@ -212,100 +250,3 @@ def _pixel_decoder(config: UniSegmentConfig, in_channels: Sequence[int]) -> nn.M
     if config.pixel_decoder == "transformer_fpn":
         return TransformerFPNPixelDecoder(in_channels, **sizes, pre_norm=config.pre_norm)
     return MSDeformAttnPixelDecoder(in_channels, **sizes, num_points=config.encoder_n_points)
-
-
-def _criterion(config: UniSegmentConfig) -> SetCriterion:
-    weights: dict[str, Any] = {
-        "class_weight": config.class_weight,
-        "mask_weight": config.mask_weight,
-        "dice_weight": config.dice_weight,
-    }
-    return SetCriterion(
-        HungarianMatcher(**weights, num_points=config.train_num_points),
-        **weights,
-        no_object_weight=config.no_object_weight,
-        num_points=config.train_num_points,
-        oversample_ratio=config.oversample_ratio,
-        importance_sample_ratio=config.importance_sample_ratio,
-        normalization=config.loss_normalization,
-    )
-
-
-def _masks(
-    mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "b q h w"]:
-    logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
-    # float16 ends at 65504, and resizing would make NaN of infinite neighbours.
-    if logits.dtype == torch.float16:
-        largest = torch.finfo(torch.float16).max
-        logits.detach().clamp_(-largest, largest)  # the same memory; autograd would keep what was there
-    return logits
-
-
-def find_image_sizes(
-    pixel_values: Float[Tensor, "b 3 h w"], pixel_mask: Int[Tensor, "b h w"] | None
-) -> Int[Tensor, "b 2"]:
-    """Return (height, width) of each image without its padding."""
-    batch_size, _, height, width = pixel_values.shape
-    if pixel_mask is None:
-        # Filled, not sent: a tensor made of a list would stop an accelerator's queue and fix the size of an export.
-        lengths = [torch.full((batch_size,), length, device=pixel_values.device) for length in (height, width)]
-        return torch.stack(lengths, dim=1)
-    if pixel_mask.shape != (batch_size, height, width):
-        raise ValueError(
-            f"pixel_mask must be (batch, height, width) as pixel_values {tuple(pixel_values.shape)}, "
-            f"got {tuple(pixel_mask.shape)}."
-        )
-    inside = pixel_mask != 0
-    return torch.stack([inside.any(dim=2).sum(1), inside.any(dim=1).sum(1)], dim=1)
-
-
-@torch.compiler.disable
-def _read_targets(
-    mask_labels: Sequence[Tensor | SegmentationTarget],
-    class_labels: Sequence[Tensor] | None,
-    batch_size: int,
-    size: Size,
-    num_labels: int,
-) -> list[SegmentationTarget]:
-    """Bring targets into one form, without crowds, and check them."""
-    if len(mask_labels) != batch_size or (class_labels is not None and len(class_labels) != batch_size):
-        raise ValueError(
-            f"Targets are needed for each of the {batch_size} images, got {len(mask_labels)} in mask_labels and "
-            f"{None if class_labels is None else len(class_labels)} in class_labels."
-        )
-    targets = []
-    for index, masks in enumerate(mask_labels):
-        if isinstance(masks, SegmentationTarget):
-            target = masks
-        elif class_labels is None:
-            raise ValueError("class_labels is needed when mask_labels are plain masks.")
-        else:
-            target = SegmentationTarget(masks=cast(Any, masks), labels=class_labels[index])
-        if target.size != size:
-            raise ValueError(
-                f"mask_labels[{index}] has size {target.size}, but the padded images have {size} (height, width). "
-                "Pad masks at bottom and right as the image processor does."
-            )
-        targets.append(target)
-    return _checked(targets, num_labels)
-
-
-def _checked(targets: Sequence[SegmentationTarget], num_labels: int) -> list[SegmentationTarget]:
-    """Refuse labels that are none, and leave crowds out.
-
-    All values are looked at together, on the CPU: where they are on an accelerator, its queue is waited for once.
-    """
-    device = targets[0].labels.device
-    columns = [torch.stack([target.labels, target.is_crowd.to(torch.int64)]).to(device) for target in targets]
-    checked = []
-    values = torch.cat(columns, dim=1).cpu().split([len(target) for target in targets], dim=1)
-    for index, (target, (labels, is_crowd)) in enumerate(zip(targets, values, strict=True)):
-        wrong = [label for label in labels.tolist() if not 0 <= label < num_labels]
-        if wrong:
-            raise ValueError(
-                f"class_labels[{index}] has {wrong[0]}, but labels go from 0 to {num_labels - 1} (num_labels = "
-                f'{num_labels} in the config, "no object" not counted).'
-            )
-        checked.append(target.select(is_crowd == 0) if is_crowd.any() else target)
-    return checked

@@ -25,49 +25,42 @@ from unisegment.models import base_weights
 from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.stock_checkpoints import class_weights
-from unisegment.ops.weight_files import read_weight_file, weights_in
+from unisegment.ops.weight_files import weights_in
 
 _BODY, _PIXEL, _QUERY = "backbone.body.", "pixel_decoder.", "transformer_decoder."
 _RECORD = "base_weights"
 
 
 def read_original(
+    content: Mapping[str, Any],
     path: str | os.PathLike[str],
     license: str = ORIGINAL_ZOO,
     num_attention_heads: int | None = None,
     encoder_n_points: int = 4,
 ) -> tuple[UniSegmentConfig, dict[str, Tensor]]:
-    """Read config and weights of an original checkpoint.
+    """Return config and weights, under our names, of an original checkpoint.
 
     Args:
-        path: A `.pkl`, `.pth` or `.safetensors` file.
+        content: What its file holds.
+        path: The file.
         license: Licence of the weights, unless the file itself has a record of it.
         num_attention_heads: See `infer_config`.
         encoder_n_points: See `infer_config`.
 
-    Returns:
-        Config and weights under our names.
-
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When the file is no checkpoint of the original Mask2Former, or its weights contradict each other.
+        ValueError: When this is no checkpoint of the original Mask2Former, or its weights contradict each other.
     """
-    content = read_weight_file(path)
-    try:
-        state_dict = weights_in(content, path)
-        weights = from_original(state_dict)
-        sizes = infer_config(weights, num_attention_heads, encoder_n_points)
-        _check_windows(state_dict, sizes["backbone_config"])
-        losses = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
-        if losses is not None:
-            if losses.ndim != 1 or not len(losses):
-                raise ValueError(f"criterion.empty_weight has shape {tuple(losses.shape)}, expected one of each class.")
-            sizes["no_object_weight"] = round(float(losses[-1]), 6)
-        records = content.get(_RECORD) or [base_weights.record(path, {}, license)]
-        return UniSegmentConfig(**sizes, base_weights=records), weights
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+    state_dict = weights_in(content, path)
+    weights = from_original(state_dict)
+    sizes = infer_config(weights, num_attention_heads, encoder_n_points)
+    _check_windows(state_dict, sizes["backbone_config"])
+    losses = next((value for key, value in state_dict.items() if key.endswith("criterion.empty_weight")), None)
+    if losses is not None:
+        if losses.ndim != 1 or not len(losses):
+            raise ValueError(f"criterion.empty_weight has shape {tuple(losses.shape)}, expected one of each class.")
+        sizes["no_object_weight"] = round(float(losses[-1]), 6)
+    records = content.get(_RECORD) or [base_weights.record(path, {}, license)]
+    return UniSegmentConfig(**sizes, base_weights=records), weights
 
 
 def infer_config(
@@ -154,6 +147,8 @@ def write_original(path: str | os.PathLike[str], config: UniSegmentConfig, weigh
         ValueError: When the original code has no such model, or the file no such suffix or numbers.
         WriteError: When it cannot be written; what was there before is still there.
     """
+    from unisegment.models.mask_classification import class_weights  # the code of losses: it takes time
+
     path = Path(path)
     if path.suffix not in _WRITERS:
         raise ValueError(f"{str(path)!r} must end with one of {', '.join(_WRITERS)}.")

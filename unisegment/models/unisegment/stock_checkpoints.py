@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import Mask2FormerConfig
 
@@ -124,10 +123,9 @@ def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Any:
     """
     from transformers import Mask2FormerForUniversalSegmentation  # see above
 
-    try:
-        stock_config = config_to_stock(config)
-    except ValueError as error:
-        raise ValueError(f"{error} Save it with format='unisegment'.") from error
+    from unisegment.models.mask_classification import class_weights
+
+    stock_config = config_to_stock(config)
     with torch.device("meta"):
         stock = Mask2FormerForUniversalSegmentation(stock_config)
     stock_weights = to_stock(weights)
@@ -139,21 +137,3 @@ def stock_twin(config: UniSegmentConfig, weights: Mapping[str, Tensor]) -> Any:
             stock_weights[name] = torch.full(tensor.shape, int(is_scale), dtype=tensor.dtype)
     stock.load_state_dict(stock_weights, assign=True)
     return stock
-
-
-def class_weights(config: UniSegmentConfig) -> Float[Tensor, " k"]:
-    """Return the weights of the classes in the loss, "no object" last, which both other codes keep with the model."""
-    weights = torch.ones(config.num_labels + 1)
-    weights[-1] = config.no_object_weight
-    return weights
-
-
-def is_ours(format: str) -> bool:
-    """Return whether a format is "unisegment" rather than "transformers".
-
-    Raises:
-        ValueError: For any other format.
-    """
-    if format not in ("unisegment", "transformers"):
-        raise ValueError(f"format must be 'unisegment' or 'transformers', got {format!r}.")
-    return format == "unisegment"
