@@ -6,7 +6,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, SwinConfig,
 from tests.models.model_tester import ModelTester
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.layers.norm import FrozenBatchNorm2d
-from unisegment.models.unisegment.modeling_unisegment import _masks
+from unisegment.models.mask_classification import mask_logits
 
 SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 3}
 RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 2, 1]}
@@ -115,7 +115,7 @@ def test_masks_in_float16_end_at_its_largest_number_and_are_not_kept_for_gradien
     features = torch.full((1, 16, 5, 7), 20.0, dtype=torch.float16)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda x: x):
-        masks = _masks(embeddings, features)
+        masks = mask_logits(embeddings, features)
     assert (masks == torch.finfo(torch.float16).max).all()
     assert not any(shape.numel() == masks.numel() for shape in kept)
     masks.sum().backward()
