@@ -126,3 +126,15 @@ def test_bad_samples_are_refused_by_name():
         Collate(MEAN, STD)([replace(sample, image=_image(0, 5))])
     with pytest.raises(ValueError, match=r"one.jpg: pad_size is too small. Cannot pad 3x5"):
         Collate(MEAN, STD, size_divisor=2, pad_size=(5, 3))([sample])
+
+
+def test_what_lies_beyond_an_image_may_have_a_colour():
+    images = [torch.zeros(3, 2, 3), torch.zeros(3, 4, 5)]
+    canvas, mask = pad_images(images, (4, 5), (1.0, 2.0, 3.0))
+    for channel, number in enumerate((1.0, 2.0, 3.0)):
+        assert torch.equal(canvas[0, channel], number * (1 - mask[0]))
+    assert not canvas[1].any()
+    sample = Sample(_image(3, 5), 0, "a.png", target=SegmentationTarget(labels=[], masks=torch.zeros(0, 3, 5)))
+    batch = Collate(MEAN, STD, size_divisor=4, padding=(1.0, 2.0, 3.0))([sample])
+    assert batch["pixel_values"][0, :, 3].T.tolist() == [[1, 2, 3]] * 8
+    assert Collate(MEAN, STD, size_divisor=4)([sample])["pixel_values"][0, :, 3].abs().max() == 0

@@ -95,3 +95,24 @@ def make_processor(**keywords):
 
 def make_predictor(**keywords):
     return Predictor(ReadsColours(), make_processor(), **keywords)
+
+
+class OnlySemantic(UniSegmentImageProcessor):
+    """Reads no other results, and lets the model see each image twice."""
+
+    def windows(self, size):
+        return 2 * super().windows(size)
+
+    def why_not(self, task):
+        return None if task == "semantic" else "Only labels of pixels here."
+
+    def post_process_semantic_segmentation(self, outputs, target_sizes=None):
+        halves = (outputs.class_queries_logits, outputs.masks_queries_logits, outputs.image_sizes)
+        names = ("class_queries_logits", "masks_queries_logits", "image_sizes")
+        assert all(torch.equal(part[::2], part[1::2]) for part in halves)
+        first = UniSegmentOutput(**{name: part[::2] for name, part in zip(names, halves, strict=True)})
+        return super().post_process_semantic_segmentation(first, target_sizes)
+
+
+def only_semantic():
+    return OnlySemantic(**make_processor(num_labels=None).settings())

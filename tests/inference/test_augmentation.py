@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,11 @@ from tests.inference.reads_colours import NUM_LABELS, SAMPLES, ReadsColours, mak
 from unisegment.inference.augmentation import AugmentedPredictor, View, mean_semantic_prediction
 from unisegment.inference.evaluation import evaluate
 from unisegment.inference.images import load_batches
+from unisegment.models.unisegment.outputs import UniSegmentOutput
 from unisegment.postprocessing import semantic_predictions
 
 TARGET = (37, 53)
+NAMES = {0: "disc", 1: "ring", 2: "sky"}
 
 
 def random_views(seed):
@@ -20,9 +20,12 @@ def random_views(seed):
     views = []
     for grid, size in (((11, 13), (41, 47)), ((8, 9), (29, 36)), ((19, 17), (75, 68))):
         for is_mirrored in (False, True):
-            masks = 4 * torch.randn(7, *grid, generator=generator)
-            classes = 3 * torch.randn(7, NUM_LABELS + 1, generator=generator)
-            views.append(View(classes, masks, size, is_mirrored))
+            outputs = UniSegmentOutput(
+                masks_queries_logits=4 * torch.randn(1, 7, *grid, generator=generator),
+                class_queries_logits=3 * torch.randn(1, 7, NUM_LABELS + 1, generator=generator),
+                image_sizes=torch.tensor([size]),
+            )
+            views.append(View(outputs, make_processor(), is_mirrored))
     return views
 
 
@@ -32,15 +35,15 @@ def test_scores_are_averaged_at_the_original_size(max_elements):
     scores = []
     for view in views:
         whole = semantic_predictions(
-            view.class_logits[None],
-            view.mask_logits[None],
-            [view.image_size],
+            view.outputs.class_queries_logits,
+            view.outputs.masks_queries_logits,
+            view.outputs.image_sizes,
             [TARGET],
             return_segmentation_scores=True,
         )[0].segmentation_scores
         scores.append(whole.flip(2) if view.is_mirrored else whole)
     mean = torch.stack(scores).mean(0)
-    found = mean_semantic_prediction(views, TARGET, max_elements)
+    found = mean_semantic_prediction(views, TARGET, NUM_LABELS, torch.device("cpu"), max_elements)
     best = mean.sort(dim=0, descending=True).values
     assert torch.equal(found.segmentation, mean.argmax(0)) or (best[0] - best[1]).min() < 1e-5
     share = mean.amax(0) / mean.sum(0).clamp(min=1)
@@ -57,10 +60,11 @@ class SeesImages(ReadsColours):
 
 
 def test_the_tested_image_is_shown_at_each_size_and_mirrored():
-    processor = make_processor(do_resize=True, size={"shortest_edge": 40, "longest_edge": 400})
+    processor = make_processor(do_resize=True, size={"shortest_edge": 40, "longest_edge": 400}, id2label=NAMES)
     predictor = AugmentedPredictor(SeesImages(), processor, scales=(0.5, 1.0, 1.5))
     (batch,) = load_batches(SAMPLES, processor, [0])
-    predictor.semantic(batch, SimpleNamespace(image_sizes=torch.tensor([[40, 58]])))
+    (found,) = predictor.semantic(batch, None)
+    assert {info["label"] for info in found.segments_info} <= {"disc", "ring", "sky"}
     tested = Image.fromarray(SAMPLES[0].image).resize((58, 40), Image.Resampling.BILINEAR)
     sizes = [(20, 29), (40, 58), (60, 87)]
     assert len(predictor.model.shown) == 6

@@ -18,6 +18,7 @@ from tests.inference.reads_colours import (
     Torn,
     make_predictor,
     make_processor,
+    only_semantic,
 )
 from tests.metrics.conftest import average, evaluate_image, random_image
 from tests.metrics.test_average_precision import coco_stats
@@ -299,3 +300,12 @@ def test_two_processes_with_uneven_shards_score_as_the_oracles(tmp_path):
     found = run_in_two_processes(partial(evaluate_random_cases, num_processes=2), tmp_path)
     for scores in found:
         assert_as_the_oracles(scores)
+
+
+def test_only_what_the_processor_reads_is_scored_and_drawn(tmp_path):
+    predictor = Predictor(ReadsColours(), only_semantic())
+    scores = evaluate(predictor, SAMPLES, worst=1, output=tmp_path)
+    assert scores["semantic"] == evaluate(make_predictor(), SAMPLES)["semantic"]
+    assert scores["task"] == "semantic"
+    assert not {"panoptic", "instance"} & set(scores)
+    assert len(list((tmp_path / "worst").glob("*.png"))) == 1

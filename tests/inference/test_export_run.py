@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.broken_off import break_off
 from tests.data.export.checkers import check_coco_panoptic
-from tests.inference.reads_colours import SAMPLES, make_predictor
+from tests.inference.reads_colours import SAMPLES, ReadsColours, make_predictor, only_semantic
 from tests.pretended_device import DEVICE, Record
 from tests.two_processes import run_in_two_processes
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat
@@ -277,3 +277,10 @@ def test_thresholds_are_scores(folder, tmp_path, threshold):
 def test_top_k_is_a_number():
     with pytest.raises(ValueError, match="top_k must be 1 or more, got 0"):
         replace(make_predictor(), top_k=0)
+
+
+def test_what_the_processor_does_not_read_is_said_before_anything_is_written(tmp_path):
+    predictor = Predictor(ReadsColours(), only_semantic())
+    with pytest.raises(ValueError, match="Only labels of pixels here"):
+        export_predictions(predictor, SAMPLES, tmp_path / "out", "coco_panoptic")
+    assert not (tmp_path / "out").exists()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.inference.reads_colours import SAMPLES, ReadsColours, make_processor
+from tests.inference.reads_colours import SAMPLES, ReadsColours, make_processor, only_semantic
 from unisegment.files import WriteError
 from unisegment.inference.predictor import Predictor
-from unisegment.inference.result import Result
+from unisegment.inference.result import Result, results_of
 from unisegment.visualization import draw_errors
 
 NAMES = {0: "disc", 1: "ring", 2: "sky"}
@@ -99,3 +99,16 @@ def test_saved_as_picture_map_and_json(result, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError):
         result.save(tmp_path / "file")
+
+
+def test_an_image_that_the_model_sees_in_parts_keeps_all_of_them():
+    predictor, plain = Predictor(ReadsColours(), only_semantic()), Predictor(ReadsColours(), make_processor())
+    ((batch, outputs),) = predictor.stream(SAMPLES, [0, 1], batch_size=2)
+    assert predictor.model.batches == [4]
+    results = list(results_of(batch, outputs, predictor, 0.5))
+    ((others, other_outputs),) = plain.stream(SAMPLES, [0, 1], batch_size=2)
+    for result, expected in zip(results, plain.semantic(others, other_outputs), strict=True):
+        assert len(result.outputs.image_sizes) == 2
+        assert torch.equal(result.of().segmentation, expected.segmentation)
+        assert result.task == "semantic"
+        assert isinstance(result.draw(), Image.Image)

@@ -13,10 +13,10 @@ from pycocotools import mask as coco_mask
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil, pipeline
 from transformers.models.swin import SwinConfig
 
-from unisegment.models.unisegment import image_post_processing
+from unisegment.models import image_post_processing
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
-from unisegment.structures import SemanticPrediction
+from unisegment.structures import TASKS, SemanticPrediction
 from unisegment.visualization import draw
 
 NAMES = {0: "sky", 1: "cat", 2: "sea", 3: "dog"}
@@ -378,3 +378,45 @@ class TestDifferencesFromTransformers:
             masks = inputs["mask_labels"][0]
             assert masks.dtype == dtype
             assert masks[0, 0, 60:].unique().tolist() == sorted([1, padding])
+
+
+def test_only_some_labels_may_be_objects(processor):
+    outputs = outputs_of()
+    logits = outputs.class_queries_logits, outputs.masks_queries_logits, outputs.image_sizes
+    ours = processor.post_process_instance_segmentation(outputs, 0.0, target_sizes=SIZES, label_ids={1, 3})
+    for mine, other in zip(ours, instance_predictions(*logits, SIZES, threshold=0.0, label_ids={1, 3}), strict=True):
+        assert torch.equal(mine.masks, other.masks)
+        assert without_names(mine.segments_info) == other.segments_info
+        assert {info["label"] for info in mine.segments_info} == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("image_sizes", [True, False])
+def test_semantic_scores_of_some_rows_are_those_of_the_whole(processor, image_sizes):
+    outputs = outputs_of(image_sizes=image_sizes)
+    whole = processor.post_process_semantic_segmentation(outputs, SIZES, return_segmentation_scores=True)
+    for index, size in enumerate(SIZES):
+        for rows in (slice(0, size[0]), slice(7, 20), slice(size[0] - 1, size[0])):
+            scores = processor.semantic_scores(outputs, index, size, rows)
+            torch.testing.assert_close(scores, whole[index].segmentation_scores[:, rows], rtol=0, atol=1e-6)
+        # The logits of 13 queries on the canvas or the result, whichever is wider, and the scores of 4 classes.
+        assert processor.semantic_row_elements(outputs, size) == 13 * max(44, size[1]) + 4 * size[1]
+    assert not processor.semantic_scores(outputs, 0, SIZES[0], slice(0, 3)).requires_grad
+
+
+def test_masks_of_another_stride():
+    class Coarse(UniSegmentImageProcessor):
+        mask_stride = 8
+
+    outputs, processor = outputs_of(image_sizes=False), Coarse(stuff_label_ids=[])
+    assert [found.shape for found in processor.post_process_semantic_segmentation(outputs)] == [(56, 88)] * 2
+    for found in processor.post_process_panoptic_segmentation(outputs, threshold=0.0):
+        assert found.segmentation.shape == (56, 88)
+    for found in processor.post_process_instance_segmentation(outputs, threshold=0.0):
+        assert found.masks.shape[1:] == (56, 88)
+    assert processor.semantic_scores(outputs, 1, (9, 7), slice(2, 5)).shape == (4, 3, 7)
+    with pytest.raises(ValueError, match="size_divisor must be a multiple of 8, got 4"):
+        Coarse(size_divisor=4)
+
+
+def test_every_task_can_be_read(processor):
+    assert {processor.why_not(task) for task in TASKS} == {None}

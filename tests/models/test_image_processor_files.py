@@ -203,20 +203,6 @@ def test_no_files(tmp_path):
         UniSegmentImageProcessor.from_pretrained(tmp_path)
 
 
-def test_plain_transformers_reads_our_stock_file(tmp_path):
-    ours = UniSegmentImageProcessor(**SETTINGS)
-    ours.save_pretrained(tmp_path, format="transformers")
-    # The name by which every AutoImageProcessor finds the class.
-    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["image_processor_type"] == (
-        "Mask2FormerImageProcessor"
-    )
-    stock = Mask2FormerImageProcessorPil.from_pretrained(tmp_path)
-    for name in ("do_resize", "size_divisor", "do_rescale", "ignore_index", "do_reduce_labels", "num_labels"):
-        assert getattr(stock, name) == SETTINGS[name]
-    assert dict(stock.size) == SETTINGS["size"]
-    assert UniSegmentImageProcessor.from_pretrained(tmp_path).settings() == SETTINGS
-
-
 def test_unknown_format(tmp_path):
     with pytest.raises(ValueError, match="format must be 'unisegment' or 'transformers', got 'onnx'"):
         UniSegmentImageProcessor().save_pretrained(tmp_path, format="onnx")

@@ -4,8 +4,8 @@
 import json
 
 import pytest
-from tests.models.unisegment.test_image_processor_files import SETTINGS, STOCK_FILES
 
+from tests.models.test_image_processor_files import SETTINGS, STOCK_FILES
 from unisegment.models.image_processor_settings import ImageProcessorSettings, read_settings
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 
@@ -42,3 +42,30 @@ def test_they_are_read_of_both_kinds_of_files(tmp_path):
     assert read_settings(tmp_path, {"id2label": {0: "sky"}}) == {
         "size": 37, "id2label": {0: "sky"}, "stuff_label_ids": [0],
     }  # fmt: skip
+
+
+class Tiled(ImageProcessorSettings):
+    """A family with a keyword of its own, which follows from the model."""
+
+    def __init__(self, *, size=37, tile=7, **others):
+        super().__init__(size=size, **others)
+        self.tile = tile
+
+    @classmethod
+    def of_model(cls, config, content):
+        return {**content, "tile": config.get("tile_size", 11)}
+
+
+def test_a_family_adds_keywords_and_defaults(tmp_path):
+    assert Tiled.keywords() == [*ImageProcessorSettings.keywords(), "tile"]
+    assert Tiled().settings() == ImageProcessorSettings(size=37).settings() | {"tile": 7}
+    assert Tiled(tile=8, do_resize=False).settings()["tile"] == 8
+    with pytest.raises(TypeError, match=r"'tiles' is not a keyword of Tiled\..* 'tile'"):
+        Tiled(tiles=8)
+    with pytest.raises(TypeError, match="'tile' is not a keyword of ImageProcessorSettings"):
+        ImageProcessorSettings(tile=8)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_resize": False}))
+    assert read_settings(tmp_path, {}, Tiled) == {"do_resize": False, "tile": 11}
+    (tmp_path / "config.json").write_text(json.dumps({"tile_size": 5}))
+    assert read_settings(tmp_path, {}, Tiled) == {"do_resize": False, "tile": 5}
+    assert read_settings(tmp_path, {}) == {"do_resize": False}

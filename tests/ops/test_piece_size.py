@@ -28,5 +28,5 @@ def test_pieces_of_a_cpu_are_those_that_results_were_published_with():
 
 @pytest.mark.parametrize(("device", "pieces"), [("cpu", 2), ("meta", 1)])
 def test_an_accelerator_gets_larger_pieces(device, pieces):
-    logits, frame = torch.zeros(3, 256, 256, device=device), resize.Frame((1024, 1024), (1024, 1024))
+    logits, frame = torch.zeros(3, 256, 256, device=device), resize.Frame((1024, 1024), (1024, 1024), 4)
     assert len([chunk for chunk, _ in resize.resize_queries(logits, frame)]) == pieces

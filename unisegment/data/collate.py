@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Annotated images of any size in, one training batch out.
 
-The images of a batch are laid at the top left of a common canvas: pixel values beyond an image are 0 after
-normalisation, target pixels beyond it are void.
+The images of a batch are laid at the top left of a common canvas; target pixels beyond an image are void.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,13 +52,14 @@ def _round_up(length: int, divisor: int) -> int:
 
 
 def pad_images(
-    images: Sequence[Float[Tensor, "c _ _"]], size: Size
+    images: Sequence[Float[Tensor, "c _ _"]], size: Size, padding: Sequence[float] | float = 0.0
 ) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b h w"]]:
-    """Lay every image at the top left of a canvas of 0.0.
+    """Lay every image at the top left of a canvas.
 
     Args:
         images: Normalised images; each may have its own size.
         size: Height and width of the canvas.
+        padding: Number beyond an image, or one for each channel.
 
     Returns:
         The canvases, and a mask that is 1 where a canvas shows its image and 0 where it is padding.
@@ -71,9 +71,13 @@ def pad_images(
     for inner in sizes:
         _check_fits(inner, size)
     canvas = images[0].new_empty(len(images), images[0].shape[0], *size)
-    for part, image in zip(_parts(canvas, sizes), images, strict=True):
+    for part, image in zip(_parts(canvas, sizes, _in_channels(padding)), images, strict=True):
         part.copy_(image)
     return canvas, _pixel_mask(sizes, size, torch.int64, canvas.device)
+
+
+def _in_channels(values: Sequence[float] | float) -> Float[Tensor, "c 1 1"]:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
 def _pixel_mask(
@@ -86,7 +90,7 @@ def _pixel_mask(
 
 
 def _parts(
-    canvas: Shaped[Tensor, "b *c h w"], sizes: Sequence[Size], padding: int = 0
+    canvas: Shaped[Tensor, "b *c h w"], sizes: Sequence[Size], padding: Tensor | int = 0
 ) -> Iterator[Shaped[Tensor, "*c _ _"]]:
     """Return the part of each canvas that its image takes, after the rest is set to `padding`."""
     # New memory is slow to touch, so nothing is written twice.
@@ -139,6 +143,7 @@ class Collate:
         rescale_factor: As there.
         size_divisor: Height and width of the batch become a multiple of it.
         pad_size: Height and width of the batch before that; None means the smallest for its images.
+        padding: Pixel value beyond an image, after normalisation, or one for each channel.
     """
 
     mean: Sequence[float]
@@ -146,6 +151,7 @@ class Collate:
     rescale_factor: float = 1 / 255
     size_divisor: int = 32
     pad_size: Size | None = None
+    padding: Sequence[float] | float = 0.0
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Return what the model's `forward` takes.
@@ -164,7 +170,7 @@ class Collate:
         for sample in samples:
             _check_fits(sample.target.size, size, f"{sample.file_name}: pad_size is too small. ")
         pixel_values = torch.empty(len(samples), 3, *size, dtype=torch.float32)
-        for part, sample in zip(_parts(pixel_values, sizes), samples, strict=True):
+        for part, sample in zip(_parts(pixel_values, sizes, _in_channels(self.padding)), samples, strict=True):
             normalize_image(sample.image, self.mean, self.std, self.rescale_factor, out=part)
         targets = [pad_target(_without_crowds(sample.target), size) for sample in samples]
         return {

@@ -60,7 +60,8 @@ def evaluate(
         predictor: Makes the predictions.
         samples: Annotated images, whose labels are those of the predictor; see `unisegment.inference.labels`.
         tasks: What is scored, of panoptic, instance and semantic. Where segments of an image overlap, as in COCO's
-            instances, only "instance" is defined, and the others are left out.
+            instances, only "instance" is defined, and the others are left out. So are those that the processor does not
+            read, where it reads some of them.
         boundaries: Also score boundaries.
         worst: How many of the worst images are named and, into `worst/` of `output`, drawn.
         output: Folder for `metrics.json` and the pictures, which replace those of an earlier evaluation; None writes
@@ -82,6 +83,7 @@ def evaluate(
     """
     if isinstance(tasks, str) or not set(tasks) <= set(TASKS):
         raise ValueError(f"tasks must be a list of some of {', '.join(TASKS)}, got {tasks!r}.")
+    tasks = [task for task in tasks if task in predictor.tasks] or tasks  # the processor says why there are none
     if output is not None:
         require_own(output, (METRICS, WORST), METRICS, "checkpoint")
         make_folder(output)

@@ -78,7 +78,7 @@ def export_predictions(
     Raises:
         OtherRunError: When the folder holds other files, or predictions of other settings, or of an image that is gone.
         ValueError: When two images have one name, so that one's results replace the other's; a name leads out of the
-            folder; or `threshold` is not from 0 to 1.
+            folder; the processor does not read what the format holds; or `threshold` is not from 0 to 1.
         WriteError: When something cannot be written; what is finished stays.
     """
     check_share("threshold", threshold)
@@ -105,6 +105,9 @@ def export_predictions(
     export = open_export(export_format, output, categories, run_name, formats)
     if names is not None:
         export.check_names(names)
+    for reason in map(predictor.processor.why_not, export.tasks):
+        if reason is not None:
+            raise ValueError(reason)
     settings |= {"weights": weights_digest(predictor.model), **export.settings}
     parts = PartFolder(output / "parts", names, may_grow=names is not None and not export.has_image_ids)
     with locked(output):

@@ -34,12 +34,12 @@ Source = NamedImage | Callable[[], NamedImage]
 
 
 class PreparedImage(NamedTuple):
-    """One image, its number among all, and what the model takes."""
+    """One image, its number among all, and what the model takes: a row, or one for each part that it sees by itself."""
 
     number: int
     image: NamedImage
-    pixel_values: Float[Tensor, "1 3 h w"]
-    pixel_mask: Int[Tensor, "1 h w"]
+    pixel_values: Float[Tensor, "rows 3 h w"]
+    pixel_mask: Int[Tensor, "rows h w"]
 
 
 Batch = Sequence[PreparedImage]

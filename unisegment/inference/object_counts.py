@@ -32,7 +32,8 @@ class MostObjects:
     def note(self, predictor: Predictor) -> None:
         """Log, once for an image, that it has more objects than a predictor looks for, or can find."""
         if self.number > predictor.top_k:
-            few = f", and {predictor.num_queries} queries to find them" if predictor.num_queries < self.number else ""
+            num_queries = getattr(predictor.model.config, "num_queries", self.number)  # not all families have some
+            few = f", and {num_queries} queries to find them" if num_queries < self.number else ""
             _warn_once(
                 f"{self.file_name} has {self.number} objects, but predictions have the {predictor.top_k} best of an "
                 f"image (--top-k; evaluation.top_k in a recipe){few}."

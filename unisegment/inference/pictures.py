@@ -29,9 +29,11 @@ def draw_images(
         predictor: Makes the predictions.
         samples: Annotated images.
         places: Which of them.
-        tasks: Which predictions to show. Instances are shown above a score of 0.5, and only where a label is a thing.
+        tasks: Which predictions to show, of those that the processor reads. Instances are shown above a score of 0.5,
+            and only where a label is a thing.
         on_unreadable: Is told what is wrong with images that cannot be read, which are then left out. None raises.
     """
+    tasks = [task for task in tasks if task in predictor.tasks]
     for batch, outputs in predictor.stream(samples, places, on_unreadable=on_unreadable):
         found: dict[str, Drawable] = {}
         if "semantic" in tasks:

@@ -16,9 +16,8 @@ from unisegment.inference.images import Batch, Images, Report, Source, load_batc
 from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.choices import Dtype
 from unisegment.ops.transfers import send
-from unisegment.postprocessing import instance_predictions
 from unisegment.postprocessing.resize import check_share
-from unisegment.structures import Category, InstancePrediction, PanopticPrediction
+from unisegment.structures import TASKS, Category, InstancePrediction, PanopticPrediction
 from unisegment.types import Size
 
 
@@ -61,11 +60,6 @@ class Predictor:
         return self.model.config.num_labels
 
     @property
-    def num_queries(self) -> int:
-        """Number of queries."""
-        return self.model.config.num_queries
-
-    @property
     def categories(self) -> list[Category]:
         """The category of each label, with the id that it has in files."""
         return categories_of_labels(self.id2label, self.stuff_label_ids, self.model.config.categories)
@@ -81,9 +75,17 @@ class Predictor:
         return frozenset(range(self.num_labels)) - self.stuff_label_ids
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Which results the processor reads from the model's output, of panoptic, instance and semantic."""
+        return tuple(task for task in TASKS if self.processor.why_not(task) is None)
+
+    @property
     def task(self) -> str:
-        """What the labels are made for: "semantic" without things, "instance" without stuff, otherwise "panoptic"."""
-        if not self.thing_label_ids:
+        """What the labels are made for: "semantic" without things, "instance" without stuff, otherwise "panoptic".
+
+        Where the processor reads no other results, it is "semantic", too.
+        """
+        if not self.thing_label_ids or self.tasks == ("semantic",):
             return "semantic"
         return "panoptic" if self.stuff_label_ids else "instance"
 
@@ -152,19 +154,13 @@ class Predictor:
 
     def instance(self, batch: Batch, outputs: Any, threshold: float = 0.0) -> list[InstancePrediction]:
         """Return the objects above a score: those that are no stuff among the `top_k` best of all."""
-        predictions = instance_predictions(
-            outputs.class_queries_logits,
-            outputs.masks_queries_logits,
-            outputs.image_sizes,
-            original_sizes(batch),
+        return self.processor.post_process_instance_segmentation(
+            outputs,
             threshold=threshold,
+            target_sizes=original_sizes(batch),
             top_k=self.top_k,
             label_ids=self.thing_label_ids,
         )
-        for prediction in predictions:
-            for info in prediction.segments_info:
-                info["label"] = self.id2label[info["label_id"]]
-        return predictions
 
     def semantic(self, batch: Batch, outputs: Any) -> list[Any]:
         """Return the label of each pixel."""

@@ -34,8 +34,6 @@ from unisegment.structures import (
 from unisegment.visualization import draw, draw_errors
 
 _KINDS = {"panoptic": PanopticPrediction, "instance": InstancePrediction, "semantic": SemanticPrediction}
-_KEPT = ("class_queries_logits", "masks_queries_logits", "image_sizes")
-"""What post-processing needs of the output of the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +200,10 @@ def results_of(batch: Batch, outputs: Any, predictor: Predictor, threshold: floa
         predictor: The model.
         threshold: As for `Result`.
     """
-    for place, item in enumerate(batch):
-        own = {name: getattr(outputs, name)[place : place + 1] for name in _KEPT}
+    names, end = predictor.processor.read_outputs, 0
+    for item in batch:
+        first, end = end, end + len(item.pixel_values)
+        own = {name: getattr(outputs, name)[first:end] for name in names}
         if len(batch) > 1:  # a view would keep all of it
             own = {name: value.clone() for name, value in own.items()}
         item = item._replace(  # the network has seen these already

@@ -8,15 +8,20 @@ Axes: see `unisegment.types`.
 import logging
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Float32, Int
 from torch import Tensor
 
 from unisegment.models.image_sizes import sizes_of_results
 from unisegment.ops.rle import encode_rle
+from unisegment.ops.transfers import fetch
 from unisegment.postprocessing import instance_predictions, panoptic_predictions, semantic_predictions
+from unisegment.postprocessing.resize import frames_of_batch
+from unisegment.postprocessing.semantic import ClassScores, class_scores
 from unisegment.structures import InstancePrediction, PanopticPrediction, SemanticPrediction
+from unisegment.types import Size
 
 TargetSizes: TypeAlias = Int[Tensor, "b 2"] | Sequence[Any] | None
 """Height and width of each result, or the images themselves, in any form that a processor takes."""
@@ -35,6 +40,18 @@ class ImagePostProcessing:
     """Name of each label; None means unknown."""
     image_mean: list[float]
     """One number for each channel of an image."""
+    mask_stride: int
+    """Pixels of the canvas for one cell of the mask grid."""
+    read_outputs: ClassVar[tuple[str, ...]] = ("class_queries_logits", "masks_queries_logits", "image_sizes")
+    """What is read of the model's output; each has one entry for each row of `pixel_values`."""
+
+    def why_not(self, task: str) -> str | None:
+        """Return why results of a task cannot be read from the model's output, and how they can; None where they can.
+
+        Args:
+            task: "panoptic", "instance" or "semantic".
+        """
+        return None
 
     def post_process_semantic_segmentation(
         self,
@@ -56,10 +73,34 @@ class ImagePostProcessing:
         """
         predictions = semantic_predictions(
             *self._logits_and_sizes(outputs, target_sizes),
+            mask_stride=self.mask_stride,
             return_segmentation_scores=return_segmentation_scores,
             max_elements=max_elements,
         )
-        return self._named(predictions, outputs)
+        return self.named(predictions, _num_labels(outputs))
+
+    @torch.no_grad()
+    def semantic_scores(
+        self, outputs: Any, index: int, target_size: Size, rows: slice
+    ) -> Float32[Tensor, "k _ w_target"]:
+        """Return the scores of all classes by which `post_process_semantic_segmentation` labels, for some rows.
+
+        Args:
+            outputs: As there.
+            index: Place of the image in `outputs`.
+            target_size: Height and width of the result.
+            rows: Which rows of it.
+        """
+        return self._class_scores(outputs, index, target_size).of_rows(rows)
+
+    def semantic_row_elements(self, outputs: Any, target_size: Size) -> int:
+        """Return how many numbers `semantic_scores` holds at a time for each row, to bound the memory by.
+
+        Args:
+            outputs: As for `semantic_scores`.
+            target_size: As there.
+        """
+        return self._class_scores(outputs, 0, target_size).row_elements
 
     def post_process_instance_segmentation(
         self,
@@ -72,6 +113,7 @@ class ImagePostProcessing:
         return_binary_maps: bool = False,
         top_k: int = 100,
         max_elements: int | None = None,
+        label_ids: Collection[int] | None = None,
     ) -> list[InstancePrediction] | list[dict[str, Any]]:
         """Find objects, the best first; see `unisegment.postprocessing.instance_predictions`.
 
@@ -86,22 +128,25 @@ class ImagePostProcessing:
                 map (h w) of -1. Ids of both kinds of dicts are places in `segmentation`, from 0.
             top_k: Pairs of a query and a class that are looked at, and so the most objects of an image.
             max_elements: As for `post_process_semantic_segmentation`.
+            label_ids: Labels that may be objects, of a model that also knows stuff; None means all.
 
         Raises:
             ValueError: When both forms are asked for.
         """
         if return_coco_annotation and return_binary_maps:
             raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
-        predictions = self._named(
+        predictions = self.named(
             instance_predictions(
                 *self._logits_and_sizes(outputs, target_sizes),
+                mask_stride=self.mask_stride,
                 threshold=threshold,
                 mask_threshold=mask_threshold,
                 overlap_mask_area_threshold=overlap_mask_area_threshold,
                 top_k=top_k,
+                label_ids=label_ids,
                 max_elements=max_elements,
             ),
-            outputs,
+            _num_labels(outputs),
         )
         if not return_coco_annotation and not return_binary_maps:
             return predictions
@@ -139,13 +184,14 @@ class ImagePostProcessing:
         """
         predictions = panoptic_predictions(
             *self._logits_and_sizes(outputs, target_sizes),
+            mask_stride=self.mask_stride,
             threshold=threshold,
             mask_threshold=mask_threshold,
             overlap_mask_area_threshold=overlap_mask_area_threshold,
             label_ids_to_fuse=self._stuff_of(outputs) if label_ids_to_fuse is None else label_ids_to_fuse,
             max_elements=max_elements,
         )
-        return self._named(predictions, outputs)
+        return self.named(predictions, _num_labels(outputs))
 
     def _logits_and_sizes(self, outputs: Any, target_sizes: TargetSizes) -> tuple[Any, ...]:
         return (
@@ -154,6 +200,15 @@ class ImagePostProcessing:
             getattr(outputs, "image_sizes", None),
             sizes_of_results(target_sizes, len(self.image_mean)),
         )
+
+    def _class_scores(self, outputs: Any, index: int, target_size: Size) -> ClassScores:
+        """Return the scores of an image, whose first row of the output is `index`, at a size."""
+        logits = [outputs.class_queries_logits, outputs.masks_queries_logits]
+        class_logits, mask_logits = (part[index : index + 1] for part in logits)
+        (image_sizes,) = fetch(getattr(outputs, "image_sizes", None))
+        own_size = None if image_sizes is None else image_sizes[index : index + 1]
+        (frame,) = frames_of_batch(class_logits, mask_logits, own_size, [target_size], self.mask_stride)
+        return class_scores(class_logits[0], mask_logits[0], frame)
 
     def _stuff_of(self, outputs: Any) -> Collection[int]:
         """Return the labels that are stuff, none when that is unknown; refuse those of a model with other labels."""
@@ -170,13 +225,18 @@ class ImagePostProcessing:
     def _has_other_names(self, num_labels: int) -> bool:
         return self.id2label is not None and len(self.id2label) != num_labels
 
-    def _named(self, predictions: list[_Prediction], outputs: Any) -> list[_Prediction]:
-        """Write the name of its label, or the number where names are not known, into each segment."""
-        names, count = self.id2label or {}, _num_labels(outputs)
-        if self._has_other_names(count):
+    def named(self, predictions: list[_Prediction], num_labels: int) -> list[_Prediction]:
+        """Write the name of its label, or the number where names are not known, into each segment.
+
+        Args:
+            predictions: Are changed and returned.
+            num_labels: Number of labels of the model.
+        """
+        names = self.id2label or {}
+        if self._has_other_names(num_labels):
             _say_once(
-                f"The image processor has names of {len(names)} labels, but the model has {count}: labels are given by "
-                f"their numbers. {_OPEN_BESIDE}."
+                f"The image processor has names of {len(names)} labels, but the model has {num_labels}: labels are "
+                f"given by their numbers. {_OPEN_BESIDE}."
             )
             names = {}
         for prediction in predictions:

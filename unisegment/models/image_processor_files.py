@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from transformers.image_processing_utils import BaseImageProcessor
@@ -16,6 +16,9 @@ from unisegment.ops.checkpoint_files import named, object_in
 
 class ImageProcessorFiles(ImageProcessorSettings, BaseImageProcessor):
     """An image processor that is stored as the keywords of its constructor, each of which is also an attribute."""
+
+    stock_class: ClassVar[str]
+    """transformers' image processor, by its name, whose files are written for format="transformers"."""
 
     def __setattr__(self, key: str, value: Any) -> None:
         # JSON has no numbers of numpy.
@@ -66,7 +69,7 @@ class ImageProcessorFiles(ImageProcessorSettings, BaseImageProcessor):
         Args:
             save_directory: Folder, made when it is missing.
             push_to_hub: Upload it as well.
-            format: "unisegment", or "transformers" for a file that plain transformers loads, as Mask2Former's.
+            format: "unisegment", or "transformers" for a file that plain transformers loads.
             kwargs: As in transformers.
 
         Returns:
@@ -85,8 +88,9 @@ class ImageProcessorFiles(ImageProcessorSettings, BaseImageProcessor):
         return (super() if is_ours(format) else self._as_stock()).push_to_hub(repo_id, **kwargs)  # type: ignore[union-attr]
 
     def _as_stock(self) -> Any:
-        from transformers import Mask2FormerImageProcessorPil  # half a second, for those alone that write such a file
+        import transformers
 
-        # It keeps and writes the keywords that it does not know, here `stuff_label_ids` and `id2label`.
+        stock = getattr(transformers, self.stock_class)  # half a second, for those alone that write such a file
+        # It keeps and writes the keywords that it does not know, such as `stuff_label_ids` and `id2label`.
         kept = {key: value for key, value in self.to_dict().items() if not self._is_known(key)}
-        return Mask2FormerImageProcessorPil(**self.settings(), **kept)
+        return stock(**self.settings(), **kept)

@@ -23,7 +23,6 @@ from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import nearest_valid
 from unisegment.ops.value_kinds import NOTHING, Kind, require, require_all, require_free, require_shallow
 from unisegment.ops.value_range import ValueRange, checked_range
-from unisegment.postprocessing.resize import MASK_STRIDE
 
 _KEYS_WITHOUT_EFFECT = frozenset(
     """
@@ -39,7 +38,14 @@ _RENAMED_KEYS = {"reduce_labels": "do_reduce_labels", "size_divisibility": "size
 
 
 class ImageProcessorSettings:
-    """An image processor that only knows its settings, each of which is an attribute."""
+    """An image processor that only knows its settings, each of which is an attribute.
+
+    A family whose processor has more keywords derives a class from this one, whose `__init__` has these and hands on
+    the others, and its processor from both.
+    """
+
+    mask_stride: int = 4
+    """Pixels of the canvas for one cell of the masks that the model makes, in both directions."""
 
     def __init__(
         self,
@@ -88,8 +94,8 @@ class ImageProcessorSettings:
         self._check()
 
     def _check(self) -> None:
-        if self.size_divisor % MASK_STRIDE:
-            raise ValueError(f"size_divisor must be a multiple of {MASK_STRIDE}, got {self.size_divisor}.")
+        if self.size_divisor % self.mask_stride:
+            raise ValueError(f"size_divisor must be a multiple of {self.mask_stride}, got {self.size_divisor}.")
         if len(self.image_mean) != len(self.image_std):
             raise ValueError(
                 "image_mean and image_std must have one number for each channel, at least red, green and blue, got "
@@ -101,12 +107,24 @@ class ImageProcessorSettings:
     @classmethod
     def keywords(cls) -> list[str]:
         """Return the names of the keywords."""
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+        makers = [vars(kind)["__init__"] for kind in reversed(cls.__mro__) if "__init__" in vars(kind)]
+        parameters = [entry for make in makers for entry in inspect.signature(make).parameters.values()]
+        names = (entry.name for entry in parameters if entry.kind is inspect.Parameter.KEYWORD_ONLY)
+        return list(dict.fromkeys(names))
+
+    @classmethod
+    def of_model(cls, config: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a preprocessor_config.json holds, with what follows from the model's config instead.
+
+        Args:
+            config: Content of the config.json beside it; nothing where there is none.
+            content: Content of the file.
+        """
+        return dict(content)
 
     @classmethod
     def check_stock_keys(cls, stock: Mapping[str, Any]) -> None:
-        """Raise a TypeError for a key that neither we nor stock files of MaskFormer and Mask2Former know."""
+        """Raise a TypeError for a key that neither we nor stock files know."""
         for key in stock:
             if not cls._is_known(key):
                 raise TypeError(f"{key!r} is not a keyword of {cls.__name__}.{nearest_valid(key, cls.keywords())}")
@@ -178,18 +196,19 @@ def read_settings(
     beside = _config_beside(source, hub)
     with named(source if is_file else os.path.join(source, name)):
         require("image_processor", content, _OBJECT)
+        content = kind.of_model(beside, content)
         kind.from_dict(content)  # which finds what is wrong
         return _with_labels(content, beside, given)
 
 
 def _config_beside(path: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
-    """Return what the config.json beside a preprocessor_config.json says of the labels; nothing when there is none."""
+    """Return the config.json beside a preprocessor_config.json, what it says of the labels checked."""
     folder = os.path.dirname(path) if os.path.isfile(path) else path
     beside = read_object(folder or os.curdir, CONFIG_NAME, **hub) or {}
     with named(os.path.join(folder, CONFIG_NAME)):
         names, categories = beside.get("id2label"), beside.get("categories")
         require("id2label", names, NAMES_OF_LABELS | NOTHING)
-        return {"id2label": names, "categories": categories and checked_categories(categories)}
+        return beside | {"id2label": names, "categories": categories and checked_categories(categories)}
 
 
 def _with_labels(content: dict[str, Any], beside: Mapping[str, Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

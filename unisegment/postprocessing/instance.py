@@ -44,6 +44,7 @@ def instance_predictions(
     image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     *,
+    mask_stride: int = 4,
     threshold: float = 0.5,
     mask_threshold: float = 0.5,
     overlap_mask_area_threshold: float | None = None,
@@ -58,9 +59,10 @@ def instance_predictions(
 
     Args:
         class_queries_logits: Logits of the classes and, last, of "no object".
-        masks_queries_logits: Logits on a grid of stride 4 of the canvas.
+        masks_queries_logits: Logits on a coarser grid over the canvas.
         image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
         target_sizes: Height and width of each result; None means those of the image on the canvas.
+        mask_stride: Pixels of the canvas for one cell of that grid.
         threshold: Score that an object must exceed; none exceeds 1. 0.0, for evaluation, keeps all of the `top_k` that
             have a mask: an empty mask scores 0.
         mask_threshold: Mask probability, in [0, 1], that a pixel of a mask must exceed.
@@ -92,7 +94,7 @@ def instance_predictions(
     # for each image, to see what others hide, where that counts.
     sorted_probs = _sorted_probs(class_queries_logits, top_k)
     image_sizes, target_sizes, probs, pairs = fetch(image_sizes, target_sizes, *sorted_probs)
-    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
     num_classes = class_queries_logits.shape[-1] - 1
     candidates = [_candidates(*row, num_classes, rules) for row in zip(probs, pairs, strict=True)]
     made = [

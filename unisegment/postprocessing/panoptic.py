@@ -41,6 +41,7 @@ def panoptic_predictions(
     image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     *,
+    mask_stride: int = 4,
     threshold: float = 0.8,
     mask_threshold: float = 0.5,
     overlap_mask_area_threshold: float = 0.8,
@@ -55,9 +56,10 @@ def panoptic_predictions(
 
     Args:
         class_queries_logits: Logits of the classes and, last, of "no object".
-        masks_queries_logits: Logits on a grid of stride 4 of the canvas.
+        masks_queries_logits: Logits on a coarser grid over the canvas.
         image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
         target_sizes: Height and width of each result; None means those of the image on the canvas.
+        mask_stride: Pixels of the canvas for one cell of that grid.
         threshold: Class probability that a query must exceed; none exceeds 1.
         mask_threshold: Mask probability, in [0, 1], that a pixel must reach.
         overlap_mask_area_threshold: Share, in [0, 1], that a query must keep: pixels where it is the best one over
@@ -82,7 +84,7 @@ def panoptic_predictions(
     # An accelerator is waited for twice, for all images together: to see what was found, and for the areas.
     scores, labels = class_queries_logits.float().softmax(-1).max(-1)
     image_sizes, target_sizes, known_scores, labels = fetch(image_sizes, target_sizes, scores, labels)
-    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
     no_object = class_queries_logits.shape[-1] - 1
     kept = [row.nonzero()[:, 0] for row in (labels != no_object) & (known_scores > threshold)]
     shared = [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mask logits of the network in, mask logits of the original image out, a bounded piece at a time.
 
-The network sees an image on a canvas, padded at the bottom and at the right, and gives masks on a grid of stride 4.
+The network sees an image on a canvas, padded at the bottom and at the right, and gives masks on a coarser grid.
 Logits are resized to the canvas, cropped to the image and resized to the wanted size, bilinearly both times; sigmoid
 and threshold come after. Axes: b image, q query, k class (the last logit is "no object"), h w mask grid or,
 where said, the wanted size.
@@ -22,9 +22,6 @@ from unisegment.ops.piece_size import PieceSize
 from unisegment.ops.transfers import send
 from unisegment.types import Size
 
-MASK_STRIDE = 4
-"""Pixels of the canvas for one cell of the mask grid, in both directions."""
-
 MAX_ELEMENTS = PieceSize(cpu=2**22, accelerator=2**27)
 """Logits that one piece may hold: 16 megabytes of float32 on a CPU, half a gigabyte on a GPU."""
 
@@ -35,10 +32,12 @@ class Frame(NamedTuple):
     Args:
         image_size: Height and width of the image on the canvas, whose top left corner it takes.
         target_size: Height and width of the result.
+        mask_stride: Pixels of the canvas for one cell of the mask grid, in both directions.
     """
 
     image_size: Size
     target_size: Size
+    mask_stride: int
 
 
 def frames_of_batch(
@@ -46,6 +45,7 @@ def frames_of_batch(
     masks_queries_logits: Float[Tensor, "b q h w"],
     image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None,
     target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None,
+    mask_stride: int,
 ) -> list[Frame]:
     """Return the frame of each image, after checks.
 
@@ -55,25 +55,28 @@ def frames_of_batch(
         image_sizes: Height and width of each image without padding, in pixels of the canvas; None means that the
             images fill the canvas.
         target_sizes: Height and width of each result; None means the size of the image without padding.
+        mask_stride: Pixels of the canvas for one cell of the mask grid.
 
     Raises:
         ValueError: When shapes, counts or sizes do not fit together.
     """
-    batch_size, canvas = check_logits(class_queries_logits, masks_queries_logits)
+    check_logits(class_queries_logits, masks_queries_logits)
+    batch_size, _, grid_height, grid_width = masks_queries_logits.shape
+    canvas = grid_height * mask_stride, grid_width * mask_stride
     images = [canvas] * batch_size if image_sizes is None else _size_list("image_sizes", image_sizes, batch_size)
     for height, width in images:
         if height > canvas[0] or width > canvas[1]:
             raise ValueError(
                 f"image_sizes has {height}x{width} (height x width), but the masks cover a canvas of only "
-                f"{canvas[0]}x{canvas[1]}, {MASK_STRIDE} times the mask grid. Give the sizes after resizing, without "
+                f"{canvas[0]}x{canvas[1]}, {mask_stride} times the mask grid. Give the sizes after resizing, without "
                 "padding."
             )
     targets = images if target_sizes is None else _size_list("target_sizes", target_sizes, batch_size)
-    return [Frame(image, target) for image, target in zip(images, targets, strict=True)]
+    return [Frame(image, target, mask_stride) for image, target in zip(images, targets, strict=True)]
 
 
-def check_logits(class_logits: Tensor, mask_logits: Tensor) -> tuple[int, Size]:
-    """Return the number of images and the size of the canvas; raise a ValueError when shapes do not fit together."""
+def check_logits(class_logits: Tensor, mask_logits: Tensor) -> None:
+    """Raise a ValueError when the shapes of class and mask logits do not fit together."""
     if class_logits.ndim != 3 or mask_logits.ndim != 4 or class_logits.shape[:2] != mask_logits.shape[:2]:
         raise ValueError(
             "Expected class_queries_logits (batch, queries, classes + 1) and masks_queries_logits (batch, queries, "
@@ -85,8 +88,6 @@ def check_logits(class_logits: Tensor, mask_logits: Tensor) -> tuple[int, Size]:
             "There must be a query, a class beside 'no object' and a pixel, got class_queries_logits "
             f"{tuple(class_logits.shape)} and masks_queries_logits {tuple(mask_logits.shape)}."
         )
-    height, width = mask_logits.shape[-2:]
-    return len(mask_logits), (height * MASK_STRIDE, width * MASK_STRIDE)
 
 
 def _size_list(name: str, sizes: Tensor | Sequence[Size], batch_size: int) -> list[Size]:
@@ -129,20 +130,18 @@ def resize_queries(
     Yields:
         Which queries, and their logits at the target size in memory of their own.
     """
-    canvas = mask_logits.shape[-2] * MASK_STRIDE, mask_logits.shape[-1] * MASK_STRIDE
+    canvas = mask_logits.shape[-2] * frame.mask_stride, mask_logits.shape[-1] * frame.mask_stride
     height, width = frame.image_size
     elements = MAX_ELEMENTS.on(mask_logits.device, max_elements)
     step = max(elements // (canvas[0] * canvas[1] + frame.target_size[0] * frame.target_size[1]), 1)
     for first in range(0, len(mask_logits), step):
         chunk = slice(first, min(first + step, len(mask_logits)))
-        image_logits = _interpolate(mask_logits[chunk].float(), canvas)[:, :height, :width]
-        yield chunk, _interpolate(image_logits, frame.target_size)
+        image_logits = interpolate(mask_logits[chunk].float(), canvas)[:, :height, :width]
+        yield chunk, interpolate(image_logits, frame.target_size)
 
 
-def resize_rows(
-    mask_logits: Float[Tensor, "q h w"], frame: Frame, num_classes: int, max_elements: int | None = None
-) -> Iterator[tuple[slice, Float32[Tensor, "q _ w_target"]]]:
-    """Resize some rows of all queries after the others, for results that mix all queries in a pixel.
+def resize_rows(mask_logits: Float[Tensor, "q h w"], frame: Frame, rows: slice) -> Float32[Tensor, "q _ w_target"]:
+    """Resize some rows of all queries, for results that mix all queries in a pixel.
 
     The numbers are those of `resize_queries` up to rounding. Both resizes are done in height before any in width, so
     that rows of the canvas that fall between those of the result are never made.
@@ -150,53 +149,51 @@ def resize_rows(
     Args:
         mask_logits: Logits on the mask grid, of any precision.
         frame: Place of the image and size of the result.
-        num_classes: Numbers for each pixel of the result that the caller holds beside the logits.
-        max_elements: Numbers to hold at a time; a single row may exceed it. None takes what suits the device.
+        rows: Which rows of the result.
 
-    Yields:
-        Which rows of the result, and their logits in memory of their own.
+    Returns:
+        Their logits, in memory of their own.
     """
-    (image_height, image_width), (height, width) = frame
-    num_queries, grid_height, grid_width = mask_logits.shape
-    canvas_width = grid_width * MASK_STRIDE
-    grid = mask_logits.float()
-    canvas_rows = _rows_between(grid_height, grid_height * MASK_STRIDE, grid.device)
-    target_rows = _rows_between(image_height, height, grid.device)
-    elements = MAX_ELEMENTS.on(grid.device, max_elements)
-    step = max(elements // (num_queries * max(canvas_width, width) + num_classes * width), 1)
-    for first in range(0, height, step):
-        rows = slice(first, min(first + step, height))
-        upper, lower, weight = (part[rows] for part in target_rows)
-        narrow = torch.lerp(_blend(grid, canvas_rows, upper), _blend(grid, canvas_rows, lower), weight[:, None])
-        wide = _interpolate(narrow, (narrow.shape[1], canvas_width))[..., :image_width]
-        yield rows, _interpolate(wide, (wide.shape[1], width))
+    (image_height, image_width), (height, width), stride = frame
+    _, grid_height, grid_width = mask_logits.shape
+    canvas_rows = rows_between(grid_height, grid_height * stride, mask_logits.device)
+    target_rows = rows_between(image_height, height, mask_logits.device)
+    upper, lower, weight = target_rows.of(rows)
+    above, below = (blend_rows(mask_logits, canvas_rows.of(part)) for part in (upper, lower))
+    narrow = torch.lerp(above, below, weight[:, None])
+    wide = interpolate(narrow, (narrow.shape[1], grid_width * stride))[..., :image_width]
+    return interpolate(wide, (wide.shape[1], width))
 
 
-def _interpolate(logits: Float32[Tensor, "q _ _"], size: Size) -> Float32[Tensor, "q _ _"]:
-    # With `align_corners=False` pixels are areas, so that a grid of stride 4 lies over the canvas without a shift.
+def interpolate(logits: Float32[Tensor, "q _ _"], size: Size) -> Float32[Tensor, "q _ _"]:
+    """Resize bilinearly."""
+    # With `align_corners=False` pixels are areas, so that the mask grid lies over the canvas without a shift.
     return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-class _RowsBetween(NamedTuple):
+class RowsBetween(NamedTuple):
     """Between which two old rows each new row lies, and the weight of the lower one."""
 
     upper: Int[Tensor, " h"]
     lower: Int[Tensor, " h"]
     weight: Float32[Tensor, " h"]
 
+    def of(self, rows: slice | Int[Tensor, " _"]) -> "RowsBetween":
+        """Return it of some of the new rows."""
+        return RowsBetween(*(part[rows] for part in self))
 
-def _rows_between(old_height: int, new_height: int, device: torch.device) -> _RowsBetween:
+
+def rows_between(old_height: int, new_height: int, device: torch.device) -> RowsBetween:
+    """Return between which rows each row lies when `interpolate` changes the height."""
     # torch's interpolation has its scale in float32 and rounds once after multiplying and subtracting.
     scale = torch.tensor(old_height / new_height, dtype=torch.float32, device="cpu").double()
     centers = torch.arange(new_height, dtype=torch.float64, device="cpu") + 0.5
     position = (scale * centers - 0.5).float().clamp_(min=0)
     upper = position.long().clamp_(max=old_height - 1)
     lower = (upper + 1).clamp_(max=old_height - 1)
-    return _RowsBetween(*(send(part, device) for part in (upper, lower, position - upper)))
+    return RowsBetween(*(send(part, device) for part in (upper, lower, position - upper)))
 
 
-def _blend(
-    grid: Float32[Tensor, "q h w"], rows_between: _RowsBetween, rows: Int[Tensor, " _"]
-) -> Float32[Tensor, "q _ w"]:
-    upper, lower, weight = (part[rows] for part in rows_between)
-    return torch.lerp(grid[:, upper], grid[:, lower], weight[:, None])
+def blend_rows(grid: Float[Tensor, "q h w"], rows: RowsBetween) -> Float32[Tensor, "q _ w"]:
+    """Return new rows of a grid."""
+    return torch.lerp(grid[:, rows.upper].float(), grid[:, rows.lower].float(), rows.weight[:, None])

@@ -5,7 +5,8 @@ Axes: b image, q query, k class (the last logit is "no object"), h w mask grid o
 where said, the wanted size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from unisegment.ops.transfers import fetch
-from unisegment.postprocessing.resize import Frame, check_logits, frames_of_batch, resize_rows
+from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
 
@@ -25,6 +26,7 @@ def semantic_predictions(
     image_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     target_sizes: Int[Tensor, "b 2"] | Sequence[Size] | None = None,
     *,
+    mask_stride: int = 4,
     return_segmentation_scores: bool = False,
     max_elements: int | None = None,
 ) -> list[SemanticPrediction]:
@@ -40,9 +42,10 @@ def semantic_predictions(
 
     Args:
         class_queries_logits: Logits of the classes and, last, of "no object".
-        masks_queries_logits: Logits on a grid of stride 4 of the canvas.
+        masks_queries_logits: Logits on a coarser grid over the canvas.
         image_sizes: Height and width of each image on the canvas, without padding; None means the whole canvas.
         target_sizes: Height and width of each result; None means those of the image on the canvas.
+        mask_stride: Pixels of the canvas for one cell of that grid.
         return_segmentation_scores: Also return the scores of all classes: k numbers for each pixel.
         max_elements: Numbers to hold at a time, beside the result: they bound the memory, and results do not depend on
             them. None takes what suits the device: 2^22 on a CPU, 2^27 on a GPU.
@@ -53,53 +56,93 @@ def semantic_predictions(
     Source:
         Mask2Former (arXiv:2112.01527), maskformer_model.py, semantic_inference.
     """
-    check_logits(class_queries_logits, masks_queries_logits)
     # An accelerator is waited for twice, for all images together: for their sizes, and for the labels that occur.
     image_sizes, target_sizes = fetch(image_sizes, target_sizes)
-    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes)
-    maps = [
-        _label_pixels(class_logits, mask_logits, frame, return_segmentation_scores, max_elements)
-        for class_logits, mask_logits, frame in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
+    frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
+    images = [
+        class_scores(*of_image) for of_image in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
     ]
+    return label_pixels(images, return_segmentation_scores=return_segmentation_scores, max_elements=max_elements)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of all classes for the pixels of an image, made when they are asked for, some rows at a time.
+
+    Args:
+        size: Height and width of the result.
+        num_classes: How many classes there are.
+        row_elements: Numbers that are held for one row while its scores are made, these included.
+        device: Where they are made.
+        of_rows: Returns the scores of some rows, in memory of their own.
+    """
+
+    size: Size
+    num_classes: int
+    row_elements: int
+    device: torch.device
+    of_rows: Callable[[slice], Float32[Tensor, "k _ w"]]
+
+
+def class_scores(class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame) -> ClassScores:
+    """Return the scores that queries give to the pixels of an image, see `semantic_predictions`.
+
+    Args:
+        class_logits: Logits of the classes and, last, of "no object".
+        mask_logits: Logits on the mask grid.
+        frame: Place of the image and size of the result.
+    """
+    num_queries, num_classes = class_logits.shape[0], class_logits.shape[1] - 1
+    class_probs = class_logits.float().softmax(-1)[:, :-1]
+
+    def of_rows(rows: slice) -> Float32[Tensor, "k _ w"]:
+        logits = resize_rows(mask_logits, frame, rows)
+        # Under autocast the product would have a precision of two or three digits.
+        with torch.autocast(logits.device.type, enabled=False):
+            return torch.einsum("qk,qhw->khw", class_probs, logits.sigmoid_())
+
+    width = frame.target_size[1]
+    row_elements = num_queries * max(mask_logits.shape[-1] * frame.mask_stride, width) + num_classes * width
+    return ClassScores(frame.target_size, num_classes, row_elements, mask_logits.device, of_rows)
+
+
+@torch.no_grad()
+def label_pixels(
+    images: Sequence[ClassScores], *, return_segmentation_scores: bool = False, max_elements: int | None = None
+) -> list[SemanticPrediction]:
+    """Give every pixel of some images the label with the highest score; see `semantic_predictions` for the rest."""
+    maps = [_label_pixels(image, return_segmentation_scores, max_elements) for image in images]
     found = fetch(*[pixels.sums for pixels in maps])
     return [
-        SemanticPrediction(pixels.labels, labels_found(sums), pixels.scores)
+        SemanticPrediction(pixels.labels, _labels_found(sums), pixels.scores)
         for pixels, sums in zip(maps, found, strict=True)
     ]
 
 
 class _Pixels(NamedTuple):
-    """The label of each pixel, the scores of all classes where asked for, and what `labels_found` needs."""
+    """The label of each pixel, the scores of all classes where asked for, and what `_labels_found` needs."""
 
     labels: Int64[Tensor, "h w"]
     scores: Float32[Tensor, "k h w"] | None
     sums: Float32[Tensor, "2 h k"]
 
 
-def _label_pixels(
-    class_logits: Float[Tensor, "q k"],
-    mask_logits: Float[Tensor, "q h w"],
-    frame: Frame,
-    return_scores: bool,
-    max_elements: int | None,
-) -> _Pixels:
-    class_probs = class_logits.float().softmax(-1)[:, :-1]
-    num_classes = class_probs.shape[1]
-    labels = torch.empty(frame.target_size, dtype=torch.int64, device=mask_logits.device)
-    shares = torch.empty(frame.target_size, device=mask_logits.device)
-    all_scores = shares.new_empty(num_classes, *frame.target_size) if return_scores else None
-    for rows, logits in resize_rows(mask_logits, frame, num_classes, max_elements):
-        # Under autocast the product would have a precision of two or three digits.
-        with torch.autocast(logits.device.type, enabled=False):
-            scores = torch.einsum("qk,qhw->khw", class_probs, logits.sigmoid_())
+def _label_pixels(image: ClassScores, return_scores: bool, max_elements: int | None) -> _Pixels:
+    labels = torch.empty(image.size, dtype=torch.int64, device=image.device)
+    shares = torch.empty(image.size, device=image.device)
+    all_scores = shares.new_empty(image.num_classes, *image.size) if return_scores else None
+    step = max(MAX_ELEMENTS.on(image.device, max_elements) // image.row_elements, 1)
+    for first in range(0, image.size[0], step):
+        rows = slice(first, min(first + step, image.size[0]))
+        scores = image.of_rows(rows)
         best, labels[rows] = scores.max(dim=0)
         shares[rows] = best / scores.sum(dim=0).clamp(min=1)
         if all_scores is not None:
             all_scores[:, rows] = scores
-    return _Pixels(labels, all_scores, sums_of_rows(labels, shares, num_classes))
+    return _Pixels(labels, all_scores, _sums_of_rows(labels, shares, image.num_classes))
 
 
-def sums_of_rows(
+def _sums_of_rows(
     labels: Int[Tensor, "h w"], shares: Float32[Tensor, "h w"], num_classes: int
 ) -> Float32[Tensor, "2 h k"]:
     """Return the number of pixels of each label in each row, and the sum of their scores.
@@ -115,11 +158,11 @@ def sums_of_rows(
     return rows
 
 
-def labels_found(sums: Float32[Tensor, "2 h k"]) -> list[dict[str, int | float]]:
+def _labels_found(sums: Float32[Tensor, "2 h k"]) -> list[dict[str, int | float]]:
     """Return what `SemanticPrediction.segments_info` says of each label that occurs.
 
     Args:
-        sums: What `sums_of_rows` returns, on the CPU: rows are added in float64, which Apple's GPUs do not have.
+        sums: What `_sums_of_rows` returns, on the CPU: rows are added in float64, which Apple's GPUs do not have.
     """
     areas, totals = sums.double().sum(dim=1).tolist()
     return [

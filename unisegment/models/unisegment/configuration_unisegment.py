@@ -11,7 +11,6 @@ from unisegment.layers.conv import NUM_GROUPS
 from unisegment.models.configuration import SegmentationConfig
 from unisegment.models.unisegment.config_kinds import KINDS
 from unisegment.models.unisegment.outputs import NOT_PREDICTIONS
-from unisegment.postprocessing.resize import MASK_STRIDE
 
 _DEFAULT_BACKBONE = {"model_type": "swin", "depths": [2, 2, 18, 2], "drop_path_rate": 0.3}
 
@@ -97,7 +96,7 @@ class UniSegmentConfig(SegmentationConfig):
     dim_feedforward: int = 2048
     pre_norm: bool = False
     enforce_input_projection: bool = False
-    common_stride: int = MASK_STRIDE
+    common_stride: int = 4
     ignore_value: int = 255
     num_queries: int = 100
     no_object_weight: float | int = 0.1
@@ -156,10 +155,10 @@ class UniSegmentConfig(SegmentationConfig):
                     f"{key} must be a multiple of num_attention_heads ({self.num_attention_heads}) and of 4, "
                     f"got {getattr(self, key)}."
                 )
-        if self.common_stride != MASK_STRIDE or self.feature_strides[0] != MASK_STRIDE:
+        if self.common_stride != 4 or self.feature_strides[0] != 4:
             raise ValueError(
-                f"Masks have stride {MASK_STRIDE}: common_stride and the first of feature_strides must be "
-                f"{MASK_STRIDE}, got {self.common_stride} and {tuple(self.feature_strides)}."
+                "Masks have stride 4: common_stride and the first of feature_strides must be 4, got "
+                f"{self.common_stride} and {tuple(self.feature_strides)}."
             )
         if not 1 <= self.num_feature_levels <= len(self.feature_strides):
             raise ValueError(
