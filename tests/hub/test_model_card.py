@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 from huggingface_hub import ModelCard
@@ -9,6 +10,7 @@ from tests.hub.tiny_runs import LABELS, METRICS, tiny_model, tiny_processor, wri
 from unisegment import UniSegmentImageProcessor
 from unisegment.hub.model_card import code, model_card, plain
 from unisegment.hub.run_files import RunFiles, read_run
+from unisegment.models.base import FAMILIES
 
 
 @pytest.fixture
@@ -44,6 +46,36 @@ def test_scores_are_those_of_the_run(run, model):
     assert {(result.dataset_type, result.dataset_name) for result in results.values()} == {
         ("cows-2024", "cows: 2024"),
     }
+
+
+def test_the_introduction_says_what_the_model_is(run, model):
+    paragraph = card_of(read_run(run), model).text.split("\n\n")[1]
+    millions = sum(weight.numel() for weight in model.parameters()) / 1e6
+    assert paragraph == (
+        "Universal image segmentation: one set of weights answers what is where (semantic), which object (instance), "
+        "and both at once (panoptic). A [Mask2Former](https://arxiv.org/abs/2112.01527) with a resnet backbone, "
+        f"5 queries and {millions:.1f} million weights, trained on cows: 2024, written by unisegment "
+        f"{version('unisegment')}."
+    )
+
+
+def test_a_card_speaks_the_words_of_the_family(run, model, monkeypatch):
+    class OtherConfig(type(model.config)):
+        model_type = "unisegment_other"
+
+    monkeypatch.setattr(FAMILIES, "_others", {})
+    FAMILIES.register(
+        replace(
+            FAMILIES["unisegment"], name="Encoder", source="https://arxiv.org/abs/1234.56789", config=OtherConfig,
+            describe=lambda config: [f"{config.num_queries} <queries>"],
+        )
+    )  # fmt: skip
+    model.config.model_type = OtherConfig.model_type
+    card = card_of(read_run(run), model)
+    assert card.data.tags[:2] == ["unisegment", "encoder"]
+    assert r"An [Encoder](https://arxiv.org/abs/1234.56789) with 5 &lt;queries\> and " in card.text
+    assert "With transformers alone, as its Encoder, which takes stuff for things" in section(card, "Use")
+    assert "Mask2Former" not in card.text
 
 
 def test_metadata(run, model):

@@ -50,7 +50,7 @@ def test_a_family_builds_from_keys_and_categories():
     assert model.config.id2label == processor.id2label == {0: "sky", 1: "car"}
     assert [entry["id"] for entry in model.config.categories] == [7, 3]
     assert (processor.stuff_label_ids, processor.num_labels, dict(processor.size)["longest_edge"]) == ([0], 2, 96)
-    assert family.describe(model.config) == "a resnet backbone and 17 queries"
+    assert family.describe(model.config) == ["a resnet backbone", "17 queries"]
     with pytest.raises(ValueError, match=r"the model would have \d+ numbers, expected at most"):
         family.build({**KEYS, "hidden_dim": 8192, "dim_feedforward": 32_768, "decoder_layers": 99}, CATEGORIES)
 

@@ -13,11 +13,12 @@ from unisegment.data.formats import FORMATS
 from unisegment.hub.licenses import license_metadata, weights_license
 from unisegment.hub.run_files import TASKS, RunFiles
 from unisegment.hub.sharing import hub_data_set, shared_record
+from unisegment.models.base import FAMILIES, Family
+from unisegment.models.image_processor_settings import ImageProcessorSettings
 from unisegment.runs.usage import command_usage, python_usage
 
 if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
+    from unisegment.models.pretrained_model import SegmentationPreTrainedModel
 
 PICTURE = "prediction.png"
 """Name of the picture beside the card."""
@@ -48,8 +49,8 @@ _JOINERS = "\u200c\u200d"
 def model_card(
     repo_id: str,
     run: RunFiles,
-    model: "UniSegmentForUniversalSegmentation",
-    processor: "UniSegmentImageProcessor",
+    model: "SegmentationPreTrainedModel",
+    processor: ImageProcessorSettings,
     *,
     why_not_stock: str | None = None,
     license: str | None = None,
@@ -67,6 +68,7 @@ def model_card(
     Raises:
         ValueError: When they do not leave the choice.
     """
+    family = FAMILIES[model.config.model_type]
     base_weights = [shared_record(base) for base in model.config.base_weights or []]
     license = weights_license(base_weights, license)
     metrics = run.metrics or {}
@@ -79,7 +81,7 @@ def model_card(
         **license_metadata(license),
         library_name="unisegment" if why_not_stock else "transformers",
         pipeline_tag="image-segmentation",
-        tags=["unisegment", "mask2former", *(f"{task}-segmentation" for task in evaluated or TASKS)],
+        tags=["unisegment", family.name.lower(), *(f"{task}-segmentation" for task in evaluated or TASKS)],
         datasets=[data_set] if data_set else None,
         base_model=_hub_names(base["name"] for base in base_weights),
         model_name=repo_id.split("/")[-1],
@@ -87,7 +89,7 @@ def model_card(
     )
     sections = {
         "Labels": _labels(model.config.id2label, processor.stuff_label_ids),
-        "Use": _use(repo_id, why_not_stock, task),
+        "Use": _use(repo_id, family, why_not_stock, task),
         "Data and training": _training(run, base_weights),
         "Scores": _scores(scores, run),
         "Limits": _limits(evaluated, run, processor),
@@ -95,7 +97,7 @@ def model_card(
     }
     if run.recipe:
         sections["Make it again"] = _REPEAT
-    body = [f"# {data.model_name}", _introduction(model, run)]
+    body = [f"# {data.model_name}", _introduction(model, family, run)]
     if run.picture is not None:
         body.append(f"![An image, and what the model sees in it]({PICTURE})")
         body.append("*An image that it has not learned from, what it sees there, and the annotation.*")
@@ -159,15 +161,15 @@ def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) ->
     ]
 
 
-def _introduction(model: "UniSegmentForUniversalSegmentation", run: RunFiles) -> str:
-    config: Any = model.config
+def _introduction(model: "SegmentationPreTrainedModel", family: Family, run: RunFiles) -> str:
+    article = "An" if family.name[0] in "AEIOU" else "A"
+    parts = ", ".join(plain(part) for part in family.describe(model.config))
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     learned = f", trained on {plain(_data_name(run.recipe))}" if run.recipe else ""
     return (
         f"Universal image segmentation: one set of weights answers what is where (semantic), which object (instance), "
-        f"and both at once (panoptic). A [Mask2Former](https://arxiv.org/abs/2112.01527) with a "
-        f"{plain(config.backbone_config.model_type)} backbone, {config.num_queries} queries and {millions:.1f} million "
-        f"weights{learned}, written by unisegment {version('unisegment')}."
+        f"and both at once (panoptic). {article} [{family.name}]({family.source}) with {parts} and {millions:.1f} "
+        f"million weights{learned}, written by unisegment {version('unisegment')}."
     )
 
 
@@ -181,7 +183,7 @@ def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
     return f"Things ({len(things)}): {listed(things)}\n\nStuff ({len(id2label) - len(things)}): {listed(stuff)}"
 
 
-def _use(repo_id: str, why_not_stock: str | None, task: str) -> str:
+def _use(repo_id: str, family: Family, why_not_stock: str | None, task: str) -> str:
     others = " and ".join(f"`result.{other}`" for other in TASKS if other != task)
     ours = f"""\
 ```bash
@@ -206,8 +208,8 @@ for segment in segmenter("photo.jpg", subtask="{task}"):
     print(segment["label"], segment["score"])
 ```"""
     return (
-        f"With unisegment:\n\n{ours}\n\nWith transformers alone, as its Mask2Former, which takes stuff for things, so "
-        f"that there may be several segments of it:\n\n{theirs}"
+        f"With unisegment:\n\n{ours}\n\nWith transformers alone, as its {family.name}, which takes stuff for things, "
+        f"so that there may be several segments of it:\n\n{theirs}"
     )
 
 
@@ -244,7 +246,7 @@ def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
     return "\n".join([f"{scored_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
 
 
-def _limits(evaluated: list[str], run: RunFiles, processor: "UniSegmentImageProcessor") -> str:
+def _limits(evaluated: list[str], run: RunFiles, processor: ImageProcessorSettings) -> str:
     size = processor.size
     if "height" in size:
         pixels = f"{size['height']} × {size['width']} pixels"

@@ -83,7 +83,7 @@ def push(
         repo_id: `user/name`, or `name` alone for the user's own; made when it is missing.
         private: Nobody else sees the repository.
         revision: Branch, made when it is missing; None is the main one.
-        format: "auto" uploads transformers' own layout where its Mask2Former can be what the model is, else ours.
+        format: "auto" uploads transformers' own layout where a model of its can be what the model is, else ours.
         license: Licence of the weights, where those that they come from leave the choice.
         message: First line of the commit.
 

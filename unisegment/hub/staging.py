@@ -11,10 +11,10 @@ import yaml
 from unisegment.hub.model_card import PICTURE, model_card
 from unisegment.hub.run_files import read_run
 from unisegment.hub.sharing import shared
+from unisegment.models.base import FAMILIES
 from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.choices import Layout
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.stock_checkpoints import config_to_stock
+from unisegment.models.configuration import SegmentationConfig
 from unisegment.ops.json_reading import read_json
 
 
@@ -34,12 +34,12 @@ def stage(
         folder: `run.output_dir` of a finished run, or a checkpoint; nothing there is changed.
         destination: Folder, made when it is missing.
         repo_id: Where it will be: `user/name`.
-        format: "auto" writes transformers' own layout where its Mask2Former can be what the model is, else ours.
+        format: "auto" writes transformers' own layout where a model of its can be what the model is, else ours.
         license: Licence of the weights, where those that they come from leave the choice.
 
     Raises:
-        ValueError: When there is no finished model, transformers' Mask2Former cannot be what it is, or the licence is
-            not to be chosen.
+        ValueError: When there is no finished model, no model of transformers can be what it is, or the licence is not
+            to be chosen.
     """
     run, destination = read_run(Path(folder)), Path(destination)
     model, processor = open_checkpoint(run.checkpoint)
@@ -62,9 +62,9 @@ def stage(
     card.save(destination / "README.md")
 
 
-def _why_not_stock(config: UniSegmentConfig) -> str | None:
+def _why_not_stock(config: SegmentationConfig) -> str | None:
     try:
-        config_to_stock(config)
+        FAMILIES[config.model_type].stock_layout(config)
     except ValueError as error:
         return str(error)
     return None

@@ -139,7 +139,7 @@ class Family:
         config: Class of its configs, which have the `model_type`.
         model_class: Where its model is, as "module:Class".
         processor_class: Where its image processor is.
-        describe: Returns what a config makes, in words: "a swin backbone and 100 queries".
+        describe: Returns what a config makes, in words: "a swin backbone", "100 queries".
         stock: Models of transformers, whose checkpoints it reads and writes.
         original: Files of the authors' code.
         settings: Class of its processor's settings.
@@ -151,7 +151,7 @@ class Family:
     config: type[SegmentationConfig]
     model_class: str
     processor_class: str
-    describe: Callable[[Any], str]
+    describe: Callable[[Any], Sequence[str]]
     stock: Sequence[StockLayout] = ()
     original: OriginalLayout | None = None
     settings: type[ImageProcessorSettings] = ImageProcessorSettings

@@ -4,7 +4,7 @@ from unisegment.models.unisegment.family import FAMILY
 
 
 def test_it_says_what_a_config_makes():
-    assert FAMILY.describe(UniSegmentConfig(num_queries=7)) == "a swin backbone and 7 queries"
+    assert FAMILY.describe(UniSegmentConfig(num_queries=7)) == ["a swin backbone", "7 queries"]
 
 
 def test_it_knows_files_of_the_original_code_by_their_names():

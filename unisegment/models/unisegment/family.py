@@ -16,8 +16,8 @@ from unisegment.models.unisegment.stock_checkpoints import (
 )
 
 
-def _describe(config: Any) -> str:
-    return f"a {config.backbone_config.model_type} backbone and {config.num_queries} queries"
+def _describe(config: Any) -> list[str]:
+    return [f"a {config.backbone_config.model_type} backbone", f"{config.num_queries} queries"]
 
 
 def _owns(names: Collection[str]) -> bool:
