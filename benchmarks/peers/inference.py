@@ -17,7 +17,7 @@ from unisegment.inference.images import Batch
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.predictor import Predictor, open_predictor, original_sizes
 from unisegment.inference.report import headlines
-from unisegment.structures import InstancePrediction, PanopticPrediction
+from unisegment.structures import TASKS, InstancePrediction, PanopticPrediction
 
 
 def evaluate_both(
@@ -68,6 +68,11 @@ class StockPredictor(Predictor):
     def stuff_label_ids(self) -> frozenset[int]:
         """The labels that are stuff."""
         return self.stuff
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Which results its processor reads."""
+        return TASKS
 
     def panoptic(self, batch: Batch, outputs: Any) -> list[PanopticPrediction]:
         """Return which segment each pixel belongs to, with the ids that are good for it.

@@ -7,7 +7,7 @@ whose import takes seconds.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +22,14 @@ from unisegment.models.stuff_labels import find_stuff
 from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.near_names import did_you_mean
-from unisegment.structures import Category, SegmentationTarget
+from unisegment.structures import (
+    Category,
+    InstancePrediction,
+    PanopticPrediction,
+    SegmentationTarget,
+    SemanticPrediction,
+)
+from unisegment.types import Size
 
 
 class SegmentationModel(Protocol):
@@ -83,14 +90,49 @@ class SegmentationModel(Protocol):
 class SegmentationProcessor(Protocol):
     """What an image processor is to those that prepare images for a model and read its output.
 
-    Its settings are attributes, as `size`, `range`, `stuff_label_ids` and `id2label`; see `ImageProcessorSettings`.
+    Its settings are attributes, as `size`, `range`, `stuff_label_ids` and `id2label`; see `ImageProcessorSettings`;
+    `ImageProcessor` says more of each method.
     """
 
-    mask_stride: int
-    """Pixels of the canvas for one cell of the masks that a model gives."""
+    read_outputs: Sequence[str]
+    """What is read of the model's output; each has one entry for each row of `pixel_values`."""
+
+    def __call__(self, *, images: Any, **settings: Any) -> Mapping[str, Any]:
+        """Return `pixel_values` and `pixel_mask`: of each image a row, or several."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keywords that make an equal processor."""
 
     def collate(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Return a training batch: what the model's `forward` takes."""
+
+    def prepared_size(self, size: Size) -> Size:
+        """Return the height and width that an image is resized to."""
+
+    def why_not(self, task: str) -> str | None:
+        """Return why results of a task cannot be read from the model's output; None where they can."""
+
+    def post_process_semantic_segmentation(self, outputs: Any, target_sizes: Any) -> list[SemanticPrediction]:
+        """Return the label of each pixel."""
+
+    def post_process_instance_segmentation(
+        self, outputs: Any, *, threshold: float, target_sizes: Any, top_k: int, label_ids: Collection[int] | None
+    ) -> list[InstancePrediction]:
+        """Return the objects, the best first."""
+
+    def post_process_panoptic_segmentation(
+        self, outputs: Any, *, threshold: float, target_sizes: Any
+    ) -> list[PanopticPrediction]:
+        """Return which segment each pixel belongs to."""
+
+    def semantic_scores(self, outputs: Any, index: int, target_size: Size, rows: slice) -> Tensor:
+        """Return the scores of all classes for some rows of a result (k rows w)."""
+
+    def semantic_row_elements(self, outputs: Any, target_size: Size) -> int:
+        """Return how many numbers `semantic_scores` holds at a time for each row."""
+
+    def named(self, predictions: list[Any], num_labels: int) -> list[Any]:
+        """Write the name of its label into each segment."""
 
 
 class StockLayout(NamedTuple):
@@ -142,8 +184,7 @@ class Family:
         describe: Returns what a config makes, in words: "a swin backbone", "100 queries".
         stock: Models of transformers, whose checkpoints it reads and writes.
         original: Files of the authors' code.
-        settings: Class of its processor's settings.
-        settings_of: Returns the keywords of the processor that follow from a config.
+        settings: Class of its processor's settings, which also knows what of them follows from a config.
     """
 
     name: str
@@ -155,7 +196,6 @@ class Family:
     stock: Sequence[StockLayout] = ()
     original: OriginalLayout | None = None
     settings: type[ImageProcessorSettings] = ImageProcessorSettings
-    settings_of: Callable[[Any], dict[str, Any]] = field(default=lambda config: {})
 
     @property
     def model_type(self) -> str:
@@ -189,7 +229,7 @@ class Family:
     def new_processor(self, config: SegmentationConfig, **settings: Any) -> Any:
         """Return an image processor for models of a config, which has the names of the labels and which are stuff."""
         found = {"id2label": config.id2label, "stuff_label_ids": find_stuff(config.id2label, config.categories)}
-        return self.processor()(**{**self.settings_of(config), **found, **settings})
+        return self.processor()(**self.settings.of_model(config.to_dict(), found | settings))
 
     def build(
         self, keys: Mapping[str, Any], categories: Sequence[Category], **settings: Any

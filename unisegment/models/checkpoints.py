@@ -50,7 +50,6 @@ def open_checkpoint(
     with named(os.path.join(source, IMAGE_PROCESSOR_NAME)):  # nothing else is left to be wrong
         if settings is None:
             return opened, described.family.new_processor(config, **given)
-        settings = {**described.family.settings_of(config), **settings}
         return opened, described.family.processor().from_dict(settings, **given)
 
 

@@ -114,11 +114,11 @@ class ImageProcessorSettings:
 
     @classmethod
     def of_model(cls, config: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a preprocessor_config.json holds, with what follows from the model's config instead.
+        """Return keywords of a processor with those that follow from the model.
 
         Args:
-            config: Content of the config.json beside it; nothing where there is none.
-            content: Content of the file.
+            config: Content of its config.json; nothing where there is none.
+            content: The keywords, as a preprocessor_config.json has them.
         """
         return dict(content)
 
