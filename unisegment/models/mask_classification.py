@@ -27,13 +27,14 @@ class MaskClassification:
     _reads_values = True
     """Whether the values of targets are looked at before they are used."""
 
+    @torch.compiler.disable
     def read_targets(
         self,
         mask_labels: Sequence[Tensor | SegmentationTarget] | None,
         class_labels: Sequence[Tensor] | None,
         pixel_values: Float[Tensor, "b 3 h w"],
-    ) -> list[SegmentationTarget] | None:
-        """Bring targets into one form, without crowds, and check them; None where there are none.
+    ) -> list[SegmentationTarget]:
+        """Bring targets into one form, without crowds, and check them.
 
         Args:
             mask_labels: For each image either masks (n h w) on the padded grid, or a `SegmentationTarget`.
@@ -43,12 +44,8 @@ class MaskClassification:
         Raises:
             ValueError: When they do not fit the images or the classes.
         """
-        if pixel_values.ndim != 4 or 0 in pixel_values.shape:
-            raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
-        if class_labels is not None and mask_labels is None:
-            raise ValueError("mask_labels is needed beside class_labels.")
         if mask_labels is None:
-            return None
+            raise ValueError("mask_labels is needed beside class_labels.")
         size = (pixel_values.shape[2], pixel_values.shape[3])
         targets = _read_targets(mask_labels, class_labels, len(pixel_values), size)
         return _checked(targets, self.config.num_labels) if self._reads_values else targets
@@ -132,6 +129,12 @@ class _AnyMatches(nn.Module):
         return [Matches(pair, pair) for pair in pairs]
 
 
+def check_pixel_values(pixel_values: Tensor) -> None:
+    """Raise a ValueError unless these are images, (b 3 h w) of at least one pixel."""
+    if pixel_values.ndim != 4 or 0 in pixel_values.shape:
+        raise ValueError(f"pixel_values must be (batch, 3, height, width), got {tuple(pixel_values.shape)}.")
+
+
 def make_criterion(config: Any) -> SetCriterion:
     """Return the loss that a config describes; it has no weights that learn."""
     weights: dict[str, Any] = {
@@ -187,7 +190,6 @@ def find_image_sizes(
     return torch.stack([inside.any(dim=2).sum(1), inside.any(dim=1).sum(1)], dim=1)
 
 
-@torch.compiler.disable
 def _read_targets(
     mask_labels: Sequence[Tensor | SegmentationTarget],
     class_labels: Sequence[Tensor] | None,
@@ -217,7 +219,6 @@ def _read_targets(
     return targets
 
 
-@torch.compiler.disable
 def _checked(targets: Sequence[SegmentationTarget], num_labels: int) -> list[SegmentationTarget]:
     """Refuse labels that are none, and leave crowds out.
 

@@ -18,7 +18,13 @@ from unisegment.backbones.build import build_backbone
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.base_weights import record
 from unisegment.models.choices import ORIGINAL_ZOO
-from unisegment.models.mask_classification import MaskClassification, find_image_sizes, make_criterion, mask_logits
+from unisegment.models.mask_classification import (
+    MaskClassification,
+    check_pixel_values,
+    find_image_sizes,
+    make_criterion,
+    mask_logits,
+)
 from unisegment.models.pretrained_model import SegmentationPreTrainedModel
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.outputs import UniSegmentOutput
@@ -166,11 +172,13 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         Raises:
             ValueError: When targets do not fit the images or the classes.
         """
-        if mask_labels is not None:
+        check_pixel_values(pixel_values)
+        targets = None
+        if mask_labels is not None or class_labels is not None:
             # Of no effect unless compiled. Then `_predict` is the graph: a larger one would know the targets, and be
             # made anew for other numbers of segments.
             torch._dynamo.skip_frame("the network is compiled, the loss is not")
-        targets = self.read_targets(mask_labels, class_labels, pixel_values)
+            targets = self.read_targets(mask_labels, class_labels, pixel_values)
         output, scored = self._predict(
             pixel_values, pixel_mask, output_hidden_states, output_auxiliary_logits, output_attentions
         )
