@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of every architecture: a test class inherits it and names a tiny config and its stock twin."""
+"""The contract of every family of models: `TinyFamily` in, everything that must hold for it tested."""
 
-import inspect
+import math
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, PreTrainedConfig
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForUniversalSegmentation,
+    pipeline,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
+from tests.models.tiny_families import NUM_LABELS, STUFF
+from unisegment import SegmentationTarget, Segmenter
 from unisegment.losses.base import NonFiniteLoss
-from unisegment.models.unisegment.checkpoint_conversion import from_stock, to_stock
-from unisegment.models.unisegment.stock_checkpoints import config_from_stock
-
-NUM_LABELS = 5
-NUM_QUERIES = 11
+from unisegment.models.base import SegmentationModel, SegmentationProcessor
+from unisegment.models.checkpoints import open_checkpoint
+from unisegment.training.sharding import layer_names
 
 
 def random_targets(sizes: list[int], height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -47,200 +54,169 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
 
+def switch_recomputing(model, on=True):
+    """Call transformers' method by its name since 5.23, which warns of the older one, or by that."""
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        method = getattr(model, f"{name}_{'enable' if on else 'disable'}", None)
+        if method is not None:
+            method()
+            return
+
+
+def scene(*counts, height=64, width=96):
+    """Return what `forward` takes: images of one size, with so many segments each."""
+    masks, labels = random_targets([*counts], height, width)
+    return {"pixel_values": torch.randn(len(counts), 3, height, width), "mask_labels": masks, "class_labels": labels}
+
+
+def logits(model, pixel_values, **others):
+    with torch.no_grad():
+        output = model.eval()(pixel_values, **others)
+    return output.class_queries_logits, output.masks_queries_logits
+
+
+def assert_same_logits(found, expected, tolerance=1e-5):
+    for one, other in zip(found, expected, strict=True):
+        assert_close_in_scale(one, other, tolerance)
+
+
+def members(protocol):
+    return {*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))}
+
+
 class ModelTester:
-    """Everything that must hold for a model with the backbone that `backbone_config` gives."""
+    """What must hold for the family of `tiny`, a fixture of the test class."""
 
-    def backbone_config(self) -> PreTrainedConfig:
-        raise AssertionError("a test class names its backbone")
+    # What its users ask it for
 
-    def stock_config(self, **overrides) -> Mask2FormerConfig:
-        keys = {
-            "feature_size": 64, "mask_feature_size": 48, "hidden_dim": 64, "encoder_layers": 2, "decoder_layers": 5,
-            "num_attention_heads": 4, "num_queries": NUM_QUERIES, "dim_feedforward": 80, "encoder_feedforward_dim": 72,
-            "num_labels": NUM_LABELS, "train_num_points": 113, **overrides,
-        }  # fmt: skip
-        return Mask2FormerConfig(backbone_config=self.backbone_config(), **keys)
+    def test_model_and_processor_are_what_the_protocols_say(self, tiny):
+        model, processor = tiny.model(), tiny.processor()
+        assert {name for name in members(SegmentationModel) if not hasattr(model, name)} == set()
+        assert {name for name in members(SegmentationProcessor) if not hasattr(processor, name)} == set()
+        names = {name for name, _ in model.named_parameters()}
+        assert any(name.startswith("backbone.") for name in names)
+        assert model.get_submodule(model.class_head).weight.shape[0] == NUM_LABELS + 1
+        assert {len(model.get_parameter(name)) for name in model.query_tables} == {model.config.num_queries}
+        adapted = model.lora_targets()
+        assert all(isinstance(model.get_submodule(name), nn.Linear) for name in adapted)
+        assert any(name.startswith("backbone.") for name in adapted)
+        assert model.class_head not in adapted
+        assert all(0 < model.lr_scale(name, 0.5) <= 1 == model.lr_scale(name, 1.0) for name in names)
+        assert model.lr_scale(f"{model.class_head}.weight", 0.5) == 1
+        assert str(model.config.num_queries) in tiny.family.describe(model.config)
 
-    def config(self, **overrides) -> UniSegmentConfig:
-        return UniSegmentConfig.from_dict({**config_from_stock(self.stock_config().to_dict()), **overrides})
+    def test_shapes_at_any_size(self, tiny):
+        model, stride = tiny.model(), tiny.processor().mask_stride
+        for height, width in [(64, 96), (61, 90), (32, 64)]:
+            classes, masks = logits(model, torch.randn(2, 3, height, width))
+            assert classes.shape == (2, model.config.num_queries, NUM_LABELS + 1)
+            assert masks.shape == (2, model.config.num_queries, math.ceil(height / stride), math.ceil(width / stride))
 
-    def model(self, **overrides) -> UniSegmentForUniversalSegmentation:
-        return UniSegmentForUniversalSegmentation(self.config(**overrides))
-
-    def twins(self, **overrides):
-        """Return the stock model and ours with the same weights, none of which is at a special value."""
-        stock = Mask2FormerForUniversalSegmentation(self.stock_config(**overrides))
+    def test_a_batch_equals_each_image_padded_alone(self, tiny):
+        model = tiny.model().eval()
+        sizes = [(61, 90), (37, 53)]
+        pixel_values, pixel_mask = torch.zeros(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.int64)
+        for i, (height, width) in enumerate(sizes):
+            pixel_values[i, :, :height, :width] = torch.randn(3, height, width)
+            pixel_mask[i, :height, :width] = 1
         with torch.no_grad():
-            for parameter in stock.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        ours = UniSegmentForUniversalSegmentation(UniSegmentConfig.from_dict(config_from_stock(stock.config.to_dict())))
-        kept = isinstance(stock.model.transformer_module.input_projections, torch.nn.ModuleList)
-        if not kept and any(True for _ in ours.transformer_decoder.input_proj.parameters()):
-            pytest.skip("this release of transformers keeps the input projections outside the model")
-        report = ours.load_state_dict(from_stock(stock.state_dict()), strict=False)
-        assert report.missing_keys == []
-        assert report.unexpected_keys == []
-        return stock, ours
-
-    # Against transformers
-
-    @pytest.mark.parametrize("size", [(96, 160), (128, 64)])
-    def test_logits_equal_those_of_transformers(self, size):
-        stock, ours = self.twins()
-        pixel_values = torch.randn(2, 3, *size)
-        with torch.no_grad():
-            theirs = stock.eval()(pixel_values, output_auxiliary_logits=True)
-            mine = ours.eval()(pixel_values, output_auxiliary_logits=True)
-        assert mine.masks_queries_logits.shape == (2, NUM_QUERIES, size[0] // 4, size[1] // 4)
-        assert len(mine.auxiliary_logits) == len(theirs.auxiliary_logits) == 4
-        for one, other in zip([mine, *mine.auxiliary_logits], [theirs, *theirs.auxiliary_logits], strict=True):
-            for key in ("class_queries_logits", "masks_queries_logits"):
-                assert_close_in_scale(one[key], other[key])
-
-    @pytest.mark.parametrize(
-        "overrides", [{"pre_norm": True}, {"enforce_input_projection": True}, {"hidden_dim": 32}, {"decoder_layers": 1}]
-    )
-    def test_logits_equal_those_of_transformers_for_other_configs(self, overrides):
-        stock, ours = self.twins(**overrides)
-        pixel_values = torch.randn(2, 3, 64, 96)
-        with torch.no_grad():
-            theirs, mine = stock.eval()(pixel_values), ours.eval()(pixel_values)
-        assert_close_in_scale(mine.class_queries_logits, theirs.class_queries_logits)
-        assert_close_in_scale(mine.masks_queries_logits, theirs.masks_queries_logits)
-
-    @pytest.mark.parametrize("switch", ["call", "config", "off"])
-    def test_hidden_states_and_attentions_equal_those_of_transformers(self, switch):
-        models = self.twins()
-        keys = ("output_hidden_states", "output_attentions")
-        if switch == "config":
-            for model in models:
-                model.config._attn_implementation = "eager"  # else their config refuses
-                for key in keys:
-                    setattr(model.config, key, True)
-        given = dict.fromkeys(keys, True) if switch == "call" else {}
-        pixel_values = torch.randn(2, 3, 64, 96)
-        with torch.no_grad():
-            theirs, mine = (model.eval()(pixel_values, **given) for model in models)
-        assert list(mine)[:-1] == list(theirs)
-        assert ("attentions" in mine) == ("encoder_hidden_states" in mine) == (switch != "off")
-        for name, expected in theirs.items():
-            found, wanted = ([x] if torch.is_tensor(x) else x for x in (mine[name], expected))
-            for one, other in zip(found, wanted, strict=True):
-                assert one.shape == other.shape, name
-                assert_close_in_scale(one, other)
-
-    def test_gradients_reach_the_states_as_in_transformers(self):
-        names = (
-            "encoder_hidden_states",
-            "pixel_decoder_hidden_states",
-            "transformer_decoder_hidden_states",
-            "attentions",
-        )
-        pixel_values, found = torch.randn(1, 3, 64, 96), []
-        for model in self.twins():
-            outputs = model.eval()(pixel_values, output_hidden_states=True, output_attentions=True)
-            states = [outputs[name][1] for name in names]
-            for state in states:
-                state.retain_grad()
-            outputs.class_queries_logits.square().sum().backward()
-            found.append([state.grad for state in states])
-        for theirs, mine in zip(*found, strict=True):
-            assert_close_in_scale(mine, theirs, 1e-3)
-
-    def test_arguments_and_tuples_are_those_of_transformers(self):
-        stock, ours = (model.eval() for model in self.twins())
-        masks, labels = random_targets([3, 2], 64, 96)
-        pixel_values, pixel_mask = torch.randn(2, 3, 64, 96), torch.ones(2, 64, 96, dtype=torch.int64)
-        pixel_mask[1, :, 90:] = 0
-        assert (
-            list(inspect.signature(ours.forward).parameters)[:8]
-            == list(inspect.signature(stock.forward).parameters)[:8]
-        )
-        # Targets, mask, hidden states, inner predictions, attentions, as a tuple or not.
-        arguments = (pixel_values, masks, labels, pixel_mask, True, True, True)
-        with torch.no_grad():
-            named = ours(*arguments, question="of a batch that holds more")
-            assert list(named)[:-2] == list(stock(pixel_values, [m.float() for m in masks], *arguments[2:]))
-            assert named.image_sizes.tolist() == [[64, 96], [64, 90]]
-            assert named[0] is named.loss
-            assert torch.equal(named.loss, torch.stack(list(named.loss_dict.values())).sum())
-            as_tuple = ours(*arguments, False)
-            ours.config.return_dict = False
-            by_config = ours(*arguments)
-        for found in (named.to_tuple(), as_tuple, by_config):
-            assert isinstance(found, tuple)
-            assert [type(item) for item in found] == [type(item) for item in named.values()]
-            assert found[0].shape == ()
-            assert found[1].shape == (2, NUM_QUERIES, NUM_LABELS + 1)
-
-    # Single precision is tested on one case only: a point of almost equal uncertainty, or a value next to a ReLU's
-    # kink, can fall to either side in the last bit, and moves a gradient by more than rounding. In double precision
-    # that does not happen.
-    @pytest.mark.parametrize(
-        ("size", "counts", "dtype"),
-        [
-            ((96, 160), [4, 3], torch.float32),
-            ((96, 160), [4, 3], torch.float64),
-            ((128, 64), [0, 17], torch.float64),
-            ((64, 96), [0, 0], torch.float64),
-        ],
-    )
-    def test_losses_and_gradients_equal_those_of_transformers(self, monkeypatch, size, counts, dtype):
-        stock, ours = (model.to(dtype) for model in self.twins())
-        pixel_values = torch.randn(2, 3, *size, dtype=dtype)
-        masks, labels = random_targets(counts, *size)
-        same_points(monkeypatch, dtype)
-        theirs = stock(pixel_values, mask_labels=[m.to(dtype) for m in masks], class_labels=labels)
-        their_terms = self._stock_loss_terms(stock, pixel_values, masks, labels)
-        mine = ours(pixel_values, mask_labels=masks, class_labels=labels)
-        assert mine.loss_dict.keys() == their_terms.keys()
-        for name, term in their_terms.items():
-            torch.testing.assert_close(mine.loss_dict[name], term.to(dtype), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(mine.loss, theirs.loss.to(dtype), rtol=1e-5, atol=0)
-        theirs.loss.backward()
-        mine.loss.backward()
-        my_gradients, their_gradients = to_stock(gradients(ours)), gradients(stock)
-        whole = torch.cat([gradient.flatten() for gradient in their_gradients.values()]).norm()
-        for name, gradient in my_gradients.items():
-            difference = (gradient - their_gradients[name]).norm()
-            assert difference <= 1e-4 * max(their_gradients[name].norm(), 1e-4 * whole), name
-
-    @staticmethod
-    def _stock_loss_terms(stock, pixel_values, masks, labels):
-        with torch.no_grad():
-            output = stock(pixel_values, output_auxiliary_logits=True)
-            return stock.get_loss_dict(
-                masks_queries_logits=output.masks_queries_logits,
-                class_queries_logits=output.class_queries_logits,
-                mask_labels=[m.to(pixel_values.dtype) for m in masks],
-                class_labels=labels,
-                auxiliary_predictions=output.auxiliary_logits,
+            together = model(pixel_values, pixel_mask=pixel_mask)
+        assert together.image_sizes.tolist() == [list(size) for size in sizes]
+        assert together.image_sizes.dtype == torch.int64
+        for i in range(2):
+            alone = logits(model, pixel_values[i : i + 1], pixel_mask=pixel_mask[i : i + 1])
+            assert_same_logits(
+                (together.class_queries_logits[i], together.masks_queries_logits[i]), [x[0] for x in alone]
             )
 
-    # On its own
+    def test_tuple_output(self, tiny):
+        model = tiny.model().eval()
+        with torch.no_grad():
+            named, output = (model(torch.randn(1, 3, 32, 64), return_dict=choice) for choice in (True, False))
+        assert [item.shape for item in output[:2]] == [
+            named.class_queries_logits.shape,
+            named.masks_queries_logits.shape,
+        ]
+        assert output[-1].tolist() == [[32, 64]]
 
-    def test_every_parameter_gets_a_gradient(self):
-        model = self.model()
-        masks, labels = random_targets([3, 2], 64, 96)
-        model(torch.randn(2, 3, 64, 96), mask_labels=masks, class_labels=labels).loss.backward()
-        without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-        assert without == []
+    # Files
 
-    @pytest.mark.parametrize("levels", [1, 2, 4])
-    @pytest.mark.parametrize("points", [1, 3])
-    def test_any_number_of_levels_points_layers_and_queries(self, levels, points):
-        keys = {"encoder_layers": 1, "decoder_layers": 2 + levels, "num_queries": 1}
-        model = self.model(num_feature_levels=levels, encoder_n_points=points, **keys)
-        masks, labels = random_targets([3, 0], 64, 96)
-        output = model(torch.randn(2, 3, 64, 96), mask_labels=masks, class_labels=labels, output_auxiliary_logits=True)
+    def test_save_and_load_keep_every_bit(self, tiny, tmp_path):
+        model = tiny.model().eval()
+        model.save_pretrained(tmp_path, max_shard_size="100KB")
+        assert len(list(tmp_path.glob("*.safetensors"))) > 1
+        loaded, _ = open_checkpoint(tmp_path)
+        assert type(loaded) is type(model)
+        assert loaded.config.categories == model.config.categories
+        assert loaded.config.to_dict().keys() == model.config.to_dict().keys()
+        for name, value in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], value), name
+
+    def test_plain_transformers_opens_what_we_write_and_we_read_it_back(self, tiny, tmp_path):
+        model, processor = tiny.model(), tiny.processor()
+        model.save_pretrained(tmp_path, format="transformers")
+        processor.save_pretrained(tmp_path, format="transformers")
+        theirs, report = AutoModelForUniversalSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+        assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        assert type(theirs).__module__.startswith("transformers.")
+        assert theirs.config.id2label == model.config.id2label
+        pixel_values = torch.randn(2, 3, *tiny.stock_size)
+        assert_same_logits(logits(model, pixel_values), logits(theirs, pixel_values), 1e-4)
+        again, processor_again = open_checkpoint(tmp_path)
+        assert type(again) is type(model)
+        assert {
+            name for name, value in model.state_dict().items() if not torch.equal(again.state_dict()[name], value)
+        } == set()
+        assert processor_again.stuff_label_ids == STUFF
+        assert processor_again.size == processor.size
+
+    def test_a_processor_is_kept(self, tiny, tmp_path):
+        processor = tiny.processor(size_divisor=64, image_mean=[0.1, 0.2, 0.3])
+        processor.save_pretrained(tmp_path)
+        tiny.config().save_pretrained(tmp_path)
+        again = tiny.family.processor().from_pretrained(tmp_path)
+        assert again.settings() == processor.settings()
+        assert (again.stuff_label_ids, again.size_divisor, again.image_mean) == (STUFF, 64, [0.1, 0.2, 0.3])
+
+    def test_other_classes_keep_what_has_the_same_name(self, tiny, tmp_path):
+        tiny.save(tmp_path)
+        names = {0: "road", 1: "cow"}
+        (model, report), _ = open_checkpoint(
+            tmp_path, {"stuff_label_ids": [0]}, id2label=names, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        before, after = (one.get_submodule(one.class_head).weight for one in (tiny.model(), model))
+        assert torch.equal(after[[0, 2]], before[[4, 5]])  # and "no object"
+        assert report["changes"]["classes"].made == ["cow"]
+        assert_same_logits(
+            logits(model, torch.ones(1, 3, 64, 96))[1:], logits(tiny.model(), torch.ones(1, 3, 64, 96))[1:]
+        )
+
+    # The loss
+
+    def test_every_parameter_gets_a_gradient_of_the_sum_of_all_terms(self, tiny):
+        model = tiny.model().train()
+        output = model(**scene(3, 2))
+        torch.testing.assert_close(output.loss, torch.stack(list(output.loss_dict.values())).sum())
+        assert {"loss_cross_entropy", "loss_mask", "loss_dice"} < output.loss_dict.keys()
         output.loss.backward()
-        assert output.masks_queries_logits.shape == (2, 1, 16, 24)
-        assert len(output.auxiliary_logits) == 1 + levels
-        assert len(output.loss_dict) == 3 * (2 + levels)
+        assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
-    def test_all_forms_of_targets_give_the_same_loss(self, monkeypatch):
+    @pytest.mark.parametrize("counts", [(0, 0), (500, 3)], ids=["no targets", "more targets than queries"])
+    def test_any_number_of_targets(self, tiny, counts):
+        model = tiny.model().train()
+        loss = model(**scene(*counts)).loss
+        loss.backward()
+        assert all(torch.isfinite(value).all() for value in (loss, *gradients(model).values()))
+
+    def test_one_class(self, tiny):
+        model, batch = tiny.model(num_labels=1).train(), scene(2, 1)
+        batch["class_labels"] = [torch.zeros_like(labels) for labels in batch["class_labels"]]
+        model(**batch).loss.backward()
+        assert logits(model, batch["pixel_values"])[0].shape[2] == 2
+
+    def test_all_forms_of_targets_give_the_same_loss(self, tiny, monkeypatch):
         same_points(monkeypatch)
-        model = self.model().eval()
+        model = tiny.model().eval()
         pixel_values = torch.randn(1, 3, 64, 96)
         id_map = torch.zeros(64, 96, dtype=torch.int64)
         id_map[5:40, 10:31], id_map[41:, 50:] = 70_001, 9
@@ -258,105 +234,113 @@ class ModelTester:
         losses.append(model(pixel_values, mask_labels=[crowd]).loss)
         torch.testing.assert_close(torch.stack(losses), losses[0].expand(5), rtol=1e-6, atol=0)
 
-    @pytest.mark.parametrize("mode", ["bfloat16 weights", "autocast", "autocast, pixel decoder too"])
-    def test_half_precision_trains(self, mode):
-        dtype_key = "autocast" if mode.endswith("too") else "float32"
-        model = self.model(pixel_decoder_dtype=dtype_key)
+    def test_micro_batches_add_up_to_the_whole_batch(self, tiny, monkeypatch):
+        same_points(monkeypatch)
+        model, batch = tiny.model().eval(), scene(3, 1)
+        whole = model(**batch)
+        denominators = model.loss_denominators([batch["class_labels"][:1], batch["class_labels"][1:]], lambda x: x, 1)
+        parts = [
+            model(**{name: values[i : i + 1] for name, values in batch.items()}, loss_denominators=denominators[i])
+            for i in range(2)
+        ]
+        for name, term in whole.loss_dict.items():
+            torch.testing.assert_close(sum(part.loss_dict[name] for part in parts), term, rtol=1e-4, atol=1e-6)
+
+    # How it is trained and run
+
+    def test_layers_that_are_computed_again_give_the_same_bits(self, tiny):
+        def step(model):
+            torch.manual_seed(7)
+            output = model.train()(**batch)
+            output.loss.backward()
+            return {
+                **output.loss_dict,
+                **gradients(model),
+                **dict(model.named_buffers()),
+                "state": torch.get_rng_state(),
+            }
+
+        batch, again = scene(3, 2), tiny.model()
+        switch_recomputing(again)
+        expected, found = step(tiny.model()), step(again)
+        assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == []
+
+    def test_layers_are_cut_up_and_kept_whole_by_their_names(self, tiny):
+        model = tiny.model()
+        kinds = {type(part).__name__ for part in model.modules()}
+        assert layer_names(model)
+        assert set(model._no_split_modules) <= kinds
+        layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+        held = {id(weight) for layer in layers for weight in layer.parameters()}
+        sizes = {id(weight): weight.numel() for weight in model.parameters()}
+        assert sum(sizes[key] for key in held) > sum(sizes.values()) / 2
+
+    @pytest.mark.filterwarnings("error")
+    def test_device_map_leaves_parts_on_disk(self, tiny, tmp_path):
+        checkpoint, pixel_values = tiny.save(tmp_path / "checkpoint"), torch.randn(2, 3, 64, 96)
+        size = sum(4 * weight.numel() for weight in tiny.model().parameters())
+        model = tiny.family.model().from_pretrained(
+            checkpoint, device_map="auto", max_memory={"cpu": int(0.6 * size)}, offload_folder=tmp_path / "offloaded"
+        )
+        assert {weight.device.type for weight in model.parameters()} == {"meta", "cpu"}
+        assert_same_logits(logits(model, pixel_values), logits(tiny.model(), pixel_values), 0)
+
+    @pytest.mark.parametrize("mode", ["bfloat16 weights", "autocast"])
+    def test_half_precision_trains_and_is_near_single(self, tiny, mode):
+        model, batch = tiny.model(), scene(3, 2)
+        single = logits(model, batch["pixel_values"])
         if mode == "bfloat16 weights":
             model = model.to(torch.bfloat16)
-        masks, labels = random_targets([3, 2], 64, 96)
-        with torch.autocast("cpu", torch.bfloat16, enabled=mode != "bfloat16 weights"):
-            output = model(torch.randn(2, 3, 64, 96), mask_labels=masks, class_labels=labels)
-        assert output.loss.dtype == torch.float32
-        output.loss.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
+            half = logits(model, batch["pixel_values"])
+            loss = model.train()(**batch).loss
+        assert_same_logits([x.float() for x in half], single, 0.1)
+        assert loss.dtype == torch.float32
+        loss.backward()
         assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
-    def test_half_precision_is_near_single(self):
-        model = self.model().eval()
-        pixel_values = torch.randn(2, 3, 64, 96)
+    # Who opens it
+
+    def test_auto_classes_give_ours(self, tiny, tmp_path):
+        checkpoint = tiny.save(tmp_path)
+        family = tiny.family
+        assert type(AutoConfig.from_pretrained(checkpoint)) is family.config
+        for auto in (AutoModel, AutoModelForUniversalSegmentation):
+            assert type(auto.from_pretrained(checkpoint)) is family.model()
+        assert type(AutoImageProcessor.from_pretrained(checkpoint)) is family.processor()
+
+    def test_pipeline_and_segmenter_find_what_post_processing_finds(self, tiny, tmp_path):
+        checkpoint, noise = tiny.save(tmp_path), torch.Generator().manual_seed(5)
+        image = torch.randint(256, (53, 71, 3), generator=noise, dtype=torch.uint8).numpy()
+        segmenter = Segmenter.from_pretrained(checkpoint, panoptic_threshold=0.0)
+        pipe = pipeline("image-segmentation", model=checkpoint, device="cpu")
         with torch.no_grad():
-            single = model(pixel_values)
-            with torch.autocast("cpu", torch.bfloat16):
-                autocast = model(pixel_values)
-        assert_close_in_scale(autocast.class_queries_logits.float(), single.class_queries_logits, 0.1)
-
-    def test_autocast_leaves_the_pixel_decoder_in_float32(self):
-        seen = {}
-        for key in ("float32", "autocast"):
-            model = self.model(pixel_decoder_dtype=key).eval()
-            hook = model.pixel_decoder.mask_proj.register_forward_hook(
-                lambda module, inputs, output, key=key: seen.__setitem__(key, output.dtype)
-            )
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                model(torch.randn(1, 3, 64, 96))
-            hook.remove()
-        assert seen == {"float32": torch.float32, "autocast": torch.bfloat16}
-
-    def test_a_batch_equals_each_image_padded_alone(self):
-        model = self.model().eval()
-        sizes = [(61, 90), (37, 53)]
-        pixel_values, pixel_mask = torch.zeros(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.int64)
-        for i, (height, width) in enumerate(sizes):
-            pixel_values[i, :, :height, :width] = torch.randn(3, height, width)
-            pixel_mask[i, :height, :width] = 1
-        with torch.no_grad():
-            together = model(pixel_values, pixel_mask=pixel_mask)
-            assert together.image_sizes.tolist() == [list(size) for size in sizes]
-            assert together.image_sizes.dtype == torch.int64
-            for i in range(2):
-                alone = model(pixel_values[i : i + 1], pixel_mask=pixel_mask[i : i + 1])
-                assert_close_in_scale(together.class_queries_logits[i], alone.class_queries_logits[0], 1e-5)
-                assert_close_in_scale(together.masks_queries_logits[i], alone.masks_queries_logits[0], 1e-5)
-
-    def test_save_and_load_keep_every_bit(self, tmp_path):
-        model = self.model(id2label={0: "sky", 1: "tree"}).eval()
-        model.save_pretrained(tmp_path, max_shard_size="100KB")
-        assert len(list(tmp_path.glob("*.safetensors"))) > 1
-        loaded = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path)
-        assert loaded.config.id2label == {0: "sky", 1: "tree"}
-        assert loaded.config.to_dict().keys() == model.config.to_dict().keys()
-        for name, value in model.state_dict().items():
-            assert torch.equal(loaded.state_dict()[name], value), name
-
-    def test_initial_values_are_those_of_the_original(self):
-        model = self.model(feature_size=256, hidden_dim=256, num_queries=300)
-        attention = model.transformer_decoder.layers[0].cross_attn
-        assert attention.q_proj.weight.abs().max() <= (6 / (256 + 768)) ** 0.5
-        assert attention.q_proj.weight.std().item() == pytest.approx((2 / (256 + 768)) ** 0.5, rel=0.02)
-        assert attention.out_proj.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
-        assert model.transformer_decoder.query_features.weight.std().item() == pytest.approx(1, rel=0.02)
-        assert model.pixel_decoder.level_embed.std().item() == pytest.approx(1, rel=0.1)
-        heads = model.transformer_decoder.predictor
-        assert heads.class_head.weight.std().item() == pytest.approx(1 / 256**0.5 / 3**0.5, rel=0.05)
-        offsets = model.pixel_decoder.layers[0].self_attn.sampling_offsets
-        assert offsets.weight.abs().max() == 0
-        bias = offsets.bias.view(4, 3, 4, 2)  # 4 heads, 3 levels, 4 points
-        directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-        for level in range(3):
-            for point in range(4):
-                torch.testing.assert_close(bias[:, level, point], directions * (point + 1))
-
-    def test_tuple_output(self):
-        model = self.model().eval()
-        with torch.no_grad():
-            output = model(torch.randn(1, 3, 32, 64), return_dict=False)
-        assert [tuple(item.shape) for item in output[:2]] == [(1, NUM_QUERIES, NUM_LABELS + 1), (1, NUM_QUERIES, 8, 16)]
-        assert output[-1].tolist() == [[32, 64]]
-
-    def test_auxiliary_losses_can_be_switched_off(self):
-        model = self.model(use_auxiliary_loss=False)
-        masks, labels = random_targets([3], 32, 64)
-        output = model(torch.randn(1, 3, 32, 64), mask_labels=masks, class_labels=labels)
-        assert set(output.loss_dict) == {"loss_cross_entropy", "loss_mask", "loss_dice"}
+            outputs = pipe.model(**pipe.image_processor(image, return_tensors="pt"))
+        post = {
+            task: getattr(pipe.image_processor, f"post_process_{task}_segmentation")
+            for task in ("semantic", "panoptic")
+        }
+        (panoptic,) = post["panoptic"](outputs, threshold=0.0, target_sizes=[(53, 71)])
+        (semantic,) = post["semantic"](outputs, target_sizes=[(53, 71)])
+        result = segmenter(image)
+        assert torch.equal(result.panoptic.segmentation, panoptic.segmentation)
+        assert torch.equal(result.semantic, semantic)
+        assert result.instance.masks.shape[1:] == (53, 71)
+        found = pipe(Image.fromarray(image), subtask="panoptic", threshold=0.0)
+        assert [segment["label"] for segment in found] == [info["label"] for info in panoptic.segments_info]
+        assert len(found) > 0
+        assert all(segment["mask"].size == (71, 53) for segment in found)
 
     # Bad input
 
-    def test_a_diverged_network_is_named(self):
-        model = self.model()
-        torch.nn.init.constant_(model.transformer_decoder.predictor.class_head.bias, float("nan"))
-        masks, labels = random_targets([2, 3], 32, 64)
-        with pytest.raises(NonFiniteLoss, match=r"image 0 .* Not finite: class logits.* learning rate"):
-            model(torch.randn(2, 3, 32, 64), mask_labels=masks, class_labels=labels)
+    def test_a_diverged_network_is_named(self, tiny):
+        model = tiny.model()
+        nn.init.constant_(model.get_submodule(model.class_head).bias, float("nan"))
+        with pytest.raises(NonFiniteLoss, match=r"image 0 .* Not finite: class logits.* learning rate") as caught:
+            model(**scene(2, 3))
+        (sum(tensor.sum() for tensor in caught.value.touching) * math.nan).backward()
+        learning = [name for name, value in model.named_parameters() if value.grad is None]
+        assert learning == []
 
     @pytest.mark.parametrize(
         ("masks", "labels", "message"),
@@ -370,15 +354,19 @@ class ModelTester:
             ([], [], "each of the 1 images, got 0"),
         ],
     )
-    def test_targets_that_do_not_fit_are_named(self, masks, labels, message):
+    def test_targets_that_do_not_fit_are_named(self, tiny, masks, labels, message):
         with pytest.raises(ValueError, match=message):
-            self.model()(torch.randn(1, 3, 32, 64), mask_labels=masks, class_labels=labels)
+            tiny.model()(torch.randn(1, 3, 32, 64), mask_labels=masks, class_labels=labels)
 
     @pytest.mark.parametrize("shape", [(1, 3, 0, 64), (3, 32, 64)])
-    def test_images_that_are_none_are_named(self, shape):
+    def test_images_that_are_none_are_named(self, tiny, shape):
         with pytest.raises(ValueError, match=r"pixel_values must be \(batch, 3, height, width\)"):
-            self.model()(torch.randn(*shape))
+            tiny.model()(torch.randn(*shape))
 
-    def test_a_pixel_mask_of_another_size_is_named(self):
+    def test_a_pixel_mask_of_another_size_is_named(self, tiny):
         with pytest.raises(ValueError, match=r"pixel_mask must be .*\(1, 32, 60\)"):
-            self.model()(torch.randn(1, 3, 32, 64), pixel_mask=torch.ones(1, 32, 60))
+            tiny.model()(torch.randn(1, 3, 32, 64), pixel_mask=torch.ones(1, 32, 60))
+
+    def test_an_unknown_key_is_named(self, tiny):
+        with pytest.raises(ValueError, match=r"'num_querys' is not a key .* 'num_queries'"):
+            tiny.config(num_querys=3)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import ConvNextConfig, Dinov2Config, DINOv3ViTConfig, ResNetConfig, SwinConfig, Swinv2Config
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tests.models.model_tester import random_targets
+from tests.models.model_tester import random_targets, switch_recomputing
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.ops.kernel_backend import Kernel, find_kernel
 
@@ -41,15 +41,6 @@ def made(backbone="resnet", **keys):
     return UniSegmentForUniversalSegmentation(config).train()
 
 
-def switch(model, on=True):
-    """Call transformers' method by its name since 5.23, which warns of the older one, or by that."""
-    for name in ("activation_checkpointing", "gradient_checkpointing"):
-        method = getattr(model, f"{name}_{'enable' if on else 'disable'}", None)
-        if method is not None:
-            method()
-            return
-
-
 def is_on(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -74,7 +65,7 @@ def step(model, autocast=False):
 
 def assert_same_step(make, autocast=False):
     plain, recomputing = make(), make()
-    switch(recomputing)
+    switch_recomputing(recomputing)
     expected, found = step(plain, autocast), step(recomputing, autocast)
     assert found.keys() == expected.keys()
     different = [name for name, value in expected.items() if not torch.equal(found[name], value)]
@@ -123,7 +114,7 @@ def test_the_same_with_the_compiled_kernel(monkeypatch):
 def test_every_layer_is_computed_again_and_only_in_training(monkeypatch, backbone, pixel_decoder, layers):
     model = made(backbone, pixel_decoder=pixel_decoder)
     assert not is_on(model)
-    switch(model)
+    switch_recomputing(model)
     assert is_on(model)
     computed = {}
     for module in model.modules():
@@ -139,7 +130,7 @@ def test_every_layer_is_computed_again_and_only_in_training(monkeypatch, backbon
     forward(model.eval()).loss.backward()
     assert computed == layers
     computed.clear()
-    switch(model.train(), on=False)
+    switch_recomputing(model.train(), on=False)
     assert not is_on(model)
     forward(model).loss.backward()
     assert computed == layers
@@ -169,7 +160,7 @@ def test_less_is_kept_for_the_backward_pass(monkeypatch, backbone, pixel_decoder
     monkeypatch.setenv("UNISEGMENT_KERNELS", "torch")
     model = made(backbone, pixel_decoder=pixel_decoder)
     plain = saved_bytes(model)
-    switch(model)
+    switch_recomputing(model)
     assert saved_bytes(model) < share * plain
 
 

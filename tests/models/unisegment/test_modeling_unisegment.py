@@ -3,7 +3,9 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification, SwinConfig, SwinForImageClassification
 
-from tests.models.model_tester import ModelTester
+from tests.models.model_tester import random_targets
+from tests.models.tiny_families import tiny_family
+from tests.models.unisegment.parity_with_transformers import ParityTester, WholeParityTester
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
 from unisegment.layers.norm import FrozenBatchNorm2d
 from unisegment.models.mask_classification import mask_logits
@@ -17,14 +19,75 @@ SMALL = {
 }  # fmt: skip
 
 
-class TestSwin(ModelTester):
+class TestSwin(WholeParityTester):
     def backbone_config(self):
         return SwinConfig(**SWIN, drop_path_rate=0.0, out_features=STAGES)
 
 
-class TestResNet(ModelTester):
+class TestResNet(ParityTester):
     def backbone_config(self):
         return ResNetConfig(**RESNET, out_features=STAGES)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_family("unisegment")
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+@pytest.mark.parametrize("points", [1, 3])
+def test_any_number_of_levels_points_layers_and_queries(tiny, levels, points):
+    keys = {"encoder_layers": 1, "decoder_layers": 2 + levels, "num_queries": 1}
+    model = tiny.model(num_feature_levels=levels, encoder_n_points=points, **keys)
+    masks, labels = random_targets([3, 0], 64, 96)
+    output = model(torch.randn(2, 3, 64, 96), mask_labels=masks, class_labels=labels, output_auxiliary_logits=True)
+    output.loss.backward()
+    assert output.masks_queries_logits.shape == (2, 1, 16, 24)
+    assert len(output.auxiliary_logits) == 1 + levels
+    assert len(output.loss_dict) == 3 * (2 + levels)
+
+
+def test_autocast_leaves_the_pixel_decoder_in_float32(tiny):
+    seen = {}
+    for key in ("float32", "autocast"):
+        model = tiny.model(pixel_decoder_dtype=key)
+        hook = model.pixel_decoder.mask_proj.register_forward_hook(
+            lambda module, inputs, output, key=key: seen.__setitem__(key, output.dtype)
+        )
+        masks, labels = random_targets([3], 64, 96)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.train()(torch.randn(1, 3, 64, 96), mask_labels=masks, class_labels=labels).loss
+        hook.remove()
+        loss.backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    assert seen == {"float32": torch.float32, "autocast": torch.bfloat16}
+
+
+def test_initial_values_are_those_of_the_original():
+    sizes = {**SMALL, "feature_size": 256, "hidden_dim": 256, "num_queries": 300}
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=ResNetConfig(**RESNET), **sizes))
+    attention = model.transformer_decoder.layers[0].cross_attn
+    assert attention.q_proj.weight.abs().max() <= (6 / (256 + 768)) ** 0.5
+    assert attention.q_proj.weight.std().item() == pytest.approx((2 / (256 + 768)) ** 0.5, rel=0.02)
+    assert attention.out_proj.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+    assert model.transformer_decoder.query_features.weight.std().item() == pytest.approx(1, rel=0.02)
+    assert model.pixel_decoder.level_embed.std().item() == pytest.approx(1, rel=0.1)
+    heads = model.transformer_decoder.predictor
+    assert heads.class_head.weight.std().item() == pytest.approx(1 / 256**0.5 / 3**0.5, rel=0.05)
+    offsets = model.pixel_decoder.layers[0].self_attn.sampling_offsets
+    assert offsets.weight.abs().max() == 0
+    bias = offsets.bias.view(4, 3, 4, 2)  # 4 heads, 3 levels, 4 points
+    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    for level in range(3):
+        for point in range(4):
+            torch.testing.assert_close(bias[:, level, point], directions * (point + 1))
+
+
+def test_auxiliary_losses_can_be_switched_off(tiny):
+    model = tiny.model(use_auxiliary_loss=False)
+    masks, labels = random_targets([3], 32, 64)
+    output = model(torch.randn(1, 3, 32, 64), mask_labels=masks, class_labels=labels)
+    assert set(output.loss_dict) == {"loss_cross_entropy", "loss_mask", "loss_dice"}
 
 
 def test_frozen_batch_norm_is_the_default_and_has_no_parameters():

@@ -185,7 +185,7 @@ def test_there_is_no_table_of_words():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("share", [0.0, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.9])
 def test_device_map_leaves_parts_on_disk(saved, tmp_path, share):
     checkpoint, pixel_values, expected = saved
     size = sum(4 * weight.numel() for weight in tiny_model(SWIN).parameters())
