@@ -30,7 +30,7 @@ class Rotation(NamedTuple):
 def rotate(x: Float[Tensor, "b m t d"], rotation: Rotation) -> Float[Tensor, "b m t d"]:
     """Turn the last tokens, as many as the rotation has; those before them have no place and stay as they are."""
     cos, sin = (part.to(x.dtype) for part in rotation)
-    still, placed = x.split([x.shape[2] - len(cos), len(cos)], dim=2)
+    still, placed = x.split([x.shape[2] - cos.shape[0], cos.shape[0]], dim=2)
     turned = torch.addcmul(placed * cos, placed.roll(placed.shape[-1] // 2, dims=-1), sin)
     return torch.cat([still, turned], dim=2)
 
@@ -74,7 +74,8 @@ class AxialRotaryEmbedding(nn.Module):
             width: Columns.
             device: Where to make it.
         """
-        sides = [(torch.arange(0.5, length, device=device) / length) * 2 - 1 for length in (height, width)]
+        # Whole numbers first: of those an exported program knows how many there are.
+        sides = [(torch.arange(length, device=device) + 0.5) / length * 2 - 1 for length in (height, width)]
         places = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1).flatten(0, 1)  # s 2
         if self.training:
             places = self._moved(places)
