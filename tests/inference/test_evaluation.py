@@ -309,3 +309,5 @@ def test_only_what_the_processor_reads_is_scored_and_drawn(tmp_path):
     assert scores["task"] == "semantic"
     assert not {"panoptic", "instance"} & set(scores)
     assert len(list((tmp_path / "worst").glob("*.png"))) == 1
+    with pytest.raises(ValueError, match="Only labels of pixels here"):
+        evaluate(predictor, SAMPLES, tasks=["panoptic", "instance"])

@@ -420,3 +420,14 @@ def test_masks_of_another_stride():
 
 def test_every_task_can_be_read(processor):
     assert {processor.why_not(task) for task in TASKS} == {None}
+
+
+def test_a_task_that_cannot_be_read_is_refused():
+    class OnlySemantic(UniSegmentImageProcessor):
+        def why_not(self, task):
+            return None if task == "semantic" else f"No {task} results: do it otherwise."
+
+    for task in ("instance", "panoptic"):
+        with pytest.raises(ValueError, match=f"No {task} results: do it otherwise"):
+            getattr(OnlySemantic(), f"post_process_{task}_segmentation")(outputs_of())
+    assert len(OnlySemantic().post_process_semantic_segmentation(outputs_of())) == 2

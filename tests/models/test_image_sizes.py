@@ -32,3 +32,10 @@ def test_a_frame_is_filled_as_in_transformers(shape):
         np.zeros((3, *shape), np.uint8), SizeDict(**size), resample=Image.Resampling.BILINEAR
     )
     assert size_keys(size, 0).of(shape) == expected.shape[1:]
+
+
+def test_the_long_side_may_have_no_limit():
+    assert size_keys(37, None) == {"shortest_edge": 37} == size_keys({"shortest_edge": 37, "longest_edge": None}, None)
+    assert size_keys(37, None).of((10, 1000)) == (37, 3700)
+    assert size_keys(37, 53) == {"shortest_edge": 37, "longest_edge": 53}
+    assert size_keys({"shortest_edge": 37, "longest_edge": 41}, None).of((10, 1000)) == (1, 41)

@@ -131,8 +131,9 @@ class ImagePostProcessing:
             label_ids: Labels that may be objects, of a model that also knows stuff; None means all.
 
         Raises:
-            ValueError: When both forms are asked for.
+            ValueError: When both forms are asked for, or `why_not` says why there are no such results.
         """
+        self._require("instance")
         if return_coco_annotation and return_binary_maps:
             raise ValueError("Ask for return_coco_annotation or return_binary_maps, not for both.")
         predictions = self.named(
@@ -180,8 +181,10 @@ class ImagePostProcessing:
             max_elements: As for `post_process_semantic_segmentation`.
 
         Raises:
-            ValueError: When `stuff_label_ids` would be used and are those of a model with other labels.
+            ValueError: When `stuff_label_ids` would be used and are those of a model with other labels, or `why_not`
+                says why there are no such results.
         """
+        self._require("panoptic")
         predictions = panoptic_predictions(
             *self._logits_and_sizes(outputs, target_sizes),
             mask_stride=self.mask_stride,
@@ -192,6 +195,11 @@ class ImagePostProcessing:
             max_elements=max_elements,
         )
         return self.named(predictions, _num_labels(outputs))
+
+    def _require(self, task: str) -> None:
+        reason = self.why_not(task)
+        if reason is not None:
+            raise ValueError(reason)
 
     def _logits_and_sizes(self, outputs: Any, target_sizes: TargetSizes) -> tuple[Any, ...]:
         return (

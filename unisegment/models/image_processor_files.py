@@ -93,4 +93,8 @@ class ImageProcessorFiles(ImageProcessorSettings, BaseImageProcessor):
         stock = getattr(transformers, self.stock_class)  # half a second, for those alone that write such a file
         # It keeps and writes the keywords that it does not know, such as `stuff_label_ids` and `id2label`.
         kept = {key: value for key, value in self.to_dict().items() if not self._is_known(key)}
-        return stock(**self.settings(), **kept)
+        return stock(**self._stock_settings(), **kept)
+
+    def _stock_settings(self) -> dict[str, Any]:
+        """Return the keywords of transformers' class that mean what ours do."""
+        return self.settings()

@@ -7,7 +7,7 @@ Nothing here needs transformers' image processors, whose import takes longer tha
 import inspect
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -46,6 +46,8 @@ class ImageProcessorSettings:
 
     mask_stride: int = 4
     """Pixels of the canvas for one cell of the masks that the model makes, in both directions."""
+    longest_edge: ClassVar[int | None] = 1333
+    """Limit of the long side where `size` has none; None is no limit."""
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class ImageProcessorSettings:
         image_mean, image_std, stuff_label_ids = map(_listed, (image_mean, image_std, stuff_label_ids))
         require_all(locals() | stock, KINDS)
         self.do_resize = do_resize
-        self.size = size_keys(800 if size is None else size, stock.get("max_size") or 1333)
+        self.size = size_keys(800 if size is None else size, stock.get("max_size") or self.longest_edge)
         # Old files say 0 where nothing is to be rounded, but the network needs a multiple of its coarsest stride.
         self.size_divisor = stock.get("size_divisibility", size_divisor) or 32
         self.resample = int(Image.Resampling(resample))

@@ -43,37 +43,38 @@ class SizeKeys(dict[str, int]):
         if "height" in self:
             return self["height"], self["width"]
         if "shortest_edge" in self:
-            return shortest_edge_size(size, self["shortest_edge"], self["longest_edge"])
+            return shortest_edge_size(size, self["shortest_edge"], self.get("longest_edge"))
         scale = min(self["max_height"] / size[0], self["max_width"] / size[1])
         # Rounded down as in transformers.
         return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
-def size_keys(size: Any, longest_edge: int, name: str = "size") -> SizeKeys:
+def size_keys(size: Any, longest_edge: int | None, name: str = "size") -> SizeKeys:
     """Return a size by its keys.
 
     Args:
         size: A mapping; a number, which means `shortest_edge`; or a pair (height, width).
-        longest_edge: What goes with a `shortest_edge` alone.
+        longest_edge: What goes with a `shortest_edge` alone; None is no limit.
         name: What it is called in errors.
 
     Raises:
         ValueError: When it is none of these, or beyond the limits of `unisegment.ops.limits`.
     """
     given = {key: side for key, side in _named_sides(size).items() if side is not None}
-    named = {"longest_edge": longest_edge} | given if "shortest_edge" in given else given
-    known: tuple[set[str], ...] = ({"shortest_edge", "longest_edge"}, {"height", "width"}, {"max_height", "max_width"})
-    if set(named) not in known:
+    if longest_edge is not None and "shortest_edge" in given:
+        given = {"longest_edge": longest_edge} | given
+    known = ("shortest_edge", "longest_edge"), ("shortest_edge",), ("height", "width"), ("max_height", "max_width")
+    if set(given) not in map(set, known):
         raise ValueError(
             "A size must be `shortest_edge` with or without `longest_edge`, `height` and `width`, or `max_height` and "
             f"`max_width`, each at least 1, got {name}={shown(size)}."
         )
-    for key, side in named.items():
+    for key, side in given.items():
         if isinstance(side, float) and side.is_integer():
-            named[key] = side = int(side)
+            given[key] = side = int(side)
         is_open = key in ("longest_edge", "max_height", "max_width")
         require(f"{name}.{key}", side, whole(1, MAX_FRAME if is_open else MAX_SIDE))
-    keys = SizeKeys({key: int(side) for key, side in named.items()})
+    keys = SizeKeys({key: int(side) for key, side in given.items()})
     if "height" in keys:
         _require_pixels((keys["height"], keys["width"]), name)
     return keys

@@ -63,7 +63,7 @@ def frames_of_batch(
     check_logits(class_queries_logits, masks_queries_logits)
     batch_size, _, grid_height, grid_width = masks_queries_logits.shape
     canvas = grid_height * mask_stride, grid_width * mask_stride
-    images = [canvas] * batch_size if image_sizes is None else _size_list("image_sizes", image_sizes, batch_size)
+    images = [canvas] * batch_size if image_sizes is None else size_list("image_sizes", image_sizes, batch_size)
     for height, width in images:
         if height > canvas[0] or width > canvas[1]:
             raise ValueError(
@@ -71,7 +71,7 @@ def frames_of_batch(
                 f"{canvas[0]}x{canvas[1]}, {mask_stride} times the mask grid. Give the sizes after resizing, without "
                 "padding."
             )
-    targets = images if target_sizes is None else _size_list("target_sizes", target_sizes, batch_size)
+    targets = images if target_sizes is None else size_list("target_sizes", target_sizes, batch_size)
     return [Frame(image, target, mask_stride) for image, target in zip(images, targets, strict=True)]
 
 
@@ -90,7 +90,8 @@ def check_logits(class_logits: Tensor, mask_logits: Tensor) -> None:
         )
 
 
-def _size_list(name: str, sizes: Tensor | Sequence[Size], batch_size: int) -> list[Size]:
+def size_list(name: str, sizes: Tensor | Sequence[Size], batch_size: int) -> list[Size]:
+    """Return sizes as pairs; raise a ValueError unless there is one (height, width) for each image of a batch."""
     if len(sizes) != batch_size:
         raise ValueError(f"{name} must have one (height, width) for each of the {batch_size} images, got {len(sizes)}.")
     rows = sizes.tolist() if isinstance(sizes, Tensor) else sizes
