@@ -44,6 +44,7 @@ class MaskClassification:
         Raises:
             ValueError: When they do not fit the images or the classes.
         """
+        check_pixel_values(pixel_values)
         if mask_labels is None:
             raise ValueError("mask_labels is needed beside class_labels.")
         size = (pixel_values.shape[2], pixel_values.shape[3])

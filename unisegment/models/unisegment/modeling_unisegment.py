@@ -172,7 +172,6 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         Raises:
             ValueError: When targets do not fit the images or the classes.
         """
-        check_pixel_values(pixel_values)
         targets = None
         if mask_labels is not None or class_labels is not None:
             # Of no effect unless compiled. Then `_predict` is the graph: a larger one would know the targets, and be
@@ -200,6 +199,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         output_attentions: bool | None,
     ) -> tuple[UniSegmentOutput, tuple[Tensor, Tensor, Tensor]]:
         """Return the output without a loss, and class logits, mask embeddings and mask features for the loss."""
+        check_pixel_values(pixel_values)
         maps = self.backbone(pixel_values.to(self.dtype))
         pixels = self._decode_pixels(maps)
         decoded = self.transformer_decoder(
