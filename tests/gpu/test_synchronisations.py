@@ -41,9 +41,9 @@ def test_a_training_step_waits_at_most_four_times(precision):
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator, model = Accelerator(mixed_precision=precision), network().cuda()
     losses, optimizer = trained(model)
-    take_steps(accelerator, losses, optimizer, model.config.num_queries)  # libraries start
+    take_steps(accelerator, losses, optimizer)  # libraries start
     with waits() as found:
-        take_steps(accelerator, losses, optimizer, model.config.num_queries)
+        take_steps(accelerator, losses, optimizer)
     AcceleratorState._reset_state(reset_partial_state=True)
     assert len(found) <= 4, found
 

@@ -62,7 +62,7 @@ def test_what_is_sent_without_waiting_lives_until_the_device_is_waited_for(monke
     with Record(), Sources() as sources:
         model.to(DEVICE)
         sources.until_awaited.clear()  # weights are the model's own
-        take_steps(accelerator, *trained(model), model.config.num_queries)
+        take_steps(accelerator, *trained(model))
         assert sources.count > 0
         with torch.no_grad():
             outputs = model.eval()(send(inputs["pixel_values"], DEVICE))

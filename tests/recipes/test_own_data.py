@@ -34,9 +34,8 @@ def test_a_small_data_set_is_learned_from_nothing(tmp_path, capsys):
     places = {"data.root": str(tmp_path / "data"), "run.output_dir": str(tmp_path / "run")}
     small_trees.coco_panoptic(tmp_path / "data")
     text = dry_run(recipe, **SMALL, **places, **{"data.transform.jitter_size": [64, 64]})
-    assert re.search(
-        r"# start   resnet backbone, weights from no checkpoint; (\d\.\d) of \1 million start random\n", text
-    )
+    origin = r"# start   a resnet backbone and 100 queries, weights from no checkpoint; "
+    assert re.search(origin + r"(\d\.\d) of \1 million start random\n", text)
     assert "# note" not in text
     fit(recipe, **SMALL, **places, **{"data.transform.jitter_size": [64, 64]})
     assert "Note:" not in capsys.readouterr().err
@@ -49,15 +48,14 @@ def test_a_recipe_for_fine_tuning_without_a_checkpoint_says_so(checkpoint, tmp_p
     places = {"data.root": str(tmp_path / "data"), "run.output_dir": str(tmp_path / "run")}
     settings = {**SMALL, **places, "data.transform.jitter_size": [64, 64]}
     text = dry_run("own_data_panoptic", **settings, **{"model.pretrained": str(checkpoint)})
-    assert f"# start   swin backbone, weights from {checkpoint}; 0.0 of " in text
+    assert f"# start   a swin backbone and 13 queries, weights from {checkpoint}; 0.0 of " in text
     assert "# note" not in text
     small = {
         "backbone_config": {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
     }
     text = dry_run("own_data_panoptic", **settings, **{"model.pretrained": None, "model.config": small})
-    assert re.search(
-        r"# start   swin backbone, weights from no checkpoint; (\d+\.\d) of \1 million start random\n", text
-    )
+    origin = r"# start   a swin backbone and 100 queries, weights from no checkpoint; "
+    assert re.search(origin + r"(\d+\.\d) of \1 million start random\n", text)
     assert "# note    model.pretrained=null: all weights start random, but optim.backbone_lr_factor=0.1" in text
     assert "own_data_scratch" in text
 

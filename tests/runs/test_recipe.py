@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from unisegment.models.base import FAMILIES
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.settings import RecipeError, parse_overrides
@@ -142,6 +144,8 @@ def test_what_a_recipe_has_reached_is_not_expected_of_those_that_extend_it():
         ("data: {format: hugging_face, splits: {val: test}}", "data: splits must say what `train` and what `val` is"),
         ("data: {format: hugging_face, columns: [image]}", "data.columns must be a section with keys, got ['image']"),
         ("run: {threads: 0}", "run.threads must be a whole number from 1 to 1,024 or null, got 0."),
+        ("model: {type: unisegmant}", "model: there is no family 'unisegmant' of models, there are "),
+        ("model: {type: unisegmant}", "Did you mean 'unisegment'?"),
         (
             "optim: {layer_decay: 0}",
             "optim: layer_decay must be more than 0, got 0. To freeze layers, set model.frozen",
@@ -164,6 +168,28 @@ def test_errors_name_the_key_and_the_file(base, tmp_path, text, message):
 def test_an_unknown_key_of_the_model_is_found_before_anything_runs(base):
     with pytest.raises(RecipeError, match=r"base\.yaml: model: 'num_querys' is not a key.*'num_queries'"):
         load_recipe(base, {"model.config.num_querys": 5})
+
+
+class OtherConfig(UniSegmentConfig):
+    model_type = "other"
+    num_blocks: int = 4
+
+
+def test_keys_of_the_model_are_those_of_its_family(base, monkeypatch):
+    monkeypatch.setitem(FAMILIES._others, "other", replace(FAMILIES["unisegment"], config=OtherConfig))
+    keys = {"model.config.num_blocks": 3}
+    assert load_recipe(base, keys | {"model.type": "other"}).model.config["num_blocks"] == 3
+    # A checkpoint says by itself what it is.
+    assert load_recipe(base, keys | {"model.pretrained": "some/checkpoint"}).model.config["num_blocks"] == 3
+    for others in (
+        {},
+        {"model.type": "unisegment"},
+        {"model.type": "unisegment", "model.pretrained": "some/checkpoint"},
+    ):
+        with pytest.raises(RecipeError, match=r"model: 'num_blocks' is not a key of UniSegmentConfig\."):
+            load_recipe(base, keys | others)
+    with pytest.raises(RecipeError, match=r"model: 'num_querys' is not a key .*'num_queries'"):
+        load_recipe(base, {"model.pretrained": "some/checkpoint", "model.config.num_querys": 3})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from unisegment.data.collate import Collate
 from unisegment.runs.processes import any_process
 from unisegment.structures import Sample, SegmentationTarget
 from unisegment.training.batches import MicroBatch
-from unisegment.training.step import LossOnly, step_denominators, take_step
+from unisegment.training.step import LossOnly, take_step
 
 SIZES = [(61, 83), (53, 89)]
 SMALL = {
@@ -63,13 +63,14 @@ def batch():
     return Collate(mean=[0.5] * 3, std=[0.2] * 3, rescale_factor=1 / 255, size_divisor=32)(samples())
 
 
-def take_steps(accelerator, losses, optimizer, num_queries, count=1):
+def take_steps(accelerator, losses, optimizer, count=1):
     """Do what the training loop does for each step, and return what the steps report."""
     micro_batches = [MicroBatch(batch(), ["0.png", "1.png"])]
     torch.manual_seed(11)
     reports = []
     for _ in range(count):
-        denominators = step_denominators(accelerator, micro_batches, num_queries, 0.1, "global")
+        targets = [micro_batch.inputs["mask_labels"] for micro_batch in micro_batches]
+        denominators = losses.model.loss_denominators(targets, accelerator.reduce, accelerator.num_processes)
         reports.append(take_step(accelerator, losses, optimizer, micro_batches, denominators, 0.01))
         any_process(accelerator, answer=False)
     return reports

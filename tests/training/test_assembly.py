@@ -17,6 +17,8 @@ from unisegment.data.transforms.training import TrainTransform
 from unisegment.inference import export_run
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.predictor import open_predictor
+from unisegment.models.base import FAMILIES
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.runs.recipe import (
     DataRecipe,
@@ -126,17 +128,55 @@ def test_training_starts_from_every_format(tmp_path):
         assert processor.size == {"shortest_edge": data.shortest_edge, "longest_edge": data.longest_edge}
 
 
-def built(tmp_path, backbone_config=None, **model):
+def built(tmp_path, backbone_config=None, say=None, optim=None, **model):
     data = DataRecipe(root=str(tmp_path / "scenes"), format="synthetic", num_train=2, num_val=1)
     samples, _ = open_samples(data)
     recipe = Recipe(
         data=data,
-        model=ModelRecipe(config=SMALL | {"backbone_config": backbone_config or RESNET}, **model),
+        model=ModelRecipe(**{"config": SMALL | {"backbone_config": backbone_config or RESNET}, **model}),
+        optim=optim or OptimRecipe(),
         schedule=ScheduleRecipe(max_steps=1),
         run=RunRecipe(output_dir=str(tmp_path / "run")),
     )
     torch.manual_seed(0)
-    return build_model(recipe, samples)[0], samples
+    return build_model(recipe, samples, say)[0], samples
+
+
+class OtherConfig(UniSegmentConfig):
+    model_type = "other"
+
+
+@pytest.fixture
+def other_family(monkeypatch):
+    family = replace(
+        FAMILIES["unisegment"], config=OtherConfig, describe=lambda config: ["others", f"{config.num_queries} of them"]
+    )
+    monkeypatch.setitem(FAMILIES._others, "other", family)
+
+
+def test_the_family_is_that_of_the_type_or_of_the_checkpoint(other_family, tmp_path):
+    said = []
+    model, samples = built(tmp_path, type="other", say=said.append)
+    assert model.config.model_type == "other"
+    assert [entry["isthing"] for entry in model.config.categories] == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert model.config.id2label == samples.id2label
+    assert said[0].startswith("others and 11 of them, weights from no checkpoint; ")
+    assert built(tmp_path)[0].config.model_type == "unisegment"
+    stock_model("resnet").save_pretrained(tmp_path / "stock")
+    found = built(tmp_path, pretrained=str(tmp_path / "stock"), config={}, say=said.append)[0]
+    assert found.config.model_type == "unisegment"
+    assert said[1].startswith(f"a resnet backbone and 13 queries, weights from {tmp_path}/stock; 0.0 of ")
+    with pytest.raises(
+        RecipeError, match=r"model\.pretrained=.*stock: its type is unisegment, but model\.type=other\. "
+    ):
+        built(tmp_path, pretrained=str(tmp_path / "stock"), config={}, type="other")
+
+
+def test_layer_decay_needs_layers(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"optim\.layer_decay=0\.5: this model \(a resnet backbone and 11 queries\) has no layers"
+    ):
+        built(tmp_path, optim=OptimRecipe(layer_decay=0.5))
 
 
 def test_rows_of_parquet_files_are_learned_from_block_by_block(tmp_path):

@@ -38,6 +38,9 @@ class Model(nn.Module):
 class Processor:
     stuff_label_ids = (1,)
 
+    def why_not(self, task):
+        return None
+
     def save_pretrained(self, folder):
         (Path(folder) / "processor").touch()
 

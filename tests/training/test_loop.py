@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs of a tiny model on drawn scenes."""
 
-import itertools
 import json
 import os
 import re
@@ -13,20 +12,43 @@ import torch
 from PIL import Image
 
 import unisegment
-from tests.training.tiny_run import MEASURED, breaking_off, log_of, scores_of
+from tests.training.tiny_run import MEASURED, breaking_off, log_of, scores_of, spoiled
 from unisegment.inference import predictor
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.log_file import read_lines
 from unisegment.runs.recipe import load_recipe
 from unisegment.runs.settings import RecipeError
-from unisegment.training import TrainingInterruptedError, assembly, dry_run, evaluator, loop
+from unisegment.training import TrainingInterruptedError, dry_run, evaluator, loop
 from unisegment.training.loop import fit
 from unisegment.training.step import NonFiniteLossError
 
 
 def contents(folder):
     return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
+
+
+def test_model_and_backbone_follow_the_schedule_across_a_break(recipe, tmp_path, monkeypatch):
+    """The model is told the steps before whatever may depend on them."""
+    told, evaluate = [], evaluator.evaluate
+
+    def evaluating(*arguments, **settings):
+        told.append("evaluation")
+        return evaluate(*arguments, **settings)
+
+    monkeypatch.setattr(UniSegmentForUniversalSegmentation, "at_step", lambda _, step, of: told.append((step, of)))
+    monkeypatch.setattr(evaluator, "evaluate", evaluating)
+    stages = {"schedule.name": "two_stage_poly", "schedule.warmup_steps": 1, "schedule.backbone_warmup_steps": 1}
+    settings = {**stages, "run.checkpoint_every": 2, "run.eval_every": 2}
+    with breaking_off(3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        fit(recipe, **settings)
+    assert told == [(0, 3), (1, 3), (2, 3), "evaluation"]
+    told.clear()
+    fit(recipe, **settings)
+    assert told == [(2, 3), (3, 3), "evaluation"]
+    lines = log_of(tmp_path / "run")
+    assert [line["lr"] for line in lines] == pytest.approx([0, 1e-3, 1e-3 * 0.5**0.9])
+    assert [line["lr_backbone"] for line in lines] == pytest.approx([0, 0, 1e-4])
 
 
 def test_a_run_writes_everything(recipe, tmp_path, capsys, monkeypatch):
@@ -191,23 +213,8 @@ def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):
     assert processor.stuff_label_ids == [5, 6, 7]
 
 
-def spoil(monkeypatch, calls):
-    """Let some of the batches hold a picture that is no number."""
-    count = itertools.count()
-
-    class Spoiling(assembly.Collate):
-        def __call__(self, samples):
-            inputs = super().__call__(samples)
-            if next(count) in calls:
-                inputs["pixel_values"][1, 0, 5, 7] = torch.nan
-            return inputs
-
-    monkeypatch.setattr(assembly, "Collate", Spoiling)
-
-
 def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch, capsys):
     learning = {"model.config.freeze_backbone_norm": False, "schedule.max_steps": 4, "optim.accumulation": 2}
-    spoil(monkeypatch, calls=[3])  # the second half of the second step
     steps = []
     take_step = loop.take_step
 
@@ -220,7 +227,8 @@ def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch,
             steps[-1] = [name for name, value in losses.state_dict().items() if not torch.equal(value, before[name])]
 
     monkeypatch.setattr(loop, "take_step", watched)
-    metrics = fit(recipe, **learning)
+    with spoiled([3]):  # the second half of the second step
+        metrics = fit(recipe, **learning)
     assert [bool(changed) for changed in steps] == [True, False, True, True]
     assert any("running_mean" in name for name in steps[0])
     assert metrics["step"] == 4
@@ -234,10 +242,10 @@ def test_a_step_without_a_finite_loss_is_left_out(recipe, tmp_path, monkeypatch,
     assert all(name in message for name in names)
 
 
-def test_divergence_ends_the_run_and_names_images(recipe, tmp_path, monkeypatch):
-    spoil(monkeypatch, calls=[1, 3, 4, 5])
+def test_divergence_ends_the_run_and_names_images(recipe, tmp_path):
     settings = {"schedule.max_steps": 9, "optim.max_non_finite_steps": 3, "run.checkpoint_every": 1}
-    with pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr") as caught:
+    expected = pytest.raises(NonFiniteLossError, match=r"scenes/train/0+\d\.png.*lower optim\.lr")
+    with spoiled([1, 3, 4, 5]), expected as caught:
         fit(recipe, **settings)
     lines = log_of(tmp_path / "run")
     assert caught.value.file_names == lines[-1]["skipped_images"]

@@ -22,7 +22,7 @@ def steps(model, device, monkeypatch, count=1):
     accelerator = Accelerator(cpu=True)
     for state in (PartialState, AcceleratorState):
         monkeypatch.setitem(state._shared_state, "device", device)
-    return take_steps(accelerator, *trained(model), model.config.num_queries, count)
+    return take_steps(accelerator, *trained(model), count)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -75,7 +75,7 @@ def test_targets_on_the_device_are_waited_for_once():
         targets = [target.to(DEVICE) for target in inputs["mask_labels"]]
         record.synchronisations.clear()
         model(pixel_values, mask_labels=targets)
-    assert sum(count for place, count in record.synchronisations.items() if "modeling" in place) == 1
+    assert sum(count for place, count in record.synchronisations.items() if "mask_classification" in place) == 1
 
 
 @pytest.mark.parametrize(("task", "rules", "waits"), PREDICTIONS)

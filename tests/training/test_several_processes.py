@@ -22,7 +22,8 @@ from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of
+from tests.training.small_steps import network
+from tests.training.tiny_run import RECIPE, breaking_off, log_of, scores_of, spoiled
 from tests.warm_processes import WarmProcess, run_in_two, run_script
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.inference import Predictor, evaluate
@@ -30,11 +31,9 @@ from unisegment.inference.report import SHORT_NAMES
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 from unisegment.runs.recipe import load_recipe
-from unisegment.training import assembly, fit
+from unisegment.training import fit
 from unisegment.training.assembly import open_samples
-from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import whole
-from unisegment.training.step import step_denominators
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes" / "train.py"
@@ -117,26 +116,6 @@ class BrokenOffError(Exception):
     pass
 
 
-@contextmanager
-def spoiled(process, call):
-    """Let one batch of one process hold a picture that is no number."""
-    collate, calls = assembly.Collate, []
-
-    class Spoiling(collate):
-        def __call__(self, samples):
-            inputs = super().__call__(samples)
-            calls.append(1)
-            if len(calls) == call and PartialState().process_index == process:
-                inputs["pixel_values"][1, 0, 5, 7] = torch.nan
-            return inputs
-
-    assembly.Collate = Spoiling
-    try:
-        yield
-    finally:
-        assembly.Collate = collate
-
-
 def train(recipe, folder, kind, **overrides):
     use(kind)
     fit(recipe, **{**SETTINGS, **overrides, "run.output_dir": str(folder)})
@@ -154,7 +133,7 @@ def compare(recipe, root):
             with recorded_gradients(folder.with_suffix(".gradients")):
                 train(recipe, folder, kind, **{"optim.accumulation": accumulation})
         train(recipe, root / f"{kind}-bf16", kind, **{"run.precision": "bf16", "schedule.max_steps": 1})
-        with spoiled(process=1, call=2):
+        with spoiled([1] if PartialState().process_index == 1 else []):
             train(recipe, root / f"{kind}-spoiled", kind, **{"schedule.max_steps": 3})
         train(recipe, root / f"{kind}-unbroken", kind, **GOES_ON)
         with breaking_off(4, BrokenOffError), suppress(BrokenOffError):
@@ -164,10 +143,12 @@ def compare(recipe, root):
     train(recipe, root / "ddp-damaged", "ddp", **damaged)
     state = PartialState()
     labels = [torch.zeros(count, dtype=torch.int64) for count in UNEVEN[state.process_index]]
-    batch = MicroBatch({"class_labels": labels}, [])
-    denominators = {
-        mode: step_denominators(Accelerator(), [batch], 31, 0.1, mode)[0].tolist() for mode in ("global", "rank")
-    }
+    denominators, model = {}, network()
+    model.config.num_queries = 31
+    for mode in ("global", "rank"):
+        model.config.loss_normalization = mode
+        (own,) = model.loss_denominators([labels], Accelerator().reduce, state.num_processes)
+        denominators[mode] = own.tolist()
     known = {"processes": state.num_processes, "pid": os.getpid(), "denominators": denominators}
     (root / f"process-{state.process_index}.json").write_text(json.dumps(known))
     state.destroy_process_group()

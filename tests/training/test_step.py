@@ -11,18 +11,20 @@ from torch import nn
 
 from tests.training.small_steps import batch as images
 from tests.training.small_steps import network, trained
+from unisegment.models.mask_classification import MaskClassification
 from unisegment.training.batches import MicroBatch
-from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
+from unisegment.training.step import LossOnly, NonFiniteLossError, take_step
 
 SIZES = [(2, 3, 5), (7, 0, 1)]
 """Segments of each image in two micro-batches."""
 
 
-class StandIn(nn.Module):
+class StandIn(MaskClassification, nn.Module):
     """Losses that depend on the denominators as those of the model do."""
 
     def __init__(self):
         super().__init__()
+        self.config = SimpleNamespace(num_queries=11, no_object_weight=0.1, loss_normalization="global")
         self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
 
     def forward(self, values, class_labels, loss_denominators):
@@ -46,24 +48,16 @@ def prepared(lr=0.125):
     return accelerator, model, losses, optimizer
 
 
+def take(accelerator, model, losses, optimizer, batches, clip_norm=0.5):
+    targets = [micro_batch.inputs["class_labels"] for micro_batch in batches]
+    denominators = model.loss_denominators(targets, accelerator.reduce, accelerator.num_processes)
+    return take_step(accelerator, losses, optimizer, batches, denominators, clip_norm)
+
+
 def run(batches, clip_norm=0.0):
     accelerator, model, losses, optimizer = prepared()
-    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
-    values = take_step(accelerator, losses, optimizer, batches, denominators, clip_norm)
+    values = take(accelerator, model, losses, optimizer, batches, clip_norm)
     return values, model.weight.detach()
-
-
-def test_denominators_are_those_of_the_whole_batch():
-    accelerator = Accelerator(cpu=True)
-    denominators = step_denominators(accelerator, [batch(sizes) for sizes in SIZES], 11, 0.1, "global")
-    assert [value.tolist() for value in denominators] == [pytest.approx([18, 18 + 0.1 * (66 - 18)])] * 2
-
-
-def test_the_original_s_class_term_is_the_mean_over_micro_batches():
-    accelerator = Accelerator(cpu=True)
-    denominators = step_denominators(accelerator, [batch(sizes) for sizes in SIZES], 11, 0.1, "rank")
-    expected = [[18, 2 * (10 + 0.1 * 23)], [18, 2 * (8 + 0.1 * 25)]]
-    assert [value.tolist() for value in denominators] == [pytest.approx(row) for row in expected]
 
 
 def test_micro_batches_equal_one_batch():
@@ -76,11 +70,21 @@ def test_micro_batches_equal_one_batch():
     assert weight.tolist() == pytest.approx([2 - 0.125, -1 - 0.125 * 18 / 22.8])
 
 
+def test_without_denominators_the_losses_of_micro_batches_are_averaged():
+    """As of models whose loss is a mean over what a micro-batch holds."""
+    accelerator, model, losses, optimizer = prepared()
+    model.forward = lambda values, class_labels, loss_denominators: SimpleNamespace(
+        loss=(model.weight[0] * values).mean(), loss_dict={"loss_mask": (model.weight[0] * values).mean()}
+    )
+    values = take_step(accelerator, losses, optimizer, [batch((2, 3)), batch((7, 0, 2))], None, 0.0)
+    mean = (5 / 2 + 9 / 3) / 2
+    assert values == pytest.approx({"loss": 2 * mean, "loss_mask": 2 * mean, "gradient_norm": mean})
+    assert model.weight.tolist() == pytest.approx([2 - 0.125 * mean, -1])
+
+
 def test_gradients_do_not_outlive_their_step():
-    accelerator, _, losses, optimizer = prepared()
-    batches = [batch(SIZES[0])]
-    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
-    norms = [take_step(accelerator, losses, optimizer, batches, denominators, 0.0)["gradient_norm"] for _ in range(2)]
+    everything = prepared()
+    norms = [take(*everything, [batch(SIZES[0])], 0.0)["gradient_norm"] for _ in range(2)]
     assert norms[0] == pytest.approx(norms[1])
 
 
@@ -102,19 +106,14 @@ def test_a_micro_batch_that_cannot_be_matched_reports_all_terms_and_is_the_one_t
     losses, optimizer = trained(model)
     good, bad = MicroBatch(images(), ["good.png"]), MicroBatch(images(), ["bad.png"])
     bad.inputs["pixel_values"][:, :, 5, 7] = math.nan
-    denominators = step_denominators(accelerator, [good, bad], model.config.num_queries, 0.1, "global")
+    targets = [good.inputs["mask_labels"], bad.inputs["mask_labels"]]
+    denominators = model.loss_denominators(targets, accelerator.reduce, 1)
     found, broken = (losses(micro_batch.inputs, denominators[0]) for micro_batch in (good, bad))
     assert list(broken) == list(found)
     assert all(term.isnan() for term in broken.values())
     with pytest.raises(NonFiniteLossError) as caught:
         take_step(accelerator, losses, optimizer, [good, bad], denominators, 0.01)
     assert caught.value.file_names == ["bad.png"]
-
-
-def test_less_than_one_mask_in_each_process_is_still_one_in_the_batch():
-    accelerator = Accelerator(cpu=True)
-    (denominators,) = step_denominators(accelerator, [batch((0, 0))], 11, 0.1, "global")
-    assert denominators.tolist() == pytest.approx([1, 2.2])
 
 
 @pytest.fixture
@@ -131,14 +130,9 @@ def scaled():
     AcceleratorState._reset_state()
 
 
-def take(accelerator, losses, optimizer, batches):
-    denominators = step_denominators(accelerator, batches, 11, 0.1, "global")
-    return take_step(accelerator, losses, optimizer, batches, denominators, 0.5)
-
-
 def test_scaled_gradients_take_the_same_step(scaled):
     accelerator, model, losses, optimizer = scaled
-    values = take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    values = take(accelerator, model, losses, optimizer, [batch(SIZES[0])])
     AcceleratorState._reset_state()
     expected_values, expected = run([batch(SIZES[0])], clip_norm=0.5)
     torch.testing.assert_close(model.weight.detach(), expected)
@@ -149,13 +143,13 @@ def test_an_overflow_leaves_the_step_out_and_halves_the_scale(scaled):
     accelerator, model, losses, optimizer = scaled
     before = model.weight.detach().clone()
     handle = model.weight.register_hook(lambda gradient: gradient * torch.inf)
-    values = take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    values = take(accelerator, model, losses, optimizer, [batch(SIZES[0])])
     handle.remove()
     assert math.isfinite(values["loss"])
     assert not math.isfinite(values["gradient_norm"])
     assert torch.equal(model.weight, before)
     assert accelerator.scaler.get_scale() == 512
-    take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    take(accelerator, model, losses, optimizer, [batch(SIZES[0])])
     assert not torch.equal(model.weight, before)
 
 
@@ -163,9 +157,9 @@ def test_with_a_scale_a_loss_that_is_not_a_number_is_an_error_too(scaled):
     accelerator, model, losses, optimizer = scaled
     before = model.weight.detach().clone()
     with pytest.raises(NonFiniteLossError):
-        take(accelerator, losses, optimizer, [batch(SIZES[0], factor=math.nan)])
+        take(accelerator, model, losses, optimizer, [batch(SIZES[0], factor=math.nan)])
     assert torch.equal(model.weight, before)
-    take(accelerator, losses, optimizer, [batch(SIZES[0])])
+    take(accelerator, model, losses, optimizer, [batch(SIZES[0])])
     assert not torch.equal(model.weight, before)
 
 
@@ -174,5 +168,5 @@ def test_an_infinite_gradient_of_a_finite_loss_is_an_error():
     before = model.weight.detach().clone()
     model.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteLossError, match=r"2\.png, 3\.png, 5\.png"):
-        take(accelerator, losses, optimizer, [batch(SIZES[0])])
+        take(accelerator, model, losses, optimizer, [batch(SIZES[0])])
     assert torch.equal(model.weight, before)

@@ -3,7 +3,12 @@
 
 import json
 from contextlib import contextmanager
+from itertools import count
+from unittest import mock
 
+import torch
+
+from unisegment.models.image_processing import ImageProcessor
 from unisegment.training import loop
 
 RECIPE = """
@@ -45,6 +50,21 @@ def log_of(folder):
 def scores_of(folder):
     """Return the last evaluation, without what differs from run to run."""
     return {**json.loads((folder / "metrics.json").read_text()), "train_seconds": 0}
+
+
+@contextmanager
+def spoiled(calls):
+    """Within `with`, let the batches of these numbers hold a picture that is no number, counted from 0."""
+    collate, numbers = ImageProcessor.collate, count()
+
+    def spoils(processor, samples):
+        inputs = collate(processor, samples)
+        if next(numbers) in calls:
+            inputs["pixel_values"][1, 0, 5, 7] = torch.nan
+        return inputs
+
+    with mock.patch.object(ImageProcessor, "collate", spoils):
+        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ A recipe names everything that decides the result of a training run. Every key h
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,9 +40,12 @@ class ModelRecipe:
     """What is trained.
 
     Args:
-        pretrained: Checkpoint of a whole model to start from: a folder or Hub name (ours or transformers' Mask2Former),
-            or a file of the original code. Labels of equal name keep their weights. None starts from random weights.
-        config: Keys of `UniSegmentConfig`, over the defaults or over the checkpoint's own; the classes are the data's.
+        type: Family of the model, as `model_type` in its config.json: "unisegment" is Mask2Former. None takes that of
+            `pretrained`, or else "unisegment".
+        pretrained: Checkpoint of a whole model to start from: a folder or Hub name (ours or one that transformers has a
+            model for), or a file of the original code. Labels of equal name keep their weights. None starts from random
+            weights.
+        config: Keys of the family's config, over the defaults or over the checkpoint's own; the classes are the data's.
         gradient_checkpointing: Forget what is inside the layers after the forward pass and compute it again for the
             backward pass: less memory, more time, the same result. The layers are those of both decoders and of
             backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
@@ -51,6 +54,7 @@ class ModelRecipe:
         lora: Small matrices beside the layers of `pretrained` learn instead of the layers.
     """
 
+    type: str | None = None
     pretrained: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
@@ -62,11 +66,10 @@ class ModelRecipe:
         backbone = self.config.get("backbone")
         if isinstance(backbone, str):
             object.__setattr__(self, "config", {**self.config, "backbone": os.path.expanduser(backbone)})
-        if self.config:
-            # Here, because it brings transformers, which most errors in recipes need not wait for.
-            from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-
-            UniSegmentConfig.check_keys(self.config)
+        if self.type is not None or self.config:
+            families = self.families
+            for key in self.config:
+                _require_known(key, families)
         for key in {"id2label", "label2id", "num_labels", "categories"} & self.config.keys():
             raise ValueError(
                 f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
@@ -77,6 +80,31 @@ class ModelRecipe:
                 f"lora.rank={self.lora.rank} is for a model that has learned before, but pretrained=null. Give "
                 "pretrained a checkpoint, or set lora.rank to 0."
             )
+
+    @property
+    def families(self) -> list[Any]:
+        """The families that the model may be of: one, unless a checkpoint tells.
+
+        Raises:
+            ValueError: When there is none of the name in `type`.
+        """
+        # Here, because it brings transformers, which most errors in recipes need not wait for.
+        from unisegment.models.base import FAMILIES
+
+        if self.type is None and self.pretrained is not None:
+            return [*FAMILIES.values()]
+        return [FAMILIES.named(self.type or "unisegment")]
+
+
+def _require_known(key: str, families: Sequence[Any]) -> None:
+    """Raise a ValueError for a key that the configs of none of the families have."""
+    refusals = []
+    for family in families:
+        try:
+            return family.config.check_keys([key])
+        except ValueError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 @dataclass(frozen=True, kw_only=True)

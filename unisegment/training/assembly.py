@@ -3,25 +3,22 @@
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 from jaxtyping import Float64
 
 from unisegment.data.annotated_images import AnnotatedImages, category_entry
-from unisegment.data.collate import Collate
 from unisegment.data.first_look import doubt_two_numbers, is_empty, read_first
 from unisegment.data.formats import FORMATS
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.data.label_spaces import in_label_space
 from unisegment.data.splitting import only_annotated
 from unisegment.inference.images import Samples
+from unisegment.models.base import FAMILIES, SegmentationProcessor
 from unisegment.models.checkpoint_changes import new_weights
 from unisegment.models.checkpoints import open_checkpoint
-from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.ops.importing import importing
-from unisegment.ops.limits import MAX_MODEL
 from unisegment.ops.weight_sources import find_checkpoint
 from unisegment.runs.data_opening import data_named, named, open_split, with_format
 from unisegment.runs.data_recipe import DataRecipe
@@ -30,10 +27,6 @@ from unisegment.runs.settings import RecipeError
 from unisegment.structures import Category
 from unisegment.training.batches import BatchPlan, MicroBatch, TransformedSamples, load_batches
 from unisegment.training.lora import add_adapters
-
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 _OTHER_RUN = (
     "Labels of a run stay what they were. Begin another one with another run.output_dir, or with run.resume=never and "
@@ -136,7 +129,7 @@ def plan_batches(
 def open_batches(
     recipe: Recipe,
     samples: AnnotatedImages,
-    processor: "UniSegmentImageProcessor",
+    processor: SegmentationProcessor,
     steps: range,
     workers: int,
     repeat_factors: Float64[np.ndarray, " n"] | None = None,
@@ -149,9 +142,8 @@ def open_batches(
     data = recipe.data
     regions = region_labels(data, samples)
     transformed = TransformedSamples(samples, data.transform, recipe.run.seed, data.most_skipped, regions)
-    collate = Collate(**processor.collate_settings())
     plan = plan_batches(recipe, samples, steps, repeat_factors)
-    return load_batches(transformed, plan, collate, workers, timeout=60 * recipe.run.timeout)
+    return load_batches(transformed, plan, processor.collate, workers, timeout=60 * recipe.run.timeout)
 
 
 def check_model(recipe: Recipe) -> None:
@@ -166,7 +158,7 @@ def check_model(recipe: Recipe) -> None:
             find_checkpoint(chosen.pretrained)
         return
     with named("model.config"):
-        UniSegmentConfig(**chosen.config)
+        chosen.families[0].config(**chosen.config)
         if chosen.config.get("use_pretrained_backbone") and chosen.config.get("backbone") is not None:
             from unisegment.backbones.pretrained import require_backbone  # it has the code of models
 
@@ -186,7 +178,7 @@ def model_notes(recipe: Recipe) -> list[str]:
 
 
 def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_classes: int) -> str:
-    """Say which backbone a model has, where its weights come from, and how many of them start random.
+    """Say what a model is, where its weights come from, and how many of them start random.
 
     Args:
         recipe: What describes the model.
@@ -197,21 +189,25 @@ def starting_weights(recipe: Recipe, model: Any, new: Collection[str], new_class
     config, chosen = model.config, recipe.model
     sizes = {name: weight.numel() for name, weight in model.named_parameters()}
     has_backbone = chosen.pretrained is None and config.use_pretrained_backbone
-    random = sum(
-        size for name, size in sizes.items() if name in new and not (has_backbone and "backbone.body." in name)
-    )
-    random += new_classes * (config.hidden_dim + 1)
+    # What is behind the network of a backbone, such as a feature pyramid, is not in its file.
+    loaded = getattr(model.backbone, "body", model.backbone).parameters() if has_backbone else ()
+    random = sum(sizes[name] for name in sizes.keys() & new) - sum(weight.numel() for weight in loaded)
+    random += new_classes * (model.get_submodule(model.class_head).in_features + 1)
     origin = chosen.pretrained or (f"{config.backbone} for the backbone" if has_backbone else "no checkpoint")
     return (
-        f"{config.backbone_config.model_type} backbone, weights from {origin}; "
+        f"{_described(model)}, weights from {origin}; "
         f"{random / 1e6:.1f} of {sum(sizes.values()) / 1e6:.1f} million start random"
     )
 
 
+def _described(model: Any) -> str:
+    return " and ".join(FAMILIES[model.config.model_type].describe(model.config))
+
+
 def build_model(
     recipe: Recipe, samples: AnnotatedImages, say: Callable[[str], object] | None = None
-) -> tuple[Any, "UniSegmentImageProcessor"]:
-    """Return the model that is trained and its processor, for a data set.
+) -> tuple[Any, SegmentationProcessor]:
+    """Return the model that is trained, a `SegmentationModel`, and its processor, for a data set.
 
     With `model.lora.rank` it has adapters, see `add_adapters`.
 
@@ -229,6 +225,12 @@ def build_model(
         say(starting_weights(recipe, model, new, new_classes))
     with named("model"):
         model.backbone.freeze(chosen.frozen_stages)
+    decay = recipe.optim.layer_decay
+    if decay != 1 and all(model.lr_scale(name, decay) == 1 for name, _ in model.named_parameters()):
+        raise RecipeError(
+            f"optim.layer_decay={decay}: this model ({_described(model)}) has no layers whose rate decays, as plain "
+            "vision transformers have. Set it to 1, or choose another model.type."
+        )
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)
     if chosen.gradient_checkpointing:
@@ -236,44 +238,32 @@ def build_model(
     return model, processor
 
 
-def _open_model(
-    recipe: Recipe, samples: AnnotatedImages
-) -> tuple["UniSegmentForUniversalSegmentation", "UniSegmentImageProcessor", set[str], int]:
-    """Return our model as it was opened, its processor, and which weights and how many classes no checkpoint had."""
-    size = {"shortest_edge": recipe.data.shortest_edge, "longest_edge": recipe.data.longest_edge}
-    found: dict[str, Any] = {
-        "stuff_label_ids": samples.stuff_label_ids,
-        "num_labels": len(samples.id2label),
-        "range": recipe.data.range,
-    }
+def _open_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, SegmentationProcessor, set[str], int]:
+    """Return the model as it was opened, its processor, and which weights and how many classes no checkpoint had."""
+    data, chosen = recipe.data, recipe.model
+    size = {"shortest_edge": data.shortest_edge, "longest_edge": data.longest_edge}
+    if chosen.pretrained is None:
+        with named("model.config"):
+            model, processor = chosen.families[0].build(chosen.config, samples.categories, size=size, range=data.range)
+        return model, processor, set(model.state_dict()), 0
+    of_processor = {"size": size, "range": data.range, "stuff_label_ids": samples.stuff_label_ids}
     classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
-    source = recipe.model.pretrained
-    if source is not None:
-        options = {**classes, "ignore_mismatched_sizes": True, "output_loading_info": True, **recipe.model.config}
-        with named(f"model.pretrained={source}"):
-            opened, processor = open_checkpoint(source, {"size": size, **found}, **options)
-        model, report = opened
-        changes = report["changes"]
-        return (
-            model,
-            processor,
-            new_weights(changes, model.query_tables),
-            len(changes["classes"].made) if "classes" in changes else 0,
+    options = {**classes, "ignore_mismatched_sizes": True, "output_loading_info": True, **chosen.config}
+    with named(f"model.pretrained={chosen.pretrained}"):
+        opened, processor = open_checkpoint(
+            chosen.pretrained, {**of_processor, "num_labels": len(samples.id2label)}, **options
         )
-    with named("model.config"):
-        config = UniSegmentConfig(**recipe.model.config, **classes)
-    with importing():
-        from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-        from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-    with named("model.config"):
-        numbers = UniSegmentForUniversalSegmentation.count_numbers(config)
-        if numbers > MAX_MODEL:
-            raise ValueError(f"the model would have {numbers} numbers, expected at most {MAX_MODEL}")
-        model = UniSegmentForUniversalSegmentation(config)
-    return model, UniSegmentImageProcessor(size=size, id2label=samples.id2label, **found), set(model.state_dict()), 0
+        model, report = opened
+        if model.config.model_type not in [family.model_type for family in chosen.families]:
+            raise ValueError(
+                f"its type is {model.config.model_type}, but model.type={chosen.type}. Leave one of the two out."
+            )
+    changes = report["changes"]
+    new_classes = len(changes["classes"].made) if "classes" in changes else 0
+    return model, processor, new_weights(changes, model.query_tables), new_classes
 
 
-def _recompute_layers(model: "UniSegmentForUniversalSegmentation") -> None:
+def _recompute_layers(model: Any) -> None:
     # The name since transformers 5.23, which warns of the older one, and the only one before.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +28,6 @@ from unisegment.training.sharding import with_whole_weights
 from unisegment.training.tracking import track
 from unisegment.training.unreadable import UnreadableImages
 
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-
 _METRICS = {"panoptic": "pq", "instance": "mask_ap", "semantic": "miou"}
 
 
@@ -43,7 +39,7 @@ class Evaluator:
         recipe: What to do.
         folder: Where to write.
         accelerator: Knows the device and the other processes.
-        model: What is trained.
+        model: What is trained, a `SegmentationModel`.
         empty_model: The same, plain and without weights, where FSDP2 has cut up those of `model` or it has adapters;
             None otherwise.
         average: The moving average of its weights, if there is one.
@@ -56,10 +52,10 @@ class Evaluator:
     recipe: Recipe
     folder: RunFolder
     accelerator: Accelerator
-    model: "UniSegmentForUniversalSegmentation"
-    empty_model: "UniSegmentForUniversalSegmentation | None"
+    model: Any
+    empty_model: Any
     average: WeightAverage | None
-    processor: "UniSegmentImageProcessor"
+    processor: Any
     held_out: Samples
     unreadable: UnreadableImages
     stop: StopSignals
@@ -128,15 +124,13 @@ class Evaluator:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _keep_best(self, model: "UniSegmentForUniversalSegmentation", metrics: dict[str, Any]) -> None:
+    def _keep_best(self, model: Any, metrics: dict[str, Any]) -> None:
         metric = _METRICS[self.task]
         score = metrics[metric]
         if score is not None and score > self.folder.best_score(metric, metrics["step"]):
             self._save_model(model, self.folder.best, {self.folder.metrics.name: json.dumps(metrics, indent=2) + "\n"})
 
-    def _save_model(
-        self, model: "UniSegmentForUniversalSegmentation", path: Path, texts: dict[str, str] | None = None
-    ) -> None:
+    def _save_model(self, model: Any, path: Path, texts: dict[str, str] | None = None) -> None:
         """Write a model and the processor, with some further files."""
         with whole_folder(path) as partial:
             model.save_pretrained(partial)
@@ -144,7 +138,7 @@ class Evaluator:
             for name, text in (texts or {}).items():
                 (partial / name).write_text(text, encoding="utf-8")
 
-    def _save_pictures(self, model: "UniSegmentForUniversalSegmentation") -> None:
+    def _save_pictures(self, model: Any) -> None:
         """Draw predictions for some held-out images, spread evenly over all of them."""
         number = min(self.recipe.evaluation.pictures, len(self.held_out))
         places = np.linspace(0, len(self.held_out) - 1, number).round().astype(int).tolist()
@@ -156,12 +150,12 @@ class Evaluator:
             ):
                 picture.save(partial / name)
 
-    def _predictor(self, model: "UniSegmentForUniversalSegmentation") -> Predictor:
+    def _predictor(self, model: Any) -> Predictor:
         evaluation = self.recipe.evaluation
         return Predictor(model, self.processor, evaluation.panoptic_threshold, evaluation.top_k)
 
     @contextmanager
-    def _evaluated_model(self) -> Iterator["UniSegmentForUniversalSegmentation"]:
+    def _evaluated_model(self) -> Iterator[Any]:
         """Give the model that is evaluated and saved, the same in every process: averaged, if there is an average."""
         with nullcontext() if self.average is None else self.average.applied():
             self.share_statistics()

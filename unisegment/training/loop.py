@@ -13,7 +13,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from unisegment.errors import INTERRUPTED, ForeseenError
 from unisegment.files import WriteError, flush, write_text
 from unisegment.hub import PushError, check_push, push
 from unisegment.inference.evaluation import EvaluationCancelledError
+from unisegment.models.base import SegmentationProcessor
 from unisegment.ops.tf32 import has_tf32, use_tf32
 from unisegment.runs.data_opening import with_format
 from unisegment.runs.folder_lock import locked
@@ -66,14 +67,10 @@ from unisegment.training.repeats import describe_repeats, find_repeats
 from unisegment.training.sharding import settle_sharding, without_weights
 from unisegment.training.state_files import Progress, Repeats, read_categories
 from unisegment.training.state_fit import check_fit
-from unisegment.training.step import LossOnly, NonFiniteLossError, step_denominators, take_step
+from unisegment.training.step import LossOnly, NonFiniteLossError, take_step
 from unisegment.training.tracking import check_trackers, start_trackers, track
 from unisegment.training.training_state import TrainingState
 from unisegment.training.unreadable import UnreadableImages
-
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 _MOST_OVERFLOWS = 50
 """In a row; fp16's scale, halved each time, is then as good as zero."""
@@ -178,7 +175,7 @@ class Run:
         recipe: What to do.
         folder: Where to write.
         accelerator: Knows the device and the other processes.
-        model: What is trained.
+        model: What is trained, a `SegmentationModel`.
         processor: Prepares images for it, and is saved beside it.
         held_out: Images to evaluate it on.
         stop: Tells when to stop.
@@ -188,8 +185,8 @@ class Run:
     recipe: Recipe
     folder: RunFolder
     accelerator: Accelerator
-    model: "UniSegmentForUniversalSegmentation"
-    processor: "UniSegmentImageProcessor"
+    model: Any
+    processor: SegmentationProcessor
     held_out: AnnotatedImages
     stop: StopSignals
     repeats: Repeats | None = None
@@ -249,6 +246,7 @@ class Run:
             self.training.load(start.state)
             take_over(self.optimizer, self.schedule, asked, self.progress.step)
             self.accelerator.print(f"Continuing from {start.state}.")
+        self.model.at_step(self.progress.step, self.recipe.schedule.steps)
         self.saved_step = 0 if start.state is None else self.progress.step
         if self.accelerator.is_main_process:
             self._open_folder(start)
@@ -296,6 +294,7 @@ class Run:
                 values["images_per_second"] = self.recipe.optim.batch_size / seconds
                 values["peak_memory_mib"] = peak_memory_mebibytes(self.accelerator.device)
                 progress.step, progress.seconds = progress.step + 1, progress.seconds + seconds
+                self.model.at_step(progress.step, last_step)
                 log.write({"step": progress.step, **values})
                 track(self.accelerator, values, progress.step)
                 if (
@@ -317,16 +316,13 @@ class Run:
 
     def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
         """Take one step, or leave it out, and return what goes into the log."""
-        config, optim = self.model.config, self.recipe.optim
-        seed_step(self.recipe.run.seed, self.progress.step, self.accelerator.process_index)
-        denominators = step_denominators(
-            self.accelerator, micro_batches, config.num_queries, config.no_object_weight, config.loss_normalization
-        )
+        optim, accelerator = self.recipe.optim, self.accelerator
+        seed_step(self.recipe.run.seed, self.progress.step, accelerator.process_index)
+        targets = [batch.inputs["mask_labels"] for batch in micro_batches]
+        denominators = self.model.loss_denominators(targets, accelerator.reduce, accelerator.num_processes)
         values: dict[str, Any]
         try:
-            values = take_step(
-                self.accelerator, self.losses, self.optimizer, micro_batches, denominators, optim.clip_norm
-            )
+            values = take_step(accelerator, self.losses, self.optimizer, micro_batches, denominators, optim.clip_norm)
             self.progress.non_finite = 0
             is_taken = math.isfinite(values["gradient_norm"])  # else fp16's scale was too large
             self.progress.overflows = 0 if is_taken else self.progress.overflows + 1
@@ -334,7 +330,7 @@ class Run:
                 self.average.update()
         except NonFiniteLossError as error:
             self.progress.non_finite += 1
-            self.accelerator.print(f"Step {self.progress.step + 1} is left out. {error}", file=sys.stderr)
+            accelerator.print(f"Step {self.progress.step + 1} is left out. {error}", file=sys.stderr)
             values = {"loss": float("nan"), "skipped_images": error.file_names}
         lr, lr_backbone = (
             optim.lr * lr_factor(self.recipe.schedule, in_backbone)(self.progress.step) for in_backbone in (False, True)

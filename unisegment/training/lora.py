@@ -6,7 +6,7 @@ Training steps see the matrices, by peft's layers; evaluation and files get a mo
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +14,16 @@ from torch import Tensor, nn
 from unisegment.runs.lora_recipe import LoraRecipe
 from unisegment.runs.settings import RecipeError
 
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
-
 Model = TypeVar("Model", bound=nn.Module)
 
 _ADAPTER = "default"  # the name that peft gives
-_CLASS_HEAD = "transformer_decoder.predictor.class_head"
 
 
-def add_adapters(model: "UniSegmentForUniversalSegmentation", lora: LoraRecipe, new_weights: Collection[str]) -> None:
+def add_adapters(model: Any, lora: LoraRecipe, new_weights: Collection[str]) -> None:
     """Freeze a model but for matrices beside its linear layers, the class head, and weights that are new.
 
     Args:
-        model: Is changed in place: its layers become peft's, with themselves as `base_layer`.
+        model: A `SegmentationModel`, changed in place: its layers become peft's, with themselves as `base_layer`.
         lora: `rank` is more than 0.
         new_weights: Names of those that have their random start; they learn as they are.
 
@@ -43,7 +39,7 @@ def add_adapters(model: "UniSegmentForUniversalSegmentation", lora: LoraRecipe, 
     learning = [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and (name.startswith(_CLASS_HEAD) or name in new_weights)
+        if parameter.requires_grad and (name.startswith(model.class_head) or name in new_weights)
     ]
     config = LoraConfig(
         r=lora.rank,
@@ -59,15 +55,12 @@ def add_adapters(model: "UniSegmentForUniversalSegmentation", lora: LoraRecipe, 
         model.backbone.freeze("all")  # statistics of its norms, too
 
 
-def _target_names(model: nn.Module, targets: str | None, new_weights: Collection[str]) -> list[str]:
+def _target_names(model: Any, targets: str | None, new_weights: Collection[str]) -> list[str]:
     """Return the names of the layers that get matrices."""
     names = [
         name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.weight.requires_grad
-        and name != _CLASS_HEAD
-        and f"{name}.weight" not in new_weights
+        for name in model.lora_targets()
+        if model.get_parameter(f"{name}.weight").requires_grad and f"{name}.weight" not in new_weights
     ]
     found = [name for name in names if targets is None or re.fullmatch(targets, name)]
     if not found:

@@ -8,7 +8,7 @@ import copy
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,11 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from unisegment.losses.matcher import Matches
 from unisegment.structures import SegmentationTarget
-
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
 
 
 def step_memory(
-    model: "UniSegmentForUniversalSegmentation",
+    model: Any,
     make_optimizer: Callable[[nn.Module], Optimizer],
     inputs: dict[str, Any],
     *,
@@ -36,7 +32,7 @@ def step_memory(
     """Return bytes that a process needs for its tensors, without what PyTorch itself takes.
 
     Args:
-        model: Its weights are not touched.
+        model: A `SegmentationModel`; its weights are not touched.
         make_optimizer: Makes the optimiser of a model.
         inputs: One micro-batch, as the model's `forward` takes it.
         extra_copies: How often the weights that learn are held besides, as by a moving average.
@@ -51,18 +47,16 @@ def step_memory(
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)
     inputs = tree_map(lambda leaf: _fake(mode, leaf, device), inputs)
-    model.criterion.matcher = _AnyMatches()  # type: ignore[assignment]
-    model.criterion.draw_seed = lambda: None  # type: ignore[method-assign]  # there are no numbers to draw
     with mode:
         _move(model, device)
-    with mode, _Watch() as memory:
+    with mode, model.loss_without_values(), _Watch() as memory:
         model.train()
         optimizer = make_optimizer(model)
         weights = [*model.parameters(), *model.buffers()]
         learning = [weight for weight in model.parameters() if weight.requires_grad]
         memory.peak = 0
         with torch.autocast(torch.device(device).type, autocast_dtype, enabled=autocast_dtype is not None):
-            _loss(model, **inputs).backward()
+            model(**inputs).loss.backward()
         of_step = memory.peak
         optimizer.step()
         found = {
@@ -74,22 +68,6 @@ def step_memory(
     # Gradients are made one after the other while activations go: the watched peak has those that were there.
     found["activations"] = max(of_step - found["gradients"], 0)
     return found | {"peak": sum(found.values())}
-
-
-def _loss(
-    model: "UniSegmentForUniversalSegmentation",
-    pixel_values: Tensor,
-    mask_labels: Sequence[SegmentationTarget],
-    **others: Any,
-) -> Tensor:
-    """Return the model's loss without its look at the values of the labels."""
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    hook = model.transformer_decoder.register_forward_hook(
-        lambda module, arguments, result: seen.append((result.class_logits, result.mask_embeddings, arguments[1]))
-    )
-    model(pixel_values)
-    hook.remove()
-    return model.criterion(*seen.pop(), mask_labels)[0]
 
 
 class _Watch(TorchDispatchMode):
@@ -119,29 +97,6 @@ class _Watch(TorchDispatchMode):
 
     def _release(self, size: int) -> None:
         self.live -= size
-
-
-class _AnyMatches(nn.Module):
-    """Matches without looking: without contents there are no costs."""
-
-    def forward(
-        self,
-        class_logits: Tensor,
-        embeddings: Tensor,
-        features: Tensor,
-        targets: Sequence[SegmentationTarget],
-        max_elements: int | None = None,
-    ) -> list[Matches]:
-        pairs = [
-            torch.zeros(
-                len(class_logits),
-                min(class_logits.shape[2], len(target)),
-                dtype=torch.int64,
-                device=class_logits.device,
-            )
-            for target in targets
-        ]
-        return [Matches(pair, pair) for pair in pairs]
 
 
 def _move(model: nn.Module, device: torch.device | str) -> None:

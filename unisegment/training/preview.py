@@ -5,12 +5,13 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import PartialState
 
 from unisegment.data.annotated_images import AnnotatedImages
+from unisegment.models.base import SegmentationProcessor
 from unisegment.runs.data_opening import with_format
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.run_folder import RunFolder
@@ -22,9 +23,6 @@ from unisegment.training.optimization import make_optimizer
 from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
-
-if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
-    from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 
 _LOOKED_AT = 4
 """Steps whose images are prepared, to find the largest micro-batch."""
@@ -82,7 +80,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 
-def _memory(recipe: Recipe, model: Any, processor: "UniSegmentImageProcessor", samples: AnnotatedImages) -> str:
+def _memory(recipe: Recipe, model: Any, processor: SegmentationProcessor, samples: AnnotatedImages) -> str:
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
     optim, schedule, state = recipe.optim, recipe.schedule, PartialState()

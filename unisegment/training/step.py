@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -15,8 +16,6 @@ from torch.optim import Optimizer
 
 from unisegment.errors import ForeseenError
 from unisegment.losses.base import NonFiniteLoss
-from unisegment.losses.criterion import loss_denominators
-from unisegment.ops.transfers import send
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
 
@@ -54,7 +53,7 @@ class LossOnly(nn.Module):
         self.model = model
         self._no_split_modules = layer_names(model)  # what accelerate calls them
 
-    def forward(self, inputs: dict[str, Any], denominators: Float[Tensor, "2"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, inputs: dict[str, Any], denominators: Tensor | None) -> dict[str, Float[Tensor, ""]]:
         """Return `loss`, and its terms without their gradient; all are NaN where targets cannot be matched."""
         try:
             outputs = self.model(**inputs, loss_denominators=denominators)
@@ -65,40 +64,12 @@ class LossOnly(nn.Module):
         return {"loss": outputs.loss} | {name: term.detach() for name, term in outputs.loss_dict.items()}
 
 
-def step_denominators(
-    accelerator: Accelerator, micro_batches: Sequence[MicroBatch], num_queries: int, no_object_weight: float, mode: str
-) -> list[Float[Tensor, "2"]]:
-    """Return what each micro-batch divides its losses by, so that their sum is the loss of the whole batch.
-
-    Args:
-        accelerator: Knows the other processes, whose gradients are averaged with ours.
-        micro_batches: Those of this process in this step.
-        num_queries: Queries of the model.
-        no_object_weight: Class weight of queries without a segment.
-        mode: "global": the number of masks and the sum of class weights of the whole batch. "rank": the class term is
-            the mean of the terms of the micro-batches, each divided by its own sum.
-    """
-    own = torch.stack(
-        [
-            loss_denominators([len(labels) for labels in batch.inputs["class_labels"]], num_queries, no_object_weight)
-            for batch in micro_batches
-        ]
-    )
-    own = send(own, accelerator.device)
-    if mode == "rank":
-        num_masks = accelerator.reduce(own[:, 0].sum(), "mean").clamp(min=1)
-        return [torch.stack([num_masks, class_weights]) for class_weights in own[:, 1] * len(micro_batches)]
-    total = accelerator.reduce(own.sum(0), "sum")
-    total[0].clamp_(min=1)  # here, because with few masks there is less than one for each process
-    return [total / accelerator.num_processes] * len(micro_batches)
-
-
 def take_step(
     accelerator: Accelerator,
     losses: nn.Module,
     optimizer: Optimizer,
     micro_batches: Sequence[MicroBatch],
-    denominators: Sequence[Float[Tensor, "2"]],
+    denominators: Sequence[Tensor] | None,
     clip_norm: float,
 ) -> dict[str, float]:
     """Change the weights once.
@@ -108,7 +79,8 @@ def take_step(
         losses: A `LossOnly`.
         optimizer: Holds the parameters.
         micro_batches: Go through the model one after the other; their gradients add up.
-        denominators: One for each of them, see `step_denominators`.
+        denominators: What each of them divides its losses by, see `SegmentationModel`. None means that these are means,
+            whose mean is learned from.
         clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
 
     Returns:
@@ -123,13 +95,14 @@ def take_step(
     statistics = _running_statistics(losses)
     before = [statistic.clone() for statistic in statistics]
     values: list[Tensor] = []
-    for batch, denominator in zip(micro_batches, denominators, strict=True):
+    share = 1 / len(micro_batches) if denominators is None else 1.0
+    for batch, denominator in zip(micro_batches, denominators or repeat(None), strict=denominators is not None):
         is_last = len(values) == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(losses):
             with accelerator.autocast():  # which accelerate leaves to the caller with FSDP2
                 terms = losses(_sent(batch.inputs, accelerator.device), denominator)
-            accelerator.backward(terms["loss"])
-        values.append(torch.stack([term.detach().float() for term in terms.values()]))
+            accelerator.backward(share * terms["loss"])
+        values.append(share * torch.stack([term.detach().float() for term in terms.values()]))
     # Once a step and over everything, after fp16's scale is taken off: with AdamW the paper's small norm of 0.01 acts
     # as a normalisation of the gradient.
     norm = whole(accelerator.clip_grad_norm_(losses.parameters(), clip_norm or math.inf))
