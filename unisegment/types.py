@@ -25,3 +25,6 @@ from typing import TypeAlias
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
+
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns of an image."""

@@ -17,12 +17,12 @@ from transformers.utils import TensorType
 from unisegment.data.collate import Collate, normalize_image, pad_images, pad_target, padded_size
 from unisegment.data.reading.annotation_reading import check_target, target_from_map, without_vanished
 from unisegment.data.reading.image_reading import ImageReading, as_list, read_image
-from unisegment.data.transforms.resizing import Window, map_grid, resize_image, resize_target
+from unisegment.data.transforms.resizing import map_grid, resize_image, resize_target
 from unisegment.models.image_post_processing import ImagePostProcessing
 from unisegment.models.image_processor_files import ImageProcessorFiles
 from unisegment.ops.value_range import checked_range
 from unisegment.structures import Sample, SegmentationTarget
-from unisegment.types import Size
+from unisegment.types import Size, Window
 
 
 class ImageProcessor(ImageProcessorFiles, ImagePostProcessing):

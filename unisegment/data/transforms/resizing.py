@@ -13,10 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unisegment.structures import Sample, SegmentationTarget
-from unisegment.types import Size
+from unisegment.types import Size, Window
 
-Window: TypeAlias = tuple[slice, slice]
-"""Rows and columns of an image."""
 _EVERYTHING: Window = (slice(None), slice(None))
 
 Nearest: TypeAlias = Literal["center", "corner"]
