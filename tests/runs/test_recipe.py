@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from unisegment.models.base import FAMILIES
+from unisegment.models.image_processor_settings import ImageProcessorSettings
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.recipe import Recipe, load_recipe
@@ -190,6 +191,31 @@ def test_keys_of_the_model_are_those_of_its_family(base, monkeypatch):
             load_recipe(base, keys | others)
     with pytest.raises(RecipeError, match=r"model: 'num_querys' is not a key .*'num_queries'"):
         load_recipe(base, {"model.pretrained": "some/checkpoint", "model.config.num_querys": 3})
+
+
+class OtherSettings(ImageProcessorSettings):
+    def __init__(self, *, do_split_image: bool = False, **others):
+        super().__init__(**others)
+
+
+def test_settings_of_the_processor_are_those_of_the_family(base, monkeypatch):
+    other = replace(FAMILIES["unisegment"], config=OtherConfig, settings=OtherSettings)
+    monkeypatch.setitem(FAMILIES._others, "other", other)
+    split = {"model.processor.do_split_image": True}
+    assert load_recipe(base, split | {"model.type": "other"}).model.processor == {"do_split_image": True}
+    assert load_recipe(base, split | {"model.pretrained": "some/checkpoint"}).model.processor == {
+        "do_split_image": True
+    }
+    assert load_recipe(base, {"model.processor.do_resize": False}).model.processor == {"do_resize": False}
+    with pytest.raises(RecipeError, match=r"model: processor: 'do_split_image' is not a keyword of ImageProcessor"):
+        load_recipe(base, split)
+    with pytest.raises(RecipeError, match=r"model: image_mean: "):
+        load_recipe(base, {"model.processor.image_mean": "dark"})
+    for key, value in {"size": 64, "range": "dtype", "stuff_label_ids": [1]}.items():
+        with pytest.raises(
+            RecipeError, match=rf"model: processor\.{key}: the section data says it\. Sizes are data\.sh"
+        ):
+            load_recipe(base, {f"model.processor.{key}": value})
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_training_starts_from_every_format(tmp_path):
         assert processor.size == {"shortest_edge": data.shortest_edge, "longest_edge": data.longest_edge}
 
 
-def built(tmp_path, backbone_config=None, say=None, optim=None, **model):
+def recipe_of(tmp_path, backbone_config=None, optim=None, **model):
     data = DataRecipe(root=str(tmp_path / "scenes"), format="synthetic", num_train=2, num_val=1)
     samples, _ = open_samples(data)
     recipe = Recipe(
@@ -138,6 +138,11 @@ def built(tmp_path, backbone_config=None, say=None, optim=None, **model):
         schedule=ScheduleRecipe(max_steps=1),
         run=RunRecipe(output_dir=str(tmp_path / "run")),
     )
+    return recipe, samples
+
+
+def built(tmp_path, backbone_config=None, say=None, optim=None, **model):
+    recipe, samples = recipe_of(tmp_path, backbone_config, optim, **model)
     torch.manual_seed(0)
     return build_model(recipe, samples, say)[0], samples
 
@@ -170,6 +175,16 @@ def test_the_family_is_that_of_the_type_or_of_the_checkpoint(other_family, tmp_p
         RecipeError, match=r"model\.pretrained=.*stock: its type is unisegment, but model\.type=other\. "
     ):
         built(tmp_path, pretrained=str(tmp_path / "stock"), config={}, type="other")
+
+
+def test_settings_of_the_processor_reach_it_and_stay_with_a_checkpoint(tmp_path):
+    settings = {"image_mean": [0.5, 0.25, 0.125], "do_reduce_labels": True}
+    stock_model("resnet").save_pretrained(tmp_path / "stock")
+    for start in ({}, {"pretrained": str(tmp_path / "stock"), "config": {}}):
+        recipe, samples = recipe_of(tmp_path, processor=settings, **start)
+        processor = build_model(recipe, samples)[1]
+        assert (processor.image_mean, processor.do_reduce_labels) == ([0.5, 0.25, 0.125], True)
+        assert dict(processor.size) == {"shortest_edge": 800, "longest_edge": 1333}
 
 
 def test_layer_decay_needs_layers(tmp_path):

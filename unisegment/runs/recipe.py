@@ -33,6 +33,11 @@ from unisegment.runs.settings import (
 )
 
 _Images = Annotated[int, Bounds(1, 2**16)]
+_SAID_BY_DATA = frozenset(("size", "range", "id2label", "num_labels", "stuff_label_ids"))
+_WHERE_DATA_SAYS_IT = (
+    "the section data says it. Sizes are data.shortest_edge and data.longest_edge, the range is data.range, and labels "
+    "are those of the data set."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ class ModelRecipe:
             model for), or a file of the original code. Labels of equal name keep their weights. None starts from random
             weights.
         config: Keys of the family's config, over the defaults or over the checkpoint's own; the classes are the data's.
+        processor: Settings of the family's image processor, likewise, but for those that `data` says.
         gradient_checkpointing: Forget what is inside the layers after the forward pass and compute it again for the
             backward pass: less memory, more time, the same result. The layers are those of both decoders and of
             backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
@@ -57,6 +63,7 @@ class ModelRecipe:
     type: str | None = None
     pretrained: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    processor: dict[str, Any] = field(default_factory=dict)
     gradient_checkpointing: bool = False
     frozen_stages: Annotated[int, Bounds(0, 1000)] | Literal["all"] = 0
     lora: LoraRecipe = field(default_factory=LoraRecipe)
@@ -66,10 +73,8 @@ class ModelRecipe:
         backbone = self.config.get("backbone")
         if isinstance(backbone, str):
             object.__setattr__(self, "config", {**self.config, "backbone": os.path.expanduser(backbone)})
-        if self.type is not None or self.config:
-            families = self.families
-            for key in self.config:
-                _require_known(key, families)
+        if self.type is not None or self.config or self.processor:
+            self._check_keys(self.families)
         for key in {"id2label", "label2id", "num_labels", "categories"} & self.config.keys():
             raise ValueError(
                 f"config.{key}: the classes are the categories of the data. Name them there: in the annotation file, "
@@ -80,6 +85,23 @@ class ModelRecipe:
                 f"lora.rank={self.lora.rank} is for a model that has learned before, but pretrained=null. Give "
                 "pretrained a checkpoint, or set lora.rank to 0."
             )
+
+    def _check_keys(self, families: Sequence[Any]) -> None:
+        """Raise a ValueError unless one of the families has all keys; it says what the first one does not have."""
+        for key in _SAID_BY_DATA & self.processor.keys():
+            raise ValueError(f"processor.{key}: {_WHERE_DATA_SAYS_IT}")
+        refusals = []
+        for family in families:
+            try:
+                family.config.check_keys(self.config)
+                family.settings(**self.processor)
+            except TypeError as error:  # an unknown keyword of the processor
+                refusals.append(ValueError(f"processor: {error}"))
+            except ValueError as error:
+                refusals.append(error)
+            else:
+                return
+        raise refusals[0]
 
     @property
     def families(self) -> list[Any]:
@@ -94,17 +116,6 @@ class ModelRecipe:
         if self.type is None and self.pretrained is not None:
             return [*FAMILIES.values()]
         return [FAMILIES.named(self.type or "unisegment")]
-
-
-def _require_known(key: str, families: Sequence[Any]) -> None:
-    """Raise a ValueError for a key that the configs of none of the families have."""
-    refusals = []
-    for family in families:
-        try:
-            return family.config.check_keys([key])
-        except ValueError as error:
-            refusals.append(error)
-    raise refusals[0]
 
 
 @dataclass(frozen=True, kw_only=True)

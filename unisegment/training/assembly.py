@@ -242,17 +242,16 @@ def _open_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, Segmenta
     """Return the model as it was opened, its processor, and which weights and how many classes no checkpoint had."""
     data, chosen = recipe.data, recipe.model
     size = {"shortest_edge": data.shortest_edge, "longest_edge": data.longest_edge}
+    of_processor = {"size": size, "range": data.range, **chosen.processor}
     if chosen.pretrained is None:
         with named("model.config"):
-            model, processor = chosen.families[0].build(chosen.config, samples.categories, size=size, range=data.range)
+            model, processor = chosen.families[0].build(chosen.config, samples.categories, **of_processor)
         return model, processor, set(model.state_dict()), 0
-    of_processor = {"size": size, "range": data.range, "stuff_label_ids": samples.stuff_label_ids}
+    of_processor |= {"num_labels": len(samples.id2label), "stuff_label_ids": samples.stuff_label_ids}
     classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
     options = {**classes, "ignore_mismatched_sizes": True, "output_loading_info": True, **chosen.config}
     with named(f"model.pretrained={chosen.pretrained}"):
-        opened, processor = open_checkpoint(
-            chosen.pretrained, {**of_processor, "num_labels": len(samples.id2label)}, **options
-        )
+        opened, processor = open_checkpoint(chosen.pretrained, of_processor, **options)
         model, report = opened
         if model.config.model_type not in [family.model_type for family in chosen.families]:
             raise ValueError(
