@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole training run with our model and with transformers' Mask2Former: scores, time and memory of several seeds.
+"""A whole training run with our model and with transformers' own: scores, time and memory of several seeds.
 
 Both begin with the same weights and see the same images, changed in the same way, under the same optimiser, schedule
-and evaluation: peers/training.py is all that differs. The random points of the losses are each code's own.
-Every run has a process of its own; the two take turns, and which of them begins changes from seed to seed. Run it with
-nothing else on the machine:
+and evaluation: the recipe's `model.type` is all that differs, see benchmarks/peers/. The random points of the losses
+are each code's own. Every run has a process of its own; the two take turns, and which of them begins changes from seed
+to seed. Run it with nothing else on the machine:
 
     python benchmarks/training_peers.py --threads 2
     python benchmarks/training_peers.py --recipe my.yaml --seeds 0 1 --steps 300 optim.lr=1e-4
@@ -30,7 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 import transformers
-from peers.training import fit_peer
+from peers.training import fit_peer, peer_of
 
 from unisegment.runs.settings import parse_overrides
 from unisegment.training import Recipe, fit, load_recipe
@@ -54,7 +54,7 @@ def main() -> None:
             print(json.dumps({"code": name, **runs[name][-1]}), flush=True)
     means = {name: {key: mean(results, key) for key in (*SCORES, *COSTS)} for name, results in runs.items()}
     report = {
-        "what": f"training runs of {arguments.recipe.name}, ours beside transformers' Mask2Former",
+        "what": f"training runs of {arguments.recipe.name}, ours beside {peer_of(recipe).name}",
         "overrides": [text for text in arguments.overrides if not text.startswith("data.root=")],
         "steps": recipe.schedule.max_steps,
         "threads": recipe.run.threads,
@@ -68,8 +68,14 @@ def main() -> None:
         },
     }
     print_means(report)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    output = arguments.output or ROOT / "benchmarks" / "results" / result_name(recipe)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def result_name(recipe: Recipe) -> str:
+    """Return the name of the file of results, one for each kind of model."""
+    return "_".join(["training_peers", *(recipe.model.type or "").split("_")[1:], "cpu.json"])
 
 
 def chosen_keys(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -131,7 +137,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="instead of the recipe's schedule.max_steps")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "training_peers_cpu.json")
+    parser.add_argument("--output", type=Path, help="file of results, instead of that beside this script")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="other keys of the recipe")
     return parser.parse_args()
 

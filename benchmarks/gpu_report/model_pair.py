@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from peers.training import TransformersPeer
+from peers.mask2former import TransformersMask2Former
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerImageProcessorPil
@@ -97,7 +97,7 @@ def make_pair(backbone: str) -> tuple[Contender, Contender]:
     """Return ours and transformers' with the same weights, in evaluation mode, on the CPU."""
     torch.manual_seed(0)
     ours = UniSegmentForUniversalSegmentation(UniSegmentConfig(num_labels=NUM_LABELS, **CONFIGS[backbone]))
-    theirs = TransformersPeer(ours)
+    theirs = TransformersMask2Former(ours.config, ours)
     processors = (
         UniSegmentImageProcessor(stuff_label_ids=list(range(NUM_THINGS, NUM_LABELS))),
         Mask2FormerImageProcessorPil(),

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
+from transformers import Mask2FormerForUniversalSegmentation
 
-from tests.models.model_tester import assert_close_in_scale, random_targets, same_points
+from tests.models.model_tester import assert_close_in_scale, same_points
 from tests.models.unisegment.original_files import stock_model
 from tests.training.tiny_run import log_of
-from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
-from unisegment.data.collate import Collate
+from unisegment.models.base import FAMILIES
 from unisegment.runs.recipe import OptimRecipe, load_recipe
 from unisegment.training.assembly import build_model, open_samples
 from unisegment.training.optimization import parameter_groups
@@ -22,7 +21,8 @@ from unisegment.training.optimization import parameter_groups
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from peers.training import TransformersPeer, build_peer, fit_peer  # noqa: E402
+from peers.mask2former import FAMILY  # noqa: E402
+from peers.training import fit_peer, peer_keys  # noqa: E402
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SWIN = {
@@ -36,16 +36,21 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    monkeypatch.setitem(FAMILIES._others, FAMILY.model_type, FAMILY)
+
+
 def pair(recipe, **keys):
     """Return our model and the peer, as the loop builds each, and a batch of the recipe's data."""
     models = []
-    loaded = load_recipe(recipe, keys)
-    samples, _ = open_samples(loaded.data)
-    for build in (build_model, build_peer):
+    for further in ({}, peer_keys(load_recipe(recipe, keys))):
+        loaded = load_recipe(recipe, keys | further)
+        samples, _ = open_samples(loaded.data)
         torch.manual_seed(loaded.run.seed)
-        model, processor = build(loaded, samples)
+        model, processor = build_model(loaded, samples)
         models.append(model)
-    batch = Collate(**processor.collate_settings())([samples[index] for index in (0, 3, 5)])
+    batch = processor.collate([samples[index] for index in (0, 3, 5)])
     return *models, batch
 
 
@@ -67,14 +72,15 @@ def test_the_first_step_sees_the_same_logits(recipe, backbone, freeze):
         assert_close_in_scale(theirs.masks_queries_logits, mine.masks_queries_logits)
         assert torch.equal(theirs.image_sizes, mine.image_sizes)
         assert theirs.loss is None
-    assert peer.config == ours.config
+    further = {"model_type": FAMILY.model_type, "pretrained": None}
+    assert peer.config.to_dict() == ours.config.to_dict() | further
     assert peer.device == ours.device
 
 
 def test_with_the_same_points_losses_and_gradients_are_the_same(recipe, monkeypatch):
     same_points(monkeypatch)
     ours, peer, batch = pair(recipe)
-    mine, theirs = ours.train()(**batch), peer.train()(**batch, loss_denominators=torch.tensor([1.0, 1.0]))
+    mine, theirs = ours.train()(**batch), peer.train()(**batch)
     assert theirs.loss_dict.keys() == mine.loss_dict.keys()
     for name, term in mine.loss_dict.items():
         torch.testing.assert_close(theirs.loss_dict[name], term, rtol=1e-4, atol=1e-5)
@@ -82,22 +88,13 @@ def test_with_the_same_points_losses_and_gradients_are_the_same(recipe, monkeypa
     mine.loss.backward()
     theirs.loss.backward()
     torch.testing.assert_close(
-        peer.class_head.weight.grad, ours.transformer_decoder.predictor.class_head.weight.grad, rtol=1e-3, atol=1e-4
+        peer.class_predictor.weight.grad,
+        ours.transformer_decoder.predictor.class_head.weight.grad,
+        rtol=1e-3,
+        atol=1e-4,
     )
     without = [name for name, value in peer.named_parameters() if value.requires_grad and value.grad is None]
     assert without == []
-
-
-def test_micro_batches_count_for_their_share_of_the_step(monkeypatch):
-    same_points(monkeypatch)
-    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=SwinConfig(**SWIN), **SMALL))
-    masks, labels = random_targets([3, 0], 64, 96)
-    targets = [SegmentationTarget(masks=m, labels=n) for m, n in zip(masks, labels, strict=True)]
-    batch = {"pixel_values": torch.randn(2, 3, 64, 96), "mask_labels": targets, "class_labels": labels}
-    whole, third = (TransformersPeer(model, accumulation=count).train()(**batch) for count in (1, 3))
-    torch.testing.assert_close(third.loss, whole.loss / 3)
-    for name, term in whole.loss_dict.items():
-        torch.testing.assert_close(third.loss_dict[name], term / 3)
 
 
 def sizes_by_group(model):
@@ -131,7 +128,9 @@ def test_frozen_parts_of_the_backbone_stay(recipe):
     optimizer.step()
     same = {name for name, value in peer.state_dict().items() if torch.equal(value, before[name])}
     in_backbone = {name for name in before if name.startswith("backbone.")}
-    frozen = {name for name in before if name.startswith(("backbone.embedder.", "backbone.encoder.stages.0."))}
+    frozen = {
+        name for name in before if name.startswith(("backbone.body.embedder.", "backbone.body.encoder.stages.0."))
+    }
     assert same & in_backbone == frozen
     norms = [module for module in peer.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     assert 0 < sum(module.training for module in norms) < len(norms)
@@ -180,7 +179,8 @@ def test_a_broken_off_run_goes_on(recipe, tmp_path):
 def test_checkpoints_are_starting_points_of_both(recipe, tmp_path):
     stock = stock_model("resnet")
     stock.save_pretrained(tmp_path / "stock")
-    ours, peer, batch = pair(recipe, **{"model.pretrained": str(tmp_path / "stock"), "model.config": {}})
+    pretrained = {"model.pretrained": str(tmp_path / "stock"), "model.config": {}}
+    ours, peer, batch = pair(recipe, **pretrained)
     with torch.no_grad():
         mine, theirs = ours.eval()(**images_of(batch)), peer.eval()(**images_of(batch))
     assert_close_in_scale(theirs.masks_queries_logits, mine.masks_queries_logits)
@@ -204,9 +204,14 @@ def test_what_transformers_cannot_train_is_named(recipe, tmp_path, keys, message
     assert not (tmp_path / "run").exists()
 
 
-def test_gradient_checkpointing_of_the_peer_is_refused(recipe):
-    with pytest.raises(ValueError, match=r"trained without model\.gradient_checkpointing and model\.lora"):
-        fit_peer(recipe, **{"model.gradient_checkpointing": True})
+@pytest.mark.parametrize(("key", "value"), [("gradient_checkpointing", True), ("lora.rank", 2)])
+def test_what_the_peer_is_trained_without_is_refused(recipe, tmp_path, key, value):
+    keys = {}
+    if key == "lora.rank":  # which needs a model that has learned before
+        stock_model("resnet").save_pretrained(tmp_path / "stock")
+        keys = {"model.pretrained": str(tmp_path / "stock"), "model.config": {}}
+    with pytest.raises(ValueError, match=rf"trained without model\.{key.partition('.')[0]} here"):
+        fit_peer(recipe, **keys, **{f"model.{key}": value})
 
 
 def test_a_copy_is_whole_and_apart(recipe):

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""transformers' own Mask2Former as a family: `model.type: transformers_mask2former` trains it in place of ours."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Float, Int
+from peers.peer import Peer
+from torch import Tensor, nn
+
+from unisegment.backbones.base import Backbone
+from unisegment.models.base import FAMILIES
+from unisegment.models.mask_classification import find_image_sizes
+from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY
+from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.outputs import UniSegmentOutput
+from unisegment.structures import SegmentationTarget
+
+# With other values transformers' model stops in the middle of a forward pass: it drops layers, but not their masks, and
+# cannot do without the inner predictions.
+_TRAINABLE = {"dropout": 0, "use_auxiliary_loss": True}
+
+
+class TransformersMask2FormerConfig(UniSegmentConfig):
+    """The keys of ours; those that transformers' model cannot follow are refused when it is made.
+
+    Args:
+        pretrained: A checkpoint to start from, in place of the recipe's `model.pretrained`.
+    """
+
+    model_type = "transformers_mask2former"
+
+    pretrained: str | None = None
+
+
+class TransformersMask2Former(Peer):
+    """transformers' Mask2Former.
+
+    Args:
+        config: Its keys; `freeze_backbone_norm` holds for it, too.
+        ours: See `Peer`.
+
+    Raises:
+        ValueError: When transformers' model cannot be what ours is.
+    """
+
+    of = "unisegment"
+
+    def __init__(self, config: Any, ours: Any = None) -> None:
+        super().__init__(config, ours)
+        for key, value in _TRAINABLE.items():
+            found = getattr(self.config, key)
+            if found != value:
+                raise ValueError(f"{self.name} can be trained with {key}={value} only, this model has {found}.")
+        for name, parameter in self.stock.named_parameters():
+            if STOCK_ONLY.fullmatch(name):  # DistributedDataParallel would wait for its gradient
+                parameter.requires_grad_(False)
+
+    def parts(self, stock: Any) -> dict[str, nn.Module]:
+        """Return the parts under the names that ours have."""
+        pixels = stock.model.pixel_level_module
+        return {
+            "backbone": _Encoder(pixels.encoder, self.config),
+            "pixel_decoder": pixels.decoder,
+            "transformer_decoder": stock.model.transformer_module,
+            "class_predictor": stock.class_predictor,
+            "criterion": stock.criterion,
+        }
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "b 3 h w"],
+        mask_labels: Sequence[SegmentationTarget] | None = None,
+        class_labels: Sequence[Int[Tensor, " n"]] | None = None,
+        pixel_mask: Int[Tensor, "b h w"] | None = None,
+        loss_denominators: None = None,
+    ) -> UniSegmentOutput:
+        """Predict, and score the prediction if targets are given.
+
+        Args:
+            pixel_values: As in our model.
+            mask_labels: As collated for ours; float masks are made of them here.
+            class_labels: Labels of the masks.
+            pixel_mask: As in our model.
+            loss_denominators: Without effect: transformers has its own.
+        """
+        with_loss = mask_labels is not None and class_labels is not None
+        found = self.stock(pixel_values, output_auxiliary_logits=with_loss)
+        output = UniSegmentOutput(
+            class_queries_logits=found.class_queries_logits,
+            masks_queries_logits=found.masks_queries_logits,
+            image_sizes=find_image_sizes(pixel_values, pixel_mask),
+        )
+        if mask_labels is not None and class_labels is not None:
+            # What its own forward does with them, but that one keeps the terms to itself.
+            output.loss_dict = self.stock.get_loss_dict(
+                masks_queries_logits=found.masks_queries_logits,
+                class_queries_logits=found.class_queries_logits,
+                mask_labels=[target.binary_masks().float() for target in mask_labels],
+                class_labels=list(class_labels),
+                auxiliary_predictions=found.auxiliary_logits,
+            )
+            output.loss = self.stock.get_loss(output.loss_dict)
+        return output
+
+
+class _Encoder(Backbone):
+    """transformers' encoder, of which parts can be constant as in our backbones: without a change to its code."""
+
+    def __init__(self, body: Any, config: UniSegmentConfig) -> None:
+        super().__init__(body.channels, config.feature_strides)
+        self.body = body
+        norms = nn.modules.batchnorm._BatchNorm
+        self._constant = [part for part in body.modules() if config.freeze_backbone_norm and isinstance(part, norms)]
+        self.freeze(0)
+
+    def _frozen_modules(self, frozen_stages: Any) -> list[nn.Module]:
+        return super()._frozen_modules(frozen_stages) + self._constant
+
+    def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
+        """Compute the feature maps."""
+        return self.body(pixel_values).feature_maps
+
+    def load_pretrained(self, name_or_path: str) -> None:
+        """Refuse: the weights are those of our model."""
+        raise ValueError("transformers' encoder takes over the weights of ours.")
+
+
+FAMILY = replace(
+    FAMILIES[TransformersMask2Former.of],
+    name="transformers' Mask2Former",
+    config=TransformersMask2FormerConfig,
+    model_class=f"{__name__}:TransformersMask2Former",
+    stock=(),
+    original=None,
+)
