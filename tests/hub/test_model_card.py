@@ -78,6 +78,37 @@ def test_a_card_speaks_the_words_of_the_family(run, model, monkeypatch):
     assert "Mask2Former" not in card.text
 
 
+class Windows(UniSegmentImageProcessor):
+    def why_not(self, task):
+        return None if task == "semantic" else "windows give semantic results only"
+
+
+def test_tasks_that_cannot_be_read_are_not_promised(run, model):
+    metrics = METRICS | dict.fromkeys(("pq", "sq", "rq", "pq_things", "pq_stuff", "mask_ap")) | {"task": "semantic"}
+    processor = Windows(size={"shortest_edge": 64, "longest_edge": 96})
+    for files in (replace(read_run(run), metrics=metrics), RunFiles(run, recipe=read_run(run).recipe)):
+        card = card_of(files, model, processor)
+        assert card.data.tags[2:] == ["semantic-segmentation"]
+        assert card.text.split("\n\n")[1].startswith("Semantic image segmentation. A [Mask2Former]")
+        assert 'result.draw("semantic")' in section(card, "Use")
+        assert 'subtask="semantic"' in section(card, "Use")
+        assert "It gives semantic results only." in section(card, "Limits")
+        for words in ("panoptic results", "instance results", "come from the same forward pass"):
+            assert words not in card.text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ({"max_height": 48, "max_width": 64}, "at most 48 × 64 pixels:"),
+        ({"shortest_edge": 64, "longest_edge": 96}, "a shorter side of 64 pixels and a longer one of at most 96:"),
+    ],
+)
+def test_sizes_of_all_kinds_are_said(run, model, size, words):
+    card = card_of(read_run(run), model, UniSegmentImageProcessor(size=size))
+    assert f"Images are resized to {words}" in section(card, "Limits")
+
+
 def test_metadata(run, model):
     data = card_of(read_run(run), model).data.to_dict()
     assert data["library_name"] == "transformers"

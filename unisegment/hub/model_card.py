@@ -14,10 +14,10 @@ from unisegment.hub.licenses import license_metadata, weights_license
 from unisegment.hub.run_files import TASKS, RunFiles
 from unisegment.hub.sharing import hub_data_set, shared_record
 from unisegment.models.base import FAMILIES, Family
-from unisegment.models.image_processor_settings import ImageProcessorSettings
 from unisegment.runs.usage import command_usage, python_usage
 
 if TYPE_CHECKING:  # the code of models: seconds, which those need not wait whose data are refused
+    from unisegment.models.image_processing import ImageProcessor
     from unisegment.models.pretrained_model import SegmentationPreTrainedModel
 
 PICTURE = "prediction.png"
@@ -50,7 +50,7 @@ def model_card(
     repo_id: str,
     run: RunFiles,
     model: "SegmentationPreTrainedModel",
-    processor: ImageProcessorSettings,
+    processor: "ImageProcessor",
     *,
     why_not_stock: str | None = None,
     license: str | None = None,
@@ -72,7 +72,8 @@ def model_card(
     base_weights = [shared_record(base) for base in model.config.base_weights or []]
     license = weights_license(base_weights, license)
     metrics = run.metrics or {}
-    task = metrics.get("task") or "panoptic"
+    tasks = [task for task in TASKS if processor.why_not(task) is None]
+    task = metrics.get("task") or tasks[-1]
     keys = sorted(_SCORES, key=lambda key: _SCORES[key].task != task)
     scores = {key: metrics[key] for key in keys if metrics.get(key) is not None}
     evaluated = [task for task in TASKS if any(_SCORES[key].task == task for key in scores)]
@@ -81,7 +82,7 @@ def model_card(
         **license_metadata(license),
         library_name="unisegment" if why_not_stock else "transformers",
         pipeline_tag="image-segmentation",
-        tags=["unisegment", family.name.lower(), *(f"{task}-segmentation" for task in evaluated or TASKS)],
+        tags=["unisegment", family.name.lower(), *(f"{task}-segmentation" for task in evaluated or tasks)],
         datasets=[data_set] if data_set else None,
         base_model=_hub_names(base["name"] for base in base_weights),
         model_name=repo_id.split("/")[-1],
@@ -89,15 +90,15 @@ def model_card(
     )
     sections = {
         "Labels": _labels(model.config.id2label, processor.stuff_label_ids),
-        "Use": _use(repo_id, family, why_not_stock, task),
+        "Use": _use(repo_id, family, why_not_stock, task, tasks),
         "Data and training": _training(run, base_weights),
         "Scores": _scores(scores, run),
-        "Limits": _limits(evaluated, run, processor),
+        "Limits": _limits(evaluated, tasks, run, processor),
         "Licence of the weights": _license(base_weights, license),
     }
     if run.recipe:
         sections["Make it again"] = _REPEAT
-    body = [f"# {data.model_name}", _introduction(model, family, run)]
+    body = [f"# {data.model_name}", _introduction(model, family, tasks, run)]
     if run.picture is not None:
         body.append(f"![An image, and what the model sees in it]({PICTURE})")
         body.append("*An image that it has not learned from, what it sees there, and the annotation.*")
@@ -161,14 +162,19 @@ def _eval_results(scores: Mapping[str, float], recipe: dict[str, Any] | None) ->
     ]
 
 
-def _introduction(model: "SegmentationPreTrainedModel", family: Family, run: RunFiles) -> str:
+def _introduction(model: "SegmentationPreTrainedModel", family: Family, tasks: list[str], run: RunFiles) -> str:
     article = "An" if family.name[0] in "AEIOU" else "A"
     parts = ", ".join(plain(part) for part in family.describe(model.config))
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     learned = f", trained on {plain(_data_name(run.recipe))}" if run.recipe else ""
+    use = f"{' and '.join(tasks).capitalize()} image segmentation."
+    if len(tasks) == len(TASKS):
+        use = (
+            "Universal image segmentation: one set of weights answers what is where (semantic), which object "
+            "(instance), and both at once (panoptic)."
+        )
     return (
-        f"Universal image segmentation: one set of weights answers what is where (semantic), which object (instance), "
-        f"and both at once (panoptic). {article} [{family.name}]({family.source}) with {parts} and {millions:.1f} "
+        f"{use} {article} [{family.name}]({family.source}) with {parts} and {millions:.1f} "
         f"million weights{learned}, written by unisegment {version('unisegment')}."
     )
 
@@ -183,17 +189,16 @@ def _labels(id2label: Mapping[int, str], stuff: Iterable[int] | None) -> str:
     return f"Things ({len(things)}): {listed(things)}\n\nStuff ({len(id2label) - len(things)}): {listed(stuff)}"
 
 
-def _use(repo_id: str, family: Family, why_not_stock: str | None, task: str) -> str:
-    others = " and ".join(f"`result.{other}`" for other in TASKS if other != task)
+def _use(repo_id: str, family: Family, why_not_stock: str | None, task: str, tasks: list[str]) -> str:
+    others = " and ".join(f"`result.{other}`" for other in tasks if other != task)
+    others = f"\n\n{others} come from the same forward pass." if others else ""
     ours = f"""\
 ```bash
 {command_usage(repo_id)}
 ```
 
 ```python
-{python_usage(repo_id, task)}```
-
-{others} come from the same forward pass."""
+{python_usage(repo_id, task)}```{others}"""
     if why_not_stock:
         return (
             f"With unisegment; after `import unisegment`, transformers' Auto classes and pipeline open it, too. No "
@@ -246,21 +251,26 @@ def _scores(scores: Mapping[str, float], run: RunFiles) -> str:
     return "\n".join([f"{scored_on}:", "", "| task | score | value |", "|---|---|---|", *rows])
 
 
-def _limits(evaluated: list[str], run: RunFiles, processor: ImageProcessorSettings) -> str:
+def _limits(evaluated: list[str], tasks: list[str], run: RunFiles, processor: "ImageProcessor") -> str:
     size = processor.size
     if "height" in size:
         pixels = f"{size['height']} × {size['width']} pixels"
+    elif "max_height" in size:
+        pixels = f"at most {size['max_height']} × {size['max_width']} pixels"
     else:
-        pixels = f"a shorter side of {size['shortest_edge']} pixels and a longer one of at most {size['longest_edge']}"
+        pixels = f"a shorter side of {size['shortest_edge']} pixels"
+        pixels += f" and a longer one of at most {size['longest_edge']}" if "longest_edge" in size else ""
     lines = [
         "It knows the labels above and no others: what is none of them is left out, or taken for one of them.",
         f"Images are resized to {pixels}: what is small then is easily missed.",
         "Nothing is known about images of another kind than those it learned from, about fairness, or about safety.",
     ]
-    missing = [task for task in TASKS if task not in evaluated]
+    if len(tasks) < len(TASKS):
+        lines.append(f"It gives {' and '.join(tasks)} results only.")
+    missing = [task for task in tasks if task not in evaluated]
     if missing and run.metrics:
         lines.append(f"Its {' and '.join(missing)} results have not been evaluated.")
-    if processor.stuff_label_ids is None:
+    if processor.stuff_label_ids is None and "panoptic" in tasks:
         lines.append("Which labels are stuff is not known: panoptic results take all for things.")
     return "\n".join(f"* {line}" for line in lines)
 
