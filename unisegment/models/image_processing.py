@@ -166,18 +166,18 @@ class ImageProcessor(ImageProcessorFiles, ImagePostProcessing):
         Raises:
             ValueError: As there.
         """
-        return Collate(**self.collate_settings())(samples)
+        collate = Collate(
+            **self._normalization(), size_divisor=self.size_divisor, pad_size=self._pad_size, padding=self.padding
+        )
+        return collate(samples)
 
-    def collate_settings(self) -> dict[str, Any]:
-        """Return the keywords of `unisegment.data.collate.Collate` by which training prepares images as a call does."""
-        pad_size = None if self.pad_size is None else (self.pad_size["height"], self.pad_size["width"])
-        of_canvas = {"size_divisor": self.size_divisor, "pad_size": pad_size, "padding": self.padding}
-        return self._normalization() | of_canvas
+    @property
+    def _pad_size(self) -> Size | None:
+        return None if self.pad_size is None else (self.pad_size["height"], self.pad_size["width"])
 
     def _canvas(self, sizes: list[Size]) -> Size:
         """Return the size of `pixel_values` that hold images of some sizes."""
-        pad_size = self.collate_settings()["pad_size"]
-        return padded_size(sizes if pad_size is None else [pad_size], self.size_divisor)
+        return padded_size(sizes if self._pad_size is None else [self._pad_size], self.size_divisor)
 
     def _places(self, windows: list[list[Window]]) -> dict[str, Any]:
         """Return what a call says of the windows of each image, beside their pixels."""
