@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from peers.peer import Peer
 from torch import Tensor, nn
 
 from unisegment.backbones.base import Backbone
 from unisegment.models.base import FAMILIES
-from unisegment.models.mask_classification import find_image_sizes
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.outputs import UniSegmentOutput
-from unisegment.structures import SegmentationTarget
 
 # With other values transformers' model stops in the middle of a forward pass: it drops layers, but not their masks, and
 # cannot do without the inner predictions.
@@ -68,41 +65,19 @@ class TransformersMask2Former(Peer):
             "criterion": stock.criterion,
         }
 
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "b 3 h w"],
-        mask_labels: Sequence[SegmentationTarget] | None = None,
-        class_labels: Sequence[Int[Tensor, " n"]] | None = None,
-        pixel_mask: Int[Tensor, "b h w"] | None = None,
-        loss_denominators: None = None,
-    ) -> UniSegmentOutput:
-        """Predict, and score the prediction if targets are given.
-
-        Args:
-            pixel_values: As in our model.
-            mask_labels: As collated for ours; float masks are made of them here.
-            class_labels: Labels of the masks.
-            pixel_mask: As in our model.
-            loss_denominators: Without effect: transformers has its own.
-        """
-        with_loss = mask_labels is not None and class_labels is not None
-        found = self.stock(pixel_values, output_auxiliary_logits=with_loss)
-        output = UniSegmentOutput(
-            class_queries_logits=found.class_queries_logits,
+    def call(self, pixel_values: Float[Tensor, "b 3 h w"], targets: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
+        """Return what it finds, and the terms of its loss; see `Peer`."""
+        found = self.stock(pixel_values, output_auxiliary_logits=bool(targets))
+        if not targets:
+            return found, {}
+        # What its own forward does with them, but that one keeps the terms to itself.
+        terms = self.stock.get_loss_dict(
             masks_queries_logits=found.masks_queries_logits,
-            image_sizes=find_image_sizes(pixel_values, pixel_mask),
+            class_queries_logits=found.class_queries_logits,
+            auxiliary_predictions=found.auxiliary_logits,
+            **targets,
         )
-        if mask_labels is not None and class_labels is not None:
-            # What its own forward does with them, but that one keeps the terms to itself.
-            output.loss_dict = self.stock.get_loss_dict(
-                masks_queries_logits=found.masks_queries_logits,
-                class_queries_logits=found.class_queries_logits,
-                mask_labels=[target.binary_masks().float() for target in mask_labels],
-                class_labels=list(class_labels),
-                auxiliary_predictions=found.auxiliary_logits,
-            )
-            output.loss = self.stock.get_loss(output.loss_dict)
-        return output
+        return found, terms
 
 
 class _Encoder(Backbone):

@@ -8,12 +8,28 @@ what losses are divided by, are transformers' own.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from unisegment.models.base import FAMILIES, Family
+from unisegment.models.mask_classification import find_image_sizes
+from unisegment.structures import SegmentationTarget
+
+
+@dataclass
+class PeerOutput(ModelOutput):
+    """What evaluation and the training step read; see the output of our model."""
+
+    loss: Float[Tensor, ""] | None = None
+    class_queries_logits: Float[Tensor, "b q k"] | None = None
+    masks_queries_logits: Float[Tensor, "b q h w"] | None = None
+    loss_dict: dict[str, Float[Tensor, ""]] | None = None
+    image_sizes: Int[Tensor, "b 2"] | None = None
 
 
 class Peer(nn.Module):
@@ -52,6 +68,45 @@ class Peer(nn.Module):
     def parts(self, stock: Any) -> dict[str, nn.Module]:
         """Return all parts of transformers' model that have weights, by our names; one is the `backbone`."""
         raise NotImplementedError
+
+    def call(self, pixel_values: Float[Tensor, "b 3 h w"], targets: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
+        """Return what transformers' model finds, and the terms of its loss.
+
+        Args:
+            pixel_values: As in our model.
+            targets: `mask_labels` and `class_labels` as transformers takes them; empty where there are none.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "b 3 h w"],
+        mask_labels: Sequence[SegmentationTarget] | None = None,
+        class_labels: Sequence[Int[Tensor, " n"]] | None = None,
+        pixel_mask: Int[Tensor, "b h w"] | None = None,
+        loss_denominators: None = None,
+    ) -> PeerOutput:
+        """Predict, and score the prediction if targets are given.
+
+        Args:
+            pixel_values: As in our model.
+            mask_labels: As collated for ours; float masks are made of them here.
+            class_labels: Labels of the masks.
+            pixel_mask: As in our model.
+            loss_denominators: Without effect: transformers has its own.
+        """
+        targets: dict[str, Any] = {}
+        if mask_labels is not None and class_labels is not None:
+            masks = [target.binary_masks().float() for target in mask_labels]
+            targets = {"mask_labels": masks, "class_labels": list(class_labels)}
+        found, terms = self.call(pixel_values, targets)
+        return PeerOutput(
+            loss=self.stock.get_loss(terms) if terms else None,
+            class_queries_logits=found.class_queries_logits,
+            masks_queries_logits=found.masks_queries_logits,
+            loss_dict=terms or None,
+            image_sizes=find_image_sizes(pixel_values, pixel_mask),
+        )
 
     @classmethod
     def count_numbers(cls, config: Any) -> int:

@@ -1,38 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from transformers import Mask2FormerForUniversalSegmentation
 
+from tests.benchmarks.peer_pairs import PEERS, build_pair, fit_peer
 from tests.models.model_tester import assert_close_in_scale, same_points
 from tests.models.unisegment.original_files import stock_model
 from tests.training.tiny_run import log_of
 from unisegment.models.base import FAMILIES
-from unisegment.runs.recipe import OptimRecipe, load_recipe
-from unisegment.training.assembly import build_model, open_samples
+from unisegment.runs.recipe import OptimRecipe
 from unisegment.training.optimization import parameter_groups
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-
-from peers.mask2former import FAMILY  # noqa: E402
-from peers.training import fit_peer, peer_keys  # noqa: E402
-
+FAMILY = PEERS["unisegment"]
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SWIN = {
     "model_type": "swin", "image_size": 64, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8],
     "window_size": 3, "drop_path_rate": 0.0, "out_features": STAGES,
-}  # fmt: skip
-SMALL = {
-    "feature_size": 32, "mask_feature_size": 16, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 4,
-    "num_attention_heads": 2, "num_queries": 11, "dim_feedforward": 40, "encoder_feedforward_dim": 24, "num_labels": 5,
-    "train_num_points": 61,
 }  # fmt: skip
 
 
@@ -42,16 +30,9 @@ def _registered(monkeypatch):
 
 
 def pair(recipe, **keys):
-    """Return our model and the peer, as the loop builds each, and a batch of the recipe's data."""
-    models = []
-    for further in ({}, peer_keys(load_recipe(recipe, keys))):
-        loaded = load_recipe(recipe, keys | further)
-        samples, _ = open_samples(loaded.data)
-        torch.manual_seed(loaded.run.seed)
-        model, processor = build_model(loaded, samples)
-        models.append(model)
-    batch = processor.collate([samples[index] for index in (0, 3, 5)])
-    return *models, batch
+    """Return our model and the peer, and a batch of the recipe's data."""
+    ours, peer, _, samples, processor = build_pair(recipe, **keys)
+    return ours, peer, processor.collate([samples[index] for index in (0, 3, 5)])
 
 
 def images_of(batch):
