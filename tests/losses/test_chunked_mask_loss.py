@@ -112,6 +112,17 @@ def test_a_map_for_each_prediction_is_a_call_for_each_with_its_map(monkeypatch):
         torch.testing.assert_close((found[0][t], found[1 + t]), (wanted[0][t], wanted[1]))
 
 
+def test_gradients_lie_in_memory_as_the_maps_do():
+    embeddings, features, targets, matches = scene()
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        maps = features.detach().clone(memory_format=memory_format).requires_grad_()
+        losses_of(embeddings, maps, targets, matches, RULES, 3).sum().backward()
+        assert maps.grad.is_contiguous(memory_format=memory_format)
+        found.append(maps.grad)
+    torch.testing.assert_close(*found)
+
+
 def test_a_frozen_map_among_others_gets_no_gradient():
     embeddings, features, *pairs = scene()
     maps = maps_of_their_own(features)

@@ -138,7 +138,8 @@ class _Pairs(NamedTuple):
         device, dtype = maps[0].device, torch.promote_types(maps[0].dtype, torch.float32)
         losses = [torch.empty(2, *one.shape[:2], dtype=dtype, device=device) for one in matched]  # 2 t i
         learning = () if weights is None else values
-        gradients = [torch.zeros(value.shape, dtype=dtype, device=device) for value in learning]
+        # In the layout of the values: maps whose channels come last want gradients of that kind.
+        gradients = [torch.zeros_like(value, dtype=dtype, device=device) for value in learning]
         generator = None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
         with torch.autocast(device.type, enabled=False):  # a backward pass may be called inside of one
             for chunk in self._chunks(maps, matched, weights):
@@ -147,7 +148,8 @@ class _Pairs(NamedTuple):
                 if grad is not None:
                     gradients[len(maps) + chunk.image].flatten(0, 1)[chunk.rows] = grad @ chunk.features.flatten(1).T
                     if maps[chunk.map].requires_grad:
-                        gradients[chunk.map][chunk.image].flatten(1).addmm_(chunk.embeddings.T, grad)
+                        pixels = gradients[chunk.map][chunk.image].view(chunk.embeddings.shape[1], -1)
+                        pixels.addmm_(chunk.embeddings.T, grad)
                 del grad  # before the next chunk's masks are made
         return torch.stack([one.sum(2) for one in losses]).sum(0), gradients
 
