@@ -8,6 +8,7 @@ from transformers import Mask2FormerForUniversalSegmentation
 
 from tests.models.unisegment.original_files import BACKBONES, SIZES, original_state_dict, stock_model, write_pickle
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation
+from unisegment.models.configuration import SegmentationConfig
 
 
 @pytest.fixture
@@ -27,6 +28,19 @@ def test_overridden_keys_are_checked_together_with_the_others(model, tmp_path):
         tmp_path, num_labels=2, ignore_mismatched_sizes=True
     ).config
     assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+
+
+class OtherConfig(SegmentationConfig):
+    model_type = "other"
+
+
+def test_the_config_of_another_family_is_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    message = "is made of a UniSegmentConfig, got a config that is a OtherConfig"
+    with pytest.raises(ValueError, match=message):
+        UniSegmentForUniversalSegmentation(OtherConfig(num_labels=3))
+    with pytest.raises(ValueError, match=message):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, config=OtherConfig(num_labels=3))
 
 
 def test_part_of_the_backbone_config_can_be_overridden(model, tmp_path):

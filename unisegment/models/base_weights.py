@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.ops.checkpoint_files import find_file
 from unisegment.ops.downloads import is_address, public_address
 from unisegment.ops.yaml_reading import read_front_matter
@@ -17,7 +16,7 @@ _LONGEST = 200
 """Characters of a licence's name."""
 # Checkpoints on the Hub whose card says less than their source does.
 _KNOWN = {
-    "facebook/mask2former-": ORIGINAL_ZOO,
+    "facebook/mask2former-": "cc-by-nc-4.0",
     "facebook/dinov3-": "dinov3-license",
 }
 

@@ -88,16 +88,13 @@ def adapt(
 
 def without_table() -> AbstractContextManager[None]:
     """Within `with`, keep transformers from logging its table of weights that do not fit: what is here says it."""
-    return _without("transformers.modeling_utils", "LOAD REPORT")
-
-
-def without_doubt() -> AbstractContextManager[None]:
-    """Within `with`, keep transformers from doubting backbones that are no Swin: its Mask2Former takes them as well."""
-    return _without("transformers.models.mask2former.configuration_mask2former", "is not a supported model")
+    return without_messages("transformers.modeling_utils", "LOAD REPORT")
 
 
 @contextmanager
-def _without(logger_name: str, words: str) -> Iterator[None]:
+def without_messages(logger_name: str, words: str) -> Iterator[None]:
+    """Within `with`, keep a logger from saying what has some words in it."""
+
     def is_other(record: logging.LogRecord) -> bool:
         return words not in record.getMessage()
 

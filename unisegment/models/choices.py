@@ -15,9 +15,6 @@ Layout = Literal["auto", "unisegment", "transformers"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """What weights are held and computed in: "auto" is the checkpoint's own."""
 
-ORIGINAL_ZOO = "cc-by-nc-4.0"
-"""Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
-
 
 def is_ours(format: str) -> bool:
     """Return whether a format is "unisegment" rather than "transformers".

@@ -57,6 +57,16 @@ class SegmentationPreTrainedModel(PreTrainedModel):
     class_head: ClassVar[str]
     query_tables: ClassVar[Sequence[str]] = ()
 
+    def __init__(self, config: Any, **unknown: Any) -> None:
+        wanted: Any = self.config_class
+        wanted.check_keys(unknown)
+        if not isinstance(config, wanted):
+            raise ValueError(
+                f"{type(self).__name__} is made of a {wanted.__name__}, got a config that is a {type(config).__name__}."
+            )
+        config.check_sizes()  # keys may have been overridden since construction
+        super().__init__(config)
+
     @classmethod
     def family(cls) -> Family:
         """Return the family that the model is of."""
@@ -146,7 +156,7 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         """Load a file of the family's original code.
 
         Args:
-            path: A `.pkl`, `.pth` or `.safetensors` file; nothing in it is executed.
+            path: The file; nothing in it is executed.
             options: What no weight tells, and `license`; see the family's `from_original`.
             kwargs: As in `from_pretrained`.
 
@@ -283,7 +293,7 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         """Write a checkpoint for the original code.
 
         Args:
-            path: A `.pkl` file, as in the original's model zoo, or a `.pth` or `.safetensors` file.
+            path: A file that ends as those of the family's original code do, such as `.pth`; errors name the others.
 
         Raises:
             ValueError: When the original code has no such model, or the suffix is another one.

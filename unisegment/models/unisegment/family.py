@@ -5,9 +5,8 @@ from collections.abc import Collection
 from typing import Any
 
 from unisegment.models.base import Family, OriginalLayout, StockLayout
-from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
-from unisegment.models.unisegment.original_checkpoints import read_original, write_original
+from unisegment.models.unisegment.original_checkpoints import ORIGINAL_LICENSE, read_original, write_original
 from unisegment.models.unisegment.stock_checkpoints import (
     config_to_stock,
     read_stock_config,
@@ -32,5 +31,5 @@ FAMILY = Family(
     processor_class="unisegment.models.unisegment.image_processing_unisegment:UniSegmentImageProcessor",
     describe=_describe,
     stock=[StockLayout("mask2former", read_stock_config, read_stock_weights, config_to_stock, stock_twin)],
-    original=OriginalLayout(_owns, read_original, write_original, ORIGINAL_ZOO),
+    original=OriginalLayout(_owns, read_original, write_original, ORIGINAL_LICENSE),
 )

@@ -17,7 +17,6 @@ from transformers import PreTrainedConfig
 from unisegment.backbones.build import build_backbone
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.base_weights import record
-from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.mask_classification import (
     MaskClassification,
     check_pixel_values,
@@ -27,6 +26,7 @@ from unisegment.models.mask_classification import (
 )
 from unisegment.models.pretrained_model import SegmentationPreTrainedModel
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
+from unisegment.models.unisegment.original_checkpoints import ORIGINAL_LICENSE
 from unisegment.models.unisegment.outputs import UniSegmentOutput
 from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.pixel_decoders.fpn import FPNPixelDecoder
@@ -54,9 +54,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
     _keys_to_ignore_on_load_missing = (r"num_batches_tracked$",)
 
     def __init__(self, config: UniSegmentConfig, **unknown: Any) -> None:
-        UniSegmentConfig.check_keys(unknown)
-        config.check_sizes()  # keys may have been overridden since construction
-        super().__init__(config)
+        super().__init__(config, **unknown)
         assert isinstance(config.backbone_config, PreTrainedConfig)
         self.backbone = build_backbone(config.backbone_config, config.feature_strides, config.freeze_backbone_norm)
         self.pixel_decoder = _pixel_decoder(config, self.backbone.channels)
@@ -94,7 +92,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         cls,
         path: str | os.PathLike[str],
         *,
-        license: str = ORIGINAL_ZOO,
+        license: str = ORIGINAL_LICENSE,
         num_attention_heads: int | None = None,
         encoder_n_points: int = 4,
         **kwargs: Any,

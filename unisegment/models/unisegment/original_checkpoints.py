@@ -22,11 +22,12 @@ from unisegment.backbones import resnet_weights, swin_weights
 from unisegment.backbones.weight_fit import size_of
 from unisegment.files import whole_file
 from unisegment.models import base_weights
-from unisegment.models.choices import ORIGINAL_ZOO
 from unisegment.models.unisegment.checkpoint_conversion import from_original, to_original
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.weight_files import weights_in
 
+ORIGINAL_LICENSE = "cc-by-nc-4.0"
+"""Licence of all weights that were released with the original code (its MODEL_ZOO.md)."""
 _BODY, _PIXEL, _QUERY = "backbone.body.", "pixel_decoder.", "transformer_decoder."
 _RECORD = "base_weights"
 
@@ -34,7 +35,7 @@ _RECORD = "base_weights"
 def read_original(
     content: Mapping[str, Any],
     path: str | os.PathLike[str],
-    license: str = ORIGINAL_ZOO,
+    license: str = ORIGINAL_LICENSE,
     num_attention_heads: int | None = None,
     encoder_n_points: int = 4,
 ) -> tuple[UniSegmentConfig, dict[str, Tensor]]:
@@ -203,5 +204,3 @@ def _write_safetensors(path: Path, state_dict: Mapping[str, Tensor], records: li
 
 
 _WRITERS = {".pkl": _write_pickle, ".pth": _write_torch, ".safetensors": _write_safetensors}
-ORIGINAL_ENDINGS = tuple(_WRITERS)
-"""How files of the original code end."""

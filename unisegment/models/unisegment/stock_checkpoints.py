@@ -5,6 +5,7 @@ transformers' own class does the reading and writing of files: it knows all layo
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import Mask2FormerConfig
 
 from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
-from unisegment.models.checkpoint_changes import require_complete, without_doubt, without_table
+from unisegment.models.checkpoint_changes import require_complete, without_messages, without_table
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.ops.checkpoint_files import READING_KEYS, chosen
@@ -22,6 +23,11 @@ from unisegment.ops.weight_files import damage_named
 # What the stock model fixes in its code.
 _FIXED = {"pixel_decoder": "ms_deform_attn", "num_feature_levels": 3, "encoder_n_points": 4}
 _OURS_ALONE = ("model_type", "architectures", "transformers_version", "backbone", "use_pretrained_backbone", *_FIXED)
+
+
+def _without_doubt() -> AbstractContextManager[None]:
+    """Keep transformers from doubting backbones that are no Swin: its Mask2Former takes them as well."""
+    return without_messages("transformers.models.mask2former.configuration_mask2former", "is not a supported model")
 
 
 def config_from_stock(stock: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
             f"{backbone_config.model_type!r}."
         )
     keys = {key: value for key, value in config.to_dict().items() if key not in _OURS_ALONE}
-    with without_doubt():
+    with _without_doubt():
         return Mask2FormerConfig.from_dict(keys)
 
 
@@ -73,7 +79,7 @@ def read_stock_config(config_dict: dict[str, Any]) -> tuple[Mask2FormerConfig, U
     # transformers refuses 2 where it wants 2.0.
     floats = {key for key, default in vars(Mask2FormerConfig).items() if isinstance(default, float)}
     whole = {key: float(value) for key, value in config_dict.items() if key in floats and type(value) is int}
-    with without_doubt():
+    with _without_doubt():
         stock = Mask2FormerConfig.from_dict(config_dict | whole)
     return stock, UniSegmentConfig.from_dict(config_from_stock(stock.to_dict()))
 
