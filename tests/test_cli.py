@@ -32,7 +32,7 @@ def test_convert_reads_and_writes(tmp_path):
     labels.write_text('["person", "rider", "car", "road", "sky", "truck", "wall"]')
     result = run("convert", str(source), str(tmp_path / "ours"), "--labels", str(labels), "--license", "mit")
     assert result.exit_code == 0, result.output
-    assert "a checkpoint of unisegment, 7 classes, 13 queries" in result.output.replace("\n", "")
+    assert "a checkpoint of unisegment, 7 classes, a resnet backbone, 13 queries" in result.output.replace("\n", "")
     config = UniSegmentConfig.from_pretrained(tmp_path / "ours")
     assert config.id2label[6] == "wall"
     assert config.base_weights == [{"name": "model.pkl", "license": "mit"}]

@@ -324,7 +324,7 @@ def recipes(word: Annotated[str, typer.Argument(help="List only recipes with thi
 def convert(
     source: Annotated[
         str,
-        typer.Argument(help="Folder (of a run, too) or Hub id; or a .pkl, .pth or .safetensors file of the original."),
+        typer.Argument(help="Folder (of a run, too) or Hub id; or a file of the original code, .pkl or .pth."),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder; or, for the original, a file of these kinds.")],
     to: Annotated[
@@ -335,7 +335,7 @@ def convert(
         str | None, typer.Option(help="Licence of the weights in an original file; else that of its authors' weights.")
     ] = None,
 ) -> None:
-    """Rewrite a checkpoint of unisegment, transformers or the original Mask2Former for another of these.
+    """Rewrite a checkpoint of unisegment, transformers or the original code for another of these.
 
     Example: unisegment convert model_final.pkl my_model --labels coco_panoptic
     """
@@ -348,8 +348,8 @@ def convert(
     id2label = None if labels is None else label_names(labels)
     to = to or checkpoints.format_of(destination)
     model = checkpoints.convert(source, destination, to, id2label, license=license)
-    sizes = f"{model.config.num_labels} classes, {model.config.num_queries} queries"
-    typer.echo(f"{destination}: a checkpoint of {to}, {sizes}")
+    sizes = [f"{model.config.num_labels} classes", *model.family().describe(model.config)]
+    typer.echo(f"{destination}: a checkpoint of {to}, {', '.join(sizes)}")
 
 
 @app.command()

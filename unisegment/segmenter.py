@@ -59,8 +59,8 @@ class Segmenter:
         """Open a checkpoint.
 
         Args:
-            checkpoint: A Hub id; a folder of a checkpoint or of a finished run; transformers' Mask2Former as it is; or
-                a file of the original code (`model_final.pkl`).
+            checkpoint: A Hub id; a folder of a checkpoint or of a finished run; one of transformers, such as its
+                Mask2Former, as it is; or a file of the original code (`model_final.pkl`).
             device: Where to compute; None takes a GPU where there is one (CUDA, or Apple's), else the CPU.
             dtype: What the network computes in, such as "bfloat16" or torch.bfloat16; "auto" is what the checkpoint was
                 saved in.

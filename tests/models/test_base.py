@@ -55,6 +55,17 @@ def test_a_family_builds_from_keys_and_categories():
         family.build({**KEYS, "hidden_dim": 8192, "dim_feedforward": 32_768, "decoder_layers": 99}, CATEGORIES)
 
 
+def test_settings_of_its_processor_are_looked_at_before_one_is_made():
+    family = FAMILIES["unisegment"]
+    family.check_settings({"size": 64}, {"do_pad": True, "size": {"shortest_edge": 10**9}})
+    with pytest.raises(ValueError, match=r"'do_rezise' is not a setting .* of Mask2Former\..* 'do_resize'"):
+        family.check_settings({"do_rezise": False})
+    with pytest.raises(ValueError, match="'do_pad' is not a setting"):  # files have it, and it has no effect
+        family.check_settings({"do_pad": True})
+    with pytest.raises(ValueError, match=r"size_divisor must be a multiple of 4, got 6"):
+        family.check_settings({"size": 64}, {"size_divisor": 6})
+
+
 def test_what_transformers_cannot_hold_is_said():
     family = FAMILIES["unisegment"]
     assert family.stock_layout(family.config(**KEYS)).model_type == "mask2former"

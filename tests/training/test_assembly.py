@@ -18,6 +18,7 @@ from unisegment.inference import export_run
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.predictor import open_predictor
 from unisegment.models.base import FAMILIES
+from unisegment.models.image_processor_settings import ImageProcessorSettings
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
 from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
 from unisegment.runs.recipe import (
@@ -171,10 +172,10 @@ def test_the_family_is_that_of_the_type_or_of_the_checkpoint(other_family, tmp_p
     found = built(tmp_path, pretrained=str(tmp_path / "stock"), config={}, say=said.append)[0]
     assert found.config.model_type == "unisegment"
     assert said[1].startswith(f"a resnet backbone and 13 queries, weights from {tmp_path}/stock; 0.0 of ")
-    with pytest.raises(
-        RecipeError, match=r"model\.pretrained=.*stock: its type is unisegment, but model\.type=other\. "
-    ):
-        built(tmp_path, pretrained=str(tmp_path / "stock"), config={}, type="other")
+    message = r"model\.pretrained=.*stock, model\.type=other: .*stock' is a checkpoint of model_type 'mask2former'"
+    for config in ({}, {"num_queries": 5}):
+        with pytest.raises(RecipeError, match=message):
+            built(tmp_path, pretrained=str(tmp_path / "stock"), config=config, type="other")
 
 
 def test_settings_of_the_processor_reach_it_and_stay_with_a_checkpoint(tmp_path):
@@ -185,6 +186,21 @@ def test_settings_of_the_processor_reach_it_and_stay_with_a_checkpoint(tmp_path)
         processor = build_model(recipe, samples)[1]
         assert (processor.image_mean, processor.do_reduce_labels) == ([0.5, 0.25, 0.125], True)
         assert dict(processor.size) == {"shortest_edge": 800, "longest_edge": 1333}
+
+
+class OtherSettings(ImageProcessorSettings):
+    def __init__(self, *, do_split_image=False, **others):
+        super().__init__(**others)
+
+
+def test_settings_of_another_family_than_the_checkpoint_s_are_refused(monkeypatch, tmp_path):
+    other = replace(FAMILIES["unisegment"], config=OtherConfig, settings=OtherSettings)
+    monkeypatch.setitem(FAMILIES._others, "other", other)
+    stock_model("resnet").save_pretrained(tmp_path / "stock")
+    split = {"pretrained": str(tmp_path / "stock"), "config": {}, "processor": {"do_split_image": True}}
+    message = r"stock: 'do_split_image' is not a setting of the image processor of Mask2Former\."
+    with pytest.raises(RecipeError, match=message):
+        built(tmp_path, **split)
 
 
 def test_layer_decay_needs_layers(tmp_path):

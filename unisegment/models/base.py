@@ -21,7 +21,7 @@ from unisegment.models.image_processor_settings import ImageProcessorSettings
 from unisegment.models.stuff_labels import find_stuff
 from unisegment.ops.importing import importing
 from unisegment.ops.limits import MAX_MODEL
-from unisegment.ops.near_names import did_you_mean
+from unisegment.ops.near_names import did_you_mean, nearest_valid
 from unisegment.structures import (
     Category,
     InstancePrediction,
@@ -231,6 +231,23 @@ class Family:
         found = {"id2label": config.id2label, "stuff_label_ids": find_stuff(config.id2label, config.categories)}
         return self.processor()(**self.settings.of_model(config.to_dict(), found | settings))
 
+    def check_settings(self, given: Mapping[str, Any], of_file: Mapping[str, Any] | None = None) -> None:
+        """Look at settings for an image processor, before the code of one is imported.
+
+        Args:
+            given: The settings.
+            of_file: What a preprocessor_config.json says besides.
+
+        Raises:
+            ValueError: When one is unknown, or its value makes no sense.
+        """
+        known = self.settings.keywords()
+        for key in given:
+            if key not in known:
+                advice = nearest_valid(key, known)
+                raise ValueError(f"{key!r} is not a setting of the image processor of {self.name}.{advice}")
+        self.settings.from_dict(dict(of_file or {}), **given)
+
     def build(
         self, keys: Mapping[str, Any], categories: Sequence[Category], **settings: Any
     ) -> tuple[SegmentationModel, Any]:
@@ -282,9 +299,9 @@ class _Families(Mapping[str, Family]):
             ValueError: When there is none.
         """
         if model_type not in self:
+            known = ", ".join(f"{one} ({family.name})" for one, family in self.items())
             raise ValueError(
-                f"there is no family {model_type!r} of models, there are {', '.join(self)}."
-                + did_you_mean(model_type, [*self])
+                f"there is no family {model_type!r} of models, there are {known}." + did_you_mean(model_type, [*self])
             )
         return self[model_type]
 

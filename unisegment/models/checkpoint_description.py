@@ -5,7 +5,7 @@ Nothing here needs the code of models, whose import takes longer than everything
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +107,7 @@ def describe_file(
     """Look at a file of a family's original code, and read its weights.
 
     Args:
-        path: A `.pkl`, `.pth` or `.safetensors` file.
+        path: The file.
         family: Whose code has written it; None means that the names of the weights tell.
         license: Licence of the weights; None is that of the authors' own ones.
         options: What no weight tells, see the family's `from_original`.
@@ -118,12 +118,23 @@ def describe_file(
     """
     content = read_weight_file(path)
     with _of_file(path):
-        family = family or FAMILIES.owning(weights_in(content, path)) or FAMILIES[next(iter(FAMILIES))]
+        family = family or _owner(weights_in(content, path))
         original = family.original
         if original is None:
             raise ValueError(f"{family.name} has no checkpoints of an original code.")
         config, weights = original.read(content, path, license or original.license, **options)
     return Description(family, config, os.fspath(path), os.path.getsize(path), weights=weights)
+
+
+def _owner(names: Collection[str]) -> Family:
+    family = FAMILIES.owning(names)
+    if family is None:
+        known = " or ".join(one.name for one in FAMILIES.values() if one.original is not None)
+        raise ValueError(
+            f"This is not a checkpoint of the original {known}: its weights are called, for example, "
+            f"{', '.join(sorted(names)[:3])}."
+        )
+    return family
 
 
 @contextmanager

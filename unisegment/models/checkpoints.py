@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
+from unisegment.models.base import Family
 from unisegment.models.checkpoint_description import describe, describe_file
 from unisegment.models.choices import Format
 from unisegment.models.image_processor_settings import read_settings
@@ -16,13 +17,17 @@ from unisegment.ops.weight_sources import WEIGHT_ENDINGS, find_checkpoint
 
 
 def open_checkpoint(
-    source: str | os.PathLike[str], of_processor: Mapping[str, Any] | None = None, **keywords: Any
+    source: str | os.PathLike[str],
+    of_processor: Mapping[str, Any] | None = None,
+    family: Family | None = None,
+    **keywords: Any,
 ) -> tuple[Any, Any]:
     """Open a checkpoint of any family and any of its code bases; whose it is shows by itself.
 
     Args:
         source: As for `find_checkpoint`.
         of_processor: Keywords of the image processor.
+        family: The only one whose checkpoints are wanted; None means any.
         **keywords: Of `from_pretrained`; for a file also `license`, as `from_original` has it.
 
     Returns:
@@ -31,20 +36,20 @@ def open_checkpoint(
 
     Raises:
         MissingSourceError: As `find_checkpoint` does.
-        ValueError: When the source cannot be read, or its processor was saved for other classes and nothing tells which
-            are stuff.
+        ValueError: When the source cannot be read or is of another family, a keyword is unknown, or its processor was
+            saved for other classes and nothing tells which are stuff.
     """
     source, given = find_checkpoint(source), dict(of_processor or {})
     # Before the code of models is imported, which takes longer than to find what is wrong with a checkpoint.
     settings = None
     if os.path.isfile(source):
-        described = describe_file(source, license=keywords.pop("license", None))
+        described = describe_file(source, family, keywords.pop("license", None))
     else:
-        described = describe(source, keywords)
+        described = describe(source, keywords, family)
         names = keywords.get("id2label") or described.config.id2label
         wanted = {"id2label": names, **given, **chosen(keywords, HUB_KEYS)}
         settings = read_settings(source, wanted, described.family.settings)
-    described.family.settings.from_dict(settings or {}, **given)  # which finds what is wrong with the keywords
+    described.family.check_settings(given, settings)
     opened = described.family.model().of_description(source, described, **keywords)
     config = (opened[0] if keywords.get("output_loading_info") else opened).config
     with named(os.path.join(source, IMAGE_PROCESSOR_NAME)):  # nothing else is left to be wrong
@@ -69,7 +74,8 @@ def convert(
 
     Args:
         source: As for `find_checkpoint`.
-        destination: A folder, with the image processor in it; for "original" a `.pkl`, `.pth` or `.safetensors` file.
+        destination: A folder, with the image processor in it; for "original" a file that ends as those of the
+            family's original code do, such as `.pth`.
         to: The format to write; None takes `format_of` the destination.
         id2label: Names of the classes, where the source has none.
         license: Licence of the weights in a file of the original code; None is that of its authors' own weights.

@@ -73,8 +73,8 @@ def find_checkpoint(source: str | os.PathLike[str]) -> str:
     """Return where a checkpoint is, without opening it: the name itself, or the checkpoint in the folder of a run.
 
     Args:
-        source: A folder or Hub id of ours or of transformers' Mask2Former, a file of the original code, or the folder
-            of a finished run (`run.output_dir`), which stands for `checkpoint/` in it.
+        source: A folder or Hub id of ours or of a model of transformers, a file of an original code, or the folder of
+            a finished run (`run.output_dir`), which stands for `checkpoint/` in it.
 
     Raises:
         MissingSourceError: When there is nothing of that name, the Hub cannot be reached to look for it, or the folder

@@ -87,21 +87,19 @@ class ModelRecipe:
             )
 
     def _check_keys(self, families: Sequence[Any]) -> None:
-        """Raise a ValueError unless one of the families has all keys; it says what the first one does not have."""
+        """Raise a ValueError unless one of the families has all keys; it says what each of them does not have."""
         for key in _SAID_BY_DATA & self.processor.keys():
             raise ValueError(f"processor.{key}: {_WHERE_DATA_SAYS_IT}")
         refusals = []
         for family in families:
             try:
                 family.config.check_keys(self.config)
-                family.settings(**self.processor)
-            except TypeError as error:  # an unknown keyword of the processor
-                refusals.append(ValueError(f"processor: {error}"))
+                family.check_settings(self.processor)
             except ValueError as error:
-                refusals.append(error)
+                refusals.append(str(error))
             else:
                 return
-        raise refusals[0]
+        raise ValueError(" ".join(dict.fromkeys(refusals)))
 
     @property
     def families(self) -> list[Any]:

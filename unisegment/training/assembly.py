@@ -250,13 +250,12 @@ def _open_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, Segmenta
     of_processor |= {"num_labels": len(samples.id2label), "stuff_label_ids": samples.stuff_label_ids}
     classes = {"id2label": samples.id2label, "categories": [*map(category_entry, samples.categories)]}
     options = {**classes, "ignore_mismatched_sizes": True, "output_loading_info": True, **chosen.config}
-    with named(f"model.pretrained={chosen.pretrained}"):
-        opened, processor = open_checkpoint(chosen.pretrained, of_processor, **options)
-        model, report = opened
-        if model.config.model_type not in [family.model_type for family in chosen.families]:
-            raise ValueError(
-                f"its type is {model.config.model_type}, but model.type={chosen.type}. Leave one of the two out."
-            )
+    family, called = None, f"model.pretrained={chosen.pretrained}"
+    if chosen.type is not None:
+        family, called = chosen.families[0], f"{called}, model.type={chosen.type}"
+    with named(called):
+        opened, processor = open_checkpoint(chosen.pretrained, of_processor, family, **options)
+    model, report = opened
     changes = report["changes"]
     new_classes = len(changes["classes"].made) if "classes" in changes else 0
     return model, processor, new_weights(changes, model.query_tables), new_classes
