@@ -2,11 +2,13 @@
 """The house rules that a machine can check."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import unisegment
+from unisegment.models.choices import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = sorted((ROOT / "unisegment").rglob("*.py"))
@@ -60,3 +62,9 @@ def test_no_top_level_folder_shadows_a_package(folder):
 def test_public_names_exist_and_are_sorted():
     assert sorted(unisegment.__all__) == unisegment.__all__
     assert all(hasattr(unisegment, name) for name in unisegment.__all__)
+
+
+def test_the_import_contract_knows_every_family():
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = [contract for contract in linter["contracts"] if contract["type"] == "protected"]
+    assert sorted(contract["protected_modules"]) == sorted(f"unisegment.models.{folder}" for folder in FOLDERS.values())
