@@ -49,3 +49,8 @@ def test_categories_name_the_classes_and_follow_them():
     assert config.id2label == {0: "sky", 1: "car"}
     turned = ToyConfig.from_dict(config.to_dict(), id2label={0: "car", 1: "sky"})
     assert [entry["id"] for entry in turned.categories] == [3, 7]
+
+
+def test_a_config_of_another_family_is_refused():
+    with pytest.raises(ValueError, match="of model_type 'unisegment', and ToyConfig is that of 'toy_family'"):
+        ToyConfig.from_dict({"model_type": "unisegment"})

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME
 from unisegment.backbones.config_files import require_inert
 from unisegment.data.categories import category_name
 from unisegment.data.label_spaces import follow_names
+from unisegment.models.choices import FOLDERS
 from unisegment.models.config_values import KINDS, checked_categories
 from unisegment.models.unknown_keys import warn_of_kept
 from unisegment.ops.checkpoint_files import HUB_KEYS, chosen, object_in, read_object
@@ -102,6 +103,11 @@ class SegmentationConfig(PreTrainedConfig):
             ValueError: As the constructor does, which sees the two together; for a keyword that is unknown and not
                 wanted back by `return_unused_kwargs`; for what `require_inert` refuses in a file.
         """
+        model_type = config_dict.get("model_type")
+        if model_type in FOLDERS and model_type != cls.model_type:
+            raise ValueError(
+                f"This is a config of model_type {model_type!r}, and {cls.__name__} is that of {cls.model_type!r}."
+            )
         require_inert({key: value for key, value in config_dict.items() if key not in kwargs})
         cls.require_values(config_dict)
         if not kwargs.get("return_unused_kwargs"):

@@ -90,6 +90,9 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         """Return what the loss of each micro-batch is divided by; see `SegmentationModel`."""
         return None
 
+    def _wants(self, given: bool | None, key: str) -> bool:
+        return bool(getattr(self.config, key) if given is None else given)
+
     def get_input_embeddings(self) -> None:
         """Return None: there is no table of words."""
 

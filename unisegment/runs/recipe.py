@@ -53,8 +53,8 @@ class ModelRecipe:
         config: Keys of the family's config, over the defaults or over the checkpoint's own; the classes are the data's.
         processor: Settings of the family's image processor, likewise, but for those that `data` says.
         gradient_checkpointing: Forget what is inside the layers after the forward pass and compute it again for the
-            backward pass: less memory, more time, the same result. The layers are those of both decoders and of
-            backbones that transformers does it for (Swin and vision transformers; not ResNet and ConvNeXt).
+            backward pass: less memory, more time, the same result. The layers are those of decoders and of
+            transformers (Swin and vision transformers; not ResNet and ConvNeXt).
         frozen_stages: How much of the backbone does not learn, counted from its input: 0 nothing, 1 the stem, 2 the
             stem and the first stage (of a plain vision transformer: block), and so on; `all` the whole backbone.
         lora: Small matrices beside the layers of `pretrained` learn instead of the layers.

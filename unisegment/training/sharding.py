@@ -47,7 +47,7 @@ def settle_sharding(accelerator: Accelerator) -> None:
 def layer_names(model: nn.Module) -> list[str]:
     """Return the class names of the layers that FSDP2 gathers and lets go of one after the other.
 
-    They are the layers that gradient checkpointing knows, too: those of both decoders, and of backbones that
+    They are the layers that gradient checkpointing knows, too: those of decoders, and of backbones that
     transformers marks. Each is large enough for a message of its own; the rest of a model is gathered once a step.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer

@@ -227,9 +227,6 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         )
         return output, (class_logits, mask_embeddings, mask_features)
 
-    def _wants(self, given: bool | None, key: str) -> bool:
-        return bool(getattr(self.config, key) if given is None else given)
-
     def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
         device = features[0].device.type
         if self.config.pixel_decoder_dtype == "autocast" or device == "meta":  # for which torch has no autocast
