@@ -37,6 +37,7 @@ BACKBONES = ("r50", "r101", "swin_t", "swin_s", "swin_b", "swin_l")
 DEFAULT = [
     *(f"coco_panoptic_{backbone}" for backbone in BACKBONES),
     *("ade20k_semantic_r50", "ade20k_panoptic_swin_l", "cityscapes_panoptic_r50", "cityscapes_panoptic_swin_l"),
+    *("coco_panoptic_eomt_s", "coco_panoptic_eomt_b", "coco_panoptic_eomt_l", "ade20k_semantic_eomt_l"),
     *("own_data_panoptic", "own_data_semantic"),
 ]
 """Recipes of other tasks and data sets need what those of the same backbone and image size need."""
@@ -85,10 +86,10 @@ def forecast(name):
     """Return what a recipe needs in each of the variants."""
     recipe = load_recipe(name)
     size = recipe.data.transform.jitter_size or recipe.data.transform.crop_size
-    changes = {"model.config.use_pretrained_backbone": False}
+    changes = {"model.config.use_pretrained_backbone": False, "model.config.backbone": None}
     if recipe.model.pretrained:  # one of the Hub, with a Swin-T
         same = load_recipe("coco_panoptic_swin_t").model.config
-        changes |= {"model.pretrained": None, "model.config": {"backbone_config": same["backbone_config"]}}
+        changes = {"model.pretrained": None, "model.config": {"backbone_config": same["backbone_config"]}}
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
     categories = categories_from_table(range(LABELS), {str(label): True for label in range(LABELS)})
     variants = []

@@ -30,7 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 import transformers
-from peers.training import fit_peer, peer_of
+from peers.training import fit_peer, peer_of, shared_keys
 
 from unisegment.runs.settings import parse_overrides
 from unisegment.training import Recipe, fit, load_recipe
@@ -46,6 +46,8 @@ def main() -> None:
     """Train, and print and save what was found."""
     arguments = parse_arguments()
     recipe = load_recipe(arguments.recipe, parse_overrides(arguments.overrides) | chosen_keys(arguments))
+    shared = shared_keys(recipe)
+    recipe = load_recipe(recipe, shared)
     open_samples(recipe.data)  # drawn scenes are made here, not in the first run
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CODES}
     for turn, seed in enumerate(arguments.seeds):
@@ -55,7 +57,10 @@ def main() -> None:
     means = {name: {key: mean(results, key) for key in (*SCORES, *COSTS)} for name, results in runs.items()}
     report = {
         "what": f"training runs of {arguments.recipe.name}, ours beside {peer_of(recipe).name}",
-        "overrides": [text for text in arguments.overrides if not text.startswith("data.root=")],
+        "overrides": [
+            *(text for text in arguments.overrides if not text.startswith("data.root=")),
+            *(f"{key}={json.dumps(value)}" for key, value in shared.items()),
+        ],
         "steps": recipe.schedule.max_steps,
         "threads": recipe.run.threads,
         "cpu": torch.backends.cpu.get_cpu_capability(),

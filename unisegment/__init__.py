@@ -12,6 +12,9 @@ import unisegment.models.auto  # noqa: F401  # makes transformers' Auto classes 
 if TYPE_CHECKING:
     from unisegment.data.export.saving import save
     from unisegment.data.formats import open_data_set
+    from unisegment.models.eomt.configuration_eomt import UniSegmentEomtConfig
+    from unisegment.models.eomt.image_processing_eomt import UniSegmentEomtImageProcessor
+    from unisegment.models.eomt.modeling_eomt import UniSegmentEomtForUniversalSegmentation
     from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
     from unisegment.models.unisegment.image_processing_unisegment import UniSegmentImageProcessor
     from unisegment.models.unisegment.modeling_unisegment import UniSegmentForUniversalSegmentation
@@ -26,6 +29,9 @@ __all__ = [
     "Segmenter",
     "SemanticPrediction",
     "UniSegmentConfig",
+    "UniSegmentEomtConfig",
+    "UniSegmentEomtForUniversalSegmentation",
+    "UniSegmentEomtImageProcessor",
     "UniSegmentForUniversalSegmentation",
     "UniSegmentImageProcessor",
     "draw",
@@ -33,12 +39,14 @@ __all__ = [
     "save",
 ]
 
-_FAMILY = "models.unisegment"
 _MODULES = {
     "Segmenter": "segmenter",
-    "UniSegmentConfig": f"{_FAMILY}.configuration_unisegment",
-    "UniSegmentForUniversalSegmentation": f"{_FAMILY}.modeling_unisegment",
-    "UniSegmentImageProcessor": f"{_FAMILY}.image_processing_unisegment",
+    "UniSegmentConfig": "models.unisegment.configuration_unisegment",
+    "UniSegmentEomtConfig": "models.eomt.configuration_eomt",
+    "UniSegmentEomtForUniversalSegmentation": "models.eomt.modeling_eomt",
+    "UniSegmentEomtImageProcessor": "models.eomt.image_processing_eomt",
+    "UniSegmentForUniversalSegmentation": "models.unisegment.modeling_unisegment",
+    "UniSegmentImageProcessor": "models.unisegment.image_processing_unisegment",
     "draw": "visualization",
     "open_data_set": "data.formats",
     "save": "data.export.saving",

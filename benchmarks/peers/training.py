@@ -4,12 +4,12 @@
 from pathlib import Path
 from typing import Any
 
-from peers import mask2former
+from peers import eomt, mask2former
 
 from unisegment.models.base import FAMILIES, Family
 from unisegment.training import Recipe, fit, load_recipe
 
-PEERS = {"unisegment": mask2former.FAMILY}
+PEERS = {"unisegment": mask2former.FAMILY, "unisegment_eomt": eomt.FAMILY}
 """transformers' model for each of ours, by the `model_type` of the latter."""
 
 
@@ -33,6 +33,11 @@ def fit_peer(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
 def peer_of(recipe: Recipe) -> Family:
     """Return transformers' model that stands for the one that a recipe describes."""
     return PEERS[recipe.model.type or "unisegment"]
+
+
+def shared_keys(recipe: Recipe) -> dict[str, Any]:
+    """Return the keys that both need, so that transformers' model can be trained as ours is."""
+    return eomt.square_keys(recipe) if recipe.model.type == "unisegment_eomt" else {}
 
 
 def peer_keys(recipe: Recipe) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from unisegment.training.assembly import build_model, open_samples
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from peers.training import PEERS, fit_peer, peer_keys
+from peers.training import PEERS, fit_peer, peer_keys, shared_keys
 
-__all__ = ["PEERS", "build_pair", "fit_peer"]
+__all__ = ["PEERS", "build_pair", "fit_peer", "shared_keys"]
 
 
 def build_pair(recipe, **keys):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.recipes import small_trees
+from tests.recipes.published_eomt_table import PUBLISHED_EOMT
 from tests.recipes.published_table import PUBLISHED, WEIGHTS
 from unisegment.data.transforms.training import TrainTransform
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -17,7 +18,10 @@ from unisegment.runs.recipe_files import find_recipe, recipe_names
 from unisegment.training import fit, load_recipe
 from unisegment.training.optimization import lr_factor
 
-OWN = {"quickstart", "coco_sample", "own_data_panoptic", "own_data_instance", "own_data_semantic", "own_data_scratch"}
+OWN = {
+    *("quickstart", "quickstart_eomt", "coco_sample"),
+    *("own_data_panoptic", "own_data_instance", "own_data_semantic", "own_data_scratch"),
+}
 BACKBONES = sorted(WEIGHTS, key=len, reverse=True)
 SWIN = {
     "swin_t": (96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
@@ -61,7 +65,7 @@ def model_config(name):
 
 def test_there_is_a_recipe_for_each_configuration():
     assert len(PUBLISHED) == 47
-    assert set(recipe_names()) == PUBLISHED.keys() | OWN
+    assert set(recipe_names()) == PUBLISHED.keys() | PUBLISHED_EOMT.keys() | OWN
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -3,7 +3,7 @@
 
 from typing import Literal
 
-FOLDERS = {"unisegment": "unisegment"}
+FOLDERS = {"unisegment": "unisegment", "unisegment_eomt": "eomt"}
 """The folder of each family of models, by the `model_type` of its configs. Its `family.py` ends in a `FAMILY`."""
 
 Format = Literal["unisegment", "transformers", "original"]

@@ -87,7 +87,7 @@ class ImagePostProcessing:
 
         Args:
             outputs: As there.
-            index: Place of the image in `outputs`.
+            index: Place of the image in `outputs`, of its first row where it was prepared as several.
             target_size: Height and width of the result.
             rows: Which rows of it.
         """
