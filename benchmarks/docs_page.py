@@ -49,7 +49,9 @@ def tables() -> dict[str, list[str]]:
     """Return lines of each table."""
     return {
         "model_step": _model_step(),
-        "training_peers": _training_peers(),
+        "eomt_step": _eomt_step(),
+        "training_peers": _training_peers("training_peers_cpu"),
+        "training_peers_eomt": _training_peers("training_peers_eomt_cpu"),
         "ms_deform_attn": _ms_deform_attn(),
         "post_processing": _post_processing(),
         "inference_peers": _inference_peers(),
@@ -99,8 +101,18 @@ def _model_step() -> list[str]:
     return _table(("", _THEIRS, _OURS, "ratio"), rows)
 
 
-def _training_peers() -> list[str]:
-    results = _read("training_peers_cpu")
+def _eomt_step() -> list[str]:
+    results = _read("eomt_step_cpu")
+    rows = []
+    for part in ("inference", "inference with masks", "training"):
+        for unit, numbers in (("seconds", "median seconds"), ("peak MiB", "peak_mebibytes")):
+            theirs, ours = (results[part][numbers][who] for who in (_THEIRS, _OURS))
+            rows.append((f"{part} {unit}", f"{theirs:.4g}", f"{ours:.4g}", f"{theirs / ours:.2f}"))
+    return _table(("", _THEIRS, _OURS, "ratio"), rows)
+
+
+def _training_peers(name: str) -> list[str]:
+    results = _read(name)
     rows = []
     for who in (_THEIRS, _OURS):
         scores = [[run[key] for run in results["runs"][who]] for key in ("pq", "mask_ap", "miou")]

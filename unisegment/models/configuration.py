@@ -104,7 +104,7 @@ class SegmentationConfig(PreTrainedConfig):
                 wanted back by `return_unused_kwargs`; for what `require_inert` refuses in a file.
         """
         model_type = config_dict.get("model_type")
-        if model_type in FOLDERS and model_type != cls.model_type:
+        if isinstance(model_type, str) and model_type in FOLDERS and model_type != cls.model_type:
             raise ValueError(
                 f"This is a config of model_type {model_type!r}, and {cls.__name__} is that of {cls.model_type!r}."
             )
