@@ -5,6 +5,7 @@ Their files have the names of the model in memory, and are read without it: tran
 an older release has written.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -63,6 +64,7 @@ def read_eomt_dinov3_config(config_dict: dict[str, Any]) -> tuple[EomtDinov3Conf
 
 
 def _read_config(config_dict: dict[str, Any], kind: type[PreTrainedConfig]) -> Any:
+    config_dict = copy.deepcopy(config_dict)  # transformers completes what stands in it
     require_inert(config_dict)
     require("rope_parameters", config_dict.get("rope_parameters"), _ROTATION | NOTHING)
     UniSegmentEomtConfig.require_values(config_dict)
