@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from unisegment.models.base import FAMILIES
 from unisegment.models.eomt.configuration_eomt import UniSegmentEomtConfig
-from unisegment.models.eomt.mask_annealing import mask_probability
 from unisegment.models.eomt.modeling_eomt import UniSegmentEomtForUniversalSegmentation
 from unisegment.runs.recipe import Recipe
 
@@ -62,9 +61,8 @@ class TransformersEomt(Peer):
     def at_step(self, step: int, of: int) -> None:
         """Let go of the masks as ours does."""
         if self.config.attn_mask_annealing:
-            power = self.config.attn_mask_annealing_power
-            for block, shares in enumerate(self.config.annealing_shares):
-                self.attn_mask_probs[block] = mask_probability(step / of, *shares, power)
+            for block, prob in enumerate(self.config.mask_probabilities(step / of)):
+                self.attn_mask_probs[block] = prob
 
     def call(self, pixel_values: Float[Tensor, "b 3 h w"], targets: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Return what it finds in images of its `image_size`, and the terms of its loss; see `Peer`."""

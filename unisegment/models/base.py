@@ -154,6 +154,19 @@ class StockLayout(NamedTuple):
     twin: Callable[[Any, Mapping[str, Tensor]], Any]
 
 
+def require_fixed(config: SegmentationConfig, fixed: Mapping[str, Any], name: str) -> None:
+    """Raise a ValueError when a config has another value than a model of transformers fixes in its code.
+
+    Args:
+        config: Ours.
+        fixed: The values by key.
+        name: What transformers' model is called.
+    """
+    for key, value in fixed.items():
+        if getattr(config, key) != value:
+            raise ValueError(f"transformers' {name} has {key}={value!r} only, this model has {getattr(config, key)!r}.")
+
+
 class OriginalLayout(NamedTuple):
     """Files of the code that a family's authors have released.
 

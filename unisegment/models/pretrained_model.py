@@ -43,7 +43,7 @@ class SegmentationPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialisation of a model of any family.
 
     A family's model names its `config_class`, its `class_head` and, if it has any, its `query_tables`; its `backbone`
-    is a module with a method `freeze`.
+    is a module with the methods `freeze` and `load_pretrained`.
     """
 
     main_input_name = "pixel_values"
@@ -89,6 +89,22 @@ class SegmentationPreTrainedModel(PreTrainedModel):
     ) -> Sequence[Tensor] | None:
         """Return what the loss of each micro-batch is divided by; see `SegmentationModel`."""
         return None
+
+    def _load_backbone(self, what: str) -> None:
+        """Start the backbone from the weights of `config.backbone`, if the config asks for it, and keep a record.
+
+        Args:
+            what: What `config.backbone` may be, for the error when it is not said.
+        """
+        config = self.config
+        # `from_pretrained` builds on the meta device and brings all weights itself.
+        if not config.use_pretrained_backbone or self.device.type == "meta":
+            return
+        if config.backbone is None:
+            raise ValueError(f"use_pretrained_backbone needs `backbone`: {what}.")
+        self.backbone.load_pretrained(config.backbone)
+        known, source = config.base_weights or [], record(config.backbone, {})
+        config.base_weights = known if source in known else [*known, source]
 
     def _wants(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.config, key) if given is None else given)

@@ -13,6 +13,7 @@ from transformers import (
     EomtForUniversalSegmentation,
 )
 
+from tests.models.model_tester import assert_close_in_scale, gradients, random_targets, same_points
 from unisegment.models.eomt import mask_features
 from unisegment.models.eomt.checkpoint_conversion import from_stock, to_stock
 from unisegment.models.eomt.configuration_eomt import UniSegmentEomtConfig
@@ -67,28 +68,8 @@ def twins(case="registers", probabilities="masked", **keys):
     return stock, ours
 
 
-def random_targets(counts, size=64):
-    """Return overlapping random blobs: masks (n h w) and labels (n) for each image."""
-    coarse = [torch.rand(n, 1, size // 8, size // 8) for n in counts]
-    masks = [torch.nn.functional.interpolate(x, (size, size), mode="bilinear")[:, 0] > 0.55 for x in coarse]
-    return masks, [torch.randint(5, (n,)) for n in counts]
-
-
-def same_points(monkeypatch, dtype):
-    """Make `torch.rand` give the same numbers to both codes: they depend on nothing but how many are asked for."""
-    real = torch.rand
-
-    def fake(*shape, device=None, **_):
-        shape = shape[0] if isinstance(shape[0], (tuple, list, torch.Size)) else shape
-        generator = torch.Generator().manual_seed(shape[-2])
-        return real(shape[-2:], generator=generator).to(dtype).expand(*shape).clone()
-
-    monkeypatch.setattr(torch, "rand", fake)
-
-
-def assert_close_in_scale(ours, theirs, tolerance=1e-4):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+def blobs(counts):
+    return random_targets(counts, 64, 64)
 
 
 def images(count=2, height=64, width=64, dtype=torch.float32):
@@ -103,10 +84,6 @@ def predictions(models, pixel_values, train=False, **keys):
         with torch.no_grad():
             outputs.append(model.train(train)(pixel_values, **keys))
     return outputs
-
-
-def gradients(model):
-    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
 
 LOGITS = ("class_queries_logits", "masks_queries_logits")
@@ -166,7 +143,7 @@ def test_a_tuple_begins_as_that_of_transformers():
 def test_losses_and_gradients_equal_those_of_transformers(monkeypatch, case, train, probabilities):
     stock, ours = (model.to(torch.float64) for model in twins(case, probabilities))
     stock.set_attn_implementation("eager")  # torch's fused function takes their float32 masks for other numbers
-    masks, labels = random_targets([4, 17])
+    masks, labels = blobs([4, 17])
     same_points(monkeypatch, torch.float64)
     losses = []
     for model, given in ((stock, [mask.to(torch.float64) for mask in masks]), (ours, masks)):
@@ -194,7 +171,7 @@ def model(**keys):
 
 def test_every_parameter_gets_a_gradient():
     for ours in (model(), model(position_encoding="rope", use_gated_mlp=True)):
-        masks, labels = random_targets([3, 2])
+        masks, labels = blobs([3, 2])
         ours(images(), mask_labels=masks, class_labels=labels).loss.backward()
         assert [name for name, parameter in ours.named_parameters() if parameter.grad is None] == []
 
@@ -203,7 +180,7 @@ def test_every_parameter_gets_a_gradient():
 def test_sizes_that_no_patch_divides_are_those_of_the_padded_image(position_encoding):
     ours = model(position_encoding=position_encoding).eval()
     small = images(1, 45, 83)
-    masks, labels = random_targets([3], 88)
+    masks, labels = random_targets([3], 88, 88)
     with torch.no_grad():
         padded = ours(torch.nn.functional.pad(small, (0, 5, 0, 3)))
         output = ours(small, mask_labels=[masks[0][:, :45, :83]], class_labels=labels)
@@ -238,7 +215,7 @@ def test_inner_predictions_are_given_where_asked_for():
 
 
 def test_the_loss_does_not_depend_on_what_else_is_asked_for():
-    ours, (masks, labels) = model().eval(), random_targets([3, 2])
+    ours, (masks, labels) = model().eval(), blobs([3, 2])
     with torch.no_grad():
         ours.attn_mask_probs.copy_(torch.tensor([0.0, 1.0, 0.0]))
         found = []
@@ -251,7 +228,7 @@ def test_the_loss_does_not_depend_on_what_else_is_asked_for():
 
 
 def test_outputs_come_in_the_order_of_their_fields():
-    ours, (masks, labels) = model().eval(), random_targets([3, 2])
+    ours, (masks, labels) = model().eval(), blobs([3, 2])
     given = {"output_auxiliary_logits": True, "output_hidden_states": True, "patch_offsets": [torch.tensor([0, 0, 64])]}
     with torch.no_grad():
         output = ours(images(), masks, labels, **given)
@@ -281,7 +258,7 @@ def test_half_precision_trains(mode):
     ours = model(position_encoding="rope")
     if mode == "bfloat16 weights":
         ours = ours.to(torch.bfloat16)
-    masks, labels = random_targets([3, 2])
+    masks, labels = blobs([3, 2])
     with torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
         output = ours(images(), mask_labels=masks, class_labels=labels)
     assert output.loss.dtype == torch.float32
@@ -290,7 +267,7 @@ def test_half_precision_trains(mode):
 
 
 def test_gradient_checkpointing_changes_nothing():
-    masks, labels = random_targets([3, 2])
+    masks, labels = blobs([3, 2])
     found = []
     for checkpoints in (False, True):
         ours = model(drop_path_rate=0.3)

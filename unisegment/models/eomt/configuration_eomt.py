@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from unisegment.models.config_values import QUERY_KINDS, is_activation
 from unisegment.models.configuration import SegmentationConfig
+from unisegment.models.eomt.mask_annealing import mask_probability
 from unisegment.models.eomt.outputs import NOT_PREDICTIONS
 from unisegment.ops.limits import MAX_CHANNELS, MAX_DIVISOR, MAX_LAYERS, MAX_SIDE, MAX_WIDTH
 from unisegment.ops.value_kinds import FLAG, NOTHING, Kind, list_of, number, one_of, whole
@@ -269,6 +270,15 @@ class UniSegmentEomtConfig(SegmentationConfig):
             start = [(1 + 3 * block / max(self.num_blocks - 1, 1)) / 6 for block in range(self.num_blocks)]
         end = self.attn_mask_annealing_end
         return list(zip(start, [min(share + 1 / 6, 1.0) for share in start] if end is None else end, strict=True))
+
+    def mask_probabilities(self, progress: float) -> list[float]:
+        """Return for each layer with queries how likely a query is held to its mask, see `mask_probability`.
+
+        Args:
+            progress: Share of the run that is done, 0 to 1.
+        """
+        power = self.attn_mask_annealing_power
+        return [mask_probability(progress, start, end, power) for start, end in self.annealing_shares]
 
     def check_sizes(self) -> None:
         """Raise a ValueError when sizes do not fit together, as they may after keys were overridden."""

@@ -15,9 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.models.base_weights import record
 from unisegment.models.eomt.configuration_eomt import UniSegmentEomtConfig
-from unisegment.models.eomt.mask_annealing import mask_probability
 from unisegment.models.eomt.mask_features import Upscale
 from unisegment.models.eomt.original_checkpoints import ORIGINAL_LICENSE
 from unisegment.models.eomt.outputs import UniSegmentEomtOutput
@@ -88,9 +86,7 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         self.reset_parameters()
         set_attn_implementation(self, config._attn_implementation)
         self.post_init()
-        # `from_pretrained` builds on the meta device and brings all weights itself.
-        if config.use_pretrained_backbone and self.device.type != "meta":
-            self._load_backbone(config)
+        self._load_backbone("the hub id or folder of the weights")
 
     @classmethod
     def from_original(
@@ -132,15 +128,6 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         """Start with masks everywhere."""
         nn.init.ones_(self.attn_mask_probs)
 
-    def _load_backbone(self, config: UniSegmentEomtConfig) -> None:
-        if config.backbone is None:
-            raise ValueError("use_pretrained_backbone needs `backbone`: the hub id or folder of the weights.")
-        from unisegment.models.eomt.backbone_weights import load_backbone
-
-        load_backbone(self.backbone, config.backbone)
-        known, source = config.base_weights or [], record(config.backbone, {})
-        config.base_weights = known if source in known else [*known, source]
-
     def lr_scale(self, name: str, layer_decay: float) -> float:
         """Return the factor of a weight's learning rate: `layer_decay` to the power of the layers above it.
 
@@ -157,8 +144,7 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         """Let go of the masks, layer by layer, as training goes on; see `attn_mask_annealing` in the config."""
         if not self.config.attn_mask_annealing:
             return
-        power = self.config.attn_mask_annealing_power
-        probs = [mask_probability(step / of, start, end, power) for start, end in self.config.annealing_shares]
+        probs = self.config.mask_probabilities(step / of)
         for held, prob in zip(self.attn_mask_probs, probs, strict=True):
             held.fill_(prob)  # a tensor made of numbers would stop an accelerator's queue
         self._remember_masking(probs)
@@ -197,7 +183,6 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         Raises:
             ValueError: When targets do not fit the images or the classes.
         """
-        check_pixel_values(pixel_values)
         targets = None
         if mask_labels is not None or class_labels is not None:
             # Of no effect unless compiled. Then `_predict` is the graph: a larger one would know the targets, and be
@@ -231,6 +216,7 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         is_scored: bool,
     ) -> tuple[UniSegmentEomtOutput, list[Prediction]]:
         """Return the output without a loss, and what the loss is of."""
+        check_pixel_values(pixel_values)
         inner, states, attentions, grid = self._transform(
             pixel_values.to(self.dtype), with_hidden_states, with_inner_logits, with_attentions, is_scored
         )

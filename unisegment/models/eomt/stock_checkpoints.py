@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import EomtConfig, EomtDinov3Config, PreTrainedConfig
 
 from unisegment.backbones.config_files import require_inert
+from unisegment.models.base import require_fixed
 from unisegment.models.eomt.checkpoint_conversion import from_stock, to_stock
 from unisegment.models.eomt.configuration_eomt import KINDS, UniSegmentEomtConfig, feed_forward_width
 from unisegment.ops.checkpoint_files import READING_KEYS, chosen, weight_files
@@ -125,7 +126,7 @@ def config_to_eomt(config: UniSegmentEomtConfig) -> EomtConfig:
         ValueError: When the stock model cannot be what the config says.
     """
     fixed = {"position_encoding": "learned", "use_gated_mlp": False, **dict.fromkeys(_BIASES, True)}
-    _require_fixed(config, fixed, "EoMT")
+    require_fixed(config, fixed, "EoMT")
     width = config.feed_forward_dim
 
     def fits(ratio: Any) -> bool:
@@ -142,7 +143,7 @@ def config_to_eomt(config: UniSegmentEomtConfig) -> EomtConfig:
 
 def config_to_eomt_dinov3(config: UniSegmentEomtConfig) -> EomtDinov3Config:
     """Return the config of a stock EomtDinov3 for ours, see `config_to_eomt`."""
-    _require_fixed(config, {"position_encoding": "rope"}, "EoMT-DINOv3")
+    require_fixed(config, {"position_encoding": "rope"}, "EoMT-DINOv3")
     if config.feed_forward_activation != config.hidden_act:
         raise ValueError(
             f"transformers' EoMT-DINOv3 has one activation for all parts, this model has hidden_act="
@@ -154,12 +155,6 @@ def config_to_eomt_dinov3(config: UniSegmentEomtConfig) -> EomtDinov3Config:
         "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
     }
     return _theirs(config, EomtDinov3Config, _LEARNED_KEYS | {"rope_theta"}, own)
-
-
-def _require_fixed(config: UniSegmentEomtConfig, fixed: Mapping[str, Any], name: str) -> None:
-    for key, value in fixed.items():
-        if getattr(config, key) != value:
-            raise ValueError(f"transformers' {name} has {key}={value!r} only, this model has {getattr(config, key)!r}.")
 
 
 def _theirs(

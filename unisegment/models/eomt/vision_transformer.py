@@ -220,6 +220,12 @@ class VisionTransformer(nn.Module):
         """Return what the layers turn patches of a grid by; None where positions are learned."""
         return None if self.rope is None else self.rope(*grid, device=self.cls_token.device)
 
+    def load_pretrained(self, name_or_path: str) -> None:
+        """Start from the weights of a vision transformer of transformers, see `backbone_weights.load_backbone`."""
+        from unisegment.models.eomt.backbone_weights import load_backbone  # it knows this class
+
+        load_backbone(self, name_or_path)
+
     def freeze(self, frozen_stages: FrozenStages) -> None:
         """Keep the first stages from learning, from now on, as `unisegment.backbones.base.Backbone.freeze` does.
 

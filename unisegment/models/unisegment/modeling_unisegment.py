@@ -16,7 +16,6 @@ from transformers import PreTrainedConfig
 
 from unisegment.backbones.build import build_backbone
 from unisegment.layers.attention import set_attn_implementation
-from unisegment.models.base_weights import record
 from unisegment.models.mask_classification import (
     MaskClassification,
     check_pixel_values,
@@ -76,16 +75,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         self.criterion = make_criterion(config)
         set_attn_implementation(self, config._attn_implementation)
         self.post_init()
-        # `from_pretrained` builds on the meta device and brings all weights itself.
-        if config.use_pretrained_backbone and self.device.type != "meta":
-            self._load_backbone(config)
-
-    def _load_backbone(self, config: UniSegmentConfig) -> None:
-        if config.backbone is None:
-            raise ValueError("use_pretrained_backbone needs `backbone`: the hub id, folder or file of the weights.")
-        self.backbone.load_pretrained(config.backbone)
-        known, source = config.base_weights or [], record(config.backbone, {})
-        config.base_weights = known if source in known else [*known, source]
+        self._load_backbone("the hub id, folder or file of the weights")
 
     @classmethod
     def from_original(

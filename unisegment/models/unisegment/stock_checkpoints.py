@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Mask2FormerConfig
 
 from unisegment.backbones.config_files import PLAIN_VIT_TYPES, backbone_config, require_inert
+from unisegment.models.base import require_fixed
 from unisegment.models.checkpoint_changes import require_complete, without_messages, without_table
 from unisegment.models.unisegment.checkpoint_conversion import STOCK_ONLY, from_stock, to_stock
 from unisegment.models.unisegment.configuration_unisegment import UniSegmentConfig
@@ -46,11 +47,7 @@ def config_to_stock(config: UniSegmentConfig) -> Mask2FormerConfig:
     Raises:
         ValueError: When the stock model cannot be what the config says.
     """
-    for key, value in _FIXED.items():
-        if getattr(config, key) != value:
-            raise ValueError(
-                f"transformers' Mask2Former has {key}={value!r} only, this model has {getattr(config, key)!r}."
-            )
+    require_fixed(config, _FIXED, "Mask2Former")
     backbone_config: Any = config.backbone_config
     if backbone_config.model_type in PLAIN_VIT_TYPES:
         raise ValueError(
