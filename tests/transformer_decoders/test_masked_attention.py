@@ -17,7 +17,7 @@ def decoder(**overrides):
 def test_attention_mask_equals_the_resized_full_masks():
     mask_features, embeddings = torch.randn(2, 6, 12, 20), torch.randn(2, 5, 6)
     coarse = F.interpolate(mask_features, (3, 7), mode="bilinear")
-    allowed = attention_mask(embeddings, coarse.flatten(2))
+    allowed = attention_mask(embeddings, coarse.flatten(2).transpose(1, 2))
     full = torch.einsum("bqc,bchw->bqhw", embeddings, mask_features)
     blocked = F.interpolate(full, (3, 7), mode="bilinear").sigmoid().flatten(2) < 0.5
     blocked &= ~blocked.all(-1, keepdim=True)
@@ -25,11 +25,11 @@ def test_attention_mask_equals_the_resized_full_masks():
 
 
 def test_a_query_that_sees_nothing_sees_everything():
-    features = torch.ones(1, 1, 4)
-    features[..., 3] = -1
+    features = torch.ones(1, 4, 1)
+    features[:, 3] = -1
     allowed = attention_mask(torch.tensor([[[1.0], [-1.0]]]), features)
     assert allowed.tolist() == [[[True, True, True, False], [False, False, False, True]]]
-    assert attention_mask(torch.tensor([[[-1.0]]]), torch.ones(1, 1, 4)).all()
+    assert attention_mask(torch.tensor([[[-1.0]]]), torch.ones(1, 4, 1)).all()
 
 
 def test_one_prediction_more_than_layers():

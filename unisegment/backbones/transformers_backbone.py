@@ -11,6 +11,7 @@ from transformers.models.swin.modeling_swin import SwinLayer
 
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
 from unisegment.backbones.pretrained import load_pretrained_weights
+from unisegment.backbones.resnet_layers import use_fused_resnet
 from unisegment.layers.norm import freeze_batch_norm
 
 # Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
@@ -59,6 +60,7 @@ class TransformersBackbone(Backbone):
                 module.__class__ = _SwinLayer
         if freeze_norm:
             freeze_batch_norm(body)
+        use_fused_resnet(body)
 
     def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps of the stages in `out_features`."""

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from unisegment.layers.linear import Linear
 from unisegment.layers.rotary_embedding import Rotation, rotate
 
 AttnImplementation = Literal["sdpa", "eager"]
@@ -50,10 +51,10 @@ class MultiHeadAttention(nn.Module):
         self.implementation: AttnImplementation = "sdpa"
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = nn.Linear(dim, dim, bias=query_bias)
-        self.k_proj = nn.Linear(dim, dim, bias=key_bias)
-        self.v_proj = nn.Linear(dim, dim, bias=value_bias)
-        self.out_proj = nn.Linear(dim, dim, bias=out_bias)
+        self.q_proj = Linear(dim, dim, bias=query_bias)
+        self.k_proj = Linear(dim, dim, bias=key_bias)
+        self.v_proj = Linear(dim, dim, bias=value_bias)
+        self.out_proj = Linear(dim, dim, bias=out_bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

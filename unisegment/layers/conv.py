@@ -36,7 +36,7 @@ class ConvNorm(nn.Sequential):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
         self.norm = nn.GroupNorm(NUM_GROUPS, out_channels)
         if activation:
-            self.activation = nn.ReLU()
+            self.activation = nn.ReLU(inplace=True)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

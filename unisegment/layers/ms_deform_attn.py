@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from unisegment.layers.linear import Linear, apply_linear
 from unisegment.ops.kernel_backend import prepare_backend
 from unisegment.ops.ms_deform_attn import ms_deform_attn_fused
 from unisegment.types import Size
@@ -23,18 +24,20 @@ class MSDeformAttn(nn.Module):
         num_heads: Divides `dim`.
         num_levels: Feature maps that are looked at.
         num_points: Points on each of them, for each head.
+        dropout: Share of values dropped in training, before a residual is added.
 
     Source:
         Deformable DETR (arXiv:2010.04159), section 4.1.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
+    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
-        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
-        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
-        self.value_proj = nn.Linear(dim, dim)
-        self.output_proj = nn.Linear(dim, dim)
+        self.sampling_offsets = Linear(dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = Linear(dim, num_heads * num_levels * num_points)
+        self.value_proj = Linear(dim, dim)
+        self.output_proj = Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
         prepare_backend()
 
@@ -59,14 +62,16 @@ class MSDeformAttn(nn.Module):
         reference_points: Float[Tensor, "b q l 2"],
         value: Float[Tensor, "b s c"],
         spatial_shapes: Sequence[Size],
+        residual: Float[Tensor, "b q c"] | None = None,
     ) -> Float[Tensor, "b q c"]:
-        """Return what each query finds.
+        """Return what each query finds, plus a residual.
 
         Args:
             query: What decides where to look, and how much each point counts.
             reference_points: Where it looks from, (x, y) in [0, 1] on each level.
             value: The feature maps, flattened and concatenated.
             spatial_shapes: (height, width) of each map.
+            residual: Added to the result; None adds nothing.
         """
         split = {"m": self.num_heads, "l": self.num_levels, "p": self.num_points}
         found = ms_deform_attn_fused(
@@ -76,4 +81,6 @@ class MSDeformAttn(nn.Module):
             rearrange(self.sampling_offsets(query), "b q (m l p xy) -> b q m l p xy", xy=2, **split),
             rearrange(self.attention_weights(query), "b q (m l p) -> b q m l p", **split),
         )
-        return self.output_proj(found)
+        if residual is not None and self.training:
+            return residual + self.dropout(self.output_proj(found))
+        return apply_linear(self.output_proj, found, residual=residual)

@@ -7,11 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unisegment.ops.constants import cached_constant
 
+
+@cached_constant
 def sine_position_embedding(
-    height: int, width: int, dim: int, device: torch.device | str | None = None
+    height: int, width: int, dim: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "s c"]:
-    """Return the code of each of the s pixels of a grid, row-major, in float32.
+    """Return the code of each of the s pixels of a grid, row-major.
 
     The first half of the channels codes y, the second half x. Rows and columns count from 1 and are scaled so that the
     last one is (nearly) 2 pi; even channels are sines and odd ones cosines of ever lower frequency.
@@ -21,6 +24,7 @@ def sine_position_embedding(
         width: Columns.
         dim: Channels c, a multiple of 4.
         device: Where to make it.
+        dtype: What the result is rounded to; it is computed in float32.
 
     Source:
         DETR (arXiv:2005.12872), appendix A.4, with the normalisation of its code.
@@ -30,7 +34,7 @@ def sine_position_embedding(
     frequency = 10000**exponent
     rows = _encode(height, frequency)[:, None].expand(height, width, half)
     columns = _encode(width, frequency)[None].expand(height, width, half)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1).to(dtype)
 
 
 def _encode(length: int, frequency: Float[Tensor, " c"]) -> Float[Tensor, "_ c"]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher, Matches
+from unisegment.ops.fused_products import dot_products
 from unisegment.ops.transfers import send
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
@@ -165,7 +166,8 @@ def mask_logits(
     mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b q h w"]:
     """Return the mask of each query, before sigmoid."""
-    logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, mask_features.to(mask_embeddings.dtype))
+    pixels = mask_features.to(mask_embeddings.dtype).flatten(2).transpose(1, 2)
+    logits = dot_products(mask_embeddings, pixels).unflatten(2, mask_features.shape[-2:])
     # float16 ends at 65504, and resizing would make NaN of infinite neighbours.
     if logits.dtype == torch.float16:
         largest = torch.finfo(torch.float16).max

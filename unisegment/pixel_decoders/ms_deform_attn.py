@@ -17,6 +17,7 @@ from unisegment.layers.conv import ConvNorm, initialise_conv
 from unisegment.layers.feed_forward import FeedForward
 from unisegment.layers.ms_deform_attn import MSDeformAttn
 from unisegment.layers.position_embedding import sine_position_embedding
+from unisegment.ops.constants import cached_constant
 from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.types import Size
 
@@ -28,11 +29,10 @@ class MSDeformAttnEncoderLayer(GradientCheckpointingLayer):
         self, dim: int, num_heads: int, num_levels: int, num_points: int, feed_forward_dim: int, dropout: float
     ) -> None:
         super().__init__()
-        self.self_attn = MSDeformAttn(dim, num_heads, num_levels, num_points)
+        self.self_attn = MSDeformAttn(dim, num_heads, num_levels, num_points, dropout)
         self.self_attn_norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, feed_forward_dim, "relu", dropout)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -42,8 +42,8 @@ class MSDeformAttnEncoderLayer(GradientCheckpointingLayer):
         spatial_shapes: Sequence[Size],
     ) -> Float[Tensor, "b s c"]:
         """Return the refined tokens; positions steer where to look and are not part of what is found."""
-        x = self.self_attn_norm(x + self.dropout(self.self_attn(x + pos, reference_points, x, spatial_shapes)))
-        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        x = self.self_attn_norm(self.self_attn(x + pos, reference_points, x, spatial_shapes, residual=x))
+        return self.feed_forward_norm(self.feed_forward(x, residual=x))
 
 
 class MSDeformAttnPixelDecoder(nn.Module):
@@ -118,7 +118,8 @@ class MSDeformAttnPixelDecoder(nn.Module):
             coarse_to_fine[self.num_levels :], self.lateral_convs, self.output_convs, strict=True
         ):
             lateral = lateral_conv(feature)
-            finest = output_conv(lateral + F.interpolate(finest, lateral.shape[-2:], mode="bilinear"))
+            lateral += F.interpolate(finest, lateral.shape[-2:], mode="bilinear")
+            finest = output_conv(lateral)
         return PixelDecoderOutput(self.mask_proj(finest), tuple(maps))
 
     def _attend(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
@@ -128,7 +129,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)  # b s c
         pos = torch.cat(
             [
-                sine_position_embedding(height, width, self.dim, x.device).to(x.dtype) + self.level_embed[level]
+                sine_position_embedding(height, width, self.dim, x.device, x.dtype) + self.level_embed[level]
                 for level, (height, width) in enumerate(shapes)
             ]
         )
@@ -138,9 +139,10 @@ class MSDeformAttnPixelDecoder(nn.Module):
         for layer in self.layers:
             x = layer(x, pos, reference_points, shapes)
         levels = x.split([height * width for height, width in shapes], dim=1)
-        return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
+        return [level.unflatten(1, shape).permute(0, 3, 1, 2) for level, shape in zip(levels, shapes, strict=True)]
 
 
+@cached_constant
 def pixel_centres(height: int, width: int, device: torch.device) -> Float[Tensor, "s 2"]:
     """Return the centre of each pixel as (x, y) in [0, 1], row-major, float32."""
     y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height

@@ -98,7 +98,7 @@ class TransformerFPNPixelDecoder(FPNPixelDecoder):
         """Project, flatten, run the encoder layers, and make a map again."""
         height, width = feature.shape[-2:]
         x = self.input_proj(feature).flatten(2).transpose(1, 2)  # b s c
-        pos = sine_position_embedding(height, width, self.dim, x.device).to(x.dtype)
+        pos = sine_position_embedding(height, width, self.dim, x.device, x.dtype)
         for layer in self.layers:
             x = layer(x, pos)
-        return self.norm(x).transpose(1, 2).unflatten(2, (height, width))
+        return self.norm(x).unflatten(1, (height, width)).permute(0, 3, 1, 2)

@@ -21,17 +21,18 @@ from unisegment.layers.attention import MultiHeadAttention
 from unisegment.layers.conv import initialise_conv
 from unisegment.layers.feed_forward import FeedForward
 from unisegment.layers.position_embedding import sine_position_embedding
+from unisegment.ops.fused_products import dot_products
 from unisegment.transformer_decoders.mask_predictor import MaskPredictor
 
 
 class MaskedAttentionOutput(NamedTuple):
-    """All predictions, the learned queries' own first, and what they were made of.
+    """Predictions, the learned queries' own first, and what they were made of.
 
     A tuple, as what wraps modules (FSDP, device maps) finds no tensors in other classes.
 
     Args:
-        class_logits: The last class is "no object".
-        mask_embeddings: A mask is the dot product of one with the mask features.
+        class_logits: The last class is "no object". Without inner predictions there is the last one alone.
+        mask_embeddings: A mask is the dot product of one with the mask features; for the same predictions.
         queries: The learned queries, and the queries after each layer, before the norm that all predictions share.
         attentions: Weights of each layer's self-attention, where asked for.
     """
@@ -63,7 +64,7 @@ class MaskedAttentionLayer(GradientCheckpointingLayer):
         queries: Float[Tensor, "b q c"],
         query_pos: Float[Tensor, "b q c"],
         memory: Float[Tensor, "b s c"],
-        memory_pos: Float[Tensor, "s c"],
+        memory_keys: Float[Tensor, "b s c"],
         allowed: Bool[Tensor, "b q s"],
         with_attentions: bool = False,
     ) -> tuple[Float[Tensor, "b q c"], Float[Tensor, "b m q q"] | None]:
@@ -73,12 +74,12 @@ class MaskedAttentionLayer(GradientCheckpointingLayer):
             queries: Content of the queries.
             query_pos: Their learned positions, added wherever queries are compared.
             memory: One level of pixel features.
-            memory_pos: Positions of its pixels.
+            memory_keys: The same with the positions of its pixels added.
             allowed: Which pixels each query may look at.
             with_attentions: Also return the weights of self-attention.
         """
         x = self._normed(queries, self.cross_attn_norm)
-        x = self.cross_attn(x + query_pos, memory + memory_pos, memory, allowed)
+        x = self.cross_attn(x + query_pos, memory_keys, memory, allowed)
         queries = self._joined(queries, x, self.cross_attn_norm)
         x = self._normed(queries, self.self_attn_norm)
         weights = None
@@ -166,6 +167,7 @@ class MaskedAttentionDecoder(nn.Module):
         multi_scale_features: Sequence[Float[Tensor, "b _ _ _"]],
         mask_features: Float[Tensor, "b c h w"],
         with_attentions: bool = False,
+        with_inner_predictions: bool = True,
     ) -> MaskedAttentionOutput:
         """Predict with the learned queries, and again after each layer.
 
@@ -173,9 +175,10 @@ class MaskedAttentionDecoder(nn.Module):
             multi_scale_features: Maps to attend to, coarse to fine.
             mask_features: Embedding of each pixel at stride 4, same channels as the mask embeddings.
             with_attentions: Also return the weights of self-attention.
+            with_inner_predictions: Also return what was predicted before the last layer.
         """
         batch_size = len(mask_features)
-        memories, positions, coarse_mask_features = self._prepare(multi_scale_features, mask_features)
+        memories, keys, coarse_mask_features = self._prepare(multi_scale_features, mask_features)
         queries = repeat(_rows(self.query_features, mask_features), "q c -> b q c", b=batch_size)
         query_pos = repeat(_rows(self.query_pos, mask_features), "q c -> b q c", b=batch_size)
         # Queries come first in the states that are given out, and what follows is computed from these, so that it has
@@ -186,12 +189,12 @@ class MaskedAttentionDecoder(nn.Module):
             level = index % self.num_levels
             allowed = attention_mask(predictions[-1][1].detach(), coarse_mask_features[level])
             queries, weights = layer(
-                states[-1].transpose(0, 1), query_pos, memories[level], positions[level], allowed, with_attentions
+                states[-1].transpose(0, 1), query_pos, memories[level], keys[level], allowed, with_attentions
             )
             states.append(queries.transpose(0, 1))
             attentions.append(weights)
             predictions.append(self.predictor(states[-1].transpose(0, 1)))
-        class_logits, mask_embeddings = zip(*predictions, strict=True)
+        class_logits, mask_embeddings = zip(*predictions[0 if with_inner_predictions else -1 :], strict=True)
         return MaskedAttentionOutput(
             torch.stack(class_logits),
             torch.stack(mask_embeddings),
@@ -202,18 +205,18 @@ class MaskedAttentionDecoder(nn.Module):
     def _prepare(
         self, multi_scale_features: Sequence[Tensor], mask_features: Float[Tensor, "b c h w"]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Flatten each level into memory and positions, and bring the mask features to its size."""
-        memories, positions, coarse_mask_features = [], [], []
+        """Flatten each level into memory, with positions and without, and bring the mask features to its size."""
+        memories, keys, coarse_mask_features = [], [], []
         level_embed = _rows(self.level_embed, mask_features)
         for level, feature in enumerate(multi_scale_features):
             memory = self.input_proj[level](feature).flatten(2).transpose(1, 2) + level_embed[level]
             height, width = feature.shape[-2:]
             memories.append(memory)
-            positions.append(sine_position_embedding(height, width, self.dim, memory.device).to(memory.dtype))
+            keys.append(memory + sine_position_embedding(height, width, self.dim, memory.device, memory.dtype))
             # Resizing commutes with the dot product: once a level instead of once for each query and layer.
             coarse = F.interpolate(mask_features.detach(), (height, width), mode="bilinear")
-            coarse_mask_features.append(coarse.flatten(2))
-        return memories, positions, coarse_mask_features
+            coarse_mask_features.append(coarse.flatten(2).transpose(1, 2))
+        return memories, keys, coarse_mask_features
 
 
 def _rows(embedding: nn.Embedding, like: Tensor) -> Float[Tensor, "n c"]:
@@ -225,8 +228,8 @@ def _rows(embedding: nn.Embedding, like: Tensor) -> Float[Tensor, "n c"]:
 
 
 def attention_mask(
-    mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b c s"]
+    mask_embeddings: Float[Tensor, "b q c"], mask_features: Float[Tensor, "b s c"]
 ) -> Bool[Tensor, "b q s"]:
     """Return where each query's mask is at least as likely as not; everywhere, for a query that sees nothing."""
-    inside = torch.matmul(mask_embeddings, mask_features) >= 0
+    inside = dot_products(mask_embeddings, mask_features) >= 0
     return inside | ~inside.any(dim=-1, keepdim=True)

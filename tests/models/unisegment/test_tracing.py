@@ -33,7 +33,7 @@ def test_compiled_training_is_one_graph_for_all_sizes_and_equals_what_is_not_com
 
 
 def test_model_compile_serves_training_evaluation_and_inference(found):
-    assert found["compile_by_method"] == [0.0, 0.0, 0.0]
+    assert max(found["compile_by_method"]) < TOLERANCE
 
 
 def test_an_exported_program_is_right_at_all_sizes(found):

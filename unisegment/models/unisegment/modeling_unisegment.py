@@ -167,7 +167,12 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
             torch._dynamo.skip_frame("the network is compiled, the loss is not")
             targets = self.read_targets(mask_labels, class_labels, pixel_values)
         output, scored = self._predict(
-            pixel_values, pixel_mask, output_hidden_states, output_auxiliary_logits, output_attentions
+            pixel_values,
+            pixel_mask,
+            self._wants(output_hidden_states, "output_hidden_states"),
+            self._wants(output_auxiliary_logits, "output_auxiliary_logits"),
+            self._wants(output_attentions, "output_attentions"),
+            is_scored=targets is not None,
         )
         if targets is not None:
             class_logits, mask_embeddings, mask_features = scored
@@ -182,25 +187,29 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         self,
         pixel_values: Float[Tensor, "b 3 h w"],
         pixel_mask: Int[Tensor, "b h w"] | None,
-        output_hidden_states: bool | None,
-        output_auxiliary_logits: bool | None,
-        output_attentions: bool | None,
+        with_hidden_states: bool,
+        with_inner_logits: bool,
+        with_attentions: bool,
+        is_scored: bool,
     ) -> tuple[UniSegmentOutput, tuple[Tensor, Tensor, Tensor]]:
         """Return the output without a loss, and class logits, mask embeddings and mask features for the loss."""
         check_pixel_values(pixel_values)
         maps = self.backbone(pixel_values.to(self.dtype))
         pixels = self._decode_pixels(maps)
         decoded = self.transformer_decoder(
-            pixels.multi_scale_features, pixels.mask_features, self._wants(output_attentions, "output_attentions")
+            pixels.multi_scale_features,
+            pixels.mask_features,
+            with_attentions,
+            with_inner_predictions=with_inner_logits or is_scored,
         )
         class_logits, mask_embeddings = decoded.class_logits, decoded.mask_embeddings
         mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
         wished: dict[str, Any] = {}
-        if self._wants(output_hidden_states, "output_hidden_states"):
+        if with_hidden_states:
             wished["encoder_hidden_states"] = tuple(maps)
             wished["pixel_decoder_hidden_states"] = pixels.multi_scale_features
             wished["transformer_decoder_hidden_states"] = decoded.queries
-        if self._wants(output_auxiliary_logits, "output_auxiliary_logits"):
+        if with_inner_logits:
             wished["auxiliary_logits"] = [
                 {"class_queries_logits": logits, "masks_queries_logits": mask_logits(embeddings, mask_features)}
                 for logits, embeddings in zip(class_logits[:-1], mask_embeddings[:-1], strict=True)
