@@ -253,6 +253,13 @@ def test_bfloat16_and_compilation_are_asked_of_the_model(run, scenes, monkeypatc
     assert compiled == ["UniSegmentForUniversalSegmentation"]
 
 
+def test_a_segmenter_leaves_out_decoder_layers(run, scenes):
+    full = Segmenter.from_pretrained(run / "run").model
+    segmenter = Segmenter.from_pretrained(run / "run", decoder_layers=full.config.decoder_layers - 1)
+    assert len(segmenter.model.transformer_decoder.layers) == len(full.transformer_decoder.layers) - 1
+    assert segmenter(scenes[0]).panoptic.segmentation.shape == segmenter(scenes[0]).image.shape[:2]
+
+
 def test_bad_values_are_named(segmenter, run, scenes, tmp_path):
     for arguments, message in (
         ({"threshold": 1.5}, "threshold"),

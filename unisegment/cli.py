@@ -98,6 +98,7 @@ def predict(
     device: options.Device = None,
     dtype: options.DtypeOption = "auto",
     compile: options.Compile = False,
+    decoder_layers: options.DecoderLayers = None,
     tf32: options.Tf32 = None,
 ) -> None:
     """Segment images: draws what it sees, or writes result files. Stopped, the same command goes on where it was.
@@ -118,9 +119,8 @@ def predict(
     settings = settings.with_given(
         size=size, panoptic_threshold=panoptic_threshold, batch_size=batch_size, top_k=top_k, tf32=tf32
     )
-    segmenter = Segmenter.from_pretrained(
-        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
-    )
+    opening = settings.of_predictor | {"device": device, "dtype": dtype, "compile": compile, "augment": tta}
+    segmenter = Segmenter.from_pretrained(checkpoint, decoder_layers=decoder_layers, **opening)
     for folder in inputs.outputs():
         with use_tf32(settings.tf32), nullcontext() if inputs.output else suppress(OtherRunError):
             summary = segmenter.predict(
@@ -222,6 +222,7 @@ def evaluate(
     device: options.Device = None,
     dtype: options.DtypeOption = "auto",
     compile: options.Compile = False,
+    decoder_layers: options.DecoderLayers = None,
     tf32: options.Tf32 = None,
 ) -> None:
     """Score a checkpoint on a data set: PQ, mask AP, mIoU and boundaries, of each class, at the images' own size.
@@ -247,9 +248,8 @@ def evaluate(
     is_main_process = start_processes()
     samples, settings = open_evaluation_data(source, data, format, split, on_error)
     settings = settings.with_given(batch_size=batch_size, top_k=top_k, tf32=tf32)
-    segmenter = Segmenter.from_pretrained(
-        checkpoint, device=device, dtype=dtype, compile=compile, augment=tta, **settings.of_predictor
-    )
+    opening = settings.of_predictor | {"device": device, "dtype": dtype, "compile": compile, "augment": tta}
+    segmenter = Segmenter.from_pretrained(checkpoint, decoder_layers=decoder_layers, **opening)
     with use_tf32(settings.tf32):
         report = segmenter.evaluate(
             samples,

@@ -52,6 +52,10 @@ OnErrorOption = Annotated[
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps, cpu; else a GPU where there is one.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="What the network computes in; auto is as it was saved.")]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: slow first images, then faster ones.")]
+DecoderLayers = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST, help="Leave out last layers of the decoder: faster. Counts as the config does."),
+]
 Tf32 = Annotated[
     bool | None,
     typer.Option("--tf32/--no-tf32", help="Let GPUs that have TF32 round float32 to it; else the recipe's, or on."),

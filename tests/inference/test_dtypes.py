@@ -163,3 +163,22 @@ def test_another_dtype_is_refused_in_a_line(folder, tmp_path):
     refused = command("predict", folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--dtype", "half")
     assert refused.exit_code == 2
     assert "'half' is not one of 'auto', 'float32', 'bfloat16', 'float16'" in refused.stderr
+
+
+def test_both_commands_leave_out_decoder_layers(folder, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "unisegment.segmenter.open_predictor",
+        lambda *given, **settings: opened.append(open_predictor(*given, **settings)) or opened[-1],
+    )
+    for words in (
+        ("evaluate", folder / "ours", folder / "scenes", "--limit", 1),
+        ("predict", folder / "ours", folder / "scenes" / "val", tmp_path / "out", "--limit", 1),
+    ):
+        result = command(*words, "--decoder-layers", 3)
+        assert result.exit_code == 0, result.output
+        assert len(opened.pop().model.transformer_decoder.layers) == 2
+        assert command(*words, "--decoder-layers", 0).exit_code == 2
+        refused = command(*words, "--decoder-layers", 5)
+        assert refused.exit_code == 1
+        assert "decoder_layers=5 is more than the checkpoint has, expected at most 4." in refused.output

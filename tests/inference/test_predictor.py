@@ -6,6 +6,7 @@ import torch
 from accelerate import PartialState
 
 from tests.inference.reads_colours import SAMPLES, SIZES, ReadsColours, make_predictor, make_processor
+from tests.models.tiny_families import tiny_family
 from tests.training.test_assembly import RESNET, SMALL
 from unisegment import UniSegmentConfig, UniSegmentForUniversalSegmentation, UniSegmentImageProcessor
 from unisegment.inference import predictor as predictor_module
@@ -92,6 +93,16 @@ def test_a_checkpoint_is_opened_as_asked(checkpoint):
     assert (other.model.dtype, other.dtype, other.top_k) == (torch.bfloat16, "bfloat16", 7)
     assert (other.panoptic_threshold, other.processor.size) == (0.5, settings["size"])
     assert len(other.scales) == 6
+
+
+def test_decoder_layers_are_left_out_where_there_are_such(checkpoint, tmp_path):
+    assert len(open_predictor(checkpoint).model.transformer_decoder.layers) == 3
+    assert len(open_predictor(checkpoint, decoder_layers=2).model.transformer_decoder.layers) == 1
+    with pytest.raises(ValueError, match="decoder_layers=9 is more than the checkpoint has"):
+        open_predictor(checkpoint, decoder_layers=9)
+    eomt = tiny_family("unisegment_eomt").save(tmp_path)
+    with pytest.raises(ValueError, match="decoder_layers: EoMT has no transformer decoder"):
+        open_predictor(eomt, decoder_layers=2)
 
 
 def test_the_device_is_the_one_asked_for_or_that_of_the_process(checkpoint, monkeypatch):

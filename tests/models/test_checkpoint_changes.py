@@ -145,7 +145,7 @@ def test_a_whole_config_says_what_is_wanted(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"id2label": {0: "cat"}}, {"num_labels": 3}, {"num_queries": 14}, {"decoder_layers": 9}]
+    "keys", [{"id2label": {0: "cat"}}, {"num_labels": 3}, {"num_queries": 14}, {"encoder_layers": 9}]
 )
 def test_a_change_that_was_not_announced_is_an_error(opened, keys):
     with pytest.raises(ValueError, match=r"do not fit the config: .* fetch it again, .* intended, pass ignore"):

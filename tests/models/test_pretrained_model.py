@@ -50,6 +50,63 @@ def test_part_of_the_backbone_config_can_be_overridden(model, tmp_path):
     assert loaded.config.backbone_config.depths == [1, 2, 2, 1]
 
 
+def opened(path, **keywords):
+    kind = UniSegmentForUniversalSegmentation
+    load = kind.from_original if path.suffix else kind.from_pretrained
+    return load(path, **keywords).eval()
+
+
+@pytest.mark.parametrize("place", ["ours", "stock", "original.pth"])
+def test_last_decoder_layers_are_left_out_on_loading(model, tmp_path, caplog, place):
+    path = tmp_path / place
+    if path.suffix:
+        model.export_original(path)
+    else:
+        model.save_pretrained(path, format="transformers" if place == "stock" else "unisegment")
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        predictions = opened(path)(images, output_auxiliary_logits=True).auxiliary_logits
+        assert len(predictions) == 3
+        for layers in (1, 3):
+            caplog.clear()
+            shorter = opened(path, decoder_layers=layers)
+            assert caplog.text == ""
+            shorter.save_pretrained(tmp_path / "shorter")  # with nothing in it but what it is made of
+            again, report = UniSegmentForUniversalSegmentation.from_pretrained(
+                tmp_path / "shorter", output_loading_info=True
+            )
+            assert not any(report.values())
+            assert again.config.decoder_layers == layers
+            assert len(again.transformer_decoder.layers) == layers - 1
+            for loaded in (shorter, again.eval()):
+                found = loaded(images)
+                for name, expected in predictions[layers - 1].items():
+                    torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_more_layers_than_a_checkpoint_has_are_an_error(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    for value, message in (
+        (5, r"decoder_layers=5 is more than the checkpoint has, expected at most 4\. .*ignore_mismatched_sizes=True"),
+        (0, "decoder_layers: 0, expected a whole number from 1 to"),
+        (True, "decoder_layers: True, expected a whole number"),
+        ("2", "decoder_layers: '2', expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, decoder_layers=value)
+    deeper = UniSegmentForUniversalSegmentation.from_pretrained(
+        tmp_path, decoder_layers=5, ignore_mismatched_sizes=True
+    )
+    assert len(deeper.transformer_decoder.layers) == 4
+
+
+def test_weights_that_are_left_over_in_a_layer_that_stays_are_an_error(model, tmp_path):
+    weights = model.state_dict() | {"transformer_decoder.layers.0.more": torch.zeros(2)}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match=r"1 are left over \(first: \['transformer_decoder.layers.0.more'\]\)"):
+        UniSegmentForUniversalSegmentation.from_pretrained(tmp_path, decoder_layers=2)
+
+
 @pytest.mark.parametrize("format", ["unisegment", "transformers"])
 def test_the_name_of_a_model_is_where_it_came_from(model, tmp_path, format):
     model.save_pretrained(tmp_path, format=format)

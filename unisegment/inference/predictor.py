@@ -190,6 +190,7 @@ def open_predictor(
     device: str | torch.device | None = None,
     dtype: Dtype | torch.dtype = "auto",
     compile: bool = False,
+    decoder_layers: int | None = None,
     size: int | Mapping[str, int] | None = None,
     panoptic_threshold: float = 0.8,
     top_k: int = 100,
@@ -204,6 +205,8 @@ def open_predictor(
             float32.
         compile: Let torch.compile make the forward pass faster. The first image of each size takes longer; results are
             the same up to rounding.
+        decoder_layers: Leave out the last layers of the transformer decoder; counts as in the config, with the
+            prediction of the learned queries. None takes all layers of the checkpoint.
         size: The processor's `size`; None takes that of the checkpoint.
         panoptic_threshold: Smallest score of a panoptic segment.
         top_k: Most objects of an image. Above 100, COCO's rules evaluate as many of an image and category.
@@ -211,8 +214,8 @@ def open_predictor(
 
     Raises:
         FileNotFoundError: When there is no such checkpoint.
-        ValueError: When the checkpoint cannot be read, the threshold is not from 0 to 1, `top_k` is less than 1, or
-            there is no such `dtype` or `device`.
+        ValueError: When the checkpoint cannot be read or has fewer decoder layers, the threshold is not from 0 to 1,
+            `top_k` is less than 1, or there is no such `dtype` or `device`.
     """
     from unisegment.inference.augmentation import AugmentedPredictor  # which is one of these
 
@@ -222,6 +225,7 @@ def open_predictor(
     check_share("panoptic_threshold", panoptic_threshold)
     place = _device(device)
     asked = {} if name == "auto" else {"dtype": getattr(torch, name)}
+    asked |= {} if decoder_layers is None else {"decoder_layers": decoder_layers}
     model, processor = open_checkpoint(checkpoint, {} if size is None else {"size": size}, **asked)
     model.eval().to(place)
     if compile:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from unisegment.data.label_spaces import follow_names
 from unisegment.models.configuration import SegmentationConfig
@@ -84,6 +85,33 @@ def adapt(
     for name in query_tables:
         adapted[name] = _moved(weights[name], query_rows, torch.nn.init.normal_)
     return adapted, {"classes": classes, "queries": queries}
+
+
+def require_layers(source: SegmentationConfig, target: SegmentationConfig) -> None:
+    """Raise a ValueError when a model wants more layers than its checkpoint has, of those that may be left out."""
+    for key in source.shortened:
+        count = getattr(source, key)
+        wanted = getattr(target, key, count)  # a config of another kind is refused where the model is made
+        if wanted > count:
+            raise ValueError(
+                f"{key}={wanted} is more than the checkpoint has, expected at most {count}. If further layers shall "
+                "start as in a new model, pass ignore_mismatched_sizes=True to from_pretrained."
+            )
+
+
+def expect_left_out(report: dict[str, Any], source: SegmentationConfig, model: PreTrainedModel) -> None:
+    """Take the layers that a model leaves out of its checkpoint from the names that are left over.
+
+    Args:
+        report: What transformers found.
+        source: Config of the checkpoint.
+        model: What was made of it.
+    """
+    for key, layers in source.shortened.items():
+        kept = len(model.get_submodule(layers))
+        fewer = getattr(source, key) - getattr(model.config, key)
+        beginnings = tuple(f"{layers}.{number}." for number in range(kept, kept + fewer))
+        report["unexpected_keys"] = {name for name in report["unexpected_keys"] if not name.startswith(beginnings)}
 
 
 def without_table() -> AbstractContextManager[None]:

@@ -58,6 +58,8 @@ class SegmentationConfig(PreTrainedConfig):
     """What each key of the family's own may be."""
     legacy_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of older files that no code reads any more; they are dropped."""
+    shortened: ClassVar[Mapping[str, str]] = {}
+    """Keys of numbers of layers that may be smaller than a checkpoint's, each with the name of the list of layers."""
 
     backbone: str | None = None
     use_pretrained_backbone: bool = False

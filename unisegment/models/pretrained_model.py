@@ -22,7 +22,9 @@ from unisegment.models.checkpoint_changes import (
     Change,
     adapt,
     differs,
+    expect_left_out,
     require_complete,
+    require_layers,
     say_changes,
     without_table,
 )
@@ -152,11 +154,13 @@ class SegmentationPreTrainedModel(PreTrainedModel):
             output_loading_info: Also return transformers' report of missing and unexpected keys; with
                 `ignore_mismatched_sizes` it also has `changes`, a dict of `checkpoint_changes.Change` for "classes",
                 "queries" and "weights".
-            **kwargs: As in transformers (`dtype`, `device_map`, `revision`, …), or config keys.
+            **kwargs: As in transformers (`dtype`, `device_map`, `revision`, …), or config keys. Where the family has
+                `decoder_layers`, fewer than the checkpoint has leave out its last layers: each layer's prediction is
+                trained, so that the first ones make a model that is faster and a little less exact.
 
         Raises:
-            ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, or when a
-                key is unknown.
+            ValueError: When the checkpoint is of another kind of model, misses weights or has left-over ones, has fewer
+                layers than are asked for, or when a key is unknown.
         """
         path = pretrained_model_name_or_path
         described = None if path is None else describe(path, kwargs, cls.family())
@@ -246,6 +250,8 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         if described is not None:
             weights = cls._read_weights(path, described, kwargs)
             config, rest = _target_config(described.config, config, kwargs)
+            if not ignore_mismatched_sizes:
+                require_layers(described.config, config)
             reading = chosen(kwargs, READING_KEYS)
             if ignore_mismatched_sizes and differs(described.config, config):
                 if weights is None:
@@ -265,6 +271,8 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         if name is not None:
             model.name_or_path = model.config._name_or_path = str(name)
         if not ignore_mismatched_sizes:
+            if described is not None:
+                expect_left_out(report, described.config, model)
             require_complete(report, name)
         else:
             report["changes"] = say_changes(changes, report, list(model.state_dict()))
@@ -346,4 +354,7 @@ def _target_config(
         return config if isinstance(config, SegmentationConfig) else type(source).from_pretrained(config), rest
     loading = {key: rest.pop(key) for key in _LOADING_KEYS if key in rest}
     target, rest = type(source).from_dict(source.to_dict(), return_unused_kwargs=True, **rest)
+    if "decoder_layers" in rest:  # a config has no such key where there are no such layers
+        name = FAMILIES[source.model_type].name
+        raise ValueError(f"decoder_layers: {name} has no transformer decoder, of which layers could be left out.")
     return target, rest | loading

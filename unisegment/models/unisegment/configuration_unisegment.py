@@ -33,7 +33,7 @@ class UniSegmentConfig(SegmentationConfig):
         activation_function: Activation of the transformer decoder.
         encoder_layers: Layers of the pixel decoder.
         decoder_layers: Predictions of the transformer decoder: its layers and the learned queries' own prediction, so
-            10 means 9 layers.
+            10 means 9 layers. On loading, fewer than the checkpoint has leave out its last layers.
         num_attention_heads: Heads of every attention.
         dropout: Share of values dropped in training, in both decoders.
         dim_feedforward: Width of the transformer decoder's feed-forward networks.
@@ -81,6 +81,7 @@ class UniSegmentConfig(SegmentationConfig):
     keys_to_ignore_at_inference: ClassVar = NOT_PREDICTIONS
     kinds: ClassVar = KINDS
     legacy_keys: ClassVar = frozenset(("backbone_kwargs", "use_timm_backbone", "num_classes"))
+    shortened: ClassVar = {"decoder_layers": "transformer_decoder.layers"}
     attribute_map: ClassVar = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}
 
     backbone_config: dict | PreTrainedConfig | None = None
