@@ -111,7 +111,7 @@ def test_semantic(processor, image_sizes):
     outputs = outputs_of(image_sizes=image_sizes)
     ours = processor.post_process_semantic_segmentation(outputs, SIZES, return_segmentation_scores=True)
     logits = outputs.class_queries_logits, outputs.masks_queries_logits, getattr(outputs, "image_sizes", None)
-    for mine, expected in zip(ours, semantic_predictions(*logits, SIZES), strict=True):
+    for mine, expected in zip(ours, semantic_predictions(*logits, SIZES, return_segmentation_scores=True), strict=True):
         assert isinstance(mine, SemanticPrediction)
         assert torch.equal(mine.segmentation, expected.segmentation)
         assert without_names(mine["segments_info"]) == expected.segments_info

@@ -78,6 +78,10 @@ def test_targets_on_the_device_are_waited_for_once():
     assert sum(count for place, count in record.synchronisations.items() if "mask_classification" in place) == 1
 
 
+def without_scores(prediction):
+    return [{key: value for key, value in info.items() if key != "score"} for info in prediction.segments_info]
+
+
 @pytest.mark.parametrize(("task", "rules", "waits"), PREDICTIONS)
 def test_a_batch_of_predictions_waits_for_the_device_twice(task, rules, waits):
     """However many images it has: to see what was found, and for the masks of that. Results equal the CPU's."""
@@ -95,7 +99,10 @@ def test_a_batch_of_predictions_waits_for_the_device_twice(task, rules, waits):
             found = getattr(processor, task)(outputs, target_sizes=sizes, **rules)
             assert sum(record.synchronisations.values()) == waits, record.synchronisations
             for prediction, expected in zip(found, wanted, strict=True):
-                assert prediction.segments_info == expected.segments_info != []
+                # The CPU has a way of its own, which rounds differently.
+                assert without_scores(prediction) == without_scores(expected) != []
+                for info, other in zip(prediction.segments_info, expected.segments_info, strict=True):
+                    assert info["score"] == pytest.approx(other["score"], abs=1e-6)
                 assert torch.equal(prediction.segmentation.cpu(), expected.segmentation)
 
 

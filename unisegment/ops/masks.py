@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, Int64, Integer, UInt8
+from jaxtyping import Bool, Int, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
 from unisegment.structures import SegmentationTarget
@@ -93,8 +93,20 @@ def segment_index_maps(target: SegmentationTarget) -> Iterator[Int64[Tensor, "h 
     assert target.segment_ids is not None
     ids, places = target.segment_ids.sort()
     for id_map in target.id_map.view(-1, *target.size):
-        nearest = torch.searchsorted(ids, id_map.to(torch.int64)).clamp_(max=len(ids) - 1)
-        yield torch.where(ids[nearest] == id_map, places[nearest], -1)
+        if id_map.device == torch.device("cpu"):
+            values, lengths = pixel_runs(id_map.numpy().ravel())
+            found = _places_of(torch.from_numpy(values), ids, places).numpy()
+            yield torch.from_numpy(np.repeat(found, lengths)).view(target.size)
+        else:
+            yield _places_of(id_map, ids, places)
+
+
+def _places_of(
+    values: Int[Tensor, " *s"], ids: Int64[Tensor, " n"], places: Int64[Tensor, " n"]
+) -> Int64[Tensor, " *s"]:
+    """Return for each value the place of its id, -1 where there is none; `ids` are sorted."""
+    nearest = torch.searchsorted(ids, values.to(torch.int64)).clamp_(max=len(ids) - 1)
+    return torch.where(ids[nearest] == values, places[nearest], -1)
 
 
 def segment_areas(target: SegmentationTarget) -> Int64[Tensor, " n"]:

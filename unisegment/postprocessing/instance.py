@@ -5,13 +5,15 @@ Axes: b image, q query, k class (the last logit is "no object"), n object, h w m
 where said, the wanted size.
 """
 
+import math
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from unisegment.ops.transfers import fetch, send
 from unisegment.postprocessing.resize import (
@@ -23,6 +25,7 @@ from unisegment.postprocessing.resize import (
     logit,
     resize_queries,
 )
+from unisegment.postprocessing.tiles import Tiles
 from unisegment.structures import InstancePrediction
 from unisegment.structures.predictions import paint
 from unisegment.types import Size
@@ -97,14 +100,15 @@ def instance_predictions(
     frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
     num_classes = class_queries_logits.shape[-1] - 1
     candidates = [_candidates(*row, num_classes, rules) for row in zip(probs, pairs, strict=True)]
+    measure = _measure_tiles if masks_queries_logits.device == torch.device("cpu") else _measure
     made = [
-        _masks(mask_logits, own.queries, frame, rules)
+        measure(mask_logits, own.queries, frame, rules)
         for mask_logits, own, frame in zip(masks_queries_logits, candidates, frames, strict=True)
     ]
-    numbers = fetch(*[masks.mean_probs for masks in made], *[masks.areas for masks in made])
-    # The masks of each image go as soon as its prediction has its own: at a threshold of 0 they are a hundred.
+    numbers = fetch(*[measured.mean_probs for measured in made], *[measured.areas for measured in made])
+    # What was made for an image goes as soon as its prediction is there: at a threshold of 0 it is a hundred masks.
     return [
-        _prediction(own, made.pop(0).masks, mean_probs, areas, rules)
+        _prediction(own, made.pop(0).draw, mean_probs, areas, rules)
         for own, mean_probs, areas in zip(candidates, numbers[: len(frames)], numbers[len(frames) :], strict=True)
     ]
 
@@ -143,15 +147,20 @@ def _candidates(
     return _Candidates(probs[is_wanted], labels[is_wanted], places, used_queries)
 
 
-class _Masks(NamedTuple):
-    """The mask of each query; the mean probability inside it, 0 where it is empty, and how many pixels it has."""
+class _Measured(NamedTuple):
+    """Of the mask of each query the mean probability inside it, 0 where it is empty, and how many pixels it has.
 
-    masks: Bool[Tensor, "m h w"]
+    `draw` takes places of queries, which may occur more than once, and returns their masks and these as one map.
+    """
+
     mean_probs: Float32[Tensor, " m"]
     areas: Int64[Tensor, " m"]
+    draw: Callable[[Int64[Tensor, " n"]], tuple[Bool[Tensor, "n h w"], Int32[Tensor, "h w"]]]
 
 
-def _masks(mask_logits: Float[Tensor, "q _ _"], queries: Int64[Tensor, " m"], frame: Frame, rules: _Rules) -> _Masks:
+def _measure(
+    mask_logits: Float[Tensor, "q _ _"], queries: Int64[Tensor, " m"], frame: Frame, rules: _Rules
+) -> _Measured:
     mask_logits = _chosen(mask_logits, queries)
     masks = torch.empty(len(mask_logits), *frame.target_size, dtype=torch.bool, device=mask_logits.device)
     mean_probs = torch.empty(len(mask_logits), device=mask_logits.device)
@@ -162,12 +171,49 @@ def _masks(mask_logits: Float[Tensor, "q _ _"], queries: Int64[Tensor, " m"], fr
         inside = logits.sigmoid_().mul_(masks[chunk]).flatten(1)
         areas[chunk] = masks[chunk].flatten(1).sum(dim=1)
         mean_probs[chunk] = inside.sum(dim=1) / (areas[chunk] + 1e-6)
-    return _Masks(masks, mean_probs, areas)
+
+    def draw(places: Int64[Tensor, " n"]) -> tuple[Bool[Tensor, "n h w"], Int32[Tensor, "h w"]]:
+        chosen = _chosen(masks, places)
+        return chosen, paint(chosen, range(1, len(chosen) + 1))
+
+    return _Measured(mean_probs, areas, draw)
+
+
+def _measure_tiles(
+    mask_logits: Float[Tensor, "q _ _"], queries: Int64[Tensor, " m"], frame: Frame, rules: _Rules
+) -> _Measured:
+    """Do what `_measure` does, only in tiles where a query has a mask; masks are made when they are drawn."""
+    sums = torch.zeros(len(queries), dtype=torch.float64)
+    areas = torch.zeros(len(queries), dtype=torch.int64)
+    tiles, mask_logit = Tiles(mask_logits, queries, frame, rules.max_elements), logit(rules.mask_threshold)
+    # Of NaN nothing is known.
+    is_in = ~(tiles.bounds().highest <= mask_logit)
+    for number in is_in.any(dim=1).nonzero()[:, 0].tolist():
+        inside = is_in[number].nonzero()[:, 0]
+        logits = tiles.logits(number, inside).flatten(1)
+        areas[inside] += (logits > mask_logit).sum(dim=1)
+        # Outside the mask the probability is exactly 0.
+        sums[inside] += F.threshold(logits, mask_logit, -math.inf, inplace=True).sigmoid_().sum(dim=1)
+
+    def draw(places: Int64[Tensor, " n"]) -> tuple[Bool[Tensor, "n h w"], Int32[Tensor, "h w"]]:
+        masks = torch.zeros(len(places), *frame.target_size, dtype=torch.bool)
+        segmentation = torch.zeros(frame.target_size, dtype=torch.int32)
+        is_here = is_in[:, places]
+        for number in is_here.any(dim=1).nonzero()[:, 0].tolist():
+            here = is_here[number].nonzero()[:, 0]
+            once, again = places[here].unique(return_inverse=True)
+            parts = (tiles.logits(number, once) > mask_logit)[again]
+            rows, columns = tiles.places[number]
+            masks[here, rows, columns] = parts
+            segmentation[rows, columns] = paint(parts, (here + 1).tolist())
+        return masks, segmentation
+
+    return _Measured((sums / (areas + 1e-6)).float(), areas, draw)
 
 
 def _prediction(
     own: _Candidates,
-    all_masks: Bool[Tensor, "m h w"],
+    draw: Callable[[Int64[Tensor, " n"]], tuple[Bool[Tensor, "n h w"], Int32[Tensor, "h w"]]],
     mean_probs: Float32[Tensor, " m"],
     areas: Int64[Tensor, " m"],
     rules: _Rules,
@@ -175,15 +221,16 @@ def _prediction(
     scores = own.probs * mean_probs[own.places]
     order = scores.argsort(descending=True, stable=True)
     order = order[scores[order] > rules.threshold]
-    masks = _chosen(all_masks, own.places[order])
+    masks, segmentation = draw(own.places[order])
     if rules.overlap_mask_area_threshold is not None:
         (is_shown,) = fetch(_is_shown(masks, areas[own.places[order]].tolist(), rules.overlap_mask_area_threshold))
         order, masks = order[is_shown], _chosen(masks, is_shown.nonzero()[:, 0])
+        segmentation = paint(masks, range(1, len(masks) + 1))
     segments_info = [
         {"id": index + 1, "label_id": label, "score": score, "was_fused": False}
         for index, (label, score) in enumerate(zip(own.labels[order].tolist(), scores[order].tolist(), strict=True))
     ]
-    return InstancePrediction(paint(masks, range(1, len(masks) + 1)), segments_info, masks)
+    return InstancePrediction(segmentation, segments_info, masks)
 
 
 def _chosen(rows: Tensor, places: Int64[Tensor, " n"]) -> Tensor:

@@ -5,6 +5,7 @@ Axes: b image, q query, k class (the last logit is "no object"), n kept query, h
 where said, the wanted size.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from unisegment.ops.transfers import fetch, send
 from unisegment.postprocessing.resize import (
+    MAX_ELEMENTS,
     Frame,
     check_logits,
     check_share,
@@ -22,6 +24,7 @@ from unisegment.postprocessing.resize import (
     logit,
     resize_queries,
 )
+from unisegment.postprocessing.tiles import SLACK, Tiles
 from unisegment.structures import PanopticPrediction
 from unisegment.types import Size
 
@@ -87,8 +90,9 @@ def panoptic_predictions(
     frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
     no_object = class_queries_logits.shape[-1] - 1
     kept = [row.nonzero()[:, 0] for row in (labels != no_object) & (known_scores > threshold)]
+    share = _share_tiles if scores.device == torch.device("cpu") else _share_pixels
     shared = [
-        _share_pixels(mask_logits, own_scores, send(queries, scores.device), frame, rules)
+        share(mask_logits, own_scores, send(queries, scores.device), frame, rules)
         for mask_logits, own_scores, queries, frame in zip(masks_queries_logits, scores, kept, frames, strict=True)
     ]
     areas = fetch(*[pixels.areas for pixels in shared])
@@ -144,6 +148,40 @@ def _share_pixels(
     return _Pixels(owner.masked_fill_(~is_inside, num_queries), areas)
 
 
+def _share_tiles(
+    mask_logits: Float[Tensor, "q _ _"],
+    scores: Float32[Tensor, " q"],
+    kept: Int64[Tensor, " n"],
+    frame: Frame,
+    rules: _Rules,
+) -> _Pixels:
+    """Do what `_share_pixels` does, only with the queries that may own a pixel of a tile or end in it."""
+    scores, num_queries = scores[kept], len(kept)
+    owner = torch.full(frame.target_size, num_queries, dtype=torch.int32)
+    areas = torch.zeros(num_queries, 3, dtype=torch.int64)
+    if num_queries == 0:
+        return _Pixels(owner, areas)
+    tiles, mask_logit = Tiles(mask_logits, kept, frame, rules.max_elements), logit(rules.mask_threshold)
+    lowest, highest = tiles.bounds()
+    surest = (lowest.sigmoid() * scores).amax(dim=1, keepdim=True)
+    # Of NaN nothing is known.
+    may_own = ~(highest.sigmoid() * scores * (1 + SLACK) < surest)
+    is_asked = may_own | (lowest < mask_logit) & (highest >= mask_logit)
+    num_pixels = torch.tensor([math.prod(tile.size) for tile in tiles.places])
+    areas[:, 1] = num_pixels @ (~is_asked & (lowest >= mask_logit)).long()
+    for number, tile in enumerate(tiles.places):
+        asked = is_asked[number].nonzero()[:, 0]
+        logits = tiles.logits(number, asked)
+        masks = logits >= mask_logit
+        # The first one of equals.
+        best = logits.sigmoid_().mul_(scores[asked, None, None]).max(dim=0).indices
+        is_inside = masks.gather(0, best[None])[0]
+        owned = best[is_inside].bincount(minlength=len(asked))
+        areas[asked] += torch.stack([best.flatten().bincount(minlength=len(asked)), masks.sum((1, 2)), owned], dim=1)
+        owner[tile.rows, tile.columns] = torch.where(is_inside, asked[best], num_queries)
+    return _Pixels(owner, areas)
+
+
 def _count(numbers: Int32[Tensor, "h w"], end: int) -> Int64[Tensor, " end"]:
     """Return how often each number below `end` occurs; `bincount` looks for the largest one first, and so waits."""
     rows = torch.zeros(len(numbers), end, dtype=torch.int32, device=numbers.device)
@@ -153,8 +191,11 @@ def _count(numbers: Int32[Tensor, "h w"], end: int) -> Int64[Tensor, " end"]:
 
 def _painted(owner: Int32[Tensor, "h w"], segment_ids: Sequence[int]) -> Int32[Tensor, "h w"]:
     """Return the segment of each pixel, 0 where its query has none or is not there."""
-    id_of_query = torch.tensor([*segment_ids, 0], dtype=torch.int32)
-    return send(id_of_query, owner.device)[owner]
+    id_of_query = send(torch.tensor([*segment_ids, 0], dtype=torch.int32), owner.device)
+    # In place, some rows at a time, because places are made int64.
+    for rows in owner.split(max(MAX_ELEMENTS.on(owner.device) // owner.shape[1], 1)):
+        rows.copy_(id_of_query[rows])
+    return owner
 
 
 def _make_segments(

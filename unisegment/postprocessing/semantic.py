@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
+from unisegment.postprocessing.tiles import SLACK, Tiles
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
 
@@ -59,9 +60,10 @@ def semantic_predictions(
     # An accelerator is waited for twice, for all images together: for their sizes, and for the labels that occur.
     image_sizes, target_sizes = fetch(image_sizes, target_sizes)
     frames = frames_of_batch(class_queries_logits, masks_queries_logits, image_sizes, target_sizes, mask_stride)
-    images = [
-        class_scores(*of_image) for of_image in zip(class_queries_logits, masks_queries_logits, frames, strict=True)
-    ]
+    of_images = list(zip(class_queries_logits, masks_queries_logits, frames, strict=True))
+    if masks_queries_logits.device == torch.device("cpu") and not return_segmentation_scores:
+        return _predictions([_label_tiles(*of_image, max_elements) for of_image in of_images])
+    images = [class_scores(*of_image) for of_image in of_images]
     return label_pixels(images, return_segmentation_scores=return_segmentation_scores, max_elements=max_elements)
 
 
@@ -111,7 +113,10 @@ def label_pixels(
     images: Sequence[ClassScores], *, return_segmentation_scores: bool = False, max_elements: int | None = None
 ) -> list[SemanticPrediction]:
     """Give every pixel of some images the label with the highest score; see `semantic_predictions` for the rest."""
-    maps = [_label_pixels(image, return_segmentation_scores, max_elements) for image in images]
+    return _predictions([_label_pixels(image, return_segmentation_scores, max_elements) for image in images])
+
+
+def _predictions(maps: Sequence["_Pixels"]) -> list[SemanticPrediction]:
     found = fetch(*[pixels.sums for pixels in maps])
     return [
         SemanticPrediction(pixels.labels, _labels_found(sums), pixels.scores)
@@ -124,7 +129,7 @@ class _Pixels(NamedTuple):
 
     labels: Int64[Tensor, "h w"]
     scores: Float32[Tensor, "k h w"] | None
-    sums: Float32[Tensor, "2 h k"]
+    sums: Float[Tensor, "2 _ k"]
 
 
 def _label_pixels(image: ClassScores, return_scores: bool, max_elements: int | None) -> _Pixels:
@@ -140,6 +145,36 @@ def _label_pixels(image: ClassScores, return_scores: bool, max_elements: int | N
         if all_scores is not None:
             all_scores[:, rows] = scores
     return _Pixels(labels, all_scores, _sums_of_rows(labels, shares, image.num_classes))
+
+
+def _label_tiles(
+    class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame, max_elements: int | None
+) -> _Pixels:
+    """Do what `_label_pixels` does, in each tile only with the classes that may be the best at one of its pixels."""
+    queries = torch.arange(len(mask_logits))
+    tiles = Tiles(mask_logits, queries, frame, max_elements)
+    class_probs = class_logits.float().softmax(-1)[:, :-1].T
+    num_classes = len(class_probs)
+    lowest, highest = (logits.sigmoid_() for logits in tiles.bounds())
+    with torch.autocast("cpu", enabled=False):
+        surest = (lowest @ class_probs.T).amax(dim=1, keepdim=True)
+        # Of NaN nothing is known.
+        may_be_best = ~((highest @ class_probs.T) * (1 + SLACK) < surest)
+        # The last row gives the sum of all scores.
+        class_probs = torch.cat([class_probs, class_probs.sum(dim=0, keepdim=True)])
+        labels = torch.empty(frame.target_size, dtype=torch.int64)
+        sums = torch.zeros(2, num_classes, dtype=torch.float64)
+        for number, tile in enumerate(tiles.places):
+            classes = may_be_best[number].nonzero()[:, 0]
+            probs = tiles.logits(number, queries).sigmoid_().transpose(0, 1)
+            scores = class_probs[[*classes.tolist(), num_classes]].expand(len(probs), -1, -1) @ probs
+            best, places = scores[:, :-1].max(dim=1)
+            found = classes[places]
+            labels[tile.rows, tile.columns] = found
+            shares = (best / scores[:, -1].clamp(min=1)).double()
+            sums[0] += found.flatten().bincount(minlength=num_classes)
+            sums[1] += found.flatten().bincount(shares.flatten(), minlength=num_classes)
+    return _Pixels(labels, None, sums[:, None])
 
 
 def _sums_of_rows(
