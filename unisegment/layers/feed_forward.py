@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from unisegment.layers.linear import Linear, apply_linear
 from unisegment.ops.fused_products import fuses
 
-_PIECE_ELEMENTS = 2**19
-"""Numbers in between that are there at a time without gradients: two megabytes of float32, which stay in a cache."""
+_PIECE_LENGTH = 512
+"""Tokens that are widened at a time without gradients: what is between the layers is some megabytes, in a cache."""
 
 
 class FeedForward(nn.Module):
@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
         self, dim: int, hidden_dim: int, activation: str = "relu", dropout: float = 0.0, bias: bool = True
     ) -> None:
         super().__init__()
-        self.hidden_dim, self.activation = hidden_dim, activation
+        self.activation = activation
         self.linear1 = Linear(dim, hidden_dim, bias=bias)
         self.linear2 = Linear(hidden_dim, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
@@ -48,11 +48,10 @@ class FeedForward(nn.Module):
         return y if residual is None else residual + self.dropout(y)
 
     def _in_pieces(self, x: Float[Tensor, "b s c"], residual: Float[Tensor, "b s c"] | None) -> Float[Tensor, "b s c"]:
-        length = max(_PIECE_ELEMENTS // self.hidden_dim, 1)
         tokens, y = x.flatten(0, 1), torch.empty_like(x, memory_format=torch.contiguous_format)
         added = None if residual is None else residual.flatten(0, 1)
-        for first in range(0, len(tokens), length):
-            piece = slice(first, first + length)
+        for first in range(0, len(tokens), _PIECE_LENGTH):
+            piece = slice(first, first + _PIECE_LENGTH)
             widened = apply_linear(self.linear1, tokens[piece], self.activation)
             y.view(tokens.shape)[piece] = apply_linear(
                 self.linear2, widened, residual=None if added is None else added[piece]

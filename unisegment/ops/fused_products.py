@@ -83,7 +83,8 @@ def linear(
 def dot_products(queries: Float[Tensor, "b q c"], pixels: Float[Tensor, "b s c"]) -> Float[Tensor, "b q s"]:
     """Return the dot product of each query with each pixel of its image."""
     if fuses(queries) and queries.dtype == pixels.dtype:
-        return torch.stack([linear(*of_image) for of_image in zip(queries, pixels.contiguous(), strict=True)])
+        products = [linear(*of_image) for of_image in zip(queries, pixels.contiguous(), strict=True)]
+        return products[0][None] if len(products) == 1 else torch.stack(products)
     return torch.matmul(queries, pixels.transpose(1, 2))
 
 

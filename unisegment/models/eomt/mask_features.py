@@ -10,7 +10,6 @@ Source:
 """
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unisegment.models.mask_classification import mask_logits
+from unisegment.ops.fused_products import linear
 from unisegment.ops.piece_size import PieceSize
 
 NORM_EPS = 1e-6
@@ -41,9 +41,11 @@ class PatchwiseDeconv(nn.ConvTranspose2d):
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim, kernel_size=2, stride=2)
 
-    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w _"]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "b h w c"], activation: str | None = None
+    ) -> Float[Tensor, "b h w _"]:
         """Return the four pixels that each pixel becomes, row by row, each with its channels together."""
-        return F.linear(x, rearrange(self.weight, "c c2 i j -> (i j c2) c"), self.bias.repeat(4))
+        return linear(x, rearrange(self.weight, "c c2 i j -> (i j c2) c"), self.bias.repeat(4), activation)
 
 
 class UpscaleBlock(GradientCheckpointingLayer):
@@ -57,20 +59,25 @@ class UpscaleBlock(GradientCheckpointingLayer):
     def __init__(self, dim: int, activation: str) -> None:
         super().__init__()
         self.deconv = PatchwiseDeconv(dim)
-        self.activation = ACT2FN[activation]
+        self.activation = activation
         self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
         self.norm = nn.LayerNorm(dim, NORM_EPS)
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b _ _ c"]:
         """Return the finer map."""
+        if not torch.is_grad_enabled():
+            return self._smoothed(self.deconv(x, self.activation))
         x = self.deconv(x)
-        if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if x.requires_grad and not torch.compiler.is_compiling():
             # These maps are the largest of all: computed again, they are not held until the backward pass.
-            return checkpoint(self._smoothed, x, use_reentrant=False, preserve_rng_state=False)
-        return self._smoothed(x)
+            return checkpoint(self._activated, x, use_reentrant=False, preserve_rng_state=False)
+        return self._activated(x)
+
+    def _activated(self, x: Float[Tensor, "b h w _"]) -> Float[Tensor, "b _ _ c"]:
+        return self._smoothed(ACT2FN[self.activation](x))
 
     def _smoothed(self, x: Float[Tensor, "b h w _"]) -> Float[Tensor, "b _ _ c"]:
-        x = rearrange(self.activation(x), "b h w (i j c) -> b (h i) (w j) c", i=2, j=2)
+        x = rearrange(x, "b h w (i j c) -> b (h i) (w j) c", i=2, j=2)
         return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
