@@ -18,7 +18,7 @@ from unisegment.postprocessing import (
 )
 from unisegment.postprocessing.resize import Frame
 from unisegment.postprocessing.semantic import class_scores, label_pixels
-from unisegment.postprocessing.tiles import COLUMNS, Tiles
+from unisegment.postprocessing.tiles import COLUMNS, PART, Tiles
 
 FRAMES = [((36, 52), (263, 301)), ((148, 212), (148, 212)), ((131, 209), (67, 139))]
 """Sizes of images on a canvas of 148x212, and of results of several tiles."""
@@ -54,6 +54,12 @@ def test_tiles_are_parts_of_the_resized_logits_and_lie_within_bounds(grid, data,
         assert (logits.amin((1, 2)) >= lowest[number, queries]).all()
         assert (logits.amax((1, 2)) <= highest[number, queries]).all()
         assert logits.shape[1:] == tiles.places[number].size
+        parts = tiles.bounds_of_parts(tiles.places[number])
+        for row, column in {(rows.start, columns.start), (rows.stop - 1, columns.stop - 1)}:
+            part = row // PART - rows.start // PART, column // PART
+            pixel = logits[:, row - rows.start, column - columns.start]
+            assert (parts.lowest[*part, queries] <= pixel).all()
+            assert (pixel <= parts.highest[*part, queries]).all()
         seen[rows, columns] += 1
     assert (seen == 1).all()
 

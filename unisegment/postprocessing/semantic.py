@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
-from unisegment.postprocessing.tiles import SLACK, Tiles
+from unisegment.postprocessing.tiles import PART, SLACK, Tiles
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
 
@@ -155,19 +155,20 @@ def _label_tiles(
     tiles = Tiles(mask_logits, queries, frame, max_elements)
     class_probs = class_logits.float().softmax(-1)[:, :-1].T
     num_classes = len(class_probs)
-    lowest, highest = (logits.sigmoid_() for logits in tiles.bounds())
     with torch.autocast("cpu", enabled=False):
-        surest = (lowest @ class_probs.T).amax(dim=1, keepdim=True)
-        # Of NaN nothing is known.
-        may_be_best = ~((highest @ class_probs.T) * (1 + SLACK) < surest)
         # The last row gives the sum of all scores.
-        class_probs = torch.cat([class_probs, class_probs.sum(dim=0, keepdim=True)])
+        with_sum = torch.cat([class_probs, class_probs.sum(dim=0, keepdim=True)])
         labels = torch.empty(frame.target_size, dtype=torch.int64)
         sums = torch.zeros(2, num_classes, dtype=torch.float64)
         for number, tile in enumerate(tiles.places):
-            classes = may_be_best[number].nonzero()[:, 0]
+            if tile.columns.start == 0:
+                lowest, highest = (logits.sigmoid_() @ class_probs.T for logits in tiles.bounds_of_parts(tile))
+                # Of NaN nothing is known.
+                may_be_best = (~(highest * (1 + SLACK) < lowest.amax(dim=-1, keepdim=True))).any(dim=0)
+            parts = slice(tile.columns.start // PART, -(-tile.columns.stop // PART))
+            classes = may_be_best[parts].any(dim=0).nonzero()[:, 0]
             probs = tiles.logits(number, queries).sigmoid_().transpose(0, 1)
-            scores = class_probs[[*classes.tolist(), num_classes]].expand(len(probs), -1, -1) @ probs
+            scores = with_sum[[*classes.tolist(), num_classes]].expand(len(probs), -1, -1) @ probs
             best, places = scores[:, :-1].max(dim=1)
             found = classes[places]
             labels[tile.rows, tile.columns] = found

@@ -7,6 +7,8 @@ h w mask grid or, where said, the tile.
 """
 
 import math
+from collections.abc import Sequence
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ from unisegment.types import Size
 
 ROWS, COLUMNS = 64, 128
 """Pixels of a tile, where the bound on what is held allows: the logits of a hundred queries fit a core's cache."""
+PART = 16
+"""Side in pixels of the squares that give closer bounds than a tile."""
 SLACK = 1e-4
 """How far rounding may take a logit or a score out of its bounds, as a share of it: float32 rounds a term to 6e-8."""
 
@@ -26,8 +30,8 @@ SLACK = 1e-4
 class Bounds(NamedTuple):
     """Between which values the logits of each query lie in each tile; NaN where one of the grid's is NaN."""
 
-    lowest: Float32[Tensor, "t q"]
-    highest: Float32[Tensor, "t q"]
+    lowest: Float32[Tensor, "*t q"]
+    highest: Float32[Tensor, "*t q"]
 
 
 class Tile(NamedTuple):
@@ -66,8 +70,12 @@ class Tiles:
         num_queries, (grid_height, grid_width) = len(queries), mask_logits.shape[1:]
         rows = MAX_ELEMENTS.on(mask_logits.device, max_elements) // (max(num_queries, 1) * COLUMNS)
         (image_height, image_width), (height, width), stride = frame
-        self._down = _steps(grid_height, grid_height * stride, image_height, height, min(max(rows, 1), ROWS))
-        self._across = _steps(grid_width, grid_width * stride, image_width, width, COLUMNS)
+        self._lengths = (
+            (grid_height, grid_height * stride, image_height, height),
+            (grid_width, grid_width * stride, image_width, width),
+        )
+        self._down = _steps(*self._lengths[0], min(max(rows, 1), ROWS))
+        self._across = _steps(*self._lengths[1], COLUMNS)
         # Used again for each tile: new memory costs more than the arithmetic.
         self._wide, self._logits = (
             torch.empty(num_queries * max(rows) * max(len(across.weights) for across in self._across))
@@ -77,11 +85,28 @@ class Tiles:
 
     def bounds(self) -> Bounds:
         """Return the least and the greatest of the grid's logits that each tile is made of, with room for rounding."""
-        strips = [self._grid[:, down.old][self._queries].float().aminmax(dim=1) for down in self._down]
-        low, high = (torch.stack(parts) for parts in zip(*strips, strict=True))
-        lowest = torch.stack([low[..., across.old].amin(-1) for across in self._across], dim=1).flatten(0, 1)
-        highest = torch.stack([high[..., across.old].amax(-1) for across in self._across], dim=1).flatten(0, 1)
-        lowest, highest = _finite(lowest), _finite(highest)
+        return Bounds(*(part.flatten(0, 1) for part in self._bounds(self._down, self._across)))
+
+    def bounds_of_parts(self, tile: Tile) -> Bounds:
+        """Return the same for squares of `PART` pixels in the rows of a tile, over the whole width."""
+        down, across = self._parts
+        strips = slice(tile.rows.start // PART, -(-tile.rows.stop // PART))
+        return self._bounds(down[strips], across)
+
+    @cached_property
+    def _parts(self) -> tuple[list["_Step"], list["_Step"]]:
+        return _steps(*self._lengths[0], PART), _steps(*self._lengths[1], PART)
+
+    def _bounds(self, down: Sequence["_Step"], across: Sequence["_Step"]) -> Bounds:
+        strips = [self._grid[:, step.old][self._queries].float().aminmax(dim=1) for step in down]
+        low, high = (torch.stack(parts).transpose(1, 2) for parts in zip(*strips, strict=True))
+        # All have as many columns as the widest: the last one again and again.
+        columns = torch.arange(max(step.weights.shape[1] for step in across))
+        starts, ends = (
+            torch.tensor(places) for places in zip(*[(s.old.start, s.old.stop) for s in across], strict=True)
+        )
+        columns = torch.minimum(starts[:, None] + columns, ends[:, None] - 1)
+        lowest, highest = _finite(low[:, columns].amin(2)), _finite(high[:, columns].amax(2))
         slack = SLACK * torch.maximum(lowest.abs(), highest.abs())
         return Bounds(lowest - slack, highest + slack)
 
