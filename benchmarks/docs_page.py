@@ -9,14 +9,17 @@ both with what is written here, so that the page says what was measured. Run it 
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from charts import bar_chart, line_charts
+from inference_rows.cases import BATCH_SIZES, KINDS, SIDES, SIZES, TASKS, Case
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "figures"
-_OURS, _THEIRS = "unisegment", "transformers"
+_OURS, _THEIRS, _FLOOR = "unisegment", "transformers", "products alone"
 _KERNEL_SIZES = {
     "encoder": "encoder of a 1024×1024 image, 21,504 queries",
     "decoder": "decoder, 300 queries, four levels",
@@ -48,13 +51,15 @@ def page(text: str) -> str:
 def tables() -> dict[str, list[str]]:
     """Return lines of each table."""
     return {
+        "inference": _inference(),
+        "inference_memory": _inference_memory(),
+        "result_times": _result_times(),
         "model_step": _model_step(),
-        "eomt_step": _eomt_step(),
         "training_peers": _training_peers("training_peers_cpu"),
         "training_peers_eomt": _training_peers("training_peers_eomt_cpu"),
         "ms_deform_attn": _ms_deform_attn(),
         "post_processing": _post_processing(),
-        "inference_peers": _inference_peers(),
+        "inference_scores": _inference_scores(),
         "data_loading": _data_loading(),
         "number_formats": _number_formats(),
     }
@@ -65,8 +70,9 @@ def figures() -> dict[str, str]:
     step, training = _read("model_step_cpu"), _read("training_peers_cpu")["transformers / unisegment"]
     kernel = _read("ms_deform_attn_cpu")
     bars = [
-        ("forward pass, Swin-T", step["inference seconds"]["ratio"]),
-        ("training step, Swin-T", step["training step seconds"]["ratio"]),
+        *((f"inference, {case.model} {case.side}²", 1 / row["ratio"]) for case, row in _networks("float32")),
+        ("training step, Swin-T", step["Swin-T 384x512 b1 fp32"]["seconds"]["ratio"]),
+        ("training step, EoMT-S", step["EoMT-S 640x640 b1 fp32"]["seconds"]["ratio"]),
         ("training of 600 steps", training["train_seconds"]),
         ("deformable attention, forward", _kernel_ratio(kernel, "encoder", "float32", "forward seconds")),
         ("deformable attention, backward", _kernel_ratio(kernel, "encoder", "float32", "backward seconds")),
@@ -78,8 +84,13 @@ def figures() -> dict[str, str]:
         for who in (_THEIRS, _OURS)
     ]
     return {
-        "times": _bar_chart("Time of transformers / time of unisegment (1: equal)", bars, least=0, mark=1),
-        "masks": _bar_chart("Mean IoU of masks from perfect logits", masks, least=0.9),
+        "times": bar_chart("Time of transformers / time of unisegment (1: equal)", bars, least=0, mark=1),
+        "masks": bar_chart("Mean IoU of masks from perfect logits", masks, least=0.9),
+        "inference_sides": _curves("R50, one image, by its side", {side: Case("R50", side) for side in SIDES}),
+        "inference_batches": _curves(
+            "R50, images of 512×512, by their number",
+            {count: Case("R50", 512, batch_size=count) for count in BATCH_SIZES},
+        ),
     }
 
 
@@ -92,23 +103,65 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in cells]
 
 
-def _model_step() -> list[str]:
-    results = _read("model_step_cpu")
-    rows = [
-        (name, *(f"{results[name][who]:.4g}" for who in (_THEIRS, _OURS)), f"{results[name]['ratio']:.2f}")
-        for name in ("inference seconds", "training step seconds", "inference peak MiB", "training peak MiB")
-    ]
-    return _table(("", _THEIRS, _OURS, "ratio"), rows)
-
-
-def _eomt_step() -> list[str]:
-    results = _read("eomt_step_cpu")
+def _inference() -> list[str]:
     rows = []
-    for part in ("inference", "inference with masks", "training"):
-        for unit, numbers in (("seconds", "median seconds"), ("peak MiB", "peak_mebibytes")):
-            theirs, ours = (results[part][numbers][who] for who in (_THEIRS, _OURS))
-            rows.append((f"{part} {unit}", f"{theirs:.4g}", f"{ours:.4g}", f"{theirs / ours:.2f}"))
-    return _table(("", _THEIRS, _OURS, "ratio"), rows)
+    for case, row in _networks():
+        seconds = (f"{row['seconds'][who]['median']:.3g}" for who in (_THEIRS, _OURS, _FLOOR))
+        ratios = (f"{row[ratio]:.2f}" for ratio in ("ratio", "over floor"))
+        rows.append((case.model, case.side, case.kind.replace("_", " "), *seconds, *ratios))
+    head = ("model", "side", "ours in", _THEIRS, _OURS, _FLOOR, f"{_OURS} / {_THEIRS}", f"{_OURS} / {_FLOOR}")
+    return _table(head, rows)
+
+
+def _inference_memory() -> list[str]:
+    rows = [
+        (
+            case.model,
+            case.side,
+            *(f"{row['peak MiB'][who]:.0f}" for who in (_THEIRS, _OURS)),
+            f"{row['memory ratio']:.2f}",
+        )
+        for case, row in _networks()
+        if "memory ratio" in row
+    ]
+    return _table(("model", "side", _THEIRS, _OURS, f"{_OURS} / {_THEIRS}"), rows)
+
+
+def _networks(*kinds: str) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Yield the rows that have times, of the forms of our network that are named or of all, without those of curves."""
+    rows = _read("inference")["rows"]
+    for case in (Case(*size, kind) for size in SIZES for kind in kinds or KINDS):
+        if "seconds" in (row := rows.get(case.name, {})):
+            yield case, row
+
+
+def _result_times() -> list[str]:
+    rows, results = [], _read("inference")["rows"]
+    for task in TASKS:
+        if "seconds" in (row := results.get(f"post-processing-{task}", {})):
+            seconds = (f"{row['seconds'][who]['median']:.3g}" for who in (_THEIRS, _OURS))
+            rows.append((task, *seconds, f"{row['ratio']:.2f}"))
+    return _table(("", _THEIRS, _OURS, f"{_OURS} / {_THEIRS}"), rows)
+
+
+def _curves(title: str, cases: dict[int, Case]) -> str:
+    """Draw the time and memory of both for some sizes of images, or numbers of them."""
+    rows = _read("inference")["rows"]
+    found = {x: rows[case.name] for x, case in cases.items() if "memory ratio" in rows.get(case.name, {})}
+    panels = {
+        "seconds": {who: {x: row["seconds"][who]["median"] for x, row in found.items()} for who in (_THEIRS, _OURS)},
+        "peak MiB": {who: {x: row["peak MiB"][who] for x, row in found.items()} for who in (_THEIRS, _OURS)},
+    }
+    return line_charts(title, panels)
+
+
+def _model_step() -> list[str]:
+    rows = []
+    for name, row in _read("model_step_cpu").items():
+        for measure in ("seconds", "peak MiB"):
+            values = (f"{row[measure][who]:.4g}" for who in (_THEIRS, _OURS))
+            rows.append((name, row["threads"], measure, *values, f"{row[measure]['ratio']:.2f}"))
+    return _table(("training step", "threads", "", _THEIRS, _OURS, "theirs / ours"), rows)
 
 
 def _training_peers(name: str) -> list[str]:
@@ -144,8 +197,8 @@ def _post_processing() -> list[str]:
     return _table(("objects", *sizes), [(who, *(results[size][who] for size in sizes)) for who in (_THEIRS, _OURS)])
 
 
-def _inference_peers() -> list[str]:
-    scores = _read("inference_peers")["scores"]
+def _inference_scores() -> list[str]:
+    scores = _read("inference_scores")["scores"]
     measures = ("PQ", "mask AP", "boundary AP", "mIoU")
     return _table(
         ("", *measures), [(who, *(f"{scores[who][name]:.3f}" for name in measures)) for who in (_THEIRS, _OURS)]
@@ -170,32 +223,6 @@ def _number_formats() -> list[str]:
         for name, row in results.items()
     ]
     return _table(("network in", "panoptic pixels as in float32", "in the worst image", *measures), rows)
-
-
-def _bar_chart(title: str, bars: Sequence[tuple[str, float]], least: float, mark: float | None = None) -> str:
-    """Draw horizontal bars from `least` on, with a dashed line at `mark`; readable on light and on dark pages."""
-    left, width, step = 250, 410, 30
-    most = max(value for _, value in bars)
-    scale = width / (most - least)
-    height = 50 + step * len(bars)
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif" font-size="14">',
-        f"<title>{title}</title>",
-        f'<rect width="720" height="{height}" fill="#ffffff"/>',
-        f'<text x="12" y="24" font-weight="bold">{title}</text>',
-    ]
-    for number, (name, value) in enumerate(bars):
-        top = 40 + step * number
-        color = "#b0b7c3" if name.endswith(_THEIRS) else "#2f6fb2"
-        lines += [
-            f'<text x="{left - 8}" y="{top + 15}" text-anchor="end">{name}</text>',
-            f'<rect x="{left}" y="{top}" width="{(value - least) * scale:.1f}" height="20" fill="{color}"/>',
-            f'<text x="{left + (value - least) * scale + 6:.1f}" y="{top + 15}">{value:.3g}</text>',
-        ]
-    if mark is not None:
-        x = left + (mark - least) * scale
-        lines.append(f'<path d="M{x:.1f} 36V{height - 8}" stroke="#444444" stroke-dasharray="4 3"/>')
-    return "\n".join([*lines, "</svg>", ""])
 
 
 if __name__ == "__main__":

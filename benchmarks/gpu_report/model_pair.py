@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our model and transformers' Mask2Former with the same random weights, what both are given, and how far they agree."""
+"""Our model and transformers' own with the same random weights, what both are given, and how far they agree."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,14 +9,18 @@ from typing import Any
 from unittest import mock
 
 import torch
+from peers.eomt import TransformersEomt
 from peers.mask2former import TransformersMask2Former
+from peers.peer import Peer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Mask2FormerImageProcessorPil
+from transformers import EomtImageProcessorPil, Mask2FormerImageProcessorPil
 
 from unisegment import (
     SegmentationTarget,
     UniSegmentConfig,
+    UniSegmentEomtConfig,
+    UniSegmentEomtForUniversalSegmentation,
     UniSegmentForUniversalSegmentation,
     UniSegmentImageProcessor,
 )
@@ -59,8 +63,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
         **_TINY,
     },
+    "EoMT-S": {
+        "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 640, "patch_size": 16,
+        "num_queries": 200, "num_blocks": 3, "num_register_tokens": 4,
+    },
+    "tiny EoMT": {
+        "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16,
+        "num_queries": 24, "num_blocks": 1, "num_register_tokens": 2, "train_num_points": 112,
+    },
 }  # fmt: skip
-"""The models of the paper, and two for tests. What is not said is as in the paper."""
+"""The models of the papers, and some for tests. What is not said is as in the papers."""
 
 
 @dataclass
@@ -85,9 +97,8 @@ class Contender:
         """Return panoptic results of all images at their own size: of a segment for each query that is made sure."""
         masks = outputs.masks_queries_logits.float()
         sizes = [(4 * masks.shape[2], 4 * masks.shape[3])] * len(masks)
-        labels, strips = _sure_queries(masks.shape, masks.device)
-        logits = 20 * F.one_hot(labels, NUM_LABELS + 1).float()
-        sure = SimpleNamespace(class_queries_logits=logits, masks_queries_logits=masks + strips)
+        logits = sure_queries(masks.shape, masks.device)
+        sure = SimpleNamespace(class_queries_logits=logits, masks_queries_logits=masks + _strips(masks))
         return self.post_process(
             sure, threshold=0.8, label_ids_to_fuse=set(range(NUM_THINGS, NUM_LABELS)), target_sizes=sizes
         )
@@ -96,17 +107,36 @@ class Contender:
 def make_pair(backbone: str) -> tuple[Contender, Contender]:
     """Return ours and transformers' with the same weights, in evaluation mode, on the CPU."""
     torch.manual_seed(0)
-    ours = UniSegmentForUniversalSegmentation(UniSegmentConfig(num_labels=NUM_LABELS, **CONFIGS[backbone]))
-    theirs = TransformersMask2Former(ours.config, ours)
-    processors = (
-        UniSegmentImageProcessor(stuff_label_ids=list(range(NUM_THINGS, NUM_LABELS))),
-        Mask2FormerImageProcessorPil(),
-    )
-    post_ours, post_theirs = (processor.post_process_panoptic_segmentation for processor in processors)
+    make = _make_eomt if "num_blocks" in CONFIGS[backbone] else _make_mask2former
+    ours, theirs, post_theirs = make(CONFIGS[backbone])
+    post_ours = UniSegmentImageProcessor(stuff_label_ids=list(range(NUM_THINGS, NUM_LABELS)))
     return (
-        Contender("ours", ours.eval(), ours, post_ours, _as_they_are),
+        Contender("ours", ours.eval(), ours, post_ours.post_process_panoptic_segmentation, _as_they_are),
         Contender("transformers", theirs.eval(), theirs.stock, post_theirs, _float_masks),
     )
+
+
+def _make_mask2former(keys: dict[str, Any]) -> tuple[nn.Module, Peer, Callable[..., list[Any]]]:
+    ours = UniSegmentForUniversalSegmentation(UniSegmentConfig(num_labels=NUM_LABELS, **keys))
+    theirs = TransformersMask2Former(ours.config, ours)
+    return ours, theirs, Mask2FormerImageProcessorPil().post_process_panoptic_segmentation
+
+
+def _make_eomt(keys: dict[str, Any]) -> tuple[nn.Module, Peer, Callable[..., list[Any]]]:
+    """Return EoMT without masks in its attention, as at the end of a training run."""
+    ours = UniSegmentEomtForUniversalSegmentation(UniSegmentEomtConfig(num_labels=NUM_LABELS, **keys))
+    with torch.no_grad():
+        for weight in ours.parameters():  # new layers hardly do anything: their scales are 1e-5
+            weight.add_(0.01 * torch.randn_like(weight))
+        ours.attn_mask_probs.zero_()
+    theirs = TransformersEomt(ours.config, ours)
+    side = keys["image_size"]
+    processor = EomtImageProcessorPil(size={"shortest_edge": side, "longest_edge": side})
+
+    def post_process(outputs: Any, *, label_ids_to_fuse: Collection[int], **settings: Any) -> list[Any]:
+        return processor.post_process_panoptic_segmentation(outputs, stuff_classes=[*label_ids_to_fuse], **settings)
+
+    return ours, theirs, post_process
 
 
 def make_images(batch_size: int, size: tuple[int, int], device: torch.device) -> Tensor:
@@ -144,17 +174,19 @@ def _float_masks(targets: Sequence[SegmentationTarget]) -> dict[str, Any]:
     }
 
 
-def _sure_queries(shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return labels (b q), half of them things and half stuff, and what makes masks (b q h w) strips of the image.
-
-    Random weights are sure of no query, and their masks lie over each other.
-    """
+def sure_queries(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return class logits (b q k) of SURE_QUERIES sure queries, half of them things and half stuff, and of nothing."""
     labels = torch.full(shape[:2], NUM_LABELS, device=device)
     first = NUM_THINGS - SURE_QUERIES // 2
     labels[:, :SURE_QUERIES] = torch.arange(first, first + SURE_QUERIES, device=device)
-    columns = torch.arange(shape[3], device=device) * SURE_QUERIES // shape[3]
-    is_inside = columns == torch.arange(shape[1], device=device)[:, None]  # q w
-    return labels, torch.where(is_inside, 1e3, -1e3)[:, None]
+    return 20 * F.one_hot(labels, NUM_LABELS + 1).float()
+
+
+def _strips(masks: Tensor) -> Tensor:
+    """Return what makes masks (b q h w) strips of the image: those of random weights lie over each other."""
+    columns = torch.arange(masks.shape[3], device=masks.device) * SURE_QUERIES // masks.shape[3]
+    is_inside = columns == torch.arange(masks.shape[1], device=masks.device)[:, None]  # q w
+    return torch.where(is_inside, 1e3, -1e3)[:, None]
 
 
 def compare_logits(pair: Sequence[Contender], images: Tensor) -> dict[str, Any]:

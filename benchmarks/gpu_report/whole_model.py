@@ -174,6 +174,7 @@ def inference(one: Contender, precision: str, images: torch.Tensor, compiler: st
 def training_step(one: Contender, precision: str, images: torch.Tensor, targets: dict[str, Any]) -> Callable[[], None]:
     """Return what takes a step of AdamW."""
     one.model.train()
+    one.model.at_step(0, of=1)  # EoMT begins with all of its masks
     weights = [weight for weight in one.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=_LEARNING_RATE, fused=True)
 

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint in, the scores of transformers' own Mask2Former and image processor on its weights, beside ours, out."""
+"""A checkpoint in, the scores of transformers' own Mask2Former and image processor on its weights, beside ours, out.
 
+The checkpoint of a run is saved in transformers' stock layout first, so that both read the very same files. Each then
+prepares the images, runs its own network and makes panoptic, instance and semantic predictions its own way, with the
+same thresholds and the same labels of stuff; one evaluation scores both.
+"""
+
+import json
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -17,7 +25,56 @@ from unisegment.inference.images import Batch
 from unisegment.inference.labels import match_data_set
 from unisegment.inference.predictor import Predictor, open_predictor, original_sizes
 from unisegment.inference.report import headlines
+from unisegment.models.checkpoints import convert
+from unisegment.runs.data_opening import open_evaluation_data
+from unisegment.runs.recipe import load_recipe
 from unisegment.structures import TASKS, InstancePrediction, PanopticPrediction
+
+
+def score_run(run: Path, data: str | None, limit: int | None, output: Path) -> None:
+    """Evaluate a training run with both, and print and save the scores and what ours are above the others.
+
+    Args:
+        run: What it left behind: checkpoint/ and recipe.yaml.
+        data: Folder of the data set, instead of the recipe's.
+        limit: Most images that are scored.
+        output: The file to write.
+    """
+    recipe = run / "recipe.yaml"
+    samples, settings = open_evaluation_data(recipe, data, "coco_panoptic", "val")
+    with tempfile.TemporaryDirectory() as folder:
+        convert(str(run / "checkpoint"), folder, to="transformers")
+        scores = evaluate_both(
+            folder,
+            samples,
+            opening=settings.of_predictor,
+            limit=limit,
+            tasks=settings.tasks,
+            batch_size=settings.batch_size,
+        )
+    _print_scores(scores)
+    read = load_recipe(recipe)
+    result = {
+        "what": "our inference beside transformers' own on the same weights, saved in its layout",
+        "recipe": read.data.format,
+        "steps": read.schedule.max_steps,
+        "images": min(len(samples), limit or len(samples)),
+        "panoptic threshold of both": settings.panoptic_threshold,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "scores": {name: scores[name] for name in ("unisegment", "transformers")},
+        "gain": scores["gain"],
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _print_scores(scores: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Print the scores side by side, without those of which there is nothing to evaluate."""
+    print(f"{'':14}" + "".join(f"{name:>14}" for name in scores))
+    for name, gain in scores["gain"].items():
+        if gain is not None:
+            print(f"{name:14}" + "".join(f"{of_one[name]:14.3f}" for of_one in scores.values()))
 
 
 def evaluate_both(

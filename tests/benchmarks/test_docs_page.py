@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of benchmarks says what was measured."""
 
+import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import itertools
+
+import charts
 
 from benchmarks import docs_page
 
@@ -22,5 +30,17 @@ def test_figures_are_those_of_the_results(name):
 
 
 def test_a_page_without_its_table_is_said():
-    with pytest.raises(ValueError, match="must have one table model_step, it has 0"):
+    with pytest.raises(ValueError, match="must have one table inference, it has 0"):
         docs_page.page("# Benchmarks\n")
+
+
+def test_lines_go_up_with_their_values():
+    panels = {"seconds": {"transformers": {256: 1.0, 512: 4.0, 1024: 16.0}, "unisegment": {512: 2.0, 1024: 8.0}}}
+    found = ET.fromstring(charts.line_charts("A title", panels))
+    lines = [element for element in found.iter() if element.tag.endswith("polyline")]
+    theirs, ours = ([tuple(map(float, point.split(","))) for point in line.get("points").split()] for line in lines)
+    assert len({round(b[1] - a[1]) for a, b in itertools.pairwise(theirs)}) == 1  # an even slope
+    assert theirs[0][0] < theirs[1][0] == ours[0][0] < theirs[2][0] == ours[1][0]
+    assert theirs[0][1] > ours[0][1] > theirs[1][1] > ours[1][1] > theirs[2][1]
+    words = [element.text for element in found.iter() if element.tag.endswith("text")]
+    assert words == ["A title", "seconds", "256", "512", "1024", "1", "16", "transformers", "unisegment"]

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import sys
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from unisegment.models.checkpoints import convert
 from unisegment.structures import Sample, SegmentationTarget
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
+sys.path += [str(BENCHMARKS), str(BENCHMARKS / "kernels")]
 
 from peers.inference import StockPredictor, _instance, _panoptic, evaluate_both, open_stock_predictor  # noqa: E402
+
+from benchmarks import inference  # noqa: E402
 
 SIZE = {"shortest_edge": 64, "longest_edge": 96}
 
@@ -112,3 +115,26 @@ def test_both_are_scored_on_the_same_data_set(tmp_path):
     assert found["transformers"]["mIoU"] > 0
     assert found["gain"]["mIoU"] == found["unisegment"]["mIoU"] - found["transformers"]["mIoU"]
     assert found["gain"]["AP large"] is None
+
+
+def test_a_run_is_scored_on_another_folder_by_the_command(monkeypatch, tmp_path, capsys):
+    run, output = tmp_path / "run", tmp_path / "scores.json"
+    names = {label: category.name for label, category in enumerate(CATEGORIES)}
+    stock_model("resnet", num_labels=8, id2label=names).save_pretrained(run / "checkpoint")
+    Mask2FormerImageProcessorPil(size=SIZE).save_pretrained(run / "checkpoint")
+    scenes = tmp_path / "scenes"
+    write_synthetic(scenes, num_train=1, num_val=2, progress=False)
+    recipe = {
+        "data": {"root": "gone", "format": "synthetic", "num_train": 1, "num_val": 2},
+        "optim": {"lr": 1.0, "batch_size": 1},
+        "schedule": {"max_steps": 5},
+        "run": {"output_dir": "runs"},
+    }
+    (run / "recipe.yaml").write_text(json.dumps(recipe))
+    words = ["--scores", str(run), "--data", str(scenes), "--limit", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["inference.py", *words])
+    inference.main()
+    found = json.loads(output.read_text())
+    assert (found["images"], found["steps"], found["recipe"]) == (1, 5, "synthetic")
+    assert found["scores"]["transformers"].keys() == found["scores"]["unisegment"].keys()
+    assert capsys.readouterr().out.split()[:3] == ["unisegment", "transformers", "gain"]
