@@ -248,7 +248,7 @@ def test_bfloat16_and_compilation_are_asked_of_the_model(run, scenes, monkeypatc
     assert (same.model.dtype, same.predictor.dtype) == (torch.bfloat16, "bfloat16")
     assert segmenter(scenes[0]).panoptic.segmentation.shape == segmenter(scenes[0]).image.shape[:2]
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(type(self).__name__))
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(type(model).__name__))
     Segmenter.from_pretrained(run / "run", compile=True)
     assert compiled == ["UniSegmentForUniversalSegmentation"]
 

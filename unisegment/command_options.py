@@ -51,7 +51,9 @@ OnErrorOption = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps, cpu; else a GPU where there is one.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="What the network computes in; auto is as it was saved.")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: slow first images, then faster ones.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile: minutes for the first image, and says what later ones gain.")
+]
 DecoderLayers = Annotated[
     int | None,
     typer.Option(min=1, max=MOST, help="Leave out last layers of the decoder: faster. Counts as the config does."),

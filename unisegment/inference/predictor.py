@@ -32,6 +32,7 @@ class Predictor:
         top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
         checkpoint: Where the model is from.
         dtype: What was asked for when it was opened.
+        network: What is called for the model's output; None is the model. Or else the same, compiled.
 
     Raises:
         ValueError: When the threshold is not from 0 to 1, or `top_k` less than 1.
@@ -43,6 +44,7 @@ class Predictor:
     top_k: int = 100
     checkpoint: str = ""
     dtype: Dtype = "auto"
+    network: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         check_share("panoptic_threshold", self.panoptic_threshold)
@@ -139,7 +141,7 @@ class Predictor:
 
     def forward(self, batch: Batch) -> Any:
         """Return the model's output, computed in the dtype of its weights."""
-        return _forward(self.model, batch)
+        return _forward(self.model, self.network or self.model, batch)
 
     def panoptic(self, batch: Batch, outputs: Any) -> list[PanopticPrediction]:
         """Return which segment each pixel belongs to.
@@ -172,11 +174,11 @@ def original_sizes(batch: Batch) -> list[Size]:
     return [item.image.size for item in batch]
 
 
-def _forward(model: Any, batch: Batch) -> Any:
+def _forward(model: Any, network: Callable[..., Any], batch: Batch) -> Any:
     was_training = model.training
     model.eval()
     with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-        outputs = model(
+        outputs = network(
             pixel_values=send(torch.cat([item.pixel_values for item in batch]), model.device),
             pixel_mask=send(torch.cat([item.pixel_mask for item in batch]), model.device),
         )
@@ -203,8 +205,8 @@ def open_predictor(
         device: Where to compute. None takes the device of this process where several run, else a GPU, else the CPU.
         dtype: What the network computes in, such as "bfloat16" or torch.bfloat16; what its logits become is computed in
             float32.
-        compile: Let torch.compile make the forward pass faster. The first image of each size takes longer; results are
-            the same up to rounding.
+        compile: Let torch.compile make the forward pass faster, see `unisegment.inference.compiling`. The first image
+            takes minutes; results are the same up to rounding.
         decoder_layers: Leave out the last layers of the transformer decoder; counts as in the config, with the
             prediction of the learned queries. None takes all layers of the checkpoint.
         size: The processor's `size`; None takes that of the checkpoint.
@@ -228,10 +230,13 @@ def open_predictor(
     asked |= {} if decoder_layers is None else {"decoder_layers": decoder_layers}
     model, processor = open_checkpoint(checkpoint, {} if size is None else {"size": size}, **asked)
     model.eval().to(place)
+    network = None
     if compile:
-        model.compile()
+        from unisegment.inference.compiling import CompiledNetwork  # torch's compiler: seconds
+
+        network = CompiledNetwork(model)
     kind = AugmentedPredictor if augment else Predictor
-    return kind(model, processor, panoptic_threshold, top_k, model.name_or_path, name)
+    return kind(model, processor, panoptic_threshold, top_k, model.name_or_path, name, network)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -117,7 +117,8 @@ def cached_library(folder: Path, architectures: Sequence[str] = ()) -> Path:
         KernelUnavailableError: When it can be neither found nor built, or others can write to the cache.
     """
     _check_machine()
-    cache, sources, name = _cache_folder(), _hash_of_sources(folder), library_name(architectures)
+    # Not "unisegment/kernels": release 0.1 left that open to a group where new files are (umask 002).
+    cache, sources, name = cache_folder("unisegment-kernels"), _hash_of_sources(folder), library_name(architectures)
     try:
         compilers = _find_compilers(architectures)
     except KernelUnavailableError:
@@ -269,13 +270,17 @@ def _find_nvcc() -> list[str]:
     return [found]
 
 
-def _cache_folder() -> Path:
+def cache_folder(name: str) -> Path:
+    """Return a folder of that name in the user's cache, whether or not it is there.
+
+    Raises:
+        KernelUnavailableError: When the user has none.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         # A relative one is to be ignored, says the standard: each working directory would bring its own library.
         base = base if base.is_absolute() else Path.home() / ".cache"
-        # Not "unisegment/kernels": release 0.1 left that open to a group where new files are (umask 002).
-        return (base / "unisegment-kernels").resolve()
+        return (base / name).resolve()
     except RuntimeError as error:  # a user without a home, a link to itself
         raise KernelUnavailableError(f"there is no folder for it ({error}). Let XDG_CACHE_HOME name one.") from error
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from unisegment.inference.compiling import CompiledNetwork
+
+SIZES = [(1, 64, 96), (1, 96, 64), (1, 83, 61), (1, 96, 96), (3, 64, 96), (3, 61, 83), (2, 3, 3), (1, 640, 480)]
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, pixel_values, pixel_mask=None):
+        return self.conv(pixel_values).relu() * pixel_mask.sum()
+
+
+def inputs(batch=1, height=64, width=96):
+    torch.manual_seed(height)
+    return {"pixel_values": torch.randn(batch, 3, height, width), "pixel_mask": torch.ones(batch, height, width)}
+
+
+class Backend:
+    """Compiles nothing, and counts what it is asked for."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, _):
+        self.count += 1
+        return graph.forward
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    torch.compiler.reset()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that what the test sets is taken back
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    yield tmp_path / "unisegment-compiled"
+    torch.compiler.reset()
+
+
+def fails(graph, _):
+    raise RuntimeError("no compiler here\nand a page\nof where it was")
+
+
+@torch.no_grad()
+def test_results_are_those_of_the_model_and_later_sizes_make_no_graph():
+    model, backend = Network(), Backend()
+    network, counts = CompiledNetwork(model, backend=backend), []
+    for size in SIZES:
+        assert torch.equal(network(**inputs(*size)), model(**inputs(*size)))
+        counts.append(backend.count)
+    assert counts[1] == counts[2]  # the second size made a graph that is for the third one, too
+    assert counts[4:] == [counts[4]] * 4
+    assert counts[4] <= 4
+
+
+@torch.no_grad()
+def test_it_says_once_what_compilation_took_and_gives(capsys):
+    network = CompiledNetwork(Network(), backend=Backend())
+    for size in SIZES[:3]:
+        network(**inputs(*size))
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("compiled in ")
+    assert "; 64x96 pixels then take " in line
+    assert "without compilation" in line
+
+
+@torch.no_grad()
+def test_where_it_cannot_be_compiled_the_model_runs_as_it_is_and_one_line_says_why(caplog, capsys):
+    model = Network()
+    network = CompiledNetwork(model, backend=fails)
+    with caplog.at_level(logging.WARNING, "unisegment"):
+        for size in SIZES[:3]:
+            assert torch.equal(network(**inputs(*size)), model(**inputs(*size)))
+    (record,) = [record for record in caplog.records if record.name.startswith("unisegment")]
+    assert "runs without it: RuntimeError: no compiler here. See" in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_of_the_network_stay_what_they_are():
+    with torch.no_grad(), pytest.raises(Exception, match="channels") as raised:
+        CompiledNetwork(Network(), backend=Backend())(pixel_values=torch.ones(1, 5, 8, 8), pixel_mask=torch.ones(1))
+    assert isinstance(raised.value, RuntimeError)
+
+
+def test_the_model_stays_as_it_is(tmp_path):
+    model = Network().eval()
+    network = CompiledNetwork(model, backend="eager")
+    with torch.no_grad():
+        network(**inputs())
+    assert [*model.state_dict()] == ["conv.weight", "conv.bias"]
+    assert not model.training
+    again = pickle.loads(pickle.dumps(network))
+    assert torch.equal(again.model.conv.weight, model.conv.weight)
+
+
+def test_what_is_compiled_is_kept_in_the_users_cache(cache):
+    CompiledNetwork(Network(), backend="eager")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache)
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_users_own_folder_wins(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    CompiledNetwork(Network(), backend="eager")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "elsewhere")
+    assert not cache.exists()
+
+
+def test_without_a_cache_torchs_own_folder_serves(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    CompiledNetwork(Network(), backend="eager")
+    assert "unisegment-compiled" not in os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
