@@ -62,6 +62,8 @@ def tables() -> dict[str, list[str]]:
         "inference_scores": _inference_scores(),
         "data_loading": _data_loading(),
         "number_formats": _number_formats(),
+        "speed_and_scores": _speed_and_scores(),
+        "speed_r50": _speed_r50(),
     }
 
 
@@ -223,6 +225,28 @@ def _number_formats() -> list[str]:
         for name, row in results.items()
     ]
     return _table(("network in", "panoptic pixels as in float32", "in the worst image", *measures), rows)
+
+
+def _speed_and_scores() -> list[str]:
+    rows = _read("speed_and_scores")["rows"]
+    speeds, measures = ("network images/s", "whole images/s"), ("PQ", "mask AP", "mIoU")
+    cells = [
+        (
+            name,
+            *(f"{row[speed] / rows['as trained'][speed]:.2f}" for speed in speeds),
+            *(f"{row[measure]:.3f}" for measure in measures),
+            f"{100 * row['pixels as trained']:.2f} %" if "pixels as trained" in row else "",
+            row["weights MiB"],
+        )
+        for name, row in rows.items()
+    ]
+    head = ("", "speed, network", "speed, whole", *measures, "panoptic pixels as trained", "weights, MiB")
+    return _table(head, cells)
+
+
+def _speed_r50() -> list[str]:
+    seconds = _read("speed_and_scores")["R50, seconds"]
+    return _table(("", "speed"), [(name, f"{seconds['as trained'] / one:.2f}") for name, one in seconds.items()])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from unisegment.data.annotated_images import AnnotatedImages, with_range
 from unisegment.data.export import EXPORT_FORMATS, ExportFormat, open_export
@@ -177,7 +177,9 @@ class _ExportRun:
 def weights_digest(model: nn.Module) -> str:
     """Return a short text that differs for other weights, such as those of a model that was trained further."""
     weights, of_model = sha256(), sorted(model.state_dict().items())
-    starts = fetch(*(weight.flatten()[:8] for _, weight in of_model))  # before float64, which not all devices have
+    # int8 weights of torchao have functions of their own.
+    plain = [weight if type(weight) is Tensor else weight.dequantize() for _, weight in of_model]
+    starts = fetch(*(weight.flatten()[:8] for weight in plain))  # before float64, which not all devices have
     for (name, _), start in zip(of_model, starts, strict=True):
         weights.update(name.encode() + start.double().numpy().tobytes())
     return weights.hexdigest()[:16]
