@@ -40,6 +40,6 @@ def test_images_of_a_batch_do_not_mix():
     decoder = pixel_decoder(3).eval()
     maps = features()
     with torch.no_grad():
-        together = decoder(maps).mask_features
+        together = decoder(list(maps)).mask_features
         alone = decoder([level[1:] for level in maps]).mask_features
     torch.testing.assert_close(together[1:], alone)

@@ -105,28 +105,31 @@ class MSDeformAttnPixelDecoder(nn.Module):
         nn.init.normal_(self.level_embed)
         initialise_conv(self.mask_proj, "kaiming")
 
-    def forward(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
+    def forward(self, features: list[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
         """Return mask features and multi-scale features.
 
         Args:
-            features: The backbone's maps, fine to coarse.
+            features: The backbone's maps, fine to coarse. They are taken out of the list, so that nobody holds what
+                has been used: the finest maps are the largest tensors of the model.
         """
-        coarse_to_fine = list(features)[::-1]
-        maps = self._attend(coarse_to_fine[: self.num_levels])
+        maps = self._attend(features)
         finest = maps[-1]
-        for feature, lateral_conv, output_conv in zip(
-            coarse_to_fine[self.num_levels :], self.lateral_convs, self.output_convs, strict=True
-        ):
-            lateral = lateral_conv(feature)
-            lateral += F.interpolate(finest, lateral.shape[-2:], mode="bilinear")
-            finest = output_conv(lateral)
+        for lateral_conv, output_conv in zip(self.lateral_convs, self.output_convs, strict=True):
+            x = features.pop()
+            for step in lateral_conv:  # step by step: whoever calls holds what is given
+                x = step(x)
+            x += F.interpolate(finest, x.shape[-2:], mode="bilinear")
+            for step in output_conv:
+                x = step(x)
+            finest = x
         return PixelDecoderOutput(self.mask_proj(finest), tuple(maps))
 
-    def _attend(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
-        """Project, flatten, run the encoder layers, and cut into maps again."""
-        shapes: list[Size] = [(feature.shape[-2], feature.shape[-1]) for feature in features]
-        projected = [proj(feature) for proj, feature in zip(self.input_proj, features, strict=True)]
-        x = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)  # b s c
+    def _attend(self, features: list[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
+        """Take the coarsest maps, project, flatten, run the encoder layers, and cut into maps again."""
+        shapes: list[Size] = [
+            (feature.shape[-2], feature.shape[-1]) for feature in features[: -self.num_levels - 1 : -1]
+        ]
+        x = torch.cat([proj(features.pop()).flatten(2).transpose(1, 2) for proj in self.input_proj], dim=1)  # b s c
         pos = torch.cat(
             [
                 sine_position_embedding(height, width, self.dim, x.device, x.dtype) + self.level_embed[level]

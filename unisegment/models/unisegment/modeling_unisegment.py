@@ -195,6 +195,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         """Return the output without a loss, and class logits, mask embeddings and mask features for the loss."""
         check_pixel_values(pixel_values)
         maps = self.backbone(pixel_values.to(self.dtype))
+        last_map, all_maps = maps[-1], tuple(maps) if with_hidden_states else None
         pixels = self._decode_pixels(maps)
         decoded = self.transformer_decoder(
             pixels.multi_scale_features,
@@ -206,7 +207,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         mask_features = pixels.mask_features.to(class_logits.device)  # a device map may have put it elsewhere
         wished: dict[str, Any] = {}
         if with_hidden_states:
-            wished["encoder_hidden_states"] = tuple(maps)
+            wished["encoder_hidden_states"] = all_maps
             wished["pixel_decoder_hidden_states"] = pixels.multi_scale_features
             wished["transformer_decoder_hidden_states"] = decoded.queries
         if with_inner_logits:
@@ -217,7 +218,7 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         output = UniSegmentOutput(
             class_queries_logits=class_logits[-1],
             masks_queries_logits=mask_logits(mask_embeddings[-1], mask_features),
-            encoder_last_hidden_state=maps[-1],
+            encoder_last_hidden_state=last_map,
             pixel_decoder_last_hidden_state=pixels.mask_features,
             transformer_decoder_last_hidden_state=decoded.queries[-1].transpose(0, 1),
             attentions=decoded.attentions,
@@ -226,13 +227,15 @@ class UniSegmentForUniversalSegmentation(MaskClassification, SegmentationPreTrai
         )
         return output, (class_logits, mask_embeddings, mask_features)
 
-    def _decode_pixels(self, features: Sequence[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
+    def _decode_pixels(self, features: list[Float[Tensor, "b _ _ _"]]) -> PixelDecoderOutput:
+        """Return what the pixel decoder makes of the maps, which may leave the list."""
         device = features[0].device.type
         if self.config.pixel_decoder_dtype == "autocast" or device == "meta":  # for which torch has no autocast
             return self.pixel_decoder(features)
         with torch.autocast(device, enabled=False):
             dtype = next(self.pixel_decoder.parameters()).dtype
-            return self.pixel_decoder([feature.to(dtype) for feature in features])
+            features[:] = [feature.to(dtype) for feature in features]
+            return self.pixel_decoder(features)
 
 
 def _pixel_decoder(config: UniSegmentConfig, in_channels: Sequence[int]) -> nn.Module:
