@@ -98,8 +98,11 @@ class Tiles:
         return _steps(*self._lengths[0], PART), _steps(*self._lengths[1], PART)
 
     def _bounds(self, down: Sequence["_Step"], across: Sequence["_Step"]) -> Bounds:
-        strips = [self._grid[:, step.old][self._queries].float().aminmax(dim=1) for step in down]
-        low, high = (torch.stack(parts).transpose(1, 2) for parts in zip(*strips, strict=True))
+        low, high = torch.empty(2, len(down), len(self._queries), self._grid.shape[2])
+        for step, *least_and_greatest in zip(down, low, high, strict=True):
+            strip = self._grid[:, step.old][self._queries].float()
+            torch.aminmax(strip, dim=1, out=tuple(least_and_greatest))
+        low, high = low.transpose(1, 2), high.transpose(1, 2)
         # All have as many columns as the widest: the last one again and again.
         columns = torch.arange(max(step.weights.shape[1] for step in across))
         starts, ends = (
