@@ -2,12 +2,16 @@
 import logging
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from tests.inference.reads_colours import SAMPLES, make_predictor, make_processor
 from unisegment.inference.compiling import CompiledNetwork
+from unisegment.inference.images import load_batches
+from unisegment.inference.result import results_of
 
 SIZES = [(1, 64, 96), (1, 96, 64), (1, 83, 61), (1, 96, 96), (3, 64, 96), (3, 61, 83), (2, 3, 3), (1, 640, 480)]
 
@@ -122,3 +126,13 @@ def test_without_a_cache_torchs_own_folder_serves(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     CompiledNetwork(Network(), backend="eager")
     assert "unisegment-compiled" not in os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
+
+
+def test_a_pickled_result_of_a_compiled_network_has_no_weights():
+    predictor = make_predictor()
+    predictor.model.ballast = nn.Linear(1000, 1000)
+    (batch,) = load_batches(SAMPLES, make_processor(), [0])
+    outputs = predictor.forward(batch)
+    compiled = replace(predictor, network=CompiledNetwork(predictor.model, backend="eager"))
+    (result,) = results_of(batch, outputs, compiled, 0.5)
+    assert len(pickle.dumps(result)) < 1e6

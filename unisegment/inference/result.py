@@ -65,7 +65,7 @@ class Result:
         if self.predictor.scales is not None:
             return self.__dict__
         without_weights = SimpleNamespace(config=self.predictor.model.config)
-        return self.__dict__ | {"predictor": replace(self.predictor, model=without_weights)}
+        return self.__dict__ | {"predictor": replace(self.predictor, model=without_weights, network=None)}
 
     @property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
