@@ -4,34 +4,17 @@
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import SymInt, Tensor, nn
-from torch.nn.functional import pad
+from torch import Tensor, nn
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedConfig
-from transformers.models.swin.modeling_swin import SwinLayer
 
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
 from unisegment.backbones.pretrained import load_pretrained_weights
 from unisegment.backbones.resnet_layers import use_fused_resnet
+from unisegment.backbones.swin_layers import use_fast_swin
 from unisegment.layers.norm import freeze_batch_norm
 
 # Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
 _CROPPING_TYPES = frozenset(("convnext", "convnextv2", "dinov3_convnext"))
-
-
-class _SwinLayer(SwinLayer):
-    """transformers' layer, whose padding torch.compile can follow for sizes that it does not know."""
-
-    def maybe_pad(
-        self, hidden_states: Tensor, height: int | SymInt, width: int | SymInt
-    ) -> tuple[Tensor, tuple[int | SymInt, ...]]:
-        """Pad (b h w c) at bottom and right to whole windows.
-
-        transformers has `(window - height % window) % window` here: over two maps of unknown sizes and the views that
-        follow, the tracer did not come to an end. A number of windows, times their size, it divides at once.
-        """
-        window = self.window_size
-        padding = (0, 0, 0, -(-width // window) * window - width, 0, -(-height // window) * window - height)
-        return pad(hidden_states, padding), padding
 
 
 class TransformersBackbone(Backbone):
@@ -55,12 +38,10 @@ class TransformersBackbone(Backbone):
             # SwinBackbone makes, but never uses, the classifier's norm. Without a gradient it would stop
             # DistributedDataParallel at the second step.
             body.swin.layernorm = nn.Identity()
-        for module in body.modules():
-            if type(module) is SwinLayer:
-                module.__class__ = _SwinLayer
         if freeze_norm:
             freeze_batch_norm(body)
         use_fused_resnet(body)
+        use_fast_swin(body)
 
     def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps of the stages in `out_features`."""
