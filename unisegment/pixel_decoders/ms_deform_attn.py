@@ -116,10 +116,10 @@ class MSDeformAttnPixelDecoder(nn.Module):
         finest = maps[-1]
         for lateral_conv, output_conv in zip(self.lateral_convs, self.output_convs, strict=True):
             x = features.pop()
-            for step in lateral_conv:  # step by step: whoever calls holds what is given
+            for step in lateral_conv.children():  # step by step: whoever calls holds what is given
                 x = step(x)
             x += F.interpolate(finest, x.shape[-2:], mode="bilinear")
-            for step in output_conv:
+            for step in output_conv.children():
                 x = step(x)
             finest = x
         return PixelDecoderOutput(self.mask_proj(finest), tuple(maps))
