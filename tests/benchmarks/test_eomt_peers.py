@@ -112,3 +112,22 @@ def test_a_copy_is_whole_and_apart(square):
     twin.at_step(1, of=1)
     twin.eval()(batch["pixel_values"])
     assert twin.stock.attn_mask_probs.sum() == 0 < peer.attn_mask_probs.sum()
+
+
+def test_with_the_same_points_whole_trainings_are_the_same(square, monkeypatch):
+    """Scores of two trainings can differ by what each code draws, and by nothing else."""
+    same_points(monkeypatch)
+    ours, peer, loaded, samples, processor = build_pair(square)
+    optimizers = [torch.optim.AdamW(parameter_groups(model, loaded.optim)) for model in (ours, peer)]
+    steps = 6
+    for step, micro_batches in enumerate(open_batches(loaded, samples, processor, range(steps), workers=0)):
+        losses = []
+        for model, optimizer in zip((ours, peer), optimizers, strict=True):
+            model.train().at_step(step, steps)  # from all masks to none
+            optimizer.zero_grad()
+            loss = model(**micro_batches[0].inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss)
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
