@@ -81,7 +81,7 @@ def assert_same_logits(found, expected):
 def test_matrices_and_the_class_head_learn_and_nothing_else(adapted, tmp_path):
     model = built(adapted)
     modules = built(adapted, **{"model.lora.rank": 0}).named_modules()
-    linear = {name for name, module in modules if type(module) is nn.Linear}
+    linear = {name for name, module in modules if isinstance(module, nn.Linear)}
     sides = {f"{name}.lora_{side}.default.weight" for name in linear - {CLASS_HEAD} for side in "AB"}
     assert learning(model) == sides | {f"{CLASS_HEAD}.{part}" for part in ("weight", "bias")}
     assert any(name.startswith("backbone.") for name in sides)
