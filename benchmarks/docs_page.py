@@ -60,6 +60,7 @@ def tables() -> dict[str, list[str]]:
         "ms_deform_attn": _ms_deform_attn(),
         "post_processing": _post_processing(),
         "inference_scores": _inference_scores(),
+        "panoptic_quality": _panoptic_quality(),
         "data_loading": _data_loading(),
         "number_formats": _number_formats(),
         "speed_and_scores": _speed_and_scores(),
@@ -175,6 +176,16 @@ def _training_peers(name: str) -> list[str]:
         ranges = (f"{min(values):.3f} to {max(values):.3f}" for values in scores)
         rows.append((who, *ranges, f"{means['train_seconds']:.0f}", f"{means['peak_mebibytes']:.0f}"))
     return _table(("", "PQ", "mask AP", "mIoU", "seconds, mean", "peak MiB, mean"), rows)
+
+
+def _panoptic_quality() -> list[str]:
+    results = _read("panoptic_quality")
+    words = {"memory": "maps in memory", "files": "files in COCO's format"}
+    rows = [
+        (words[name], f"{found['panopticapi']:.1f}", f"{found[_OURS]:.1f}", f"{found[f'panopticapi / {_OURS}']:.1f}")
+        for name, found in ((name, results[name]) for name in words)
+    ]
+    return _table(("500 images of 640×480", "panopticapi's algorithm, s", "unisegment, s", "ratio"), rows)
 
 
 def _kernel_ratio(results: dict[str, Any], size: str, dtype: str, measure: str) -> float:
