@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.models.resnet import modeling_resnet
 
-from unisegment.layers.norm import FrozenBatchNorm2d
+from unisegment.layers.norm import FrozenBatchNorm2d, scale_and_shift
 from unisegment.ops.fused_products import conv2d, fuses
 
 _ACTIVATIONS: dict[type[nn.Module], str | None] = {nn.ReLU: "relu", nn.Identity: None}
@@ -83,8 +83,9 @@ def _conv_norm(
     residual: Float[Tensor, "b _ _ _"] | None = None,
 ) -> Float[Tensor, "b _ _ _"]:
     conv, norm = layer.convolution, layer.normalization
-    scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
-    shift = norm.bias.float() - norm.running_mean.float() * scale
+    scale, shift = scale_and_shift(
+        norm.weight.float(), norm.bias.float(), norm.running_mean.float(), norm.running_var.float(), norm.eps
+    )
     weight = (conv.weight * scale[:, None, None, None]).to(x.dtype)
     return conv2d(
         x, weight, shift.to(x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups, activation, residual

@@ -45,9 +45,20 @@ class FrozenBatchNorm2d(nn.Module):
         if not x.requires_grad:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         # The same for training: batch_norm would keep the map for gradients of constants.
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+
+
+def scale_and_shift(
+    weight: Float[Tensor, " c"],
+    bias: Float[Tensor, " c"],
+    running_mean: Float[Tensor, " c"],
+    running_var: Float[Tensor, " c"],
+    eps: float,
+) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Return what a batch normalisation of constant statistics multiplies each channel by, and then adds."""
+    scale = weight * (running_var + eps).rsqrt()
+    return scale, bias - running_mean * scale
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
