@@ -16,7 +16,7 @@ METRICS = {
     "us": "gpu__time_duration.sum",
     "issue_slots_percent": "smsp__issue_active.avg.pct_of_peak_sustained_active",
     "instructions": "smsp__inst_executed.sum",
-    "bank_conflicts": "l1tex__data_bank_conflicts_pipe_lsu_mem_global_op_ld.sum",
+    "bank_conflicts": "l1tex__data_bank_conflicts_pipe_lsu_mem_gds_op_ld.sum",
     "wavefronts": "l1tex__data_pipe_lsu_wavefronts.sum",
     "red_sectors": "lts__t_sectors_op_red.sum",
     "l1_hit_percent": "l1tex__t_sector_hit_rate.pct",

@@ -33,15 +33,15 @@ class Stage:
 
 
 STAGES = (
-    Stage(("environment", "build", "parity"), "", 95),
-    Stage(("sanitizers",), "", 60),
-    Stage(("kernel_table",), "", 75),
+    Stage(("environment", "build", "parity"), "", 40),
+    Stage(("sanitizers",), "", 20),
+    Stage(("kernel_table",), "", 60),
     Stage(("counters",), "", 25),
-    Stage(("gpu_tests",), "", 35),
-    Stage(("whole_model",), "inference", 65),
-    Stage(("whole_model",), "training", 75),
-    Stage(("whole_model",), "compiled", 35),
-    Stage(("sweep",), "", 30),
+    Stage(("gpu_tests",), "", 70),
+    Stage(("whole_model",), "inference", 90),
+    Stage(("whole_model",), "training", 80),
+    Stage(("whole_model",), "compiled", 70),
+    Stage(("sweep",), "", 25),
 )
 
 

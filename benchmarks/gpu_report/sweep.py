@@ -44,11 +44,12 @@ class Variant:
 
 VARIANTS = (
     Variant("as it is"),
-    Variant("8 lanes", {"LANES": 8}),
+    Variant("forward: 8 lanes", {"FORWARD_LANES": 8}),
+    Variant("backward: 4 lanes", {"BACKWARD_LANES": 4}),
     Variant("1 head a block", {"HEADS": 1}),
     Variant("2 heads a block", {"HEADS": 2}),
-    Variant("forward: 256 threads, 4 blocks", {"FORWARD_THREADS": 256, "FORWARD_BLOCKS": 4}),
-    Variant("forward: 512 threads, 3 blocks", {"FORWARD_BLOCKS": 3}),
+    Variant("forward: 512 threads, 2 blocks", {"FORWARD_THREADS": 512, "FORWARD_BLOCKS": 2}),
+    Variant("forward: 256 threads, 6 blocks", {"FORWARD_BLOCKS": 6}),
     Variant("backward: 128 threads, 6 blocks", {"BACKWARD_THREADS": 128, "BACKWARD_BLOCKS": 6}),
     Variant("backward: 256 threads, 3 blocks", {"BACKWARD_BLOCKS": 3}),
     Variant("places in double", {"DOUBLE_PLACES": 1}),

@@ -48,7 +48,7 @@ def random_grad_output(arguments):
 def expected(arguments, grad_output):
     """Return the output, and the gradients of value, points and weights, of the reference in float64."""
     value, shapes, *parameters = arguments
-    leaves = [tensor.double().requires_grad_() for tensor in (value, *parameters)]
+    leaves = [tensor.to(torch.float64, copy=True).requires_grad_() for tensor in (value, *parameters)]
     function = ms_deform_attn_fused if len(parameters) == 3 else ms_deform_attn
     output = function(leaves[0], shapes, *leaves[1:], backend="torch")
     output.backward(grad_output.double())

@@ -9,21 +9,25 @@
 
 // Sizes that only a GPU can decide about, each to be set with -D.
 #ifndef MS_DEFORM_ATTN_FORWARD_THREADS  // of a block
-#define MS_DEFORM_ATTN_FORWARD_THREADS 512
+#define MS_DEFORM_ATTN_FORWARD_THREADS 256
 #endif
 #ifndef MS_DEFORM_ATTN_BACKWARD_THREADS
 #define MS_DEFORM_ATTN_BACKWARD_THREADS 256
 #endif
 // Blocks that an SM shall hold at least, which bounds the registers: half of its 2048 threads.
 #ifndef MS_DEFORM_ATTN_FORWARD_BLOCKS
-#define MS_DEFORM_ATTN_FORWARD_BLOCKS 2
+#define MS_DEFORM_ATTN_FORWARD_BLOCKS 4
 #endif
 #ifndef MS_DEFORM_ATTN_BACKWARD_BLOCKS
 #define MS_DEFORM_ATTN_BACKWARD_BLOCKS 4
 #endif
-// Lanes of a group: 4 or 8. So many that the forward moves 32 channels in one access of 16 bytes a lane.
-#ifndef MS_DEFORM_ATTN_LANES
-#define MS_DEFORM_ATTN_LANES (sizeof(T) == 2 ? 4 : 8)
+// Lanes of a group: 4 or 8. So many that the forward moves 32 channels in one access of 16 bytes a lane, the backward in
+// one of four numbers.
+#ifndef MS_DEFORM_ATTN_FORWARD_LANES
+#define MS_DEFORM_ATTN_FORWARD_LANES (sizeof(T) == 2 ? 4 : 8)
+#endif
+#ifndef MS_DEFORM_ATTN_BACKWARD_LANES
+#define MS_DEFORM_ATTN_BACKWARD_LANES 8
 #endif
 // Heads of a block: 1, 2 or 4. A pixel's 32 channels of one head are 64 bytes in 16 bits, half of a line of the cache.
 // Of two groups that read at one time, one reads the lower half and one the upper, lest both want the same banks.
@@ -36,8 +40,8 @@ namespace ms_deform_attn::cuda {
 // The head width for which everything about channels is known to the compiler.
 constexpr int kFastHeadDim = 32;
 
-template <typename T>
-constexpr int kLanes = MS_DEFORM_ATTN_LANES;
+template <typename T, bool kForward>
+constexpr int kLanes = kForward ? MS_DEFORM_ATTN_FORWARD_LANES : MS_DEFORM_ATTN_BACKWARD_LANES;
 template <typename T>
 constexpr int kHeads = MS_DEFORM_ATTN_HEADS;
 template <bool kForward>
@@ -46,7 +50,7 @@ template <bool kForward>
 constexpr int kBlocks = kForward ? MS_DEFORM_ATTN_FORWARD_BLOCKS : MS_DEFORM_ATTN_BACKWARD_BLOCKS;
 // Groups of a block: (query, head) with the head first.
 template <typename T, bool kForward>
-constexpr int kGroups = kThreads<kForward> / kLanes<T>;
+constexpr int kGroups = kThreads<kForward> / kLanes<T, kForward>;
 // Tiles of pixels are 8 wide.
 constexpr int kTileWidthBits = 3;
 

@@ -19,12 +19,12 @@ struct Grid {
 
 template <typename T, bool kForward>
 Grid make_grid(const Call& call, Geometry& geometry) {
-  static_assert(kLanes<T> == 4 || kLanes<T> == 8, "the lanes of a group are 4 or 8");
+  static_assert(kLanes<T, kForward> == 4 || kLanes<T, kForward> == 8, "the lanes of a group are 4 or 8");
   static_assert((kGroups<T, kForward> & (kGroups<T, kForward> - 1)) == 0 &&
                     kGroups<T, kForward> >= kHeads<T> << kTileWidthBits,
                 "the groups of a block are a power of two, and fill a row of a tile with each head");
   geometry.tiles = make_tiles(geometry, call.queries_are_pixels, kGroups<T, kForward>, kHeads<T>);
-  return {int64_t(geometry.tiles.num_tiles) * (geometry.num_heads >> geometry.tiles.head_bits), 0, kLanes<T>,
+  return {int64_t(geometry.tiles.num_tiles) * (geometry.num_heads >> geometry.tiles.head_bits), 0, kLanes<T, kForward>,
           kGroups<T, kForward>, shared_bytes<T, kForward>(geometry, call.fused)};
 }
 

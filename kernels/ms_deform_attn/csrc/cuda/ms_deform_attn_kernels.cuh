@@ -20,8 +20,9 @@ extern __shared__ uint4 shared_memory[];
 template <typename T, bool kForward, int kHeadDim>
 struct Channels {
   static constexpr int kWidest = kForward || sizeof(T) == 8 ? 16 / sizeof(T) : 4;
-  static constexpr int kCount = kWidest * kLanes<T> < kFastHeadDim ? kWidest : kFastHeadDim / kLanes<T>;
-  static constexpr int kStep = kCount * kLanes<T>;  // from one access to the next
+  static constexpr int kSharers = kLanes<T, kForward>;
+  static constexpr int kCount = kWidest * kSharers < kFastHeadDim ? kWidest : kFastHeadDim / kSharers;
+  static constexpr int kStep = kCount * kSharers;  // from one access to the next
   static constexpr int kAccesses = kFastHeadDim / kStep;
   using Numbers = computed_t<T>[kAccesses][kCount];
 
@@ -117,14 +118,14 @@ __global__ void __launch_bounds__(kThreads<true>, kBlocks<true>)
   const Staged<T, true> staged;
   const Group group = this_group(geometry);
   const Mine channels(group, geometry);
-  samples.template begin<kLanes<T>>(group, geometry);
+  samples.template begin<kLanes<T, true>>(group, geometry);
   value = kept(value + channels.start(group, geometry));
   for (int first = 0; first < channels.head_dim; first += kFastHeadDim) {
     typename Mine::Numbers sums = {};
-    for (int begin = 0; begin < geometry.num_samples; begin += kLanes<T>) {
+    for (int begin = 0; begin < geometry.num_samples; begin += kLanes<T, true>) {
       stage<T, true, kHeadDim != 0>(staged, samples, group, geometry, begin, channels.factor());
-      const int count = min(kLanes<T>, geometry.num_samples - begin);
-#pragma unroll 2
+      const int count = min(kLanes<T, true>, geometry.num_samples - begin);
+#pragma unroll 1
       for (int i = 0; i < count; ++i) {
         const Offsets offsets = staged.offsets[staged.place(i, group)];
         if (offsets.corners[0] < 0) continue;
@@ -240,12 +241,12 @@ __device__ __forceinline__ void write_logits(const Staged<T, false>& staged, con
   const int64_t first = group.first_sample(geometry);
   A mean = 0;
 #pragma unroll 1
-  for (int i = group.lane; i < num_samples; i += kLanes<T>) {
+  for (int i = group.lane; i < num_samples; i += kLanes<T, false>) {
     mean += samples.weight(first + i) * staged.weight_gradients[staged.place(i, group)];
   }
-  mean = sum_over_lanes<kLanes<T>>(mean);
+  mean = sum_over_lanes<kLanes<T, false>>(mean);
 #pragma unroll 1
-  for (int i = group.lane; i < num_samples; i += kLanes<T>) {
+  for (int i = group.lane; i < num_samples; i += kLanes<T, false>) {
     const A gradient = staged.weight_gradients[staged.place(i, group)];
     narrow(samples.weight(first + i) * (gradient - mean), grad_logits[first + i]);
   }
@@ -263,15 +264,15 @@ __global__ void __launch_bounds__(kThreads<false>, kHeadDim ? kBlocks<false> : k
   const Staged<T, false> staged;
   const Group group = this_group(geometry);
   const Mine channels(group, geometry);
-  samples.template begin<kLanes<T>>(group, geometry);
+  samples.template begin<kLanes<T, false>>(group, geometry);
   value = kept(value + channels.start(group, geometry));
   grad_value = kept(grad_value + channels.start(group, geometry));
   grad_output += (group.is_alive() ? group.first_channel(geometry, channels.head_dim) : 0) + channels.own;
   typename Mine::Numbers gradient;
   if (kHeadDim) read_gradient(grad_output, 0, channels, gradient);
-  for (int begin = 0; begin < geometry.num_samples; begin += kLanes<T>) {
+  for (int begin = 0; begin < geometry.num_samples; begin += kLanes<T, false>) {
     const Sample<A> sample = stage<T, false, kHeadDim != 0>(staged, samples, group, geometry, begin, channels.factor());
-    const int count = min(kLanes<T>, geometry.num_samples - begin);
+    const int count = min(kLanes<T, false>, geometry.num_samples - begin);
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
       const int place = staged.place(i, group);
@@ -282,7 +283,7 @@ __global__ void __launch_bounds__(kThreads<false>, kHeadDim ? kBlocks<false> : k
         if (!kHeadDim) read_gradient(grad_output, first, channels, gradient);
         backward_of_sample(value, grad_value, first, channels, offsets, weights, gradient, dots);
       }
-      const A dot = sum_of_four<kLanes<T>>(dots, group.lane);
+      const A dot = sum_of_four<kLanes<T, false>>(dots, group.lane);
       __syncwarp();  // all lanes have read the sample: its place is free
       if (group.lane < kNumCorners) reinterpret_cast<A*>(staged.numbers + place)[group.lane] = dot;
     }
