@@ -7,8 +7,8 @@ says so in its row, and smaller ones may follow; running out of memory, or any o
 
 A call is timed as its user sees it, launches and waiting of the CPU included. Inference is the network alone (`ms`)
 and the network with panoptic results of all images (`ms_post`). A training step is a forward pass with loss, a backward
-pass and a step of AdamW, on targets that are on the device already; each code draws its own random points. 16 bits are
-autocast. `peak_mib` is the weights and all that the network alone, or the step, needs beside images and targets.
+pass and a step of AdamW, on targets that are on the device already; each code draws its own random points. `peak_mib`
+is the weights and all that the network alone, or the step, needs beside images and targets.
 """
 
 import gc
@@ -22,9 +22,10 @@ from gpu_report.model_pair import Contender, compare_logits, compare_losses, mak
 from gpu_report.rows import Row, failure
 from gpu_report.settings import Settings
 
+from unisegment.inference.graphs import record
 from unisegment.ops.tf32 import use_tf32
 
-SECONDS, REPEATS = 1.0, 20
+SECONDS, REPEATS = 0.7, 20
 """How long and how often a call is timed at most, but three times."""
 MAKE_SECONDS, COMPILE_SECONDS = 15, 45
 """What making two models, and compiling one, is forecast to take at full size."""
@@ -101,7 +102,7 @@ class Comparison:
 
     def _name(self, one: Contender, case: Case) -> str:
         name = case.name if one.name == "ours" else case.for_peer
-        if self._settings.part == "compiled" and not case.compiled:
+        if self._settings.part == "compiled" and case.way == "eager":
             return f"{name} eager"  # so that no other part has a row of the same name
         return f"training {name}" if self._is_training else name
 
@@ -115,12 +116,14 @@ class Comparison:
         first = SECONDS_OF_AN_IMAGE * (4 if self._is_training else 1)
         call = self._rates.get(one.name, first) * case.work
         full = 0 if self._settings.small else 1
-        return full * (1 + kinds * SECONDS + case.compiled * COMPILE_SECONDS) + (3 + kinds * 4) * call
+        return full * (1 + kinds * SECONDS + (case.way == "compiled") * COMPILE_SECONDS) + (3 + kinds * 4) * call
 
     def _measure(self, one: Contender, case: Case) -> Row:
         for each in self._pair:
             each.model.zero_grad()  # what the last case left would be no part of this one's memory
-        images = make_images(case.batch_size, case.size, self._device)
+        dtype = torch.bfloat16 if case.precision == "bf16 weights" else torch.float32
+        one.model.to(dtype)
+        images = make_images(case.batch_size, case.size, self._device).to(dtype)
         if one.name == "ours":
             one.network.config.pixel_decoder_dtype = "autocast" if case.decoder == "autocast" else "float32"
         with use_tf32(case.allows_tf32):
@@ -128,20 +131,17 @@ class Comparison:
                 targets = make_targets(case.batch_size, case.size, self._device)
                 row = self._timed(one, {"ms": training_step(one, case.precision, images, one.targets_of(targets))})
             else:
-                infer = inference(one, case.precision, images, self._compiler(case))
-                row = self._timed(one, {"ms": infer, "ms_post": lambda: one.panoptic(infer())})
+                infer = inference(one, case.precision, images, case.way)
+                calls = {"ms": infer, "ms_post": lambda: one.panoptic(infer())}
+                row = self._timed(one, calls, with_peak=case.way != "recorded")  # whose memory is taken already
         self._rates[one.name] = max(row.get("ms_post", 0), row["ms"]) / 1000 / case.work
         return row | {"images_per_s": case.batch_size / row["ms"] * 1000}
 
-    def _compiler(self, case: Case) -> str | None:
-        torch.compiler.reset()
-        return ("eager" if self._settings.small else "inductor") if case.compiled else None
-
-    def _timed(self, one: Contender, calls: dict[str, Callable[[], object]]) -> Row:
+    def _timed(self, one: Contender, calls: dict[str, Callable[[], object]], with_peak: bool = True) -> Row:
         """Return what the first call needs, and the median time of each."""
         device, found = self._settings.device, {}
         for name, call in calls.items():
-            if name == "ms":  # twice: from then on there are gradients and what the optimiser keeps
+            if name == "ms" and with_peak:  # twice: from then on there are gradients and what the optimiser keeps
                 peak = peak_mib(device, lambda call=call: [call() for _ in range(2)])
                 if peak is not None:
                     found["peak_mib"] = peak + sum(weight.nbytes for weight in one.model.parameters()) / 2**20
@@ -159,16 +159,27 @@ class Comparison:
         }
 
 
-def inference(one: Contender, precision: str, images: torch.Tensor, compiler: str | None = None) -> Callable[[], Any]:
-    """Return what predicts, without a gradient; compiled by torch.compile where a backend of it is named."""
+def inference(one: Contender, precision: str, images: torch.Tensor, way: str = "eager") -> Callable[[], Any]:
+    """Return what predicts, without a gradient."""
     one.model.eval()
-    network = one.network if compiler is None else torch.compile(one.network, dynamic=False, backend=compiler)
+    network, on_gpu = one.network, images.is_cuda
+    torch.compiler.reset()
+    if way == "compiled":
+        network = torch.compile(network, dynamic=False, backend="inductor" if on_gpu else "eager")
 
-    def infer() -> Any:
+    def infer(pixel_values: torch.Tensor = images) -> Any:
         with torch.no_grad(), autocast(precision, images.device):
-            return network(images)
+            return network(pixel_values)
 
-    return infer
+    if way != "recorded" or not on_gpu or one.name != "ours":
+        return infer
+    recording = record(infer, {"pixel_values": images})
+
+    def replay() -> Any:
+        recording.replay()
+        return recording.outputs
+
+    return replay
 
 
 def training_step(one: Contender, precision: str, images: torch.Tensor, targets: dict[str, Any]) -> Callable[[], None]:

@@ -38,11 +38,15 @@ def test_inference_is_compared_and_timed_with_and_without_post_processing(monkey
     monkeypatch.setattr(whole_model, "make_pair", make_pair)
     rows = rows_of("inference")
     agreement, ours, theirs = (of(rows, who) for who in ("ours against transformers", "ours", "transformers"))
-    assert list(agreement) == ["tiny ResNet logits fp32", "tiny Swin logits fp32"]
+    assert list(agreement) == [f"tiny {name} logits fp32" for name in ("ResNet", "Swin", "EoMT")]
     for row in agreement.values():
         assert 0 < row["relative_error"] < 1e-4
         assert "error" not in row
-    assert ours.keys() == theirs.keys() == {case.name for case in SMALL["inference"]}
+    assert ours.keys() == {case.name for case in SMALL["inference"]}
+    recorded = ours.pop("tiny ResNet 64x96 b2 bf16 recorded")  # beside the eager way of the other
+    assert recorded["ratio"] == theirs["tiny ResNet 64x96 b2 bf16"]["ms"] / recorded["ms"]
+    assert "peak_mib" not in recorded
+    assert ours.keys() == theirs.keys()
     for what, row in theirs.items():
         for ratio, measure in (("ratio", "ms"), ("ratio_post", "ms_post")):
             assert row[ratio] == row[measure] / ours[what][measure]
@@ -98,12 +102,12 @@ def test_running_out_of_memory_is_a_row(monkeypatch):
         "error": "OutOfMemoryError: CUDA out of memory. Tried to allocate 90.00 GiB.",
     }
     assert "ms" in rows[1]
-    assert rows[4].keys() >= RATIOS  # the next case, of one image
+    assert rows[5].keys() >= RATIOS  # the next case of both, of one image
 
 
 def test_what_the_time_left_is_not_enough_for_is_skipped():
     rows = rows_of("inference", seconds=0)
-    assert [row["what"] for row in rows] == ["tiny ResNet models", "tiny Swin models"]
+    assert [row["what"] for row in rows] == ["tiny ResNet models", "tiny Swin models", "tiny EoMT models"]
     assert all(row["skipped"] == "takes some 0 s, 0 s are left" for row in rows)
 
 

@@ -12,6 +12,7 @@ from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from unisegment.data.export.categories import categories_of_labels
+from unisegment.inference.graphs import GraphedNetwork
 from unisegment.inference.images import Batch, Images, Report, Source, load_batches
 from unisegment.models.checkpoints import open_checkpoint
 from unisegment.models.choices import Dtype
@@ -32,7 +33,8 @@ class Predictor:
         top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
         checkpoint: Where the model is from.
         dtype: What was asked for when it was opened.
-        network: What is called for the model's output; None is the model. Or else the same, compiled.
+        network: What is called for the model's output; None is the model. Or else the same, compiled
+            or recorded.
 
     Raises:
         ValueError: When the threshold is not from 0 to 1, or `top_k` less than 1.
@@ -230,11 +232,13 @@ def open_predictor(
     asked |= {} if decoder_layers is None else {"decoder_layers": decoder_layers}
     model, processor = open_checkpoint(checkpoint, {} if size is None else {"size": size}, **asked)
     model.eval().to(place)
-    network = None
+    network: Callable[..., Any] | None = None
     if compile:
         from unisegment.inference.compiling import CompiledNetwork  # torch's compiler: seconds
 
         network = CompiledNetwork(model)
+    elif place.type == "cuda":
+        network = GraphedNetwork(model)
     kind = AugmentedPredictor if augment else Predictor
     return kind(model, processor, panoptic_threshold, top_k, model.name_or_path, name, network)
 

@@ -16,8 +16,8 @@ _MOST = 8
 def cached_constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a function keep the last tensors that it made: of equal arguments it returns the same one.
 
-    It is made anew where it would be no constant: while torch compiles, exports or traces, and where tensors have no
-    contents.
+    It is made anew where it would be no constant: while torch compiles, exports, traces or records for a GPU, and where
+    tensors have no contents.
 
     Args:
         make: Its arguments are hashable, and nothing else decides what it returns. Nobody changes that in place.
@@ -34,8 +34,13 @@ def cached_constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
             torch.compiler.is_compiling()
             or torch.jit.is_tracing()
             or is_in_torch_dispatch_mode()
-            or any(isinstance(arg, torch.device) and arg.type == "meta" for arg in args)
+            or any(isinstance(arg, torch.device) and _is_without_contents(arg) for arg in args)
         )
         return kept(*args) if is_plain else make(*args)
 
     return constant
+
+
+def _is_without_contents(device: torch.device) -> bool:
+    """Return whether what is made there now is not computed now; a recording computes it whenever it is replayed."""
+    return device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
