@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -157,3 +158,32 @@ def test_what_is_no_number_raises_nothing(make):
     mask_logits[0, 2, 3:5, 7] = math.nan
     (prediction,) = make(class_logits, mask_logits)
     assert len(prediction.segments_info) > 1
+
+
+def test_queries_too_unlikely_to_change_a_score_are_left_out_of_a_tile():
+    class_logits, mask_logits = blob_logits((37, 53), 30, 5, 30)
+    mask_logits *= 8
+    frame, asked = Frame((148, 212), (148, 212), 4), []
+
+    def logits(self, number, queries):
+        asked.append(len(queries))
+        return logits_of(self, number, queries)
+
+    logits_of = Tiles.logits
+    with mock.patch.object(Tiles, "logits", logits):
+        (found,) = semantic_predictions(class_logits, mask_logits)
+    (expected,) = label_pixels([class_scores(class_logits[0], mask_logits[0], frame)], return_segmentation_scores=True)
+    assert 0 < max(asked) < 30
+    best, second = expected.segmentation_scores.topk(2, dim=0).values
+    is_clear = best > second * (1 + 1e-5)
+    assert is_clear.float().mean() > 0.9
+    assert torch.equal(found.segmentation[is_clear], expected.segmentation[is_clear])
+    for info, other in zip(found.segments_info, expected.segments_info, strict=True):
+        assert info["score"] == pytest.approx(other["score"], rel=1e-5)
+
+
+def test_a_tile_without_a_query_has_the_first_label():
+    mask_logits = torch.full((1, 3, 5, 7), -math.inf)
+    (prediction,) = semantic_predictions(torch.randn(1, 3, 4), mask_logits)
+    assert prediction.segmentation.unique().tolist() == [0]
+    assert prediction.segments_info[0]["score"] == 0

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from unisegment.ops.transfers import fetch
 from unisegment.postprocessing.resize import MAX_ELEMENTS, Frame, frames_of_batch, resize_rows
-from unisegment.postprocessing.tiles import PART, SLACK, Tiles
+from unisegment.postprocessing.tiles import PART, SLACK, Bounds, Tiles
 from unisegment.structures import SemanticPrediction
 from unisegment.types import Size
+
+_NEGLIGIBLE = 2**-24
+"""Share of a score below which float32 rounds."""
 
 
 @torch.no_grad()
@@ -150,9 +153,8 @@ def _label_pixels(image: ClassScores, return_scores: bool, max_elements: int | N
 def _label_tiles(
     class_logits: Float[Tensor, "q k"], mask_logits: Float[Tensor, "q h w"], frame: Frame, max_elements: int | None
 ) -> _Pixels:
-    """Do what `_label_pixels` does, in each tile only with the classes that may be the best at one of its pixels."""
-    queries = torch.arange(len(mask_logits))
-    tiles = Tiles(mask_logits, queries, frame, max_elements)
+    """Do what `_label_pixels` does, in each tile only with the classes and queries that matter there."""
+    tiles = Tiles(mask_logits, torch.arange(len(mask_logits)), frame, max_elements)
     class_probs = class_logits.float().softmax(-1)[:, :-1].T
     num_classes = len(class_probs)
     with torch.autocast("cpu", enabled=False):
@@ -162,13 +164,12 @@ def _label_tiles(
         sums = torch.zeros(2, num_classes, dtype=torch.float64)
         for number, tile in enumerate(tiles.places):
             if tile.columns.start == 0:
-                lowest, highest = (logits.sigmoid_() @ class_probs.T for logits in tiles.bounds_of_parts(tile))
-                # Of NaN nothing is known.
-                may_be_best = (~(highest * (1 + SLACK) < lowest.amax(dim=-1, keepdim=True))).any(dim=0)
+                matters = _what_matters(tiles.bounds_of_parts(tile), with_sum)
             parts = slice(tile.columns.start // PART, -(-tile.columns.stop // PART))
-            classes = may_be_best[parts].any(dim=0).nonzero()[:, 0]
+            classes, queries = (which[:, parts].any(dim=1).any(dim=0).nonzero()[:, 0] for which in matters)
             probs = tiles.logits(number, queries).sigmoid_().transpose(0, 1)
-            scores = with_sum[[*classes.tolist(), num_classes]].expand(len(probs), -1, -1) @ probs
+            of_queries = with_sum[[*classes.tolist(), num_classes]][:, queries]
+            scores = of_queries.expand(len(probs), -1, -1) @ probs
             best, places = scores[:, :-1].max(dim=1)
             found = classes[places]
             labels[tile.rows, tile.columns] = found
@@ -176,6 +177,23 @@ def _label_tiles(
             sums[0] += found.flatten().bincount(minlength=num_classes)
             sums[1] += found.flatten().bincount(shares.flatten(), minlength=num_classes)
     return _Pixels(labels, None, sums[:, None])
+
+
+def _what_matters(
+    bounds: Bounds, with_sum: Float32[Tensor, "k1 q"]
+) -> tuple[Bool[Tensor, "*part k"], Bool[Tensor, "*part q"]]:
+    """Return the classes that may be the best at a pixel of each part, and the queries that change scores there.
+
+    Args:
+        bounds: Of the logits in each part.
+        with_sum: Probabilities of the classes, and their sum.
+    """
+    lowest, highest = (logits.sigmoid() for logits in bounds)
+    least_best = (lowest @ with_sum[:-1].T).amax(dim=-1, keepdim=True)
+    # Of NaN nothing is known. What all other queries add together is less than the rounding of the best score.
+    classes = ~(highest @ with_sum[:-1].T * (1 + SLACK) < least_best)
+    queries = ~(highest * with_sum[-1] * highest.shape[-1] <= _NEGLIGIBLE * least_best)
+    return classes, queries
 
 
 def _sums_of_rows(
