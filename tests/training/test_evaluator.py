@@ -96,6 +96,36 @@ def test_the_first_of_the_best_models_is_kept(evaluator):
 
 
 @pytest.mark.parametrize(
+    ("scores", "patience", "stops"),
+    [
+        ([0.5, 0.25, 0.5], 2, "Stopped after step 3 of 3: pq has been best after step 1 (0.500, "),  # as good is no better
+        ([0.5, 0.25], 2, None),
+        ([0.25, 0.5, 0.375], 2, None),
+        ([0.25, 0.5, 0.375], 1, "Stopped after step 3 of 3: pq has been best after step 2 (0.500, "),
+        ([0.5, 0.25, 0.125], 0, None),  # nobody asked
+        ([0.5, None, None], 1, None),
+        ([None, None], 1, None),
+        ([None, 0.5, None, 0.25], 1, "Stopped after step 4 of 3: pq has been best after step 2 (0.500, "),
+        ([], 1, None),
+    ],
+)
+def test_evaluations_that_are_no_better_end_the_run(evaluator, scores, patience, stops):
+    evaluator.recipe = load_recipe(evaluator.recipe, {"run.patience": patience})
+    lines = [{"step": step, "pq": score, "miou": step} for step, score in enumerate(scores, start=1)]
+    evaluator.folder.evaluations.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    reason = evaluator.why_stop()
+    assert reason is None if stops is None else reason.startswith(stops)
+
+
+def test_what_is_evaluated_already_is_not_evaluated_again_at_the_end(evaluator, monkeypatch):
+    metrics = evaluator.evaluate(7, 1.5)
+    monkeypatch.setattr(evaluator_module, "evaluate", None)
+    finished = evaluator.finish(7, 1.5)
+    assert finished == metrics | {"finished": True} == json.loads(evaluator.folder.metrics.read_text())
+    assert (evaluator.folder.model / "weight").exists()
+
+
+@pytest.mark.parametrize(
     ("stuff", "best_metric", "task", "panels"),
     [
         ([1], None, "panoptic", {"panoptic", "instance", "semantic"}),

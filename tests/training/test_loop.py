@@ -190,6 +190,31 @@ def test_epochs_are_counted_where_the_data_are_known(recipe, tmp_path, capsys):
     assert change == "Changed since the run began: schedule.max_steps: 3 -> 4"
 
 
+def test_a_run_that_gets_no_better_ends_early_after_a_kill_too(recipe, tmp_path, monkeypatch, capsys):
+    """Without a learning rate nothing gets better."""
+    still = {"optim.lr": 0, "schedule.max_steps": 9, "run.eval_every": 2, "run.patience": 1, "run.checkpoint_every": 1}
+    unbroken, run = tmp_path / "unbroken", tmp_path / "run"
+    metrics = fit(recipe, **still, **{"run.output_dir": str(unbroken)})
+    assert (metrics["step"], metrics["finished"]) == (4, True)
+    assert f"Stopped after step 4 of 9: pq has been best after step 2 (0.000, {unbroken}/checkpoint-best), and no " in (
+        capsys.readouterr().out
+    )
+    assert (unbroken / "checkpoint" / "model.safetensors").is_file()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluator.Evaluator, "finish", killed)
+        fit(recipe, **still)
+    assert fit(recipe, **still)["step"] == 4
+    assert log_of(run) == log_of(unbroken)
+    assert scores_of(run) == scores_of(unbroken)
+    assert len(read_lines(run / "evaluations.jsonl")) == 2
+    more = {"run.resume": str(run), "run.overwrite": True, "run.patience": 2}
+    assert fit(recipe, **{**still, **more})["step"] == 6
+
+
 def test_training_goes_on_from_a_checkpoint_with_other_labels(recipe, tmp_path):
     first = fit(recipe, **{"schedule.max_steps": 1})
     model = UniSegmentForUniversalSegmentation.from_pretrained(tmp_path / "run" / "checkpoint")
@@ -336,6 +361,7 @@ def test_tf32_is_the_recipes_for_as_long_as_the_run_lasts(recipe, tmp_path, caps
         ({"data.root": "gone", "data.format": "coco_panoptic"}, r"data.root=gone, data.format=coco_panoptic: "),
         ({"model.config.hidden_dim": 33}, r"model.config: "),
         ({"optim.batch_size": 5, "optim.accumulation": 3}, r"optim\.batch_size=5 cannot be divided into "),
+        ({"run.patience": 2}, r"recipe\.yaml: run: patience=2 counts evaluations, but eval_every=0\. Set the steps "),
         ({"run.precision": "fp16"}, r"run\.precision=fp16 needs a GPU.*run\.precision=bf16"),
     ],
 )

@@ -141,6 +141,8 @@ def compare(recipe, root):
         train(recipe, root / f"{kind}-broken", kind, **GOES_ON)
     damaged = {"data.root": str(root / "damaged"), "data.format": "coco_panoptic", "data.on_error": "skip"}
     train(recipe, root / "ddp-damaged", "ddp", **damaged)
+    still = {"optim.lr": 0, "schedule.max_steps": 4, "run.eval_every": 1, "run.patience": 1}
+    train(recipe, root / "ddp-still", "ddp", **still)
     state = PartialState()
     labels = [torch.zeros(count, dtype=torch.int64) for count in UNEVEN[state.process_index]]
     denominators, model = {}, network()
@@ -281,6 +283,11 @@ def test_images_that_one_process_cannot_read_are_known_to_all(runs):
     first, second = metrics["unreadable_images"]
     assert f"{runs}/damaged/train/" in first
     assert f"{runs}/damaged/val/" in second
+
+
+def test_processes_end_together_when_nothing_gets_better(runs):
+    assert [line["step"] for line in log_of(runs / "ddp-still")] == [1, 2]
+    assert (scores_of(runs / "ddp-still")["step"], scores_of(runs / "ddp-still")["finished"]) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["1", "2", "bf16", "spoiled", "unbroken"])

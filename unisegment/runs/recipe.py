@@ -190,6 +190,8 @@ class RunRecipe:
         best_metric: The score that the run is for: it is named first, pictures show its task, and by it the best
             of the models that were evaluated is kept in `checkpoint-best/`, if `eval_every` is not 0. None takes `miou`
             for labels without things, `mask_ap` for labels without stuff, and `pq` otherwise.
+        patience: Evaluations in a row without a better `best_metric` after which the run ends, as if these had been
+            all its steps; those without a score do not count. 0 takes all steps.
         trackers: Where the log goes besides: any that accelerate knows, such as tensorboard, wandb, trackio and mlflow.
             Each must be installed.
         project: Name of the project there.
@@ -208,6 +210,7 @@ class RunRecipe:
     keep_checkpoints: AtLeastOne = 2
     eval_every: NotNegative = 0
     best_metric: Literal["pq", "mask_ap", "miou"] | None = None
+    patience: NotNegative = 0
     trackers: tuple[str, ...] = ()
     project: str = "unisegment"
     resume: str = "auto"
@@ -219,6 +222,10 @@ class RunRecipe:
         expand_home(self, "output_dir", "resume")
         if self.timeout == 0:
             raise ValueError("timeout must be more than 0 minutes, got 0.")
+        if self.patience and not self.eval_every:
+            raise ValueError(
+                f"patience={self.patience} counts evaluations, but eval_every=0. Set the steps between two of them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from unisegment.inference.pictures import draw_images
 from unisegment.inference.predictor import Predictor
 from unisegment.inference.report import SHORT_NAMES
 from unisegment.runs.log_file import LogFile, read_lines
-from unisegment.runs.processes import StopSignals
+from unisegment.runs.processes import StopSignals, decide_once
 from unisegment.runs.recipe import Recipe
 from unisegment.runs.run_folder import RunFolder
 from unisegment.structures import TASKS
@@ -69,13 +69,19 @@ class Evaluator:
         return next(task for task, metric in _METRICS.items() if metric == chosen)
 
     def finish(self, step: int, seconds: float) -> dict[str, Any]:
-        """Save the model, draw some of its predictions, and evaluate it for the last time."""
+        """Save the model, draw some of its predictions, and evaluate it, unless that has been done after this step."""
         with self._evaluated_model() as model:
             if self.accelerator.is_main_process:
                 self._save_model(model, self.folder.model)
                 self._save_pictures(model)
         self.accelerator.wait_for_everyone()
-        return self.evaluate(step, seconds, is_finished=True)
+        known = decide_once(lambda: [line for line in self._evaluations(step) if not line["finished"]])
+        if not known:
+            return self.evaluate(step, seconds, is_finished=True)
+        metrics = known[0] | {"finished": True}
+        if self.accelerator.is_main_process:
+            self._write_metrics(metrics)
+        return metrics
 
     def evaluate(self, step: int, seconds: float, is_finished: bool = False) -> dict[str, Any]:
         """Evaluate, write down the scores, and keep the model if it is the best one.
@@ -111,12 +117,35 @@ class Evaluator:
             if not self.is_evaluated(step):
                 with closing(LogFile(self.folder.evaluations)) as log:
                     log.write(metrics)
-            write_text(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
+            self._write_metrics(metrics)
         return metrics
+
+    def why_stop(self) -> str | None:
+        """Return why the run is to end before its last step, as `run.patience` says; None where it goes on.
+
+        Nothing but what is written down decides, so that a run that was killed decides as before.
+        """
+        return decide_once(self._why_stop) if self.recipe.run.patience else None
+
+    def _why_stop(self) -> str | None:
+        metric, patience = _METRICS[self.task], self.recipe.run.patience
+        scored = [line for line in read_lines(self.folder.evaluations) if line.get(metric) is not None]
+        places = [place for place, line in enumerate(scored) if line[metric] == max(one[metric] for one in scored)]
+        if not places or len(scored) - 1 - places[0] < patience:
+            return None
+        best = scored[places[0]]
+        return (
+            f"Stopped after step {scored[-1]['step']} of {self.recipe.schedule.steps}: {metric} has been best after "
+            f"step {best['step']} ({best[metric]:.3f}, {self.folder.best}), and no evaluation since then was better "
+            f"(run.patience={patience})."
+        )
 
     def is_evaluated(self, step: int) -> bool:
         """Tell whether the scores after a step are written down."""
-        return any(line["step"] == step for line in read_lines(self.folder.evaluations))
+        return bool(self._evaluations(step))
+
+    def _evaluations(self, step: int) -> list[dict[str, Any]]:
+        return [line for line in read_lines(self.folder.evaluations) if line["step"] == step]
 
     def share_statistics(self) -> None:
         """Let all processes have what the batch norms of the first one have counted, which is what is saved."""
@@ -129,6 +158,9 @@ class Evaluator:
         score = metrics[metric]
         if score is not None and score > self.folder.best_score(metric, metrics["step"]):
             self._save_model(model, self.folder.best, {self.folder.metrics.name: json.dumps(metrics, indent=2) + "\n"})
+
+    def _write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_text(self.folder.metrics, json.dumps(metrics, indent=2) + "\n")
 
     def _save_model(self, model: Any, path: Path, texts: dict[str, str] | None = None) -> None:
         """Write a model and the processor, with some further files."""

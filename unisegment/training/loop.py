@@ -270,13 +270,15 @@ class Run:
         write_text(folder.recipe, recipe.to_yaml())
 
     def _train(self, samples: AnnotatedImages) -> None:
-        """Take the steps that are left; log, save and evaluate as often as the recipe says."""
+        """Take the steps that are left, or as many as help; log, save and evaluate as often as the recipe says."""
         progress, run, last_step = self.progress, self.recipe.run, self.recipe.schedule.steps
         is_main = self.accelerator.is_main_process
         self.model.train()
         is_due = self._is_due(run.eval_every) and progress.step < last_step
         if is_due and not decide_once(lambda: self.evaluator.is_evaluated(progress.step)):
             self.evaluator.evaluate(progress.step, progress.seconds)  # was killed in between
+        if is_due and self._ends_early():
+            return
         batches = open_batches(
             self.recipe,
             samples,
@@ -312,6 +314,8 @@ class Run:
                     self._save()
                 if self._is_due(run.eval_every) and not is_last:
                     self.evaluator.evaluate(progress.step, progress.seconds)
+                    if self._ends_early():
+                        return
                 started = time.perf_counter()
 
     def _step(self, micro_batches: list[MicroBatch]) -> dict[str, Any]:
@@ -338,6 +342,16 @@ class Run:
         # Advances even where an overflow in fp16 made the optimiser skip the step, as in the original.
         self.schedule.step()
         return {"loss": values.pop("loss"), "lr": lr, "lr_backbone": lr_backbone * optim.backbone_lr_factor, **values}
+
+    def _ends_early(self) -> bool:
+        """Tell whether the evaluations say that more steps are in vain; the run can then still be made longer."""
+        reason = self.evaluator.why_stop()
+        if reason is None:
+            return False
+        self.accelerator.print(reason)
+        if self.recipe.run.checkpoint_every:
+            self._save()
+        return True
 
     def _save(self) -> None:
         if self.saved_step != self.progress.step:
