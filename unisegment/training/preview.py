@@ -15,17 +15,13 @@ from unisegment.models.base import SegmentationProcessor
 from unisegment.runs.data_opening import with_format
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.run_folder import RunFolder
-from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_batches, open_samples
+from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_samples
 from unisegment.training.checkpointing import changes_since, plan_start
-from unisegment.training.memory import step_memory
+from unisegment.training.forecast import LOOKED_AT, forecast
 from unisegment.training.messages import number_formats
-from unisegment.training.optimization import make_optimizer
 from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
-
-_LOOKED_AT = 4
-"""Steps whose images are prepared, to find the largest micro-batch."""
 
 
 def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
@@ -45,7 +41,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     with tempfile.TemporaryDirectory() as folder:
         data, found = recipe.data, "found"
         if data.format == "synthetic" and not Path(data.root).exists():
-            shown = min(_LOOKED_AT * recipe.optim.batch_size, data.num_train)
+            shown = min(LOOKED_AT * recipe.optim.batch_size, data.num_train)
             data = replace(data, root=f"{folder}/scenes", num_train=shown, num_val=1)
             found = "to be drawn"
         samples, held_out = open_samples(data, read_categories(start.state))
@@ -83,23 +79,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
 def _memory(recipe: Recipe, model: Any, processor: SegmentationProcessor, samples: AnnotatedImages) -> str:
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
-    optim, schedule, state = recipe.optim, recipe.schedule, PartialState()
-    steps = open_batches(recipe, samples, processor, range(min(_LOOKED_AT, recipe.schedule.steps)), workers=0)
-    batches = (batch for step in steps for batch in step)  # of which two are in memory
-    largest = max(batches, key=lambda batch: batch.inputs["pixel_values"].numel()).inputs
-    count, _, height, width = largest["pixel_values"].shape
-    dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
-    needed = step_memory(
-        model,
-        lambda module: make_optimizer(module, optim, schedule),
-        largest,
-        extra_copies=int(optim.ema_decay > 0),
-        autocast_dtype=dtype,
-        device=state.device,
-    )
-    if state.num_processes > 1:
-        needed["messages"] = needed["gradients"]  # DistributedDataParallel's, which hold all gradients once more
-        needed["peak"] += needed["messages"]
+    needed, (count, _, height, width) = forecast(recipe, model, processor, samples)
     parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in needed.items() if name != "peak" and size)
     return (
         f"{needed['peak'] / 2**20:,.0f} MiB in each process, besides PyTorch itself: {parts} (MiB; computed for the "
