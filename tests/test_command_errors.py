@@ -45,6 +45,12 @@ def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
     assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "seed 3\n"
 
 
+def test_learning_rates_are_tried_and_nothing_is_run(monkeypatch):
+    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(training, "find_lr", lambda recipe: f"seed {recipe.run.seed}")
+    assert run("train", "quickstart", "run.seed=3", "--find-lr").output == "seed 3\n"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [

@@ -165,6 +165,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
     ] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try learning rates in 100 steps, suggest one, and write nothing.")
+    ] = False,
 ) -> None:
     """Train a model on a data set, or as a recipe says. Stopped, it saves its state, and the same command goes on.
 
@@ -192,7 +195,10 @@ def train(
         recipe = training.data_recipe(source, start=settings.pop("model.pretrained", None), **settings)
     else:
         recipe = load_recipe(source, settings)
-    if dry_run:
+    if find_lr:
+        text = training.find_lr(recipe)  # starts the processes
+        PartialState().print(text)
+    elif dry_run:
         PartialState().print(training.dry_run(recipe))
     else:
         training.fit(recipe)

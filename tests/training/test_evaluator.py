@@ -98,7 +98,11 @@ def test_the_first_of_the_best_models_is_kept(evaluator):
 @pytest.mark.parametrize(
     ("scores", "patience", "stops"),
     [
-        ([0.5, 0.25, 0.5], 2, "Stopped after step 3 of 3: pq has been best after step 1 (0.500, "),  # as good is no better
+        (
+            [0.5, 0.25, 0.5],
+            2,
+            "Stopped after step 3 of 3: pq has been best after step 1 (0.500, ",
+        ),  # as good is no better
         ([0.5, 0.25], 2, None),
         ([0.25, 0.5, 0.375], 2, None),
         ([0.25, 0.5, 0.375], 1, "Stopped after step 3 of 3: pq has been best after step 2 (0.500, "),

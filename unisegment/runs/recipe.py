@@ -16,8 +16,8 @@ from huggingface_hub.utils import validate_repo_id
 from unisegment.ops.json_values import shown
 from unisegment.runs.data_recipe import DataRecipe
 from unisegment.runs.lora_recipe import LoraRecipe
-from unisegment.runs.recipe_files import find_recipe, read_keys
-from unisegment.runs.schedule_recipe import ScheduleRecipe, said_otherwise
+from unisegment.runs.recipe_files import drop_replaced, find_recipe, read_keys
+from unisegment.runs.schedule_recipe import ScheduleRecipe
 from unisegment.runs.settings import (
     AtLeastOne,
     Bounds,
@@ -124,6 +124,8 @@ class OptimRecipe:
         lr: Highest learning rate.
         batch_size: Images in one step, over all processes and micro-batches.
         accumulation: Micro-batches that one step is computed in; more need less memory and give the same result.
+        micro_batch: Instead of that, the images of a micro-batch in each process; `auto` takes the largest power-of-two
+            split of the batch that the forecast of memory allows. The run writes down `accumulation`.
         weight_decay: AdamW's decay of the parameters that are decayed at all.
         decay_all: Norms, embeddings and position tables are decayed, too.
         backbone_lr_factor: The backbone's learning rate is `lr` times this.
@@ -139,6 +141,7 @@ class OptimRecipe:
     lr: NotBelowZero = 1e-4
     batch_size: _Images = 16
     accumulation: _Images = 1
+    micro_batch: _Images | Literal["auto"] | None = None
     weight_decay: NotBelowZero = 0.05
     decay_all: bool = False
     backbone_lr_factor: NotBelowZero = 0.1
@@ -152,6 +155,11 @@ class OptimRecipe:
             raise ValueError("ema_decay=1 keeps the first weights for ever: give less, such as 0.9999.")
         if self.layer_decay == 0:
             raise ValueError("layer_decay must be more than 0, got 0. To freeze layers, set model.frozen_stages.")
+        if self.micro_batch is not None and self.accumulation != 1:
+            raise ValueError(
+                f"either accumulation or micro_batch says how a step is divided, got {self.accumulation} and "
+                f"{self.micro_batch}. Set one of them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +288,7 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
             they are files relative to it, or names.
         overrides: Values by dotted key, such as `{"optim.lr": 1e-3}`. Keys of `model.config` go as deep as needed.
             `schedule.epochs` takes the place of `schedule.max_steps` in the recipe, and the other way round, as it does
-            in a file of what it extends.
+            in a file of what it extends; so do `optim.micro_batch` and `optim.accumulation`.
 
     Raises:
         RecipeError: For an unknown key, a value of a wrong type or out of range, or a key that is not set.
@@ -288,8 +296,7 @@ def load_recipe(source: Recipe | str | Path, overrides: Mapping[str, Any] | None
     origin = "the recipe" if isinstance(source, Recipe) else str(source)
     values = plain(asdict(source)) if isinstance(source, Recipe) else read_keys(Recipe, find_recipe(source))
     overrides = overrides or {}
-    for key in said_otherwise(name.removeprefix("schedule.") for name, value in overrides.items() if value is not None):
-        values.get("schedule", {}).pop(key, None)
+    drop_replaced(values, overrides)
     for key, value in overrides.items():
         _override(values, key, value)
     return construct(Recipe, check(Recipe, values, origin), origin)

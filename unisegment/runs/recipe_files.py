@@ -3,17 +3,22 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unisegment.ops.json_values import shown
 from unisegment.ops.near_names import did_you_mean
 from unisegment.ops.yaml_reading import read_yaml
-from unisegment.runs.schedule_recipe import said_otherwise
 from unisegment.runs.settings import RecipeError, check, merge
 
 _MOST_FILES = 100
 """That one recipe may be made of."""
+_EITHER = {
+    "schedule.max_steps": "schedule.epochs", "schedule.epochs": "schedule.max_steps",
+    "optim.accumulation": "optim.micro_batch", "optim.micro_batch": "optim.accumulation",
+}  # fmt: skip
+"""Keys that say the same in two ways: the one that is said later takes the place of the other."""
 _REMOVED = {("model", "peer"): "benchmarks/training_peers.py trains transformers' Mask2Former beside ours"}
 """Keys of earlier releases, which are passed over where they say null, and what does their work now."""
 
@@ -121,9 +126,22 @@ def _read(section: Any, file: Path, extended_by: tuple[Path, ...], seen: list[Pa
 
 
 def _over(section: Any, base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    for key in said_otherwise(key for key, value in values.get("schedule", {}).items() if value is not None):
-        base.get("schedule", {}).pop(key, None)
+    for part, keys in values.items():
+        drop_replaced(base, {f"{part}.{key}": value for key, value in keys.items()})
     return merge(section, base, values)
+
+
+def drop_replaced(values: dict[str, Any], said: Mapping[str, Any]) -> None:
+    """Remove from the sections of a recipe the keys that say otherwise what others say now.
+
+    Args:
+        values: The sections.
+        said: Values by dotted key; null says nothing.
+    """
+    for key, other in _EITHER.items():
+        if said.get(key) is not None:
+            part, _, name = other.partition(".")
+            values.get(part, {}).pop(name, None)
 
 
 def _remove_old_keys(values: dict[str, Any], file: Path) -> None:

@@ -2,7 +2,6 @@
 """The section `schedule` of a recipe."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -84,9 +83,3 @@ class ScheduleRecipe:
                 f"steps, expected at most {_MOST_STEPS:,}. Set fewer."
             )
         return replace(self, max_steps=steps, epochs=None)
-
-
-def said_otherwise(keys: Iterable[str]) -> list[str]:
-    """Return the keys of a section `schedule` that others take the place of."""
-    other = {"max_steps": "epochs", "epochs": "max_steps"}
-    return [other[key] for key in keys if key in other]

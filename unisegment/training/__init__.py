@@ -5,6 +5,7 @@ from unisegment.files import WriteError
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.settings import RecipeError
 from unisegment.training.loop import TrainingInterruptedError, fit
+from unisegment.training.lr_finder import find_lr
 from unisegment.training.own_data import Fitted, data_recipe, fit_data
 from unisegment.training.preview import dry_run
 from unisegment.training.step import NonFiniteLossError
@@ -18,6 +19,7 @@ __all__ = [
     "WriteError",
     "data_recipe",
     "dry_run",
+    "find_lr",
     "fit",
     "fit_data",
     "load_recipe",

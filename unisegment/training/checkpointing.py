@@ -123,13 +123,15 @@ def changes_since(folder: RunFolder, recipe: Recipe) -> list[str]:
     """Describe what a recipe changes of the one that a folder was trained with, one line for each key.
 
     Keys that are newer than the folder's recipe had their defaults there. What nobody has looked at yet changes
-    nothing: a format that is `auto`, and the steps of `epochs`.
+    nothing: a format that is `auto`, the steps of `epochs`, and the micro-batches of `micro_batch`.
     """
     if not folder.recipe.is_file():
         return []
     old, new = with_defaults(Recipe, read_mapping(folder.recipe)), plain(asdict(recipe))
     if recipe.data.format == "auto":
         new["data"]["format"] = old["data"]["format"]
+    if recipe.optim.micro_batch is not None:
+        new["optim"] |= {key: old["optim"][key] for key in ("accumulation", "micro_batch")}
     if recipe.schedule.epochs is not None:
         new["schedule"] |= {key: old["schedule"][key] for key in ("max_steps", "epochs")}
     return changed_keys(old, new)

@@ -6,19 +6,15 @@ One step sees the same images, changed in the same way, and the same random numb
 """
 
 import math
-import os
 import sys
 import time
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import nn
 from tqdm import tqdm
 
@@ -36,12 +32,12 @@ from unisegment.runs.processes import (
     StopSignals,
     any_process,
     decide_once,
-    num_threads,
     peak_memory_mebibytes,
 )
 from unisegment.runs.recipe import HubRecipe, Recipe, load_recipe
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.settings import RecipeError, plain
+from unisegment.training.accelerator import make_accelerator
 from unisegment.training.assembly import (
     build_model,
     check_model,
@@ -62,9 +58,10 @@ from unisegment.training.ema import WeightAverage
 from unisegment.training.evaluator import Evaluator
 from unisegment.training.lora import without_adapters
 from unisegment.training.messages import already_finished, counted_epochs, number_formats, result
+from unisegment.training.micro_batches import chosen, divided
 from unisegment.training.optimization import lr_factor, make_optimizer, make_schedule, take_over
 from unisegment.training.repeats import describe_repeats, find_repeats
-from unisegment.training.sharding import settle_sharding, without_weights
+from unisegment.training.sharding import without_weights
 from unisegment.training.state_files import Progress, Repeats, read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.step import LossOnly, NonFiniteLossError, take_step
@@ -104,19 +101,7 @@ def fit(recipe: Recipe | str | Path, **overrides: Any) -> dict[str, Any]:
     recipe = load_recipe(recipe, overrides)
     run, folder = recipe.run, RunFolder(Path(recipe.run.output_dir))
     check_trackers(run.trackers)
-    # An earlier run of this process may have had another precision.
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    accelerator = Accelerator(
-        mixed_precision=run.precision,
-        log_with=list(run.trackers) or None,
-        project_config=ProjectConfiguration(str(folder.root), logging_dir=str(folder.trackers)),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
-    )
-    settle_sharding(accelerator)
-    if run.precision == "fp16" and accelerator.device.type == "cpu":
-        raise RecipeError("run.precision=fp16 needs a GPU. Processors compute in bf16: run.precision=bf16.")
-    torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
+    accelerator = make_accelerator(run, folder)
     start = decide_once(lambda: plan_start(recipe))
     if recipe.hub.push:
         decide_once(lambda: _check_push(recipe.hub))
@@ -155,9 +140,13 @@ def _train_model(recipe: Recipe, folder: RunFolder, accelerator: Accelerator, st
         counted = recipe.counted(len(samples))
         accelerator.print(counted_epochs(recipe, len(samples), counted.schedule.steps))
         recipe = counted
+    recipe = divided(recipe)
     plan_batches(recipe, samples, range(0))  # a batch that cannot be divided is an error before anything is touched
     torch.manual_seed(recipe.run.seed)
     model, processor = build_model(recipe, samples)
+    if recipe.optim.micro_batch == "auto":
+        recipe, reason = chosen(recipe, model, processor, samples, start.state)
+        accelerator.print(reason)
     check_fit(start.state, recipe, model)
     try:
         with StopSignals() as stop:

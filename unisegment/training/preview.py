@@ -2,7 +2,6 @@
 """A recipe in, what its run would do and need out, in words; nothing is written."""
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from unisegment.models.base import SegmentationProcessor
 from unisegment.runs.data_opening import with_format
 from unisegment.runs.recipe import Recipe, load_recipe
 from unisegment.runs.run_folder import RunFolder
-from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, open_samples
+from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, plan_batches
 from unisegment.training.checkpointing import changes_since, plan_start
 from unisegment.training.forecast import LOOKED_AT, forecast
 from unisegment.training.messages import number_formats
+from unisegment.training.micro_batches import chosen, divided
+from unisegment.training.rehearsal_data import opened_for_a_while
 from unisegment.training.state_files import read_categories
 from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
@@ -38,20 +39,20 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
     start = plan_start(recipe)
     check_model(recipe)
     recipe = replace(recipe, data=with_format(recipe.data))
-    with tempfile.TemporaryDirectory() as folder:
-        data, found = recipe.data, "found"
-        if data.format == "synthetic" and not Path(data.root).exists():
-            shown = min(LOOKED_AT * recipe.optim.batch_size, data.num_train)
-            data = replace(data, root=f"{folder}/scenes", num_train=shown, num_val=1)
-            found = "to be drawn"
-        samples, held_out = open_samples(data, read_categories(start.state))
+    most = LOOKED_AT * recipe.optim.batch_size
+    with opened_for_a_while(recipe.data, most, read_categories(start.state)) as (samples, held_out, is_there):
         torch.manual_seed(recipe.run.seed)
         origin: list[str] = []
         model, processor = build_model(recipe, samples, origin.append)
         check_fit(start.state, recipe, model)
-        numbers = (len(samples), len(held_out)) if found == "found" else (recipe.data.num_train, recipe.data.num_val)
+        numbers = (len(samples), len(held_out)) if is_there else (recipe.data.num_train, recipe.data.num_val)
         stuff = len(samples.stuff_label_ids)
-        recipe = recipe.counted(numbers[0])
+        recipe = divided(recipe.counted(numbers[0]))
+        plan_batches(recipe, samples, range(0))
+        notes = [*model_notes(recipe), *data_notes(samples, held_out)]
+        if recipe.optim.micro_batch == "auto":
+            recipe, reason = chosen(recipe, model, processor, samples, start.state)
+            notes.append(reason)
         epochs = recipe.schedule.steps * recipe.optim.batch_size / numbers[0]
         weights = [weight.numel() for weight in model.parameters()]
         learning = [weight.numel() for weight in model.parameters() if weight.requires_grad]
@@ -62,8 +63,8 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
         else:
             beginning = "begins anew" if start.state is None else f"goes on from {start.state}"
         lines = {
-            "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to evaluate on, {found}; "
-            f"{len(samples.id2label)} labels, {stuff} of them stuff",
+            "data": f"{numbers[0]:,} images to learn from and {numbers[1]:,} to evaluate on, "
+            f"{'found' if is_there else 'to be drawn'}; {len(samples.id2label)} labels, {stuff} of them stuff",
             "run": f"{beginning}; {recipe.schedule.steps:,} steps of {recipe.optim.batch_size} images, "
             f"{float(f'{epochs:.3g}'):,g} epochs, on {PartialState().num_processes} process(es)",
             "model": f"{sum(weights) / 1e6:.1f} million weights, of which {sum(learning) / 1e6:.1f} million learn",
@@ -72,7 +73,7 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "numbers": number_formats(recipe.run, None if PartialState().device.type == "cuda" else False),
             "memory": _memory(recipe, model, processor, samples),
         }
-    described = [*lines.items(), *(("note", note) for note in [*model_notes(recipe), *data_notes(samples, held_out)])]
+    described = [*lines.items(), *(("note", note) for note in notes)]
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 
