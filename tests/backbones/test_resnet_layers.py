@@ -11,7 +11,6 @@ from torch import nn
 from transformers import AutoBackbone, ResNetConfig
 
 from unisegment.backbones import resnet_layers
-from unisegment.backbones.resnet_layers import use_fused_resnet
 from unisegment.backbones.transformers_backbone import TransformersBackbone
 from unisegment.layers.norm import freeze_batch_norm
 from unisegment.ops.fused_products import fuses, plain_products
@@ -117,10 +116,3 @@ def test_frozen_norms_in_half_precision_are_folded_in_float32():
         plain = maps_of(ours.to(torch.bfloat16), images.to(torch.bfloat16))
     for one, other, exact in zip(found, plain, expected, strict=True):
         assert (one.float() - exact).abs().mean() <= 1.5 * (other.float() - exact).abs().mean()
-
-
-def test_turning_twice_changes_nothing():
-    ours, _ = make_pair(make_config())
-    before = [type(module) for module in ours.modules()]
-    use_fused_resnet(ours)
-    assert before == [type(module) for module in ours.modules()]

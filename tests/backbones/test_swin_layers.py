@@ -165,6 +165,62 @@ def test_a_layer_that_stands_in_the_place_of_a_linear_one_is_called(pair):
     assert_close(ours, theirs, torch.randn(1, 3, 90, 131))
 
 
+@pytest.mark.parametrize(
+    "name", ["swin", "swin.encoder", "swin.encoder.layers.1.blocks.0.attention", "swin.encoder.layers.0.blocks.1.mlp"]
+)
+def test_hooks_on_what_is_not_called_otherwise_see_and_change_what_they_do_in_transformers(pair, name):
+    images, seen = torch.randn(1, 3, 90, 131), []
+
+    def double(module, inputs, outputs):
+        seen.append(outputs)
+        if "blocks" in name:
+            return (2 * outputs[0], *outputs[1:]) if isinstance(outputs, tuple) else 2 * outputs
+        return None
+
+    with torch.no_grad():
+        plain = pair[1](images).feature_maps
+    hooks = [body.get_submodule(name).register_forward_hook(double) for body in (pair[0].body, pair[1])]
+    try:
+        assert_close(*pair, images)
+        with torch.no_grad():
+            assert torch.equal(pair[1](images).feature_maps[-1], plain[-1]) == ("blocks" not in name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(seen) == 3
+
+
+def test_adapters_of_peft_give_what_they_give_in_transformers(pair):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "fc1", "o_proj"], init_lora_weights=False)
+    ours, theirs = map(copy.deepcopy, pair)
+    images = torch.randn(1, 3, 90, 131)
+    with torch.no_grad():
+        plain = theirs(images).feature_maps
+    for body in (ours.body, theirs):
+        torch.manual_seed(0)
+        peft.inject_adapter_in_model(config, body)
+    assert_close(ours, theirs, images)
+    with torch.no_grad():
+        assert (theirs(images).feature_maps[-1] - plain[-1]).abs().mean() > 1e-2
+
+
+@needs_onednn
+def test_weights_of_8_bits_by_torchao_give_what_they_give_in_transformers(pair):
+    quantization = pytest.importorskip("torchao.quantization", exc_type=ImportError)
+    ours, theirs = map(copy.deepcopy, pair)
+    for body in (ours.body, theirs):
+        quantization.quantize_(body, quantization.Int8WeightOnlyConfig())
+    images = torch.randn(1, 3, 90, 131)
+    with torch.no_grad():
+        assert not torch.equal(theirs(images).feature_maps[-1], pair[1](images).feature_maps[-1])
+    with torch.no_grad(), mock.patch.object(swin_layers.modeling_swin.SwinMLP, "forward", side_effect=AssertionError):
+        found = ours(images)
+    with torch.no_grad():
+        for ours_map, theirs_map in zip(found, theirs(images).feature_maps, strict=True):
+            assert (ours_map - theirs_map).abs().max() <= 1e-4 * theirs_map.abs().max()
+
+
 def test_names_of_classes_stay(pair):
     # transformers finds modules by them: those that stay whole on one device, and those whose outputs it collects.
     names = [[type(module).__name__ for module in model.modules()] for model in (pair[0].body, pair[1])]

@@ -67,6 +67,18 @@ def test_a_model_runs_on_weights_of_another_kind(checkpoint, tmp_path):
     assert segmenter.predict([SAMPLES[0].image], tmp_path)["new"] == 1
 
 
+@pytest.mark.parametrize("format", ["unisegment", "transformers"])
+def test_quantised_weights_are_not_saved(checkpoint, tmp_path, format):
+    model = Segmenter.from_pretrained(checkpoint).model
+    plain = model.state_dict()
+    quantise(model)
+    with pytest.raises(ValueError, match=r"weight is quantised \(a Rounded\).* Save the model before"):
+        model.save_pretrained(tmp_path / "new", format=format)
+    assert not (tmp_path / "new").exists()
+    model.save_pretrained(tmp_path / "new", state_dict=plain)
+    assert Segmenter.from_pretrained(tmp_path / "new").model.state_dict().keys() == plain.keys()
+
+
 def test_torchao_makes_weights_of_8_bits(checkpoint, tmp_path):
     quantization = pytest.importorskip("torchao.quantization", exc_type=ImportError)
     plain, segmenter = open_predictor(checkpoint), Segmenter.from_pretrained(checkpoint)
@@ -77,4 +89,6 @@ def test_torchao_makes_weights_of_8_bits(checkpoint, tmp_path):
         error = (found[name] - expected[name]).norm() / expected[name].norm()
         assert error < 0.1
     assert weights_digest(segmenter.model) != weights_digest(plain.model)
+    with pytest.raises(ValueError, match="weight is quantised"):
+        segmenter.model.save_pretrained(tmp_path / "new")
     assert segmenter.predict([SAMPLES[0].image], tmp_path)["new"] == 1

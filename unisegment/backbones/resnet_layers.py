@@ -61,12 +61,11 @@ class ResNetBottleNeckLayer(_ResidualLayer, modeling_resnet.ResNetBottleNeckLaye
     """Three convolutions, of which those of one pixel narrow and widen, beside a shortcut."""
 
 
-def use_fused_resnet(module: nn.Module) -> None:
-    """Turn the layers of a ResNet into these; names, weights and hooks stay."""
-    for child in module.modules():
-        own = globals().get(type(child).__name__)
-        if own is not None and type(child).__module__ == modeling_resnet.__name__:
-            child.__class__ = own
+OWN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    getattr(modeling_resnet, own.__name__): own
+    for own in (ResNetConvLayer, ResNetShortCut, ResNetBasicLayer, ResNetBottleNeckLayer)
+}
+"""Ours in place of transformers', see `use_own_layers`."""
 
 
 def _folds(layer: Any, x: Tensor) -> bool:

@@ -4,7 +4,8 @@
 A layer reads the tokens of some windows by their places, attends within them, and reads what came out by the places of
 the tokens; shift, padding and partition are in these places. Windows that look alike to the mask of the shift lie
 together: there are four kinds, and one mask for each. The layers are those of transformers, of the same names and
-weights, and its functions compute them where `unisegment.ops.fused_products.fuses` says no, and in training.
+weights, and its functions compute them where `unisegment.ops.fused_products.fuses` says no, in training, and
+where somebody has set hooks on a module that would not be called.
 
 Axes: n tokens of all images, p places in windows (all of a kind together), l places in one window.
 """
@@ -20,7 +21,8 @@ from transformers.modeling_outputs import BackboneOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.swin import modeling_swin
 
-from unisegment.layers.linear import apply_linear, use_fused_linear
+from unisegment.backbones.own_layers import is_untouched
+from unisegment.layers.linear import apply_linear
 from unisegment.ops.constants import cached_constant
 from unisegment.ops.fused_products import fuses, plain_products
 
@@ -39,7 +41,9 @@ class SwinLayer(modeling_swin.SwinLayer):
         **kwargs: Any,
     ) -> tuple[Float[Tensor, "b hw c"], Tensor | None]:
         """Return the next tokens, and the weights of attention where transformers' function computes them."""
-        if self.training or not (always_partition and fuses(hidden_states)):
+        parts = ((self.attention, modeling_swin.SwinAttention), (self.mlp, modeling_swin.SwinMLP))
+        is_seen = not all(is_untouched(*part) for part in parts)
+        if self.training or is_seen or not (always_partition and fuses(hidden_states)):
             return super().forward(hidden_states, input_dimensions, always_partition, **kwargs)
         tokens = hidden_states.flatten(0, 1)
         places = (len(hidden_states), *input_dimensions, self.window_size, self.shift_size, tokens.device)
@@ -138,13 +142,15 @@ class SwinBackbone(modeling_swin.SwinBackbone):
         """Return the maps of the stages in `out_features`, and by transformers' function what else is asked for."""
         if self.training or not fuses(pixel_values):
             return super().forward(pixel_values, **kwargs)
-        config = self.config
-        if kwargs or config.output_hidden_states or config.output_attentions or not config.return_dict:
+        config, model = self.config, self.swin
+        parts = ((model, modeling_swin.SwinModel), (model.encoder, modeling_swin.SwinEncoder))
+        is_seen = not all(is_untouched(*part) for part in parts)
+        if is_seen or kwargs or config.output_hidden_states or config.output_attentions or not config.return_dict:
             with plain_products():
                 return super().forward(pixel_values, **kwargs)
-        tokens, size = self.swin.embeddings(pixel_values)
+        tokens, size = model.embeddings(pixel_values)
         maps = [_map_of(tokens, size)]
-        for stage in self.swin.encoder.layers:
+        for stage in model.encoder.layers:
             tokens, features, _ = stage(
                 tokens, size, always_partition=True, output_hidden_states_before_downsampling=True
             )
@@ -159,13 +165,10 @@ class SwinBackbone(modeling_swin.SwinBackbone):
         )
 
 
-def use_fast_swin(module: nn.Module) -> None:
-    """Turn the modules of a Swin into these; names, weights and hooks stay."""
-    for child in module.modules():
-        own = globals().get(type(child).__name__)
-        if own is not None and type(child).__module__ == modeling_swin.__name__:
-            child.__class__ = own
-            use_fused_linear(child)
+OWN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    getattr(modeling_swin, own.__name__): own for own in (SwinLayer, SwinPatchMerging, SwinStage, SwinBackbone)
+}
+"""Ours in place of transformers', see `use_own_layers`."""
 
 
 def _map_of(tokens: Float[Tensor, "b hw c"], size: Sequence[int]) -> Float[Tensor, "b c h w"]:

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedConfig
 
+from unisegment.backbones import resnet_layers, swin_layers
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
+from unisegment.backbones.own_layers import use_own_layers
 from unisegment.backbones.pretrained import load_pretrained_weights
-from unisegment.backbones.resnet_layers import use_fused_resnet
-from unisegment.backbones.swin_layers import use_fast_swin
+from unisegment.layers.linear import Linear
 from unisegment.layers.norm import freeze_batch_norm
 
 # Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
@@ -40,8 +41,7 @@ class TransformersBackbone(Backbone):
             body.swin.layernorm = nn.Identity()
         if freeze_norm:
             freeze_batch_norm(body)
-        use_fused_resnet(body)
-        use_fast_swin(body)
+        use_own_layers(body, {nn.Linear: Linear, **resnet_layers.OWN_LAYERS, **swin_layers.OWN_LAYERS})
 
     def extract(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """Compute the feature maps of the stages in `out_features`."""

@@ -37,10 +37,3 @@ def apply_linear(
     y = layer(x)
     y = y if activation is None else ACT2FN[activation](y)
     return y if residual is None else residual + y
-
-
-def use_fused_linear(module: nn.Module) -> None:
-    """Turn torch's linear layers inside a module into `Linear`; names, weights and hooks stay."""
-    for child in module.modules():
-        if type(child) is nn.Linear:
-            child.__class__ = Linear

@@ -31,7 +31,7 @@ from unisegment.models.checkpoint_changes import (
 from unisegment.models.checkpoint_description import Description, describe, describe_file
 from unisegment.models.choices import is_ours
 from unisegment.models.configuration import SegmentationConfig
-from unisegment.models.whole_checkpoints import save_whole
+from unisegment.models.whole_checkpoints import require_not_quantised, save_whole
 from unisegment.ops.checkpoint_files import HUB_KEYS, READING_KEYS, chosen, named
 from unisegment.ops.weight_files import damage_named
 
@@ -294,13 +294,15 @@ class SegmentationPreTrainedModel(PreTrainedModel):
             **kwargs: As in transformers.
 
         Raises:
-            ValueError: When no model of transformers can be what this model is.
+            ValueError: When no model of transformers can be what this model is, and when weights are quantised.
             WriteError: When they cannot be written; what was there is still there.
         """
+        weights = kwargs.get("state_dict") or self.state_dict()
+        require_not_quantised(weights)
         if is_ours(format):
             save_whole(super().save_pretrained, save_directory, *args, **kwargs)
         else:
-            weights = kwargs.pop("state_dict", None) or self.state_dict()
+            kwargs.pop("state_dict", None)
             save_whole(self._twin(weights).save_pretrained, save_directory, *args, **kwargs)
 
     def push_to_hub(

@@ -3,9 +3,11 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from unisegment.files import filled_folder
 
@@ -44,3 +46,13 @@ def save_whole(
             if _WEIGHTS.fullmatch(old.name) and old.name not in written:
                 old.unlink()
     return None if found is None else [str(folder / Path(file).name) for file in found]
+
+
+def require_not_quantised(weights: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError for weights such as those of 8 bits by torchao: whoever opens a checkpoint refuses them."""
+    for name, weight in weights.items():
+        if type(weight).dequantize is not Tensor.dequantize:
+            raise ValueError(
+                f"{name} is quantised (a {type(weight).__name__}), and a checkpoint holds plain weights alone. Save "
+                "the model before it is quantised, and quantise it each time after loading."
+            )
