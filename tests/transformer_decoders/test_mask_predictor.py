@@ -14,3 +14,5 @@ def test_shapes_and_formula():
     first, _, second, _, third = predictor.mask_head
     torch.testing.assert_close(mask_embeddings, third(second(first(normed).relu()).relu()))
     torch.testing.assert_close(class_logits, predictor.class_head(normed))
+    assert predictor(queries, with_classes=False)[0] is None
+    assert torch.equal(predictor(queries, with_classes=False)[1], mask_embeddings)

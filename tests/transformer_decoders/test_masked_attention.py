@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import cpu_offload
@@ -36,6 +37,18 @@ def test_one_prediction_more_than_layers():
     decoded = decoder()([torch.randn(2, 8, 2, 3), torch.randn(2, 8, 4, 6)], torch.randn(2, 6, 8, 12))
     assert decoded.class_logits.shape == (5, 2, 5, 4)
     assert decoded.mask_embeddings.shape == (5, 2, 5, 6)
+
+
+@pytest.mark.parametrize("num_layers", [0, 4])
+def test_without_inner_predictions_the_last_one_is_the_same_and_classes_are_computed_once(num_layers):
+    model, calls = decoder(num_layers=num_layers), []
+    inputs = [torch.randn(2, 8, 2, 3), torch.randn(2, 8, 4, 6)], torch.randn(2, 6, 8, 12)
+    expected = model(*inputs)
+    model.predictor.class_head.register_forward_hook(lambda *_: calls.append(1))
+    found = model(*inputs, with_inner_predictions=False)
+    assert len(calls) == 1
+    for name in ("class_logits", "mask_embeddings"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)[-1:])
 
 
 def test_layers_take_levels_in_turn():

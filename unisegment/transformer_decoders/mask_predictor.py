@@ -35,8 +35,8 @@ class MaskPredictor(nn.Module):
         )
 
     def forward(
-        self, queries: Float[Tensor, "*batch q c"]
-    ) -> tuple[Float[Tensor, "*batch q k"], Float[Tensor, "*batch q c2"]]:
-        """Return class logits (the last one is "no object") and mask embeddings."""
+        self, queries: Float[Tensor, "*batch q c"], with_classes: bool = True
+    ) -> tuple[Float[Tensor, "*batch q k"] | None, Float[Tensor, "*batch q c2"]]:
+        """Return class logits (the last one is "no object"; None without classes) and mask embeddings."""
         queries = self.norm(queries)
-        return self.class_head(queries), self.mask_head(queries)
+        return self.class_head(queries) if with_classes else None, self.mask_head(queries)

@@ -184,7 +184,8 @@ class MaskedAttentionDecoder(nn.Module):
         # Queries come first in the states that are given out, and what follows is computed from these, so that it has
         # a gradient in them; both as in transformers' Mask2Former.
         states, attentions = [queries.transpose(0, 1)], []
-        predictions = [self.predictor(queries)]
+        # Before the last layer, masks say where queries look, and classes are only given out.
+        predictions = [self.predictor(queries, with_inner_predictions or not self.layers)]
         for index, layer in enumerate(self.layers):
             level = index % self.num_levels
             allowed = attention_mask(predictions[-1][1].detach(), coarse_mask_features[level])
@@ -193,7 +194,8 @@ class MaskedAttentionDecoder(nn.Module):
             )
             states.append(queries.transpose(0, 1))
             attentions.append(weights)
-            predictions.append(self.predictor(states[-1].transpose(0, 1)))
+            is_last = index == len(self.layers) - 1
+            predictions.append(self.predictor(states[-1].transpose(0, 1), with_inner_predictions or is_last))
         class_logits, mask_embeddings = zip(*predictions[0 if with_inner_predictions else -1 :], strict=True)
         return MaskedAttentionOutput(
             torch.stack(class_logits),
