@@ -13,9 +13,10 @@ from unisegment.data.transforms.training import TrainTransform
 from unisegment.metrics import MeanAveragePrecision
 from unisegment.ops.column_runs import extents
 from unisegment.ops.masks import segment_index_map
-from unisegment.ops.point_sampling import sample_target
+from unisegment.ops.point_sampling import sample_segments
 from unisegment.ops.polygons import polygons_of_segments
 from unisegment.ops.rle import encode_segments
+from unisegment.ops.segment_maps import join_targets
 from unisegment.structures import InstancePrediction, Sample, SegmentationTarget
 from unisegment.visualization import draw
 
@@ -86,10 +87,12 @@ def test_training_sees_the_same_targets(options):
         assert torch.equal(inputs[0]["pixel_values"], inputs[1]["pixel_values"])
         assert torch.equal(ours.labels, theirs.labels)
         assert torch.equal(ours.binary_masks(), theirs.binary_masks())
-        assert torch.equal(sample_target(ours, points), sample_target(theirs, points))
-        segments = torch.arange(len(ours)).flip(0).repeat(2)
+        maps = [join_targets([target], points.device) for target in (ours, theirs)]
+        segments = torch.arange(len(ours))
+        assert torch.equal(*(sample_segments(each, points, segments) for each in maps))
+        segments = segments.flip(0).repeat(2)
         many = points[0, : len(segments), None].expand(-1, 3, -1)
-        assert torch.equal(sample_target(ours, many, segments), sample_target(theirs, many, segments))
+        assert torch.equal(*(sample_segments(each, many, segments) for each in maps))
 
 
 def test_everything_else_sees_the_same_target():

@@ -7,9 +7,11 @@ from transformers import EomtConfig
 from transformers.models.eomt.modeling_eomt import EomtLoss
 
 from tests.two_processes import run_in_two_processes
+from unisegment.losses import matcher
 from unisegment.losses.base import NonFiniteLoss
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher
+from unisegment.ops import point_sampling
 from unisegment.structures import SegmentationTarget
 
 NUM_PREDICTIONS, NUM_QUERIES, NUM_LABELS, DIM = 3, 7, 4, 5
@@ -34,6 +36,14 @@ def scene(counts, dtype=torch.float32):
     ]
     leaves = [tensor.requires_grad_() for tensor in (class_logits, mask_embeddings, mask_features)]
     return *leaves, targets
+
+
+def same_points(monkeypatch):
+    """Let the points depend on nothing but how many there are."""
+    points = {count: torch.rand(1, count, 2) for count in (60, 180, 15)}
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[1]].expand(shape[0], -1, -1).clone())
+    for module in (matcher, point_sampling):
+        monkeypatch.setattr(module, "draw", lambda drawn, *_: drawn.copy_(points[drawn.shape[-2]]))
 
 
 def test_without_targets_only_the_class_term_counts_and_all_inputs_get_gradients():
@@ -90,8 +100,7 @@ def test_a_perfect_prediction_costs_almost_nothing_and_only_in_its_own_layer():
 def test_a_map_for_each_prediction_gives_the_losses_and_gradients_of_transformers_eomt(monkeypatch):
     class_logits, mask_embeddings, features, targets = scene([3, 0, 5])
     maps = [torch.randn_like(features).requires_grad_() for _ in range(NUM_PREDICTIONS)]
-    points = {count: torch.rand(1, count, 2) for count in (60, 180, 15)}
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[1]].expand(shape[0], -1, -1).clone())
+    same_points(monkeypatch)
     loss, terms = criterion()(class_logits, mask_embeddings, maps, targets)
 
     config = EomtConfig(num_labels=NUM_LABELS, train_num_points=60, class_weight=2.0, mask_weight=5.0, dice_weight=5.0)
@@ -144,8 +153,7 @@ def test_denominators_by_hand():
 
 def test_given_denominators_make_parts_add_up_to_the_whole(monkeypatch):
     class_logits, mask_embeddings, mask_features, targets = scene([3, 1])
-    points = {n: torch.rand(1, n, 2) for n in (60, 180, 15)}
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[-2]].expand(shape[0], -1, -1).clone())
+    same_points(monkeypatch)
     _, whole = criterion()(class_logits, mask_embeddings, mask_features, targets)
     shared = loss_denominators([3, 1], NUM_QUERIES, 0.1)
     parts = [

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from unisegment.models.mask_classification import MaskClassification, class_weights, find_image_sizes, make_criterion
+from unisegment.ops.segment_maps import join_targets
 from unisegment.structures import SegmentationTarget
 
 CONFIG = SimpleNamespace(
@@ -52,8 +53,10 @@ def test_targets_are_looked_at_unless_they_have_no_values():
     with model.loss_without_values():
         assert [len(target) for target in model.read_targets(masks, labels, images)] == [1, 2]
         assert model.criterion.draw_seed() is None
-        (match,) = model.criterion.matcher(torch.zeros(4, 1, 5, 4), None, None, [range(7)])
-        assert match.queries.shape == (4, 5)
+        targets = [SegmentationTarget(labels=[0] * count, masks=torch.ones(count, 8, 12)) for count in (7, 2)]
+        segments = join_targets(targets, images.device)
+        queries, matched, counts = model.criterion.matcher(torch.zeros(4, 2, 5, 4), images, images, segments)
+        assert (len(queries), len(matched), counts) == (4 * 7, 4 * 7, [5, 2])
     assert model.criterion.draw_seed() is not None
     with pytest.raises(ValueError, match="but labels go from 0 to 2"):
         model.read_targets(masks, labels, images)

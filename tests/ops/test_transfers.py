@@ -12,7 +12,7 @@ from tests.pretended_device import DEVICE, HOST, Record, on_device, place, waits
 from tests.training.small_steps import SIZES, batch, network, take_steps, trained
 from unisegment import UniSegmentImageProcessor
 from unisegment.ops import transfers
-from unisegment.ops.transfers import fetch, send
+from unisegment.ops.transfers import fetch, send, send_into
 
 
 def test_tensors_of_any_kind_come_together():
@@ -47,6 +47,9 @@ def test_apples_gpus_are_waited_for(type, waits):
     tensor = create_autospec(torch.Tensor)
     assert send(tensor, torch.device(type)) is tensor.to.return_value
     tensor.to.assert_called_once_with(torch.device(type), non_blocking=not waits)
+    place = create_autospec(torch.Tensor, device=torch.device(type))
+    send_into(place, tensor)
+    place.copy_.assert_called_once_with(tensor, non_blocking=not waits)
 
 
 def test_what_is_sent_without_waiting_lives_until_the_device_is_waited_for(monkeypatch):

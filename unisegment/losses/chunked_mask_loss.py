@@ -6,25 +6,27 @@ has only to scale it. When losses count differently than in their sum, the backw
 at the same points. Either way, what is held does not grow with the number of pairs. Losses are given out twice, to be
 summed and to be used one by one: so whoever takes the sum is known without a look at values, which waits for a GPU.
 
-Axes: t prediction (decoder layer), b image, q query, c channel, i matched pair of an image, r pair of a chunk. Maps of
+Axes: t prediction (decoder layer), b image, q query, c channel, i matched pair, r pair of a chunk, s pixel. Maps of
 mask features are one for all predictions, or one for each.
 
 Source:
     Mask2Former (arXiv:2112.01527), section 3.3, for the losses; the order of computation is our own.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unisegment.losses.mask_losses import ELEMENTS_PER_POINT, MAX_ELEMENTS, dice_loss, sigmoid_cross_entropy_loss
 from unisegment.losses.matcher import Matches
-from unisegment.ops.point_sampling import sample_map, sample_target, uncertain_points
-from unisegment.structures import SegmentationTarget
+from unisegment.ops.point_sampling import sample_map, sample_segments, uncertain_points
+from unisegment.ops.segment_maps import SegmentMaps
 
 
 class MaskLosses(NamedTuple):
@@ -56,8 +58,8 @@ class MaskRules(NamedTuple):
 def matched_mask_losses(
     mask_embeddings: Float[Tensor, "t b q c"],
     mask_features: Sequence[Float[Tensor, "b c h w"]],
-    targets: Sequence[SegmentationTarget],
-    matches: Sequence[Matches],
+    segments: SegmentMaps,
+    matches: Matches,
     rules: MaskRules,
     seed: int | None,
 ) -> MaskLosses:
@@ -66,18 +68,15 @@ def matched_mask_losses(
     Args:
         mask_embeddings: A mask is their dot product with the mask features.
         mask_features: Embedding of each pixel: one map for all predictions, or one for each.
-        targets: One for each image, on the padded image's grid.
-        matches: Which query answers for which segment, for each image.
+        segments: Those of each image, on the padded image's grid.
+        matches: Which query answers for which segment.
         rules: How the losses of masks are taken.
         seed: Seed of the points, which may have to be drawn twice. None is for tensors without contents: they have
             no generator, and are not compared.
     """
-    matched = [
-        embeddings.gather(1, match.queries[..., None].expand(-1, -1, embeddings.shape[2]))  # t i c
-        for embeddings, match in zip(mask_embeddings.unbind(1), matches, strict=True)
-    ]
-    pairs = _Pairs(targets, [match.segments for match in matches], rules, seed)
-    return MaskLosses(*_ChunkedMaskLosses.apply(pairs, *mask_features, *matched))
+    pairs = _Pairs(segments, matches, tuple(mask_embeddings.shape[:3]), rules, seed)
+    matched = mask_embeddings.flatten(0, 2).index_select(0, matches.queries)
+    return MaskLosses(*_ChunkedMaskLosses.apply(pairs, *mask_features, matched))
 
 
 class _ChunkedMaskLosses(torch.autograd.Function):
@@ -86,7 +85,7 @@ class _ChunkedMaskLosses(torch.autograd.Function):
         ctx.pairs = pairs
         ctx.set_materialize_grads(False)  # None tells which of the two results was used
         ctx.save_for_backward(*values)
-        weights = torch.ones(2, len(values[-1]), device=values[-1].device)
+        weights = torch.ones(2, pairs.shape[0], device=values[-1].device)
         losses, ctx.gradients = pairs.losses(values, weights if any(ctx.needs_input_grad) else None)
         return losses, losses.clone()
 
@@ -106,22 +105,21 @@ class _ChunkedMaskLosses(torch.autograd.Function):
         return None, *(gradient.to(value.dtype) for gradient, value in zip(gradients, values, strict=True))
 
 
-class _Chunk(NamedTuple):
-    """Some pairs of one image: which of its rows (t i) they are, what their masks are made of, how much they count."""
+class _Piece(NamedTuple):
+    """Some pairs of one image and one map, and which they are of the chunk."""
 
-    image: int
     map: int
+    image: int
     rows: slice
-    embeddings: Float[Tensor, "r c"]
-    features: Float[Tensor, "c h w"]
-    weights: Float[Tensor, "2 r"] | None
+    of_chunk: slice
 
 
 class _Pairs(NamedTuple):
-    """All that decides about the losses without learning."""
+    """All that decides about the losses without learning; `shape` is (t b q)."""
 
-    targets: Sequence[SegmentationTarget]
-    segments: Sequence[Int[Tensor, "t i"]]
+    segments: SegmentMaps
+    matches: Matches
+    shape: tuple[int, ...]
     rules: MaskRules
     seed: int | None
 
@@ -131,60 +129,84 @@ class _Pairs(NamedTuple):
         """Return the losses and, of their sum with these weights, the gradients.
 
         Args:
-            values: The maps of mask features (b c h w), and the embeddings of each image's pairs (t i c).
+            values: The maps of mask features (b c h w), and the embeddings of all pairs (r c).
             weights: How much each loss counts; None makes no gradients.
         """
-        maps, matched = values[: -len(self.targets)], values[-len(self.targets) :]
-        device, dtype = maps[0].device, torch.promote_types(maps[0].dtype, torch.float32)
-        losses = [torch.empty(2, *one.shape[:2], dtype=dtype, device=device) for one in matched]  # 2 t i
-        learning = () if weights is None else values
+        *maps, matched = values
+        device, dtype = matched.device, torch.promote_types(maps[0].dtype, torch.float32)
         # In the layout of the values: maps whose channels come last want gradients of that kind.
+        learning = () if weights is None else values
         gradients = [torch.zeros_like(value, dtype=dtype, device=device) for value in learning]
+        losses = torch.zeros(2, math.prod(self.shape), dtype=dtype, device=device)  # of all queries
+        embeddings, queries = matched.to(dtype), self.matches.queries
+        counts = None if weights is None else weights.to(dtype)[:, queries // math.prod(self.shape[1:])]
         generator = None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
-        with torch.autocast(device.type, enabled=False):  # a backward pass may be called inside of one
-            for chunk in self._chunks(maps, matched, weights):
-                found, grad = self._losses_of_chunk(chunk, generator)
-                losses[chunk.image].flatten(1)[:, chunk.rows] = found
-                if grad is not None:
-                    gradients[len(maps) + chunk.image].flatten(0, 1)[chunk.rows] = grad @ chunk.features.flatten(1).T
-                    if maps[chunk.map].requires_grad:
-                        pixels = gradients[chunk.map][chunk.image].view(chunk.embeddings.shape[1], -1)
-                        pixels.addmm_(chunk.embeddings.T, grad)
-                del grad  # before the next chunk's masks are made
-        return torch.stack([one.sum(2) for one in losses]).sum(0), gradients
 
-    def _chunks(
-        self, maps: Sequence[Tensor], matched: Sequence[Tensor], weights: Float[Tensor, "2 t"] | None
-    ) -> Iterator[_Chunk]:
-        dtype = torch.promote_types(maps[0].dtype, torch.float32)
+        @lru_cache(maxsize=1)  # in half precision, pieces of one map that follow each other share a copy
+        def pixels(piece_map: int, image: int) -> Float[Tensor, "c s"]:
+            return maps[piece_map][image].to(dtype).flatten(1)
+
+        with torch.autocast(device.type, enabled=False):  # a backward pass may be called inside of one
+            for pieces in self._chunks(maps):
+                rows = slice(pieces[0].rows.start, pieces[-1].rows.stop)
+                mask_logits = torch.empty(rows.stop - rows.start, *maps[0].shape[2:], dtype=dtype, device=device)
+                for piece in pieces:
+                    place = mask_logits[piece.of_chunk].flatten(1)
+                    torch.mm(embeddings[piece.rows], pixels(piece.map, piece.image), out=place)
+                found, grad = self._losses_of_chunk(mask_logits, pieces, generator, counts)
+                losses.index_copy_(1, queries[rows], found)
+                del mask_logits, place
+                for piece in pieces if gradients else ():
+                    part = grad[piece.of_chunk].flatten(1)
+                    torch.mm(part, pixels(piece.map, piece.image).T, out=gradients[-1][piece.rows])
+                    if maps[piece.map].requires_grad:
+                        of_map = gradients[piece.map][piece.image].view(maps[0].shape[1], -1)
+                        of_map.addmm_(embeddings[piece.rows].T, part)
+                    del part
+                del grad  # before the next chunk's masks are made
+        return losses.unflatten(1, (self.shape[0], -1)).sum(2), gradients
+
+    def _chunks(self, maps: Sequence[Tensor]) -> Iterator[list[_Piece]]:
+        """Give the pieces of each chunk: as many as may be held at a time, in the order of pairs."""
         elements = MAX_ELEMENTS.on(maps[0].device, self.rules.max_elements)
         size = max(1, elements // max(maps[0][0, 0].numel(), self.rules.num_points))
-        for image, embeddings in enumerate(matched):
-            rows = embeddings.to(dtype).flatten(0, 1)
-            counts = None if weights is None else weights.to(dtype).repeat_interleave(embeddings.shape[1], dim=1)
-            of_map = len(rows) // len(maps)
-            for place, features in enumerate(one[image].to(dtype) for one in maps):
-                for first in range(place * of_map, (place + 1) * of_map, size):
-                    part = slice(first, min(first + size, (place + 1) * of_map))
-                    yield _Chunk(image, place, part, rows[part], features, None if counts is None else counts[:, part])
+        begin = 0
+        pieces: list[_Piece] = []
+        for image, count in enumerate(self.matches.counts):
+            of_map = count * self.shape[0] // len(maps)
+            for place in range(len(maps)):
+                end = begin + of_map
+                for first in range(begin, end, size):
+                    last = min(first + size, end)
+                    if pieces and last - pieces[0].rows.start > size:
+                        yield pieces
+                        pieces = []
+                    start = pieces[0].rows.start if pieces else first
+                    pieces.append(_Piece(place, image, slice(first, last), slice(first - start, last - start)))
+                begin = end
+        if pieces:
+            yield pieces
 
     def _losses_of_chunk(
-        self, chunk: _Chunk, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, "2 r"], Float[Tensor, "r s"] | None]:
-        """Return cross-entropy and dice of each mask, and the gradient of the logits."""
-        rules, learns = self.rules, chunk.weights is not None
-        max_points = max(1, MAX_ELEMENTS.on(chunk.features.device, rules.max_elements) // ELEMENTS_PER_POINT)
-        mask_logits = (chunk.embeddings @ chunk.features.flatten(1)).unflatten(1, chunk.features.shape[1:])  # r h w
-        points = uncertain_points(
-            mask_logits, rules.num_points, rules.oversample_ratio, rules.importance_sample_ratio, generator, max_points
-        )
-        segments = self.segments[chunk.image].flatten()[chunk.rows]
-        true_masks = sample_target(self.targets[chunk.image], points, segments, max_points).to(mask_logits.dtype)
+        self,
+        mask_logits: Float[Tensor, "r h w"],
+        pieces: Sequence[_Piece],
+        generator: torch.Generator | None,
+        counts: Float[Tensor, "2 i"] | None,
+    ) -> tuple[Float[Tensor, "2 r"], Float[Tensor, "*r_h_w"]]:
+        """Return cross-entropy and dice of each mask, and the gradient of the logits: nothing without counts."""
+        rules, learns = self.rules, counts is not None
+        rows = slice(pieces[0].rows.start, pieces[-1].rows.stop)
+        segments, runs = self.matches.segments[rows], [piece.rows.stop - piece.rows.start for piece in pieces]
+        max_points = max(1, MAX_ELEMENTS.on(mask_logits.device, rules.max_elements) // ELEMENTS_PER_POINT)
+        ratios = rules.oversample_ratio, rules.importance_sample_ratio
+        points = uncertain_points(mask_logits, rules.num_points, *ratios, generator, max_points, runs)
+        true_masks = sample_segments(self.segments, points, segments, max_points).to(mask_logits.dtype)
         with torch.set_grad_enabled(learns):
             sampled = sample_map(mask_logits.requires_grad_(learns)[:, None], points)[:, 0]
             cross_entropy = rules.mask_weight * sigmoid_cross_entropy_loss(sampled, true_masks)
             losses = torch.stack([cross_entropy, rules.dice_weight * dice_loss(sampled, true_masks)])
-        if not learns:
-            return losses, None
-        (grad,) = torch.autograd.grad(losses, mask_logits, chunk.weights)
-        return losses.detach(), grad.flatten(1)
+        if counts is None:
+            return losses, torch.empty(0)
+        (grad,) = torch.autograd.grad(losses, mask_logits, counts[:, rows])
+        return losses.detach(), grad

@@ -12,13 +12,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unisegment.losses.base import term_names
 from unisegment.losses.chunked_mask_loss import MaskRules, matched_mask_losses
 from unisegment.losses.matcher import HungarianMatcher, Matches
 from unisegment.ops.distributed import mean_over_processes
+from unisegment.ops.segment_maps import join_targets
 from unisegment.ops.transfers import send
 from unisegment.structures import SegmentationTarget
 
@@ -113,12 +114,13 @@ class SetCriterion(nn.Module):
         maps = [mask_features] if isinstance(mask_features, Tensor) else mask_features
         if len(maps) not in (1, t := len(class_logits)):
             raise ValueError(f"mask_features must be one map, or one for each of the {t} predictions, got {len(maps)}.")
-        matches = self.matcher(class_logits, mask_embeddings, maps, targets, self.max_elements)
+        segments = join_targets(targets, class_logits.device)
+        matches = self.matcher(class_logits, mask_embeddings, maps, segments, self.max_elements)
         num_masks, class_weights = self._denominators(denominators, targets, class_logits)
         with torch.autocast(class_logits.device.type, enabled=False):
-            class_loss = self._class_loss(class_logits, targets, matches) / class_weights
+            class_loss = self._class_loss(class_logits, segments.labels, matches) / class_weights
             mask_losses = matched_mask_losses(
-                mask_embeddings, maps, targets, matches, self._mask_rules(), self.draw_seed()
+                mask_embeddings, maps, segments, matches, self._mask_rules(), self.draw_seed()
             )
         class_terms = self.class_weight * class_loss
         to_sum, single = (
@@ -147,15 +149,14 @@ class SetCriterion(nn.Module):
         return shared[0].clamp(min=1), class_weights.clamp(min=1e-6)
 
     def _class_loss(
-        self, class_logits: Float[Tensor, "t b q k"], targets: Sequence[SegmentationTarget], matches: Sequence[Matches]
+        self, class_logits: Float[Tensor, "t b q k"], true_labels: Int[Tensor, " n"], matches: Matches
     ) -> Float[Tensor, " t"]:
         """Return the weighted sum of cross-entropies of each prediction."""
         no_object = class_logits.shape[-1] - 1
-        labels = torch.full(class_logits.shape[:3], no_object, device=class_logits.device)  # t b q
-        for image, (target, match) in enumerate(zip(targets, matches, strict=True)):
-            labels[:, image].scatter_(1, match.queries, target.labels[match.segments])
+        labels = torch.full((class_logits[..., 0].numel(),), no_object, device=class_logits.device)
+        labels.index_copy_(0, matches.queries, true_labels[matches.segments])
         weights = torch.ones(no_object + 1, device=class_logits.device)
         weights[no_object:].fill_(self.no_object_weight)  # a number that is assigned is sent to a GPU
         logits = class_logits.to(torch.promote_types(class_logits.dtype, torch.float32)).flatten(0, 2)
-        losses = F.cross_entropy(logits, labels.flatten(), weights.to(logits.dtype), reduction="none")
-        return losses.unflatten(0, labels.shape).sum((1, 2))
+        losses = F.cross_entropy(logits, labels, weights.to(logits.dtype), reduction="none")
+        return losses.unflatten(0, class_logits.shape[:3]).sum((1, 2))

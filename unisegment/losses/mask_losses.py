@@ -35,19 +35,19 @@ def dice_loss(mask_logits: Float[Tensor, "n p"], true_masks: Float[Tensor, "n p"
 
 
 def pairwise_sigmoid_cross_entropy_loss(
-    mask_logits: Float[Tensor, "*t q p"], true_masks: Float[Tensor, "m p"]
+    mask_logits: Float[Tensor, "*t q p"], true_masks: Float[Tensor, "*#t m p"]
 ) -> Float[Tensor, "*t q m"]:
     """Return the mean binary cross-entropy of every query with every true mask.
 
     With z the logit and t the truth, the loss of a point is softplus(z) - z t: one matrix product.
     """
-    return (F.softplus(mask_logits).sum(-1, keepdim=True) - mask_logits @ true_masks.T) / mask_logits.shape[-1]
+    return (F.softplus(mask_logits).sum(-1, keepdim=True) - mask_logits @ true_masks.mT) / mask_logits.shape[-1]
 
 
 def pairwise_dice_loss(
-    mask_logits: Float[Tensor, "*t q p"], true_masks: Float[Tensor, "m p"]
+    mask_logits: Float[Tensor, "*t q p"], true_masks: Float[Tensor, "*#t m p"]
 ) -> Float[Tensor, "*t q m"]:
     """Return 1 - dice of every query with every true mask."""
     mask_probs = mask_logits.sigmoid()
-    overlap = 2 * (mask_probs @ true_masks.T)
-    return 1 - (overlap + 1) / (mask_probs.sum(-1, keepdim=True) + true_masks.sum(1) + 1)
+    overlap = 2 * (mask_probs @ true_masks.mT)
+    return 1 - (overlap + 1) / (mask_probs.sum(-1, keepdim=True) + true_masks.sum(-1)[..., None, :] + 1)

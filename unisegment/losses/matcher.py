@@ -8,7 +8,7 @@ Source:
     DETR (arXiv:2005.12872), section 3.1; costs of Mask2Former (arXiv:2112.01527), section 3.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,19 +24,25 @@ from unisegment.losses.mask_losses import (
     pairwise_dice_loss,
     pairwise_sigmoid_cross_entropy_loss,
 )
-from unisegment.ops.point_sampling import sample_map, sample_target
+from unisegment.ops.point_sampling import draw, sample_map, sample_segments
+from unisegment.ops.segment_maps import SegmentMaps
 from unisegment.ops.transfers import send
-from unisegment.structures import SegmentationTarget
 
 
 class Matches(NamedTuple):
-    """The pairs of one image; pair i of prediction t is (`queries[t, i]`, `segments[t, i]`).
+    """The pairs of a batch: image by image, and of each image prediction by prediction.
 
-    There are min(number of queries, number of segments) pairs: surplus segments stay unmatched.
+    There are min(number of queries, number of segments) pairs; surplus segments stay unmatched.
+
+    Args:
+        queries: Place of each pair's query among those of all predictions and images (t b q).
+        segments: Place of its segment among those of all images.
+        counts: Pairs of each image in one prediction.
     """
 
-    queries: Int[Tensor, "t i"]
-    segments: Int[Tensor, "t i"]
+    queries: Int[Tensor, " i"]
+    segments: Int[Tensor, " i"]
+    counts: list[int]
 
 
 class HungarianMatcher(nn.Module):
@@ -62,72 +68,102 @@ class HungarianMatcher(nn.Module):
         class_logits: Float[Tensor, "t b q k"],
         mask_embeddings: Float[Tensor, "t b q c"],
         mask_features: Sequence[Float[Tensor, "b c h w"]],
-        targets: Sequence[SegmentationTarget],
+        segments: SegmentMaps,
         max_elements: int | None = None,
-    ) -> list[Matches]:
-        """Return the pairs of each image, on the device of the logits.
+    ) -> Matches:
+        """Return the pairs of all images, on the device of the logits.
 
         Args:
             class_logits: The last class is "no object".
             mask_embeddings: A mask is their dot product with the mask features.
             mask_features: Embedding of each pixel: one map for all predictions, or one for each.
-            targets: One for each image, on the padded image's grid.
+            segments: Those of each image, on the padded image's grid.
             max_elements: Mask logits to hold at a time, see `SetCriterion`.
 
         Raises:
             NonFiniteLoss: When a cost is NaN or infinite.
         """
-        costs = [
-            self.cost(
-                class_logits[:, i], mask_embeddings[:, i], [one[i] for one in mask_features], target, max_elements
-            )
-            for i, target in enumerate(targets)
-        ]
-        # One transfer there, which is waited for, and one back, which is not; the sizes of the blocks are known here.
-        columns = torch.cat(costs, dim=2).cpu().numpy()
-        blocks = np.split(columns, np.cumsum([len(target) for target in targets])[:-1], axis=2)
+        blocks = self.costs(class_logits, mask_embeddings, mask_features, segments, max_elements)
         for image, block in enumerate(blocks):
             if not np.isfinite(block).all():
                 raise _non_finite_loss(block, image, class_logits, mask_embeddings, mask_features)
-        pairs = [_assign(block) for block in blocks]
-        on_device = send(torch.from_numpy(np.concatenate(pairs, axis=2)), class_logits.device)
-        return [Matches(*part.unbind(1)) for part in on_device.split([part.shape[2] for part in pairs], dim=2)]
+        pairs = [
+            _assign(block, image, len(blocks)) + np.array([[0], [start]])
+            for image, (block, start) in enumerate(zip(blocks, segments.starts, strict=False))
+        ]
+        queries, chosen = send(torch.from_numpy(np.concatenate(pairs, axis=1)), class_logits.device)
+        return Matches(queries, chosen, [min(class_logits.shape[2], count) for count in segments.counts])
 
-    def cost(
+    def costs(
         self,
-        class_logits: Float[Tensor, "t q k"],
-        mask_embeddings: Float[Tensor, "t q c"],
-        mask_features: Sequence[Float[Tensor, "c h w"]],
-        target: SegmentationTarget,
+        class_logits: Float[Tensor, "t b q k"],
+        mask_embeddings: Float[Tensor, "t b q c"],
+        mask_features: Sequence[Float[Tensor, "b c h w"]],
+        segments: SegmentMaps,
         max_elements: int | None = None,
-    ) -> Float[Tensor, "t q n"]:
-        """Return what it would cost to match each query with each segment of one image, in float32."""
-        elements = MAX_ELEMENTS.on(class_logits.device, max_elements)
-        with torch.autocast(class_logits.device.type, enabled=False):
-            points = torch.rand(1, self.num_points, 2, device=class_logits.device)
-            # Sampling commutes with the dot product: no mask is made for queries that will not be matched.
-            sampled = (sample_map(one[None], points)[0] for one in mask_features)  # m of c p, one at a time
-            dtype = torch.promote_types(mask_features[0].dtype, torch.float32)
-            max_points = max(1, elements // ELEMENTS_PER_POINT)
-            true_masks = sample_target(target, points, max_points=max_points).to(dtype)
-            mask_costs = [
-                self._mask_cost(embeddings.to(dtype) @ features, true_masks)
-                for features, of_map in zip(
-                    sampled, mask_embeddings.unflatten(0, (len(mask_features), -1)), strict=True
-                )
-                for embeddings in of_map.flatten(0, 1).split(max(1, elements // self.num_points))
-            ]  # (t q) n, some rows each
-            class_probs = class_logits.to(dtype).softmax(-1)[..., target.labels]
-            return torch.cat(mask_costs).view_as(class_probs).sub_(class_probs, alpha=self.class_weight)
+    ) -> list[Float[np.ndarray, "t q n"]]:
+        """Return what it would cost to match each query with each segment of its image, in float32 or better."""
+        device, dtype = class_logits.device, torch.promote_types(mask_features[0].dtype, torch.float32)
+        num_predictions, batch_size, num_queries, dim = mask_embeddings.shape
+        elements = MAX_ELEMENTS.on(device, max_elements)
+        most_rows, max_points = max(1, elements // self.num_points), max(1, elements // ELEMENTS_PER_POINT)
+        with torch.autocast(device.type, enabled=False):
+            points = draw(torch.empty(batch_size, self.num_points, 2, device=device))
+            class_probs = class_logits.to(dtype).softmax(-1).transpose(0, 1)  # b t q k
+            embeddings = mask_embeddings.to(dtype).unflatten(0, (len(mask_features), -1)).transpose(1, 2)
+            embeddings = embeddings.flatten(2, 3)  # m b (t q) c
+            parts = []
+            for images in _parts(segments.counts, max(num_predictions * num_queries, dim), most_rows):
+                places = segments.of_images(images)  # g n
+                true_masks = sample_segments(segments, points[images, None], places, max_points).to(dtype)
+                # Sampling commutes with the dot product: no mask is made for queries that will not be matched. Maps are
+                # sampled one at a time, g c p.
+                sampled = (sample_map(one[images], points[images]) for one in mask_features)
+                costs = [
+                    self._mask_cost(rows @ features, true_masks)
+                    for features, of_map in zip(sampled, embeddings[:, images], strict=True)
+                    for rows in of_map.split(max(1, most_rows // len(places)), dim=1)
+                ]  # g (t q) n, some rows each
+                labels = segments.labels[places][:, None, None].expand(-1, num_predictions, num_queries, -1)
+                cost = torch.cat(costs, dim=1).view(labels.shape)
+                parts.append(cost.sub_(class_probs[images].gather(3, labels), alpha=self.class_weight))
+        # One transfer, which is waited for, with all that was queued before: `targets` have arrived, too.
+        values = torch.cat([part.flatten() for part in parts]).cpu().numpy()
+        ends = np.cumsum([part.numel() for part in parts])[:-1]
+        blocks = [
+            block
+            for flat, part in zip(np.split(values, ends), parts, strict=True)
+            for block in flat.reshape(part.shape)
+        ]
+        return [block[..., :count] for block, count in zip(blocks, segments.counts, strict=True)]
 
-    def _mask_cost(self, mask_logits: Float[Tensor, "r p"], true_masks: Float[Tensor, "n p"]) -> Float[Tensor, "r n"]:
+    def _mask_cost(
+        self, mask_logits: Float[Tensor, "g r p"], true_masks: Float[Tensor, "g n p"]
+    ) -> Float[Tensor, "g r n"]:
         cross_entropy = pairwise_sigmoid_cross_entropy_loss(mask_logits, true_masks)
         return self.mask_weight * cross_entropy + self.dice_weight * pairwise_dice_loss(mask_logits, true_masks)
 
 
-def _assign(costs: Float[np.ndarray, "t q n"]) -> Int64[np.ndarray, "t 2 i"]:
-    """Return the queries and the segments of the pairs."""
-    return np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)
+def _parts(counts: Sequence[int], rows: int, most_rows: int) -> Iterator[slice]:
+    """Give runs of images of which all rows, as many for each, are held at a time; at least one image.
+
+    Args:
+        counts: Segments of each image.
+        rows: Rows of each image, if it does not have more segments.
+        most_rows: Rows to hold.
+    """
+    begin = 0
+    for end in range(1, len(counts) + 1):
+        if end == len(counts) or (end + 1 - begin) * max(rows, *counts[begin : end + 1]) > most_rows:
+            yield slice(begin, end)
+            begin = end
+
+
+def _assign(costs: Float[np.ndarray, "t q n"], image: int, batch_size: int) -> Int64[np.ndarray, "2 i"]:
+    """Return the pairs of an image: places of queries among those of all predictions and images, and segments."""
+    pairs = np.array([linear_sum_assignment(cost) for cost in costs], dtype=np.int64)  # t 2 i
+    pairs[:, 0] += (np.arange(len(costs))[:, None] * batch_size + image) * costs.shape[1]
+    return pairs.swapaxes(0, 1).reshape(2, -1)
 
 
 def _non_finite_loss(

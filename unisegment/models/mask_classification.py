@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher, Matches
 from unisegment.ops.fused_products import dot_products
-from unisegment.ops.transfers import send
+from unisegment.ops.segment_maps import SegmentMaps
+from unisegment.ops.transfers import fetch, send
 from unisegment.structures import SegmentationTarget
 from unisegment.types import Size
 
@@ -62,9 +63,7 @@ class MaskClassification:
         denominators: Float[Tensor, "2"] | None,
     ) -> dict[str, Any]:
         """Return `loss` and `loss_dict`; see `SetCriterion`."""
-        # Nobody waits for these copies; the matcher waits for all, before `targets` are gone.
-        sent = [target.to(class_logits.device, non_blocking=True) for target in targets]
-        loss, terms = self.criterion(class_logits, mask_embeddings, mask_features, sent, denominators)
+        loss, terms = self.criterion(class_logits, mask_embeddings, mask_features, targets, denominators)
         return {"loss": loss, "loss_dict": terms}
 
     def loss_denominators(
@@ -120,15 +119,13 @@ class _AnyMatches(nn.Module):
         class_logits: Float[Tensor, "t b q k"],
         mask_embeddings: Tensor,
         mask_features: Tensor | Sequence[Tensor],
-        targets: Sequence[SegmentationTarget],
+        segments: SegmentMaps,
         max_elements: int | None = None,
-    ) -> list[Matches]:
+    ) -> Matches:
         num_predictions, _, num_queries, _ = class_logits.shape
-        pairs = [
-            torch.zeros(num_predictions, min(num_queries, len(target)), dtype=torch.int64, device=class_logits.device)
-            for target in targets
-        ]
-        return [Matches(pair, pair) for pair in pairs]
+        counts = [min(num_queries, count) for count in segments.counts]
+        places = torch.zeros(num_predictions * sum(counts), dtype=torch.int64, device=class_logits.device)
+        return Matches(places, places, counts)
 
 
 def check_pixel_values(pixel_values: Tensor) -> None:
@@ -227,16 +224,15 @@ def _checked(targets: Sequence[SegmentationTarget], num_labels: int) -> list[Seg
 
     All values are looked at together, on the CPU: where they are on an accelerator, its queue is waited for once.
     """
-    device = targets[0].labels.device
-    columns = [torch.stack([target.labels, target.is_crowd.to(torch.int64)]).to(device) for target in targets]
+    values = fetch(*(target.labels for target in targets), *(target.is_crowd for target in targets))
     checked = []
-    values = torch.cat(columns, dim=1).cpu().split([len(target) for target in targets], dim=1)
-    for index, (target, (labels, is_crowd)) in enumerate(zip(targets, values, strict=True)):
+    for index, target in enumerate(targets):
+        labels, is_crowd = values[index], values[index + len(targets)]
         wrong = [label for label in labels.tolist() if not 0 <= label < num_labels]
         if wrong:
             raise ValueError(
                 f"class_labels[{index}] has {wrong[0]}, but labels go from 0 to {num_labels - 1} (num_labels = "
                 f'{num_labels} in the config, "no object" not counted).'
             )
-        checked.append(target.select(is_crowd == 0) if is_crowd.any() else target)
+        checked.append(target.select(is_crowd == 0) if any(is_crowd.tolist()) else target)
     return checked

@@ -4,13 +4,15 @@
 Points are (x, y) in [0, 1] over the whole (padded) image, so one set of points fits maps of any stride. Values between
 pixel centres are interpolated bilinearly; outside the image everything is zero.
 
-Axes: p point, n mask, i chosen segment, c channel.
+Axes: p point, n mask, g image, i chosen segment, c channel.
 
 Source:
     PointRend (arXiv:1912.08193), section 3; Mask2Former (arXiv:2112.01527), section 3.3.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unisegment.ops.piece_size import PieceSize
-from unisegment.structures import SegmentationTarget
-from unisegment.types import Size
+from unisegment.ops.segment_maps import SegmentMaps
 
 MAX_POINTS = PieceSize(cpu=2**20, accelerator=2**23)
 """Points that are sampled in one go where masks have points of their own: a dozen numbers for each."""
@@ -28,81 +29,69 @@ MAX_POINTS = PieceSize(cpu=2**20, accelerator=2**23)
 def sample_map(features: Float[Tensor, "b c h w"], points: Float[Tensor, "b p 2"]) -> Float[Tensor, "b c p"]:
     """Return the values of each map at its points, in float32 or better."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
-    grid = 2 * points.to(features.dtype)[:, None] - 1  # b 1 p 2
+    grid = points.to(features.dtype)[:, None].mul(2).sub_(1)  # b 1 p 2
     return F.grid_sample(features, grid, padding_mode="zeros", align_corners=False)[:, :, 0]
 
 
-def sample_target(
-    target: SegmentationTarget,
-    points: Float[Tensor, "#i p 2"],
-    segments: Int[Tensor, " i"] | None = None,
+def sample_segments(
+    maps: SegmentMaps,
+    points: Float[Tensor, "*g #i p 2"],
+    segments: Int[Tensor, "*g i"],
     max_points: int | None = None,
-) -> Float[Tensor, "i p"]:
+) -> Float[Tensor, "*g i p"]:
     """Return the masks of segments at points, as sampling their (h, w) float masks would.
 
-    Four pixels around each point are looked up in the id maps, or in the bool masks: no float mask is ever made. The
-    result is soft (0 to 1) at borders.
+    Four pixels around each point are looked up in the maps of numbers: no float mask is ever made. The result is soft
+    (0 to 1) at borders.
 
     Args:
-        target: Its grid covers the image.
-        points: One set of points for each segment, or one for all.
-        segments: Index of each segment, repeats allowed; None takes all segments in order.
+        maps: Each covers its image.
+        points: One set of points for each segment, or one for all of an image.
+        segments: Place of each segment among those of all images, repeats allowed. Those that share points must be of
+            one image where `maps.is_plain`; what is not, is looked up in the map of the first.
         max_points: Points to sample in one go; None takes what suits the device.
     """
-    chosen = torch.arange(len(target), device=points.device) if segments is None else segments
-    sampled = torch.empty(len(chosen), points.shape[1], dtype=points.dtype, device=points.device)
-    size = _rows_at_a_time(points.shape[1], points.device, max_points)
-    for first in range(0, len(chosen), size):
+    num_points = points.shape[-2]
+    sampled = torch.empty(*segments.shape, num_points, dtype=points.dtype, device=points.device)
+    size = _rows_at_a_time(num_points * math.prod(segments.shape[:-1]), points.device, max_points)
+    for first in range(0, segments.shape[-1], size):
         rows = slice(first, first + size)
-        sampled[rows] = _sample_segments(target, chosen[rows], points[rows] if len(points) == len(chosen) else points)
+        own = points if points.shape[-3] == 1 else points[..., rows, :, :]
+        sampled[..., rows, :] = _sample_segments(maps, own, segments[..., rows])
     return sampled
 
 
 def _sample_segments(
-    target: SegmentationTarget, segments: Int[Tensor, " i"], points: Float[Tensor, "#i p 2"]
-) -> Float[Tensor, "i p"]:
-    height, width = target.size
-    grid = target.masks if target.id_map is None else target.id_map
-    assert grid is not None
-    flat, planes = grid.flatten(), segments if target.layers is None else target.layers[segments]
-    starts = 0 if grid.ndim == 2 else (planes * (height * width))[:, None]
-    if target.segment_ids is None:
-        return _interpolate(lambda pixels: _take(flat, starts + pixels), points, target.size)
-    ids = target.segment_ids.to(grid.dtype)[segments, None]
-    return _interpolate(lambda pixels: _take(flat, starts + pixels) == ids, points, target.size)
+    maps: SegmentMaps, points: Float[Tensor, "*g #i p 2"], segments: Int[Tensor, "*g i"]
+) -> Float[Tensor, "*g i p"]:
+    height, width = maps.pixels.shape[1:]
+    # Pixel centres lie at half coordinates, as everywhere with align_corners=False.
+    columns, to_columns = _neighbours(points[..., 0] * width - 0.5, width)
+    rows, to_rows = _neighbours(points[..., 1] * height - 0.5, height)
+    # Segments that share points share the look-up, too, where they are in one map.
+    is_shared = maps.is_plain and points.shape[-3] == 1
+    planes = maps.planes[segments[..., :1] if is_shared else segments]
+    # Corners, column by column, in front: 2 2 *g i p.
+    pixels = rows * width + columns[:, None] + planes[..., None] * (height * width)
+    ids = maps.ids.to(maps.pixels.dtype)[segments]
+    # `flat[pixels]` takes three times as long on a CPU.
+    is_inside = maps.pixels.flatten().index_select(0, pixels.flatten()).view(pixels.shape) == ids[..., None]
+    return (is_inside * (to_columns[:, None] * to_rows)).flatten(0, 1).sum(0)
 
 
-def _take(flat: Tensor, pixels: Int[Tensor, "i p"]) -> Tensor:
-    """Return `flat[pixels]`, which takes three times as long on a CPU."""
-    return flat.index_select(0, pixels.flatten()).view(pixels.shape)
+def _neighbours(places: Float[Tensor, "*g #i p"], num_pixels: int) -> tuple[Tensor, Tensor]:
+    """Return the two pixels around each place along one axis, and their weights: 0 outside of the image.
+
+    Both have an axis in front, of the two; or of one, where there is one pixel.
+    """
+    first = places.floor().clamp_(0, max(num_pixels - 2, 0))
+    both = torch.stack([first, first + 1][:num_pixels])
+    return both.long(), torch.minimum(both + 1 - places, places - (both - 1)).clamp_(min=0)
 
 
 def _rows_at_a_time(num_points: int, device: torch.device, max_points: int | None) -> int:
     """Return how many masks to sample in one go; a dozen numbers are held for each point while it is looked up."""
-    return max(1, MAX_POINTS.on(device, max_points) // num_points)
-
-
-def _interpolate(
-    look_up: Callable[[Int[Tensor, "#i p"]], Tensor], points: Float[Tensor, "#i p 2"], size: Size
-) -> Float[Tensor, "i p"]:
-    columns, rows = _neighbours(points[..., 0], size[1]), _neighbours(points[..., 1], size[0])
-    corners = [
-        look_up(row * size[1] + column) * (weight_x * weight_y)
-        for column, weight_x in columns
-        for row, weight_y in rows
-    ]
-    return corners[0] + corners[1] + corners[2] + corners[3]
-
-
-def _neighbours(places: Float[Tensor, "#i p"], num_pixels: int) -> list[tuple[Tensor, Tensor]]:
-    """Return the pixels on both sides of each place along one axis, each with its weight: 0 outside of the image."""
-    # Pixel centres lie at half coordinates, as everywhere with align_corners=False.
-    places = places * num_pixels - 0.5
-    first = places.floor()
-    return [
-        (pixels.clamp(0, num_pixels - 1).long(), weights * ((pixels >= 0) & (pixels < num_pixels)))
-        for pixels, weights in ((first, first + 1 - places), (first + 1, places - first))
-    ]
+    return max(1, MAX_POINTS.on(device, max_points) // max(num_points, 1))
 
 
 def uncertain_points(
@@ -112,6 +101,7 @@ def uncertain_points(
     importance_sample_ratio: float,
     generator: torch.Generator | None = None,
     max_points: int | None = None,
+    runs: Sequence[int] | None = None,
 ) -> Float[Tensor, "n p 2"]:
     """Draw points for each mask, most of them where the mask is least certain (logit nearest to 0).
 
@@ -126,28 +116,28 @@ def uncertain_points(
         importance_sample_ratio: 0 to 1.
         generator: Source of the random numbers, on the device of the logits; None takes torch's own.
         max_points: Candidates to sample in one go; None takes what suits the device.
+        runs: Lengths of runs of masks. On a CPU, points are those that a call for each run would draw; None is one run.
     """
     num_uncertain = int(importance_sample_ratio * num_points)
     num_candidates = int(num_points * oversample_ratio)
+    points = torch.empty(len(mask_logits), num_points, 2, device=mask_logits.device)
+    size, bounds = _rows_at_a_time(num_candidates, mask_logits.device, max_points), [0, *accumulate(runs or ())]
+    bounds = bounds if runs else [0, len(mask_logits)]
     with torch.no_grad():
-        uncertain = [
-            _most_uncertain(chunk, num_candidates, num_uncertain, generator)
-            for chunk in mask_logits.split(_rows_at_a_time(num_candidates, mask_logits.device, max_points))
-        ]
-        uniform = _uniform_points(mask_logits, num_points - num_uncertain, generator)
-    return torch.cat([torch.cat(uncertain), uniform], dim=1)
+        for first in range(0, len(mask_logits), size):
+            chunk = mask_logits[first : first + size]
+            candidates = torch.empty(len(chunk), num_candidates, 2, device=mask_logits.device)
+            for begin, end in pairwise(bounds):
+                if begin < first + size and first < end:
+                    draw(candidates[max(begin - first, 0) : end - first], generator)
+                if first < end <= first + size:  # these follow the last candidates of a run
+                    draw(points[begin:end, num_uncertain:], generator)
+            certainty = sample_map(chunk[:, None], candidates)[:, 0].abs_()
+            chosen = certainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
+            points[first : first + size, :num_uncertain] = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
+    return points
 
 
-def _most_uncertain(
-    mask_logits: Float[Tensor, "n h w"], num_candidates: int, num_uncertain: int, generator: torch.Generator | None
-) -> Float[Tensor, "n p 2"]:
-    candidates = _uniform_points(mask_logits, num_candidates, generator)
-    certainty = sample_map(mask_logits[:, None], candidates)[:, 0].abs()
-    chosen = certainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
-    return candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-
-
-def _uniform_points(
-    mask_logits: Float[Tensor, "n h w"], num_points: int, generator: torch.Generator | None
-) -> Float[Tensor, "n p 2"]:
-    return torch.rand(len(mask_logits), num_points, 2, generator=generator, device=mask_logits.device)
+def draw(points: Float[Tensor, "*shape 2"], generator: torch.Generator | None = None) -> Float[Tensor, "*shape 2"]:
+    """Fill memory with random points of the image, one after the other, and return it."""
+    return points.uniform_(generator=generator)

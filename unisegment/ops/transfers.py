@@ -35,3 +35,8 @@ def send(value: Tensor, device: torch.device) -> Tensor:
     CUDA reads all of it before this returns, or copies it aside. Of pinned memory torch keeps account.
     """
     return value.to(device, non_blocking=device.type not in _WAITED_FOR)
+
+
+def send_into(place: Tensor, value: Tensor) -> None:
+    """Copy a tensor into one of another device, where it may arrive later, as with `send`."""
+    place.copy_(value, non_blocking=place.device.type not in _WAITED_FOR)
