@@ -103,8 +103,8 @@ def forecast(name):
             autocast_dtype=dtype,
             device=device(),
         )
-        entry = {"images": images, "checkpointing": checkpointing, "peak GiB": round(needed["peak"] / 2**30, 2)}
-        variants.append(entry | {part: round(count / 2**20) for part, count in needed.items() if part != "peak"})
+        entry = {"images": images, "checkpointing": checkpointing, "peak GiB": round(needed.peak / 2**30, 2)}
+        variants.append(entry | {part: round(count / 2**20) for part, count in needed.parts.items()})
     return {"recipe": name, "size": list(size), "precision": recipe.run.precision, "variants": variants}
 
 

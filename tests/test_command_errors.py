@@ -41,8 +41,11 @@ def test_overrides_reach_the_run(monkeypatch):
 
 def test_a_dry_run_prints_and_runs_nothing(monkeypatch):
     monkeypatch.setattr(training, "fit", None)
-    monkeypatch.setattr(training, "dry_run", lambda recipe: f"seed {recipe.run.seed}")
-    assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "seed 3\n"
+    monkeypatch.setattr(training, "dry_run", lambda recipe, memory: f"seed {recipe.run.seed}, memory {memory}")
+    assert run("train", "quickstart", "run.seed=3", "--dry-run").output == "seed 3, memory False\n"
+    assert run("train", "quickstart", "--dry-run", "--memory").output == "seed 0, memory True\n"
+    alone = run("train", "quickstart", "--memory")
+    assert (alone.exit_code, "give it with --dry-run" in alone.stderr) == (2, True)
 
 
 def test_learning_rates_are_tried_and_nothing_is_run(monkeypatch):

@@ -162,9 +162,8 @@ def train(
         list[str] | None,
         typer.Argument(help="key.path=value, such as model.pretrained=user/coco schedule.epochs=50 optim.lr=5e-5."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
+    memory: options.Memory = False,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Try learning rates in 100 steps, suggest one, and write nothing.")
     ] = False,
@@ -178,6 +177,8 @@ def train(
     from unisegment.runs.recipe_files import find_recipe
     from unisegment.runs.settings import parse_overrides
 
+    if memory and not dry_run:
+        raise typer.BadParameter("--memory lists what a step would need: give it with --dry-run.")
     settings = parse_overrides(overrides or ())
     is_data_set = os.path.isdir(source) or source.startswith("hf://")
     if not is_data_set:
@@ -199,7 +200,7 @@ def train(
         text = training.find_lr(recipe)  # starts the processes
         PartialState().print(text)
     elif dry_run:
-        PartialState().print(training.dry_run(recipe))
+        PartialState().print(training.dry_run(recipe, memory=memory))
     else:
         training.fit(recipe)
 

@@ -62,3 +62,7 @@ Tf32 = Annotated[
     bool | None,
     typer.Option("--tf32/--no-tf32", help="Let GPUs that have TF32 round float32 to it; else the recipe's, or on."),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would do and need, and write nothing.")]
+Memory = Annotated[
+    bool, typer.Option("--memory", help="With --dry-run: also list the memory of each part of the model.")
+]

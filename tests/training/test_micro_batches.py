@@ -37,7 +37,7 @@ def free(monkeypatch):
 def needed(parts, accumulation):
     recipe, *others = parts
     optim = replace(recipe.optim, micro_batch=None, accumulation=accumulation)
-    return forecast(replace(recipe, optim=optim), *others)[0]["peak"]
+    return forecast(replace(recipe, optim=optim), *others)[0].peak
 
 
 @pytest.mark.parametrize("accumulation", [1, 2, 8])

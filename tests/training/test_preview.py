@@ -23,6 +23,17 @@ def test_it_says_what_a_run_would_do_and_writes_nothing(recipe, scenes, tmp_path
     assert re.search(r"# memory  \d+ MiB in each process, .*average \d.*activations \d+.*, 4 of \d+x\d+\)", text)
 
 
+def test_the_memory_of_each_part_adds_up_to_the_peak(recipe, scenes):
+    text = dry_run(recipe, memory=True, **{"data.transform.jitter_size": [256, 320], "optim.ema_decay": 0.9})
+    rows = re.findall(r"^# +([\d,]+)  (.+)$", text, re.MULTILINE)
+    parts = {name: int(size.replace(",", "")) for size, name in rows}
+    assert {"pixel_decoder.layers, kept for the backward pass", "criterion, kept for the backward pass"} < parts.keys()
+    assert {"weights", "optimizer", "inputs", "gradients and what is passing, at the worst moment"} <= parts.keys()
+    assert sum(parts.values()) - parts["peak"] == pytest.approx(parts["peak"], abs=len(parts))
+    assert f"# memory  {parts['peak']} MiB in each process" in text
+    assert parse_yaml(text, "text")["optim"]["ema_decay"] == 0.9
+
+
 def test_scenes_that_are_not_there_are_not_drawn(recipe, tmp_path):
     text = dry_run(recipe, **{"data.root": str(tmp_path / "new"), "data.num_train": 700})
     assert "700 images to learn from and 3 to evaluate on, to be drawn" in text

@@ -234,7 +234,7 @@ def build_model(
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)
     if chosen.gradient_checkpointing:
-        _recompute_layers(model)
+        recompute_layers(model)
     return model, processor
 
 
@@ -261,7 +261,8 @@ def _open_model(recipe: Recipe, samples: AnnotatedImages) -> tuple[Any, Segmenta
     return model, processor, new_weights(changes, model.query_tables), new_classes
 
 
-def _recompute_layers(model: Any) -> None:
+def recompute_layers(model: Any) -> None:
+    """Let a model forget what is inside its layers after the forward pass, and compute it again for the backward."""
     # The name since transformers 5.23, which warns of the older one, and the only one before.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()

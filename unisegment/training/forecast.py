@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe with its model and data in, the memory that a step of its run will need out."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from unisegment.data.annotated_images import AnnotatedImages
 from unisegment.models.base import SegmentationProcessor
 from unisegment.runs.recipe import Recipe
 from unisegment.training.assembly import open_batches
-from unisegment.training.memory import step_memory
+from unisegment.training.memory import StepMemory, step_memory
 from unisegment.training.optimization import make_optimizer
 
 LOOKED_AT = 4
@@ -19,8 +20,8 @@ LOOKED_AT = 4
 
 def forecast(
     recipe: Recipe, model: Any, processor: SegmentationProcessor, samples: AnnotatedImages
-) -> tuple[dict[str, int], torch.Size]:
-    """Return the bytes that each process needs, and the shape of the images that they are computed for (b 3 h w).
+) -> tuple[StepMemory, torch.Size]:
+    """Return what each process needs, and the shape of the images that it is computed for (b 3 h w).
 
     These are the largest of the first micro-batches.
 
@@ -29,9 +30,6 @@ def forecast(
         model: A `SegmentationModel`, whole in each process; its weights are not touched.
         processor: Prepares images for it.
         samples: Training images.
-
-    Returns:
-        What `step_memory` does, and `messages` where several processes exchange gradients.
     """
     optim, schedule, state = recipe.optim, recipe.schedule, PartialState()
     steps = open_batches(recipe, samples, processor, range(min(LOOKED_AT, schedule.steps)), workers=0)
@@ -42,10 +40,11 @@ def forecast(
         lambda module: make_optimizer(module, optim, schedule),
         largest,
         extra_copies=int(optim.ema_decay > 0),
+        accumulates=optim.accumulation > 1,
         autocast_dtype={"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision],
         device=state.device,
     )
     if state.num_processes > 1:
-        needed["messages"] = needed["gradients"]  # DistributedDataParallel's, which hold all gradients once more
-        needed["peak"] += needed["messages"]
+        # DistributedDataParallel's, which hold all gradients once more.
+        needed = replace(needed, messages=needed.gradients)
     return needed, largest["pixel_values"].shape

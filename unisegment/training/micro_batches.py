@@ -18,6 +18,7 @@ from unisegment.runs.recipe_files import read_mapping
 from unisegment.runs.run_folder import RunFolder
 from unisegment.runs.settings import RecipeError
 from unisegment.training.forecast import forecast
+from unisegment.training.memory import StepMemory
 
 _FILLED = 0.85
 """Share of the free memory that a step may take by the forecast; gaps between tensors and PyTorch itself need some."""
@@ -88,8 +89,8 @@ def _choose(recipe: Recipe, model: Any, processor: SegmentationProcessor, sample
         if accumulation < least:
             continue
         needed, (images, *_) = forecast(_with(recipe, accumulation), model, processor, samples)
-        found.append(f"micro-batches of {images} need {_mebibytes(needed['peak'])}")
-        if needed["peak"] <= room:
+        found.append(f"micro-batches of {images} need {_mebibytes(needed.peak)}")
+        if needed.peak <= room:
             why = "; ".join([f"{found[-1]} by the forecast, and {there}", *found[-2:-1]])
             return accumulation, f"optim.micro_batch=auto: optim.accumulation={accumulation}: {why}."
         least = _least_split(accumulation, needed, room, splits)
@@ -99,10 +100,10 @@ def _choose(recipe: Recipe, model: Any, processor: SegmentationProcessor, sample
     )
 
 
-def _least_split(accumulation: int, needed: dict[str, int], room: float, splits: list[int]) -> float:
+def _least_split(accumulation: int, needed: StepMemory, room: float, splits: list[int]) -> float:
     """Return below which split none fits: what grows with the images grows at most in proportion to them."""
-    of_images = needed["activations"]
-    left = room - needed["peak"] + of_images
+    of_images = needed.inputs + needed.activations
+    left = room - needed.peak + of_images
     return splits[-1] if left <= 0 else min(accumulation * of_images / left, splits[-1])
 
 

@@ -17,6 +17,7 @@ from unisegment.runs.run_folder import RunFolder
 from unisegment.training.assembly import build_model, check_model, data_notes, model_notes, plan_batches
 from unisegment.training.checkpointing import changes_since, plan_start
 from unisegment.training.forecast import LOOKED_AT, forecast
+from unisegment.training.memory import StepMemory
 from unisegment.training.messages import number_formats
 from unisegment.training.micro_batches import chosen, divided
 from unisegment.training.rehearsal_data import opened_for_a_while
@@ -25,8 +26,13 @@ from unisegment.training.state_fit import check_fit
 from unisegment.training.tracking import check_trackers
 
 
-def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
+def dry_run(recipe: Recipe | str | Path, *, memory: bool = False, **overrides: Any) -> str:
     """Say what `fit` would do with the same arguments.
+
+    Args:
+        recipe: As in `fit`.
+        memory: Also list what each part of the model keeps for the backward pass of a step.
+        overrides: As in `fit`.
 
     Returns:
         The resolved recipe as YAML, and comments on the data found, the model and the memory that each process needs.
@@ -71,18 +77,35 @@ def dry_run(recipe: Recipe | str | Path, **overrides: Any) -> str:
             "start": origin[0],
             # Not asked of a GPU: that would start CUDA, and who rehearses may fork later.
             "numbers": number_formats(recipe.run, None if PartialState().device.type == "cuda" else False),
-            "memory": _memory(recipe, model, processor, samples),
+            "memory": _memory(recipe, model, processor, samples, memory),
         }
     described = [*lines.items(), *(("note", note) for note in notes)]
     return recipe.to_yaml() + "".join(f"# {name:8}{text}\n" for name, text in described)
 
 
-def _memory(recipe: Recipe, model: Any, processor: SegmentationProcessor, samples: AnnotatedImages) -> str:
+def _memory(
+    recipe: Recipe, model: Any, processor: SegmentationProcessor, samples: AnnotatedImages, with_parts: bool
+) -> str:
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return "is not computed for weights in parts"
     needed, (count, _, height, width) = forecast(recipe, model, processor, samples)
-    parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in needed.items() if name != "peak" and size)
-    return (
-        f"{needed['peak'] / 2**20:,.0f} MiB in each process, besides PyTorch itself: {parts} (MiB; computed for the "
+    parts = ", ".join(f"{name} {_mebibytes(size)}" for name, size in needed.parts.items() if size)
+    words = (
+        f"{_mebibytes(needed.peak)} MiB in each process, besides PyTorch itself: {parts} (MiB; computed for the "
         f"largest of the first micro-batches, {count} of {height}x{width})"
     )
+    return words + _table(needed) if with_parts else words
+
+
+def _table(needed: StepMemory) -> str:
+    """Return what the peak is the sum of, line by line."""
+    kept = sorted(needed.kept.items(), key=lambda part: -part[1])
+    held = [(name, size) for name, size in needed.parts.items() if name not in ("gradients", "activations")]
+    more = needed.peak - sum(size for _, size in [*kept, *held])
+    rows = [(f"{name}, kept for the backward pass", size) for name, size in kept]
+    rows += [*held, ("gradients and what is passing, at the worst moment", more), ("peak", needed.peak)]
+    return "".join(f"\n#       {_mebibytes(size):>9}  {name}" for name, size in rows if size)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f}"
