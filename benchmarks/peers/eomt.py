@@ -56,7 +56,7 @@ class TransformersEomt(Peer):
         }
 
     # The layers have the names that ours have.
-    lr_scale = UniSegmentEomtForUniversalSegmentation.lr_scale
+    layers_above = UniSegmentEomtForUniversalSegmentation.layers_above
 
     def at_step(self, step: int, of: int) -> None:
         """Let go of the masks as ours does."""

@@ -135,9 +135,9 @@ class Peer(nn.Module):
 
     activation_checkpointing_enable = gradient_checkpointing_enable  # its name since transformers 5.23
 
-    def lr_scale(self, name: str, layer_decay: float) -> float:
-        """Return 1: there are no layers that learn more slowly."""
-        return 1.0
+    def layers_above(self, name: str) -> int:
+        """Return 0: there are no layers that learn more slowly."""
+        return 0
 
     def at_step(self, step: int, of: int) -> None:
         """Do nothing."""

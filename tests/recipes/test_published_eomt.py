@@ -44,7 +44,8 @@ def test_numbers_are_the_published_ones(name):
         jitter_size=(row.size, row.size), jitter_scale=row.scales, ssd_color=row.jitters_colors, flip_prob=0.5,
         nearest="corner", pad_value=0, drop_empty=True, redraw_empty=True,
     )  # fmt: skip
-    assert (optim.lr, optim.layer_decay, optim.backbone_lr_factor) == (1e-4, 0.8, 1.0)
+    assert (optim.lr, optim.layer_decay, optim.backbone_lr_factor) == (row.lr, 0.8, 1.0)
+    assert optim.full_rate_layers == row.full_rate_layers
     assert (optim.weight_decay, optim.decay_all, optim.clip_norm, optim.ema_decay) == (0.05, True, 0.01, 0)
     assert (optim.batch_size, optim.accumulation) == (16, 1)
     assert schedule.max_steps == row.epochs * row.epoch
@@ -56,12 +57,12 @@ def test_numbers_are_the_published_ones(name):
 
 @pytest.mark.parametrize("name", PUBLISHED_EOMT)
 def test_the_rest_rises_first_and_the_backbone_after_it(name):
-    schedule = published(name).schedule
+    schedule, (first, second) = published(name).schedule, PUBLISHED_EOMT[name].warmup
     rest, backbone = (lr_factor(schedule, in_backbone) for in_backbone in (False, True))
-    half = 500 + (schedule.max_steps - 500) // 2
-    assert [rest(step) for step in (0, 250, 500, half)] == pytest.approx([0, 0.5, 1, 0.5**0.9], rel=1e-4)
-    assert [backbone(step) for step in (0, 500, 1000, 1500)] == pytest.approx([0, 0, 0.5, 1])
-    assert backbone(1500 + (schedule.max_steps - 1500) // 2) == pytest.approx(0.5**0.9, rel=1e-4)
+    half, both = first + (schedule.max_steps - first) // 2, first + second
+    assert [rest(step) for step in (0, first // 2, first, half)] == pytest.approx([0, 0.5, 1, 0.5**0.9], rel=1e-4)
+    assert [backbone(step) for step in (0, first, first + second // 2, both)] == pytest.approx([0, 0, 0.5, 1])
+    assert backbone(both + (schedule.max_steps - both) // 2) == pytest.approx(0.5**0.9, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", PUBLISHED_EOMT)
@@ -77,13 +78,15 @@ def test_images_are_seen_as_in_the_original(name):
 @pytest.mark.parametrize("name", PUBLISHED_EOMT)
 def test_models_are_the_published_ones(name):
     config, row, chosen = model_config(name), PUBLISHED_EOMT[name], published(name).model.config
-    assert chosen["backbone"] == f"facebook/dinov2-with-registers-{row.vit}"
+    of_dinov3 = f"facebook/dinov3-vit{row.vit[0]}16-pretrain-lvd1689m"
+    assert chosen["backbone"] == (of_dinov3 if row.is_dinov3 else f"facebook/dinov2-with-registers-{row.vit}")
     assert chosen["use_pretrained_backbone"]
     assert WIDTHS[row.vit] == (
         config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.num_blocks,
     )  # fmt: skip
     assert (config.image_size, config.patch_size, config.num_upscale_blocks) == (row.size, 16, 2)
-    assert (config.num_queries, config.num_register_tokens, config.position_encoding) == (row.num_queries, 4, "learned")
+    assert (config.num_queries, config.num_register_tokens) == (row.num_queries, 4)
+    assert (config.position_encoding, config.key_bias) == (("rope", False) if row.is_dinov3 else ("learned", True))
     assert (config.class_weight, config.mask_weight, config.dice_weight, config.no_object_weight) == (2, 5, 5, 0.1)
     assert (config.train_num_points, config.oversample_ratio, config.importance_sample_ratio) == (12544, 3, 0.75)
     assert (config.drop_path_rate, config.hidden_dropout_prob, config.attention_dropout) == (0, 0, 0)

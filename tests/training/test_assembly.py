@@ -11,6 +11,7 @@ from tests.data.rows import save, semantic_rows
 from tests.models.model_tester import random_targets
 from tests.models.unisegment.original_files import original_state_dict, stock_model, write_pickle
 from tests.recipes.small_trees import cityscapes_semantic, coco_instance, only_crowds
+from unisegment.backbones import layer_order
 from unisegment.data.formats import open_data_set
 from unisegment.data.image_sources import ImageFolder, open_images
 from unisegment.data.transforms.training import TrainTransform
@@ -203,10 +204,12 @@ def test_settings_of_another_family_than_the_checkpoint_s_are_refused(monkeypatc
         built(tmp_path, **split)
 
 
-def test_layer_decay_needs_layers(tmp_path):
-    with pytest.raises(
-        RecipeError, match=r"optim\.layer_decay=0\.5: this model \(a resnet backbone and 11 queries\) has no layers"
-    ):
+def test_layer_decay_needs_layers(tmp_path, monkeypatch):
+    monkeypatch.setattr(layer_order, "LAYOUTS", {})
+    message = (
+        r"optim\.layer_decay=0\.5: which modules of this model \(a resnet backbone and 11 queries\) are its "
+    )
+    with pytest.raises(RecipeError, match=message):
         built(tmp_path, optim=OptimRecipe(layer_decay=0.5))
 
 

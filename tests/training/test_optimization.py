@@ -62,9 +62,8 @@ class PlainViT(Model):
         super().__init__()
         self.backbone["layers"] = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
 
-    def lr_scale(self, name, layer_decay):
-        above = {"backbone.layers.1": 0, "backbone.layers.0": 1, "backbone.stem": 1}
-        return layer_decay ** above.get(name.rpartition(".")[0], 0)
+    def layers_above(self, name):
+        return {"backbone.layers.0": 1, "backbone.stem": 1}.get(name.rpartition(".")[0], 0)
 
 
 def test_lower_layers_learn_at_a_lower_rate():
@@ -76,6 +75,12 @@ def test_lower_layers_learn_at_a_lower_rate():
     assert {"backbone.layers.1.weight", "backbone.attn.project.bias"} <= found[0.5, 0.5]
     assert "head.weight" in found[2.0, 0.5]
     assert {rate for rate, _ in found} == {0.25, 0.5, 2.0}
+
+
+@pytest.mark.parametrize(("full", "rates"), [(0, {0.25, 0.5, 2.0}), (1, {0.25, 0.5, 2.0}), (2, {0.5, 2.0})])
+def test_the_last_layers_may_learn_at_the_full_rate(full, rates):
+    optim = OptimRecipe(lr=2.0, backbone_lr_factor=0.25, layer_decay=0.5, full_rate_layers=full)
+    assert {group["lr"] for group in parameter_groups(PlainViT(), optim)} == rates
 
 
 def test_all_weights_are_decayed_on_request():

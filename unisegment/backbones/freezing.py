@@ -26,7 +26,7 @@ class _Layout(NamedTuple):
     end: tuple[str, ...] = ()
 
 
-_LAYOUTS = {
+LAYOUTS = {
     "resnet": _Layout(("embedder",), "encoder.stages"),
     "swin": _Layout(("swin.embeddings",), "swin.encoder.layers"),
     "swinv2": _Layout(("embeddings",), "encoder.layers"),
@@ -55,11 +55,11 @@ def frozen_modules(body: PreTrainedModel, frozen_stages: FrozenStages) -> list[n
     if frozen_stages == 0:
         return []
     kind = body.config.model_type
-    layout = _LAYOUTS.get(kind)
+    layout = LAYOUTS.get(kind)
     if layout is None:
         raise ValueError(
             f"frozen_stages={frozen_stages}: which modules of a {kind!r} are its stages is known only for "
-            f"{', '.join(_LAYOUTS)}. Give 0 or 'all'."
+            f"{', '.join(LAYOUTS)}. Give 0 or 'all'."
         )
     parts = [[body.get_submodule(name) for name in layout.stem]]
     parts += [[stage] for stage in body.get_submodule(layout.stages).children()]

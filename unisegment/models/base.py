@@ -51,13 +51,8 @@ class SegmentationModel(Protocol):
     def lora_targets(self) -> list[str]:
         """Return the names of the layers that may get adapters."""
 
-    def lr_scale(self, name: str, layer_decay: float) -> float:
-        """Return the factor of a weight's learning rate.
-
-        Args:
-            name: Of the weight.
-            layer_decay: Factor for each layer that lies above.
-        """
+    def layers_above(self, name: str) -> int:
+        """Return how many layers of the backbone lie above a weight, of what its layers are; 0 outside of them."""
 
     def at_step(self, step: int, of: int) -> None:
         """Follow the training: called before the first step and after each one.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from unisegment.backbones.layer_order import layers_above
 from unisegment.layers.attention import set_attn_implementation
 from unisegment.models.base import FAMILIES, Family
 from unisegment.models.base_weights import record
@@ -79,9 +80,10 @@ class SegmentationPreTrainedModel(PreTrainedModel):
         names = (name for name, module in self.named_modules() if isinstance(module, nn.Linear))
         return [name for name in names if name != self.class_head]
 
-    def lr_scale(self, name: str, layer_decay: float) -> float:
-        """Return the factor of a weight's learning rate; see `SegmentationModel`."""
-        return 1.0
+    def layers_above(self, name: str) -> int:
+        """Return how many layers of the backbone lie above a weight; see `layer_order`."""
+        prefix = "backbone.body."
+        return layers_above(self.backbone.body, name.removeprefix(prefix)) if name.startswith(prefix) else 0
 
     def at_step(self, step: int, of: int) -> None:
         """Follow the training; see `SegmentationModel`."""

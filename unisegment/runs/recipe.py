@@ -129,8 +129,10 @@ class OptimRecipe:
         weight_decay: AdamW's decay of the parameters that are decayed at all.
         decay_all: Norms, embeddings and position tables are decayed, too.
         backbone_lr_factor: The backbone's learning rate is `lr` times this.
-        layer_decay: Each layer of a plain vision transformer learns at the rate of the one above times this; what is
-            before the first at the rate of that one. 1 lets all learn alike.
+        layer_decay: Each layer of the backbone learns at the rate of the one above times this; what is before the first
+            at the rate of that one. 1 lets all learn alike.
+        full_rate_layers: Last layers of the backbone that learn at its full rate all the same; `layer_decay` counts
+            them. With DINOv3, EoMT's authors let those with queries do so.
         clip_norm: Largest L2 norm of all gradients together; 0 does not clip.
         ema_decay: Share of a moving average of the weights that each step keeps, such as 0.9999. The average is what
             is evaluated and saved. 0 keeps none.
@@ -146,6 +148,7 @@ class OptimRecipe:
     decay_all: bool = False
     backbone_lr_factor: NotBelowZero = 0.1
     layer_decay: Share = 1.0
+    full_rate_layers: NotNegative = 0
     clip_norm: NotBelowZero = 0.01
     ema_decay: Share = 0.0
     max_non_finite_steps: AtLeastOne = 5

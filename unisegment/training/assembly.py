@@ -226,10 +226,10 @@ def build_model(
     with named("model"):
         model.backbone.freeze(chosen.frozen_stages)
     decay = recipe.optim.layer_decay
-    if decay != 1 and all(model.lr_scale(name, decay) == 1 for name, _ in model.named_parameters()):
+    if decay != 1 and not any(model.layers_above(name) for name, _ in model.named_parameters()):
         raise RecipeError(
-            f"optim.layer_decay={decay}: this model ({_described(model)}) has no layers whose rate decays, as plain "
-            "vision transformers have. Set it to 1, or choose another model.type."
+            f"optim.layer_decay={decay}: which modules of this model ({_described(model)}) are its layers "
+            "is not known. Set it to 1."
         )
     if chosen.lora.rank:
         add_adapters(model, chosen.lora, new)

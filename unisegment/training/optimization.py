@@ -29,9 +29,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Sort the trainable parameters by learning rate and weight decay.
 
-    What lies under a module called `backbone` learns at `optim.backbone_lr_factor` times the rate, its lower layers at
-    the model's `lr_scale` of that. Norm layers, embeddings and position tables are not decayed unless
-    `optim.decay_all` says so; everything else is, biases too.
+    What lies under a module called `backbone` learns at `optim.backbone_lr_factor` times the rate, and each of its
+    layers at `optim.layer_decay` times that of the one above, but for the last `optim.full_rate_layers`. Norm layers,
+    embeddings and position tables are not decayed unless `optim.decay_all` says so; everything else is, biases too.
 
     Args:
         model: What is trained.
@@ -55,7 +55,8 @@ def parameter_groups(
             seen.add(parameter)
             lr = optim.lr * (optim.backbone_lr_factor if in_backbone else 1.0)
             if optim.layer_decay != 1:
-                lr *= model.lr_scale(name, optim.layer_decay)  # type: ignore[operator]  # a SegmentationModel
+                above = model.layers_above(name)  # type: ignore[operator]  # a SegmentationModel
+                lr *= optim.layer_decay**above if above >= optim.full_rate_layers else 1.0
             is_kept = name.rpartition(".")[2] in _POSITIONS or isinstance(module, (*_NORMS, nn.Embedding))
             weight_decay = 0.0 if is_kept and not optim.decay_all else optim.weight_decay
             settings = {"lr": lr, "weight_decay": weight_decay} | ({"in_backbone": in_backbone} if is_apart else {})

@@ -340,18 +340,18 @@ def test_the_probabilities_are_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "factor"),
+    ("name", "above"),
     [
-        ("queries.weight", 1), ("predictor.class_head.weight", 1), ("upscale.0.deconv.weight", 1),
-        ("backbone.norm.weight", 1), ("backbone.layers.3.norm1.weight", 1), ("backbone.layers.1.norm1.weight", 0.25),
-        ("backbone.layers.0.layer_scale1", 0.125), ("backbone.patch_proj.weight", 0.125),
-        ("backbone.cls_token", 0.125), ("backbone.position_embeddings", 0.125),
+        ("queries.weight", 0), ("predictor.class_head.weight", 0), ("upscale.0.deconv.weight", 0),
+        ("backbone.norm.weight", 0), ("backbone.layers.3.norm1.weight", 0), ("backbone.layers.1.norm1.weight", 2),
+        ("backbone.layers.0.layer_scale1", 3), ("backbone.patch_proj.weight", 3),
+        ("backbone.cls_token", 3), ("backbone.position_embeddings", 3),
     ],
 )  # fmt: skip
-def test_lower_layers_learn_at_a_lower_rate(name, factor):
+def test_it_knows_the_layers_above_a_weight(name, above):
     ours = model()
     assert name in dict(ours.named_parameters())
-    assert ours.lr_scale(name, 0.5) == factor
+    assert ours.layers_above(name) == above
 
 
 @pytest.mark.filterwarnings("ignore:The following device_map keys")

@@ -128,17 +128,16 @@ class UniSegmentEomtForUniversalSegmentation(MaskClassification, SegmentationPre
         """Start with masks everywhere."""
         nn.init.ones_(self.attn_mask_probs)
 
-    def lr_scale(self, name: str, layer_decay: float) -> float:
-        """Return the factor of a weight's learning rate: `layer_decay` to the power of the layers above it.
+    def layers_above(self, name: str) -> int:
+        """Return how many layers lie above a weight.
 
-        What makes tokens of images learns as the first layer does; the norm after the layers, queries and heads learn
-        in full.
+        What makes tokens of images belongs to the first layer; nothing lies above the norm after the layers, queries
+        and heads.
         """
         place = name.split(".")
         if place[0] != "backbone" or place[1] == "norm":
-            return 1.0
-        layer = int(place[2]) if place[1] == "layers" else 0
-        return layer_decay ** (self.config.num_hidden_layers - 1 - layer)
+            return 0
+        return self.config.num_hidden_layers - 1 - (int(place[2]) if place[1] == "layers" else 0)
 
     def at_step(self, step: int, of: int) -> None:
         """Let go of the masks, layer by layer, as training goes on; see `attn_mask_annealing` in the config."""
