@@ -206,9 +206,7 @@ def test_settings_of_another_family_than_the_checkpoint_s_are_refused(monkeypatc
 
 def test_layer_decay_needs_layers(tmp_path, monkeypatch):
     monkeypatch.setattr(layer_order, "LAYOUTS", {})
-    message = (
-        r"optim\.layer_decay=0\.5: which modules of this model \(a resnet backbone and 11 queries\) are its "
-    )
+    message = r"optim\.layer_decay=0\.5: which modules of this model \(a resnet backbone and 11 queries\) are its "
     with pytest.raises(RecipeError, match=message):
         built(tmp_path, optim=OptimRecipe(layer_decay=0.5))
 

@@ -83,6 +83,11 @@ def test_the_last_layers_may_learn_at_the_full_rate(full, rates):
     assert {group["lr"] for group in parameter_groups(PlainViT(), optim)} == rates
 
 
+def test_all_weights_take_their_step_in_one_kernel():
+    optimizer = make_optimizer(Model(), OptimRecipe())
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
 def test_all_weights_are_decayed_on_request():
     groups = parameter_groups(Model(), OptimRecipe(lr=1.0, weight_decay=0.05, decay_all=True))
     assert sorted((group["lr"], group["weight_decay"], len(group["params"])) for group in groups) == [

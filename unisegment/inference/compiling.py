@@ -30,7 +30,7 @@ class CompiledNetwork:
     """
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
-        _use_lasting_cache()
+        use_lasting_cache()
         self.model, self._options = model, options
         self._call: Any = torch.compile(model, **options)
         self._is_fresh = True
@@ -81,7 +81,7 @@ def _seconds_of(call: Any, inputs: dict[str, Any]) -> float:
     return perf_counter() - start
 
 
-def _use_lasting_cache() -> None:
+def use_lasting_cache() -> None:
     """Let torch keep what it compiled beside our kernels: its own folder is under /tmp, which a restart empties."""
     if not os.environ.get(_CACHE_VARIABLE):
         try:

@@ -209,6 +209,8 @@ class RunRecipe:
         resume: `auto` continues an unfinished run in `output_dir`, `never` starts anew, a path continues from there.
         overwrite: True removes an earlier run in `output_dir` where `resume` would refuse.
         timeout: Minutes that a process waits for another one, or for a worker that loads images, before the run ends.
+        compile: Let torch.compile make kernels of backbone and decoders for the training steps; loss and evaluations go
+            without them. Takes minutes at the first step, and some for each further size of image.
         threads: Processor threads of each process. None takes the cores there are, unless OMP_NUM_THREADS says
             otherwise.
     """
@@ -227,6 +229,7 @@ class RunRecipe:
     resume: str = "auto"
     overwrite: bool = False
     timeout: Annotated[float, Bounds(0, 60 * 24 * 365)] = 10
+    compile: bool = False
     threads: Annotated[int, Bounds(1, 2**10)] | None = None
 
     def __post_init__(self) -> None:

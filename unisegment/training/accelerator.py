@@ -24,7 +24,7 @@ def make_accelerator(run: RunRecipe, folder: RunFolder | None = None) -> Acceler
         folder: Where trackers write; None has none.
 
     Raises:
-        RecipeError: For a precision that the device does not have.
+        RecipeError: For a precision that the device does not have, and what cannot be compiled.
     """
     # An earlier run of this process may have had another precision.
     AcceleratorState._reset_state()
@@ -40,5 +40,7 @@ def make_accelerator(run: RunRecipe, folder: RunFolder | None = None) -> Acceler
     settle_sharding(accelerator)
     if run.precision == "fp16" and accelerator.device.type == "cpu":
         raise RecipeError("run.precision=fp16 needs a GPU. Processors compute in bf16: run.precision=bf16.")
+    if run.compile and accelerator.is_fsdp2:
+        raise RecipeError("run.compile=true is not for weights in parts (FSDP2), expected false.")
     torch.set_num_threads(run.threads or num_threads(dict(os.environ), accelerator.num_processes))
     return accelerator

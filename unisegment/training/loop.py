@@ -204,7 +204,7 @@ class Run:
         self.schedule = make_schedule(optimizer, self.recipe.schedule)
         is_plain = not (self.accelerator.is_fsdp2 or self.recipe.model.lora.rank)
         empty_model = None if is_plain else without_adapters(without_weights(self.model))
-        self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model), optimizer)
+        self.losses, self.optimizer = self.accelerator.prepare(LossOnly(self.model, self.recipe.run.compile), optimizer)
         # accelerate would advance a schedule that it prepared once for each process.
         self.unreadable = UnreadableImages(self.recipe.data.most_skipped)
         decay = self.recipe.optim.ema_decay

@@ -2,7 +2,7 @@
 """Micro-batches in, one step of the optimiser and the values of its losses out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import repeat
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unisegment.errors import ForeseenError
+from unisegment.inference.compiling import use_lasting_cache
 from unisegment.losses.base import NonFiniteLoss
 from unisegment.training.batches import MicroBatch
 from unisegment.training.sharding import layer_names, whole
@@ -46,17 +47,25 @@ class LossOnly(nn.Module):
 
     Args:
         model: Called with the inputs of a micro-batch and `loss_denominators`; returns `loss` and `loss_dict`.
+        compiled: Let torch.compile make kernels of what comes before the loss: models end their graph there. Random
+            numbers stay those of torch, so that a step is the same but for rounding. The model itself stays as it is:
+            it has the same names of weights, and evaluates without them.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
+        self._call: Callable[..., Any] | None = None
+        if compiled:
+            use_lasting_cache()
+            # Of the bound method: a compiled module would be a second child, with all weights once more.
+            self._call = torch.compile(model.forward, options={"fallback_random": True})
         self._no_split_modules = layer_names(model)  # what accelerate calls them
 
     def forward(self, inputs: dict[str, Any], denominators: Tensor | None) -> dict[str, Float[Tensor, ""]]:
         """Return `loss`, and its terms without their gradient; all are NaN where targets cannot be matched."""
         try:
-            outputs = self.model(**inputs, loss_denominators=denominators)
+            outputs = (self._call or self.model)(**inputs, loss_denominators=denominators)
         except NonFiniteLoss as found:
             # Other processes wait for this one's gradients, layer by layer: all of them are NaN, and all find it out.
             loss = math.nan * torch.stack([tensor.sum() for tensor in found.touching]).sum()
