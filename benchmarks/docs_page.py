@@ -13,13 +13,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import gpu_report_tables
 from charts import bar_chart, line_charts
 from inference_rows.cases import BATCH_SIZES, KINDS, SIDES, SIZES, TASKS, Case
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "figures"
+_GPU_REPORT = "gpu_report_H200"
 _OURS, _THEIRS, _FLOOR = "unisegment", "transformers", "products alone"
+_TIMES = "Time of transformers / time of unisegment"
 _KERNEL_SIZES = {
     "encoder": "encoder of a 1024×1024 image, 21,504 queries",
     "decoder": "decoder, 300 queries, four levels",
@@ -65,6 +68,9 @@ def tables() -> dict[str, list[str]]:
         "number_formats": _number_formats(),
         "speed_and_scores": _speed_and_scores(),
         "speed_r50": _speed_r50(),
+        "gpu_kernel": _of_cells(gpu_report_tables.kernel_cells(_gpu_rows())),
+        "gpu_inference": _of_cells(gpu_report_tables.model_cells(_gpu_rows(), is_training=False)),
+        "gpu_training": _of_cells(gpu_report_tables.model_cells(_gpu_rows(), is_training=True)),
     }
 
 
@@ -87,7 +93,8 @@ def figures() -> dict[str, str]:
         for who in (_THEIRS, _OURS)
     ]
     return {
-        "times": bar_chart("Time of transformers / time of unisegment (1: equal)", bars, least=0, mark=1),
+        "gpu": bar_chart(f"{_TIMES}, on an NVIDIA H200", gpu_report_tables.bars(_gpu_rows()), least=0, mark=1),
+        "times": bar_chart(f"{_TIMES} (1: equal)", bars, least=0, mark=1),
         "masks": bar_chart("Mean IoU of masks from perfect logits", masks, least=0.9),
         "inference_sides": _curves("R50, one image, by its side", {side: Case("R50", side) for side in SIDES}),
         "inference_batches": _curves(
@@ -104,6 +111,15 @@ def _read(name: str) -> dict[str, Any]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     cells = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in cells]
+
+
+def _of_cells(cells: Iterable[Sequence[Any]]) -> list[str]:
+    head, *rows = cells
+    return _table(head, rows)
+
+
+def _gpu_rows() -> list[dict[str, Any]]:
+    return _read(_GPU_REPORT)["rows"]
 
 
 def _inference() -> list[str]:

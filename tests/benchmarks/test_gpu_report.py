@@ -235,22 +235,39 @@ def test_the_table_is_short_and_keeps_errors_and_forecasts(monkeypatch):
     assert held["aim: backward, bfloat16"] is None
 
 
-def test_readmes_rows_and_plots(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
-    names = {"ours, fused": (0.05, 10.0), "transformers": (1.0, 150.0), "transformers, compiled": (0.5, 80.0)}
-    rows = [{"stage": "environment", "what": "name", "value": "NVIDIA H100"}]
-    for direction in ("forward", "backward"):
-        for who, (ms, peak) in names.items():
-            row = {"stage": "kernel_table", "what": f"encoder bfloat16 b1 {direction}", "who": who, "ms": ms}
-            rows.append({**row, "peak_mib": peak, **({"floor_ms": 0.02} if who == "ours, fused" else {})})
-    rows += [{"stage": "whole_model:inference", "what": "R50", "who": "ours", "ms": 3.0, "peak_mib": 7.0}]
-    (tmp_path / "report.json").write_text(
-        json.dumps({"what": "it", "seconds": 1.0, "finished": True, "rows": rows, "forecasts": []})
-    )
-    script = [sys.executable, str(BENCHMARKS / "gpu_report_figures.py"), str(tmp_path / "report.json")]
-    done = subprocess.run(
-        [*script, "--readme", "--plots", str(tmp_path)], capture_output=True, text=True, check=True, timeout=NEVER
-    )
-    line = "| encoder of a 1024×1024 image, 21,504 queries, NVIDIA H100 | bfloat16 | 20 | 20 | 15 | 15 |"
-    assert done.stdout.splitlines() == [line]
-    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("kernel", "model"))
+def test_the_page_of_benchmarks_shows_how_many_times_ours_the_others_take(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_report_tables
+
+    def row(stage, what, who, ms, **more):
+        return {"stage": stage, "what": what, "who": who, "ms": ms, **more}
+
+    kernel = "encoder bfloat16 b4 forward"
+    rows = [
+        row("kernel_table", kernel, "ours, fused", 0.05, floor_ms=0.02),
+        row("kernel_table", kernel, "transformers", 1.0),
+        row("kernel_table", kernel, "transformers, compiled", 0.5),
+        {"stage": "kernel_table", "what": kernel, "who": "SenseTime", "error": "out of memory"},
+        row("whole_model:inference", "R50 b1", "ours", 30.0, ms_post=40.0, peak_mib=100.0),
+        row("whole_model:inference", "R50 b1", "transformers", 60.0, ms_post=60.0, peak_mib=250.0),
+        row("whole_model:inference", "R50 b1 recorded", "ours", 10.0, ms_post=12.0),
+        row("whole_model:inference", "R50 b16", "ours", 80.0, ms_post=90.0, peak_mib=100.0),
+        {"stage": "whole_model:inference", "what": "R50 b16", "who": "transformers", "error": "out of memory"},
+        row("whole_model:training", "training R50 b4 decoder tf32", "ours", 100.0, peak_mib=10.0),
+        row("whole_model:training", "training R50 b4", "transformers", 150.0, peak_mib=20.0),
+        row("whole_model:compiled", "R50 b1 eager", "ours", 31.0),
+        row("whole_model:compiled", "R50 b1 eager", "transformers", 62.0),
+    ]
+    assert list(gpu_report_tables.kernel_cells(rows))[1:] == [
+        ["encoder, 21,504 queries an image", "4", "bfloat16", "forward", "0.05", "0.02", "20 ×", "–"]
+    ]
+    assert list(gpu_report_tables.model_cells(rows, is_training=False))[1:] == [
+        ["R50 b1", "30", "2 ×", "40", "1.5 ×", "2.5 ×"],
+        ["R50 b1 recorded", "10", "6 ×", "12", "5 ×", "–"],
+    ]
+    assert list(gpu_report_tables.model_cells(rows, is_training=True))[1:] == [
+        ["R50 b4 decoder tf32", "100", "1.5 ×", "2 ×"]
+    ]
+    assert gpu_report_tables.bars(rows) == []
+    named = [each | {"what": each["what"].replace(" b4 ", " b1 ")} for each in rows[:2]]
+    assert gpu_report_tables.bars(named) == [("deformable attention, forward, bfloat16", 20.0)]

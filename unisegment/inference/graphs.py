@@ -79,7 +79,8 @@ class GraphedNetwork:
 
     def _recording_for(self, inputs: Inputs) -> Recording | None:
         images = inputs["pixel_values"]
-        if not (images.is_cuda or self._record) or torch.is_grad_enabled() or not self._is_able:
+        can_record = self._record is not None or _is_on_default_stream(images)
+        if not (can_record and self._is_able) or torch.is_grad_enabled():
             return None
         if len(images) * images.shape[2] * images.shape[3] > MOST_PIXELS:
             return None
@@ -135,6 +136,11 @@ def record(model: nn.Module, inputs: Inputs, pool: Any = None) -> Recording:
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             outputs = model(**fixed)
     return Recording(fixed, outputs, graph.replay)
+
+
+def _is_on_default_stream(tensor: Tensor) -> bool:
+    """Return whether calls follow one another: recordings share their memory, and must not run at the same time."""
+    return tensor.is_cuda and torch.cuda.current_stream(tensor.device) == torch.cuda.default_stream(tensor.device)
 
 
 def _state_of(model: nn.Module) -> Hashable:
