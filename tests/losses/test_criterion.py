@@ -7,11 +7,9 @@ from transformers import EomtConfig
 from transformers.models.eomt.modeling_eomt import EomtLoss
 
 from tests.two_processes import run_in_two_processes
-from unisegment.losses import matcher
 from unisegment.losses.base import NonFiniteLoss
 from unisegment.losses.criterion import SetCriterion, loss_denominators
 from unisegment.losses.matcher import HungarianMatcher
-from unisegment.ops import point_sampling
 from unisegment.structures import SegmentationTarget
 
 NUM_PREDICTIONS, NUM_QUERIES, NUM_LABELS, DIM = 3, 7, 4, 5
@@ -42,8 +40,6 @@ def same_points(monkeypatch):
     """Let the points depend on nothing but how many there are."""
     points = {count: torch.rand(1, count, 2) for count in (60, 180, 15)}
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: points[shape[1]].expand(shape[0], -1, -1).clone())
-    for module in (matcher, point_sampling):
-        monkeypatch.setattr(module, "draw", lambda drawn, *_: drawn.copy_(points[drawn.shape[-2]]))
 
 
 def test_without_targets_only_the_class_term_counts_and_all_inputs_get_gradients():

@@ -140,4 +140,5 @@ def uncertain_points(
 
 def draw(points: Float[Tensor, "*shape 2"], generator: torch.Generator | None = None) -> Float[Tensor, "*shape 2"]:
     """Fill memory with random points of the image, one after the other, and return it."""
-    return points.uniform_(generator=generator)
+    # torch.rand, as all codes of this family draw: who lets all draw the same points has one function to replace.
+    return points.copy_(torch.rand(*points.shape, generator=generator, device=points.device))
