@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import conv2d, gelu, interpolate, pad
 from transformers import AutoBackbone, Dinov2Config, Dinov2WithRegistersConfig, DINOv3ViTConfig
 
 from unisegment.backbones.config_files import PLAIN_VIT_TYPES
 from unisegment.backbones.plain_vit import PlainViTBackbone
+from unisegment.layers.linear import Linear
 
 STRIDES = (4, 8, 16, 32)
 VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -53,6 +55,7 @@ def test_maps_are_the_pyramid_on_the_last_map(config, size):
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    assert {type(module) for module in backbone.modules() if isinstance(module, nn.Linear)} == {Linear}
     peer = AutoBackbone.from_config(config).eval()
     peer.load_state_dict(backbone.body.state_dict(), strict=False)
     images = torch.randn(2, 3, *size)

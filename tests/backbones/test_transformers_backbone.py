@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import pad
 from transformers import (
     AutoBackbone,
@@ -15,6 +16,7 @@ from transformers import (
 
 from tests.backbones.small_configs import CONVNEXT, RESNET, STAGES, STRIDES, SWIN
 from unisegment.backbones.transformers_backbone import TransformersBackbone
+from unisegment.layers.linear import Linear
 
 CONFIGS = [
     SwinConfig(**SWIN, out_features=STAGES),
@@ -49,6 +51,12 @@ def assert_equal_features(config, size):
 @with_type(CONFIGS)
 def test_gives_what_transformers_gives(config):
     assert_equal_features(config, (64, 96))
+
+
+@with_type([config for config in CONFIGS if config.model_type != "resnet"])
+def test_linear_layers_are_those_that_may_be_fused(config):
+    modules = TransformersBackbone(config, STRIDES, freeze_norm=False).modules()
+    assert {type(module) for module in modules if isinstance(module, nn.Linear)} == {Linear}
 
 
 @with_type(CONFIGS[:3])

@@ -11,7 +11,9 @@ from torch.nn.functional import interpolate
 from transformers import AutoBackbone, PreTrainedConfig
 
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
+from unisegment.backbones.own_layers import use_own_layers
 from unisegment.backbones.pretrained import load_pretrained_weights
+from unisegment.layers.linear import Linear
 
 _STRIDES = (4, 8, 16, 32)
 _PATCH = 16
@@ -36,6 +38,7 @@ class PlainViTBackbone(Backbone):
         super().__init__([_CHANNELS] * len(_STRIDES), strides)
         self.patch_size = config.patch_size
         self.body = AutoBackbone.from_config(config)
+        use_own_layers(self.body, {nn.Linear: Linear})
         embeddings, dim = self.body.embeddings, config.hidden_size
         if getattr(embeddings, "mask_token", None) is not None:
             # Only pre-training masks patches. A parameter without a gradient would stop DistributedDataParallel at the
