@@ -75,7 +75,7 @@ bench: setup
 	$(BIN)/python benchmarks/post_processing.py
 	$(BIN)/python benchmarks/data_loading.py
 	$(BIN)/python benchmarks/inference.py
-	$(BIN)/python benchmarks/model_step.py --rounds 1
+	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/kernels/ms_deform_attn.py
 	$(BIN)/python benchmarks/kernel_in_training.py
 

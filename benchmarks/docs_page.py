@@ -9,13 +9,14 @@ both with what is written here, so that the page says what was measured. Run it 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gpu_report_tables
 from charts import bar_chart, line_charts
 from inference_rows.cases import BATCH_SIZES, KINDS, SIDES, SIZES, TASKS, Case
+from training_rows.cases import CURVES, TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -26,6 +27,17 @@ _TIMES = "Time of transformers / time of unisegment"
 _KERNEL_SIZES = {
     "encoder": "encoder of a 1024×1024 image, 21,504 queries",
     "decoder": "decoder, 300 queries, four levels",
+}
+_WITH = {
+    "float32": "",
+    "checkpointing": "checkpointing",
+    "bfloat16": "bf16 autocast",
+    "checkpointing_bfloat16": "both",
+}
+_CURVES = {
+    "sides": "one image with 20 masks, by its side",
+    "masks": "one image of 512×512, by its masks",
+    "batches": "images of 512×512 with 20 masks, by their number",
 }
 
 
@@ -57,7 +69,8 @@ def tables() -> dict[str, list[str]]:
         "inference": _inference(),
         "inference_memory": _inference_memory(),
         "result_times": _result_times(),
-        "model_step": _model_step(),
+        "training_step": _training_step(),
+        "training_curves": _training_figures(),
         "training_peers": _training_peers("training_peers_cpu"),
         "training_peers_eomt": _training_peers("training_peers_eomt_cpu"),
         "ms_deform_attn": _ms_deform_attn(),
@@ -76,12 +89,15 @@ def tables() -> dict[str, list[str]]:
 
 def figures() -> dict[str, str]:
     """Return the SVG text of each figure."""
-    step, training = _read("model_step_cpu"), _read("training_peers_cpu")["transformers / unisegment"]
+    steps, training = _read("training_step_cpu")["rows"], _read("training_peers_cpu")["transformers / unisegment"]
     kernel = _read("ms_deform_attn_cpu")
     bars = [
         *((f"inference, {case.model} {case.side}²", 1 / row["ratio"]) for case, row in _networks("float32")),
-        ("training step, Swin-T", step["Swin-T 384x512 b1 fp32"]["seconds"]["ratio"]),
-        ("training step, EoMT-S", step["EoMT-S 640x640 b1 fp32"]["seconds"]["ratio"]),
+        *(
+            (f"training step, {case.model} {case.side}²", 1 / steps[case.name]["ratio"])
+            for case in TABLE
+            if case.kind == "float32" and case.masks == 20 and "ratio" in steps.get(case.name, {})
+        ),
         ("training of 600 steps", training["train_seconds"]),
         ("deformable attention, forward", _kernel_ratio(kernel, "encoder", "float32", "forward seconds")),
         ("deformable attention, backward", _kernel_ratio(kernel, "encoder", "float32", "backward seconds")),
@@ -96,11 +112,18 @@ def figures() -> dict[str, str]:
         "gpu": bar_chart(f"{_TIMES}, on an NVIDIA H200", gpu_report_tables.bars(_gpu_rows()), least=0, mark=1),
         "times": bar_chart(f"{_TIMES} (1: equal)", bars, least=0, mark=1),
         "masks": bar_chart("Mean IoU of masks from perfect logits", masks, least=0.9),
-        "inference_sides": _curves("R50, one image, by its side", {side: Case("R50", side) for side in SIDES}),
+        "inference_sides": _curves(
+            "inference", "R50, one image, by its side", {side: Case("R50", side) for side in SIDES}
+        ),
         "inference_batches": _curves(
+            "inference",
             "R50, images of 512×512, by their number",
             {count: Case("R50", 512, batch_size=count) for count in BATCH_SIZES},
         ),
+        **{
+            f"training_{name}": _curves("training_step_cpu", f"Training step, R50, {words}", CURVES[name])
+            for name, words in _training_curves().items()
+        },
     }
 
 
@@ -163,10 +186,9 @@ def _result_times() -> list[str]:
     return _table(("", _THEIRS, _OURS, f"{_OURS} / {_THEIRS}"), rows)
 
 
-def _curves(title: str, cases: dict[int, Case]) -> str:
-    """Draw the time and memory of both for some sizes of images, or numbers of them."""
-    rows = _read("inference")["rows"]
-    found = {x: rows[case.name] for x, case in cases.items() if "memory ratio" in rows.get(case.name, {})}
+def _curves(results: str, title: str, cases: Mapping[int, Any]) -> str:
+    """Draw the time and memory of both over what differs between cases."""
+    found = _points(results, cases)
     panels = {
         "seconds": {who: {x: row["seconds"][who]["median"] for x, row in found.items()} for who in (_THEIRS, _OURS)},
         "peak MiB": {who: {x: row["peak MiB"][who] for x, row in found.items()} for who in (_THEIRS, _OURS)},
@@ -174,13 +196,37 @@ def _curves(title: str, cases: dict[int, Case]) -> str:
     return line_charts(title, panels)
 
 
-def _model_step() -> list[str]:
-    rows = []
-    for name, row in _read("model_step_cpu").items():
-        for measure in ("seconds", "peak MiB"):
-            values = (f"{row[measure][who]:.4g}" for who in (_THEIRS, _OURS))
-            rows.append((name, row["threads"], measure, *values, f"{row[measure]['ratio']:.2f}"))
-    return _table(("training step", "threads", "", _THEIRS, _OURS, "theirs / ours"), rows)
+def _points(results: str, cases: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
+    """Return the rows of a curve that have both time and memory."""
+    rows = _read(results)["rows"]
+    return {x: row for x, case in cases.items() if {"ratio", "memory ratio"} <= (row := rows.get(case.name, {})).keys()}
+
+
+def _training_curves() -> dict[str, str]:
+    """Return the curves that have been measured, and what they show in words."""
+    return {name: words for name, words in _CURVES.items() if len(_points("training_step_cpu", CURVES[name])) > 1}
+
+
+def _training_figures() -> list[str]:
+    return [
+        f"![Training step, R50, {words}](figures/training_{name}.svg)" for name, words in _training_curves().items()
+    ]
+
+
+def _training_step() -> list[str]:
+    results, rows = _read("training_step_cpu")["rows"], []
+    for case in TABLE:
+        row = results.get(case.name, {})
+        cells = [case.model, case.side, case.masks, _WITH[case.kind]]
+        for measure, ratio in (("seconds", "ratio"), ("peak MiB", "memory ratio")):
+            values = [row.get(measure, {}).get(who) for who in (_THEIRS, _OURS)]
+            values = [value["median"] if isinstance(value, dict) else value for value in values]
+            cells += ["", "", ""] if None in values else [*(f"{value:.3g}" for value in values), f"{row[ratio]:.2f}"]
+        if any(cells[4:]):
+            rows.append(cells)
+    both = (_THEIRS, _OURS, "ratio")
+    heads = [f"{words}, {who}" for words in ("seconds", "MiB") for who in both]
+    return _table(("model", "side", "masks", "ours with", *heads), rows)
 
 
 def _training_peers(name: str) -> list[str]:

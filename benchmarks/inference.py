@@ -19,21 +19,20 @@ Other than time: our preparation and post-processing beside transformers', as sc
 
 import argparse
 import json
-import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
 from gpu_report.rows import Row
 from inference_rows.cases import FULL, SHORT, SMALL, TASKS, by_work
 from inference_rows.networks import rows_of
 from inference_rows.results import row_of
 from peers.inference import score_run
 from peers.post_processing import NUM_QUERIES, SIZE
+from result_files import save_rows
 
 RESULTS = Path(__file__).parent / "results"
+WHAT = "inference, ours beside transformers' with the same weights, in turns; ratios are ours over theirs"
 POST_PROCESSING = {f"post-processing-{task}": task for task in TASKS}
 
 
@@ -69,29 +68,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Row]]:
 
 
 def save(path: Path, rows: dict[str, Row]) -> None:
-    """Write rows; those that a file holds stay if they are of the same machine, threads and releases."""
-    report = machine()
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    same = report == {name: value for name, value in old.items() if name != "rows"}
-    known = (old["rows"] if same else {}) | rows
-    order = [case.name for case in (*SMALL, *FULL)] + [*POST_PROCESSING]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report["rows"] = {name: known[name] for name in sorted(known, key=order.index)}
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def machine() -> dict[str, Any]:
-    """Return what times depend on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "what": "inference, ours beside transformers' with the same weights, in turns; ratios are ours over theirs",
-        "cpu": f"{name}, {torch.backends.cpu.get_cpu_capability()}",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    """Write rows, see `save_rows`."""
+    save_rows(path, WHAT, rows, [*(case.name for case in (*SMALL, *FULL)), *POST_PROCESSING])
 
 
 def parse_arguments() -> argparse.Namespace:

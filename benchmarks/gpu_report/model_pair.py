@@ -145,14 +145,23 @@ def make_images(batch_size: int, size: tuple[int, int], device: torch.device) ->
     return torch.randn(batch_size, 3, *size, generator=generator, device=device)
 
 
-def make_targets(batch_size: int, size: tuple[int, int], device: torch.device) -> list[SegmentationTarget]:
-    """Return targets without gaps: each pixel belongs to the segment whose centre is nearest."""
+def make_targets(
+    batch_size: int, size: tuple[int, int], device: torch.device, segments: int | None = None
+) -> list[SegmentationTarget]:
+    """Return targets without gaps: each pixel belongs to the segment whose centre is nearest.
+
+    Args:
+        batch_size: Images.
+        size: Height and width.
+        device: Where they are to be.
+        segments: In each image; None makes images differ, see SEGMENTS.
+    """
     generator = torch.Generator().manual_seed(2)
     rows, columns = (torch.arange(0, length, 8) for length in size)
     grid = torch.cartesian_prod(rows, columns).float()
     targets = []
     for image in range(batch_size):
-        count = SEGMENTS[0] + image % (SEGMENTS[1] - SEGMENTS[0] + 1)
+        count = segments or SEGMENTS[0] + image % (SEGMENTS[1] - SEGMENTS[0] + 1)
         centres = torch.rand(count, 2, generator=generator) * torch.tensor(size)
         coarse = torch.cdist(grid, centres).argmin(1).view(len(rows), len(columns))
         id_map = coarse.repeat_interleave(8, 0).repeat_interleave(8, 1)[: size[0], : size[1]] + 1

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path += [str(BENCHMARKS), str(BENCHMARKS / "kernels")]
 
+import result_files  # noqa: E402
 from gpu_report import model_pair  # noqa: E402
 from inference_rows import cases, contenders, floor, memory, networks, results, turns  # noqa: E402
 from inference_rows.cases import FULL, SHORT, SIZES, Case  # noqa: E402
@@ -74,10 +75,11 @@ def test_a_file_keeps_other_rows_of_the_same_machine_alone(monkeypatch, tmp_path
     inference.save(output, {"R50-1024-float32": {"ratio": 1}})
     inference.save(output, {"R50-512-float32": {"ratio": 2}})
     assert list(json.loads(output.read_text())["rows"]) == ["R50-512-float32", "R50-1024-float32"]
-    there = inference.machine() | {"threads": 77}
-    monkeypatch.setattr(inference, "machine", lambda: there)
+    there = result_files.machine() | {"threads": 77}
+    monkeypatch.setattr(result_files, "machine", lambda device: there)
     inference.save(output, {"R50-512-bfloat16": {"ratio": 3}})
-    assert json.loads(output.read_text()) == there | {"rows": {"R50-512-bfloat16": {"ratio": 3}}}
+    rows = {"R50-512-bfloat16": {"ratio": 3}}
+    assert json.loads(output.read_text()) == there | {"what": inference.WHAT, "rows": rows}
 
 
 @pytest.mark.parametrize("model", ["tiny ResNet", "tiny EoMT"])

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forecast the memory of a training step of the recipes, and say how many images at once fit on which GPU.
+"""What a training step of each recipe needs, by forecast, and how many images at once fit on which GPU.
 
 A step is gone through with shapes alone, as `--dry-run` does it, in the recipe's own number format and at the size of
 its training images, with SEGMENTS segments in each image, for one image and for two; more images are added in a
-straight line. Nothing here is measured on a GPU: how close the forecast is
-to measured peaks is tested in tests/training/test_memory.py. Prints a table and saves the numbers:
-
-    python benchmarks/memory_table.py
-    python benchmarks/memory_table.py coco_panoptic_r50 own_data_panoptic
+straight line. How close the forecast is to measured peaks is tested in tests/training/test_memory.py.
 """
 
-import argparse
 import json
 import math
-import time
-from pathlib import Path
 
 import torch
 
@@ -26,7 +19,6 @@ from unisegment.training.assembly import build_model
 from unisegment.training.memory import step_memory
 from unisegment.training.optimization import make_optimizer
 
-RESULTS = Path(__file__).parent / "results" / "memory_table.json"
 SEGMENTS, LABELS = 20, 133
 GPUS = (8, 16, 24, 40, 80)
 MOST_IMAGES = 16
@@ -43,23 +35,23 @@ DEFAULT = [
 """Recipes of other tasks and data sets need what those of the same backbone and image size need."""
 
 
-def main() -> None:
-    """Go through the recipes, and print and save what they need."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=DEFAULT)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    print("| recipe | training size | GiB, 1 and 2 images | with checkpointing |", *(f"{size} GB |" for size in GPUS))
-    print("|---" * (4 + len(GPUS)) + "|")
+def save_forecasts(names, output):
+    """Go through the recipes, and print a table and save what they need."""
+    print("\n".join(table([])))
     rows = []
-    for name in arguments.recipes:
-        began = time.perf_counter()
+    for name in names:
         rows.append(forecast(name))
-        rows[-1]["seconds"] = round(time.perf_counter() - began)
         print(line(rows[-1]), flush=True)
         report = {"what": "forecast of a training step's memory on one GPU", "segments per image": SEGMENTS}
         report |= {"torch": torch.__version__, "operators of": device(), "ms_deform_attn": resolve_backend()}
-        arguments.output.write_text(json.dumps(report | {"recipes": rows}, indent=1) + "\n", encoding="utf-8")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(report | {"recipes": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def table(rows):
+    """Return the lines of the table."""
+    head = ["recipe", "training size", "GiB, 1 and 2 images", "with checkpointing", *(f"{size} GB" for size in GPUS)]
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *map(line, rows)]
 
 
 def line(row):
@@ -104,7 +96,7 @@ def forecast(name):
             device=device(),
         )
         entry = {"images": images, "checkpointing": checkpointing, "peak GiB": round(needed.peak / 2**30, 2)}
-        variants.append(entry | {part: round(count / 2**20) for part, count in needed.parts.items()})
+        variants.append(entry | {part: round(count / 2**20) for part, count in needed.parts.items() if count})
     return {"recipe": name, "size": list(size), "precision": recipe.run.precision, "variants": variants}
 
 
@@ -116,7 +108,3 @@ def make_inputs(images, height, width):
         segment_ids=torch.arange(1, SEGMENTS + 1),
     )
     return {"pixel_values": torch.zeros(images, 3, height, width), "mask_labels": [target] * images}
-
-
-if __name__ == "__main__":
-    main()
