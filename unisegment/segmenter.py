@@ -65,8 +65,8 @@ class Segmenter:
             device: Where to compute; None takes a GPU where there is one (CUDA, or Apple's), else the CPU.
             dtype: What the network computes in, such as "bfloat16" or torch.bfloat16; "auto" is what the checkpoint was
                 saved in.
-            compile: Compile the network with torch.compile. The first image takes minutes, and so does the first one of
-                another size; a line then says what compilation took and what it gives.
+            compile: Compile the network with torch.compile. The first image takes minutes, and so does the first batch
+                of several; a line then says what compilation took and what it gives.
             decoder_layers: Leave out the last layers of the transformer decoder, for speed: of a checkpoint of 10, the
                 config's number, 7 keeps most of the quality. None takes all.
             size: Pixels of the short side that images are resized to, or all of the processor's `size`; None is that of

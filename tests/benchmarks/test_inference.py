@@ -5,7 +5,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +23,7 @@ from inference_rows.cases import FULL, SHORT, SIZES, Case  # noqa: E402
 from peers import post_processing  # noqa: E402
 
 from benchmarks import inference  # noqa: E402
+from unisegment.inference.compiling import CompiledNetwork  # noqa: E402
 
 make_pair = cache(model_pair.make_pair)
 IMAGES = model_pair.make_images(1, (64, 64), torch.device("cpu"))
@@ -106,6 +107,29 @@ def test_a_form_that_fails_has_an_error_and_the_others_times(monkeypatch):
     rows = networks.rows_of([Case("tiny EoMT", 64), Case("tiny EoMT", 64, "compiled")], rounds=1, with_memory=False)
     assert rows["tiny EoMT-64-compiled"] == {"error": "RuntimeError: no compiler"}
     assert "ratio" in rows["tiny EoMT-64-float32"]
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, pixel_values):
+        return 2 * pixel_values
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_compiled_rows_are_compiled_as_the_library_does_or_have_an_error(monkeypatch, caplog, capsys, fails):
+    def backend(graph, _):
+        if fails:
+            raise RuntimeError("no compiler")
+        return graph.forward
+
+    monkeypatch.setattr(contenders, "CompiledNetwork", partial(CompiledNetwork, backend=backend))
+    call = contenders.network_of(Doubled(), "compiled", IMAGES)
+    if fails:
+        with pytest.raises(RuntimeError, match="not compiled"):
+            call()
+        assert "no compiler" in caplog.text
+    else:
+        assert torch.equal(call(), 2 * IMAGES)
+        assert "compiled in" in capsys.readouterr().err
 
 
 def test_outputs_that_are_too_far_off_are_named():

@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.testing import EagerAndRecordGraphs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unisegment.ops import fused_products
@@ -88,6 +89,7 @@ def test_fuses_only_where_nothing_but_the_result_counts():
             assert not fuses(x)
         assert fuses(x)
         assert not fuses(x.double())
+        assert fuses(x, in_graphs=True)
         assert not fuses(x[:0])
         assert not fuses(x.to("meta"))
         assert not fuses(x.as_subclass(type("Special", (torch.Tensor,), {})))
@@ -118,6 +120,48 @@ def test_graphs_are_made_of_plain_functions():
         traced = torch.jit.trace(_Product(weight), torch.randn(3, 4))
     assert "mkldnn" not in str(program.graph)
     assert "mkldnn" not in str(traced.inlined_graph)
+
+
+@needs_onednn
+@torch.no_grad()
+def test_graphs_of_torch_compile_hold_each_as_one_operator():
+    torch.compiler.reset()
+    x = torch.randn(2, 6, 13, 9).contiguous(memory_format=torch.channels_last)
+    weights = [torch.randn(4, 3, 3, 3), torch.randn(4), torch.randn(11, 7), torch.randn(11)]
+    tokens, residual = torch.randn(2, 5, 7), torch.randn(2, 5, 11)
+
+    def compute(x, tokens, residual):
+        maps = conv2d(x, *weights[:2], (2, 2), (1, 1), (1, 1), 2, "relu")
+        products = linear(tokens, *weights[2:], "gelu", residual)
+        return maps, products, dot_products(tokens, products[..., :7])
+
+    graphs = EagerAndRecordGraphs()
+    compiled = torch.compile(compute, backend=graphs, fullgraph=True)
+    for size in (slice(13), slice(12), slice(9)):  # the second one makes a graph for other sizes, too
+        one = (x[:, :, size], tokens, residual)
+        for found, expected in zip(compiled(*one), compute(*one), strict=True):
+            assert torch.equal(found, expected)
+    assert len(graphs.graphs) == 2
+    for graph in graphs.graphs:
+        names = [node.target.name() for node in graph.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+        assert names == [f"unisegment::fused_{name}" for name in ("conv2d", "linear", "dot_products")]
+    torch.compiler.reset()
+
+
+@needs_onednn
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_graphs_know_the_sizes_and_layouts_of_results(memory_format):
+    x = torch.randn(2, 6, 13, 9).contiguous(memory_format=memory_format)
+    weight, bias = torch.randn(4, 3, 3, 2), torch.randn(4)
+    matrix, tokens, residual = torch.randn(11, 7), torch.randn(2, 5, 7), torch.randn(2, 5, 11)
+    calls = {
+        "conv2d": (x, weight, bias, [2, 1], [1, 0], [1, 2], 2, "relu", None),
+        "linear": (tokens, matrix, None, "gelu", residual),
+        "dot_products": (tokens, torch.randn(2, 3, 7)),
+    }
+    for name, arguments in calls.items():
+        operator = getattr(torch.ops.unisegment, f"fused_{name}")
+        torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 class _Product(nn.Module):

@@ -61,7 +61,8 @@ class Backbone(nn.Module, ABC):
         Raises:
             ValueError: When a map has other channels or another size than promised.
         """
-        if fuses(pixel_values):  # channels together: convolutions are faster, and a map is its tokens without a copy
+        if fuses(pixel_values, in_graphs=True):
+            # Channels together: convolutions are faster, and a map is its tokens without a copy.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         features = list(self.extract(pixel_values))
         if torch.compiler.is_compiling():  # to compare sizes that are unknown takes a tracer minutes, or fixes them

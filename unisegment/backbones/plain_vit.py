@@ -11,9 +11,9 @@ from torch.nn.functional import interpolate
 from transformers import AutoBackbone, PreTrainedConfig
 
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
-from unisegment.backbones.own_layers import use_own_layers
 from unisegment.backbones.pretrained import load_pretrained_weights
 from unisegment.layers.linear import Linear
+from unisegment.layers.own_layers import use_own_layers
 
 _STRIDES = (4, 8, 16, 32)
 _PATCH = 16

@@ -72,7 +72,8 @@ def _folds(layer: Any, x: Tensor) -> bool:
     """Return whether the norm of a layer can become a part of its convolution."""
     conv, norm = layer.convolution, layer.normalization
     is_constant = isinstance(norm, FrozenBatchNorm2d) or (type(norm) is nn.BatchNorm2d and not norm.training)
-    return is_constant and fuses(x) and type(conv) is nn.Conv2d and conv.weight.device == norm.weight.device == x.device
+    is_here = conv.weight.device == norm.weight.device == x.device
+    return is_constant and is_here and type(conv) is nn.Conv2d and fuses(x, in_graphs=True)
 
 
 def _conv_norm(

@@ -21,8 +21,8 @@ from transformers.modeling_outputs import BackboneOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.swin import modeling_swin
 
-from unisegment.backbones.own_layers import is_untouched
 from unisegment.layers.linear import apply_linear
+from unisegment.layers.own_layers import is_untouched
 from unisegment.ops.constants import cached_constant
 from unisegment.ops.fused_products import fuses, plain_products
 

@@ -9,10 +9,10 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, PreTrainedCon
 
 from unisegment.backbones import resnet_layers, swin_layers
 from unisegment.backbones.base import Backbone, crop_to_strides, pad_to_multiple
-from unisegment.backbones.own_layers import use_own_layers
 from unisegment.backbones.pretrained import load_pretrained_weights
 from unisegment.layers.linear import Linear
 from unisegment.layers.norm import freeze_batch_norm
+from unisegment.layers.own_layers import use_own_layers
 
 # Their convolutions drop rows and columns that fill no whole patch; all others pad by themselves.
 _CROPPING_TYPES = frozenset(("convnext", "convnextv2", "dinov3_convnext"))

@@ -10,19 +10,25 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import nn
+from einops import rearrange
+from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from tqdm import tqdm
 
 from unisegment.ops.kernel_build import KernelUnavailableError, cache_folder
 
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_ROUNDS, _ROUNDS_SECONDS = 10, 1.0
+"""Most comparisons with the model as it is, and after which time no third one is begun."""
+_GAIN = 0.95
+"""Share of the time from which on a gain is none: two runs of the same differ as much."""
 
 
 class CompiledNetwork:
     """A model whose forward pass is compiled at the first call, which says how long that took and what it gives.
 
-    The model itself stays as it is: it is saved, copied and pickled as ever, and computes what cannot be compiled.
+    The model itself stays as it is: it is saved, copied and pickled as ever, and computes what cannot be compiled. One
+    graph serves single images of all sizes, and one more all batches.
 
     Args:
         model: In evaluation mode.
@@ -31,6 +37,8 @@ class CompiledNetwork:
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
         use_lasting_cache()
+        for kind in (Tensor, nn.Parameter):  # einops learns of them; later, that would be a reason to compile anew
+            rearrange(kind(torch.zeros(1)), "a -> a")
         self.model, self._options = model, options
         self._call: Any = torch.compile(model, **options)
         self._is_fresh = True
@@ -38,12 +46,20 @@ class CompiledNetwork:
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **self._options), (self.model,)  # a process compiles for itself
 
+    @property
+    def is_compiled(self) -> bool:
+        """False when that failed, so that the model runs as it is."""
+        return self._call is not self.model
+
     def __call__(self, **inputs: Any) -> Any:
-        """Return the model's output. The second size makes a graph for other sizes, as torch has it by default.
+        """Return the model's output.
 
         Args:
-            inputs: Of the model, by name.
+            inputs: Of the model, by name: (b _ h w) and (b h w).
         """
+        for tensor in inputs.values():
+            for axis in (0, -2, -1):
+                torch._dynamo.maybe_mark_dynamic(tensor, axis % tensor.ndim)
         start = perf_counter()
         try:
             outputs = self._call(**inputs)
@@ -63,13 +79,22 @@ class CompiledNetwork:
         return outputs
 
     def _gain(self, seconds: float, inputs: dict[str, Any]) -> str:
-        """Compare with the model as it is, on the same images; two passes each, of which the faster one counts."""
-        compiled, plain = (min(_seconds_of(call, inputs) for _ in range(2)) for call in (self._call, self.model))
+        """Compare with the model as it is, on the same images, in turns; of each the fastest pass counts."""
+        calls, began = (self._call, self.model), perf_counter()
+        times: list[list[float]] = []
+        while len(times) < 2 or (len(times) < _ROUNDS and perf_counter() - began < _ROUNDS_SECONDS):
+            times.append([_seconds_of(call, inputs) for call in calls])
+        compiled, plain = map(min, zip(*times, strict=True))
         height, width = inputs["pixel_values"].shape[2:]
-        return (
-            f"compiled in {seconds:.0f} s; {height}x{width} pixels then take {compiled:.2f} s, without compilation "
-            f"{plain:.2f} s"
+        line = (
+            f"compiled in {seconds:.0f} s; {height}x{width} pixels then take {_readable(compiled)}, without "
+            f"compilation {_readable(plain)}"
         )
+        return line if compiled < _GAIN * plain else f"{line}: no gain here, leave compile out"
+
+
+def _readable(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _seconds_of(call: Any, inputs: dict[str, Any]) -> float:

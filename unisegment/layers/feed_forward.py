@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linear layers with an activation between them, applied to every token on its own."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unisegment.layers.linear import Linear, apply_linear
-from unisegment.ops.fused_products import fuses
+from unisegment.layers.own_layers import is_untouched
+from unisegment.ops.fused_products import fuses, linear, whole_in_graphs
 
 _PIECE_LENGTH = 512
 """Tokens that are widened at a time without gradients: what is between the layers is some megabytes, in a cache."""
@@ -42,21 +46,15 @@ class FeedForward(nn.Module):
         self, x: Float[Tensor, "b s c"], residual: Float[Tensor, "b s c"] | None = None
     ) -> Float[Tensor, "b s c"]:
         """Return the transformed tokens, plus a residual."""
-        if fuses(x) and not self.training:
-            return self._in_pieces(x, residual)
+        layers = (self.linear1, self.linear2)
+        if not self.training and fuses(x):
+            widen = partial(apply_linear, self.linear1, activation=self.activation)
+            return _in_pieces(x, widen, partial(apply_linear, self.linear2), residual)
+        if not self.training and fuses(x, in_graphs=True) and all(is_untouched(layer, Linear) for layer in layers):
+            weights = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
+            return _feed_forward(x, *weights, self.activation, residual)
         y = self.linear2(self.dropout(apply_linear(self.linear1, x, self.activation)))
         return y if residual is None else residual + self.dropout(y)
-
-    def _in_pieces(self, x: Float[Tensor, "b s c"], residual: Float[Tensor, "b s c"] | None) -> Float[Tensor, "b s c"]:
-        tokens, y = x.flatten(0, 1), torch.empty_like(x, memory_format=torch.contiguous_format)
-        added = None if residual is None else residual.flatten(0, 1)
-        for first in range(0, len(tokens), _PIECE_LENGTH):
-            piece = slice(first, first + _PIECE_LENGTH)
-            widened = apply_linear(self.linear1, tokens[piece], self.activation)
-            y.view(tokens.shape)[piece] = apply_linear(
-                self.linear2, widened, residual=None if added is None else added[piece]
-            )
-        return y
 
 
 class GatedFeedForward(nn.Module):
@@ -82,3 +80,31 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Float[Tensor, "b s c"]) -> Float[Tensor, "b s c"]:
         """Return the transformed tokens."""
         return self.down_proj(apply_linear(self.gate_proj, x, self.activation) * self.up_proj(x))
+
+
+def _in_pieces(
+    x: Float[Tensor, "b s c"],
+    widen: Callable[..., Tensor],
+    narrow: Callable[..., Tensor],
+    residual: Float[Tensor, "b s c"] | None,
+) -> Float[Tensor, "b s c"]:
+    tokens, y = x.flatten(0, 1), torch.empty_like(x, memory_format=torch.contiguous_format)
+    added = None if residual is None else residual.flatten(0, 1)
+    for first in range(0, len(tokens), _PIECE_LENGTH):
+        piece = slice(first, first + _PIECE_LENGTH)
+        y.view(tokens.shape)[piece] = narrow(widen(tokens[piece]), residual=None if added is None else added[piece])
+    return y
+
+
+@whole_in_graphs(lambda x, *_: torch.empty_like(x, memory_format=torch.contiguous_format))
+def _feed_forward(
+    x: Tensor,
+    weight1: Tensor,
+    bias1: Tensor | None,
+    weight2: Tensor,
+    bias2: Tensor | None,
+    activation: str,
+    residual: Tensor | None,
+) -> Tensor:
+    widen = partial(linear, weight=weight1, bias=bias1, activation=activation)
+    return _in_pieces(x, widen, partial(linear, weight=weight2, bias=bias2), residual)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from unisegment.ops.fused_products import _dtypes
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -23,6 +25,14 @@ def found():
 
 def test_compiled_training_makes_a_graph_when_masks_begin_to_disappear_and_one_when_they_are_gone(found):
     assert found["compile_training"] == [True, [1, 1, 2, 2, 2, 3], 0]
+
+
+def test_compiled_inference_is_one_graph_for_images_of_all_sizes_and_one_for_batches(found):
+    counts, operators, largest = found["compile_inference"]
+    assert counts == [1, 1, 1, 2, 2]
+    assert largest < 1e-5
+    if _dtypes():
+        assert operators == ["feed_forward", "fused_dot_products", "fused_linear"]
 
 
 def test_exported_programs_are_right_at_all_sizes(found):

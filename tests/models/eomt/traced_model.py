@@ -8,6 +8,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
+from tests.models.compiled_inference import compiled_inference
 from tests.models.model_tester import random_targets
 from unisegment.models.eomt.configuration_eomt import UniSegmentEomtConfig
 from unisegment.models.eomt.modeling_eomt import UniSegmentEomtForUniversalSegmentation
@@ -64,6 +65,11 @@ def compile_training():
     return are_equal, counts, sum(counters["graph_break"].values())
 
 
+def compile_inference():
+    """Return what `compiled_inference` does."""
+    return compiled_inference(make_model(100).eval())
+
+
 class Logits(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -95,4 +101,4 @@ def difference(one, other, pixel_values):
 
 
 if __name__ == "__main__":
-    print(json.dumps({work.__name__: work() for work in (compile_training, export)}))
+    print(json.dumps({work.__name__: work() for work in (compile_training, compile_inference, export)}))

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from unisegment.ops.fused_products import _dtypes
+
 ROOT = Path(__file__).resolve().parents[3]
 TOLERANCE = 1e-5
+FUSES = bool(_dtypes())
 
 
 def traced(*arguments):
@@ -34,6 +37,16 @@ def test_compiled_training_is_one_graph_for_all_sizes_and_equals_what_is_not_com
 
 def test_model_compile_serves_training_evaluation_and_inference(found):
     assert max(found["compile_by_method"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["resnet", "swin"])
+def test_compiled_inference_is_one_graph_for_images_of_all_sizes_and_one_for_batches(found, family):
+    counts, operators, largest = found["compile_inference"][family]
+    assert counts == [1, 1, 1, 2, 2][: len(counts)]
+    assert largest < TOLERANCE
+    if FUSES:
+        assert {"feed_forward", "fused_dot_products", "fused_linear"} <= set(operators)
+        assert ("fused_conv2d" in operators) == (family == "resnet")
 
 
 def test_an_exported_program_is_right_at_all_sizes(found):

@@ -8,12 +8,18 @@ import sys
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
-from transformers import ResNetConfig
+from transformers import ResNetConfig, SwinConfig
 
+from tests.models.compiled_inference import SIZES as INFERENCE_SIZES
+from tests.models.compiled_inference import compiled_inference
 from tests.models.model_tester import random_targets
 from unisegment import SegmentationTarget, UniSegmentConfig, UniSegmentForUniversalSegmentation
 
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+SWIN = {
+    "image_size": 64, "embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "window_size": 3,
+    "drop_path_rate": 0.0,
+}  # fmt: skip
 SMALL = {
     "feature_size": 32, "mask_feature_size": 16, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 2,
     "num_attention_heads": 2, "num_queries": 7, "dim_feedforward": 32, "encoder_feedforward_dim": 32, "num_labels": 5,
@@ -22,9 +28,10 @@ SMALL = {
 SIZES = [(64, 96), (128, 160), (83, 61)]
 
 
-def make_model():
+def make_model(**keys):
     torch.manual_seed(5)
-    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(backbone_config=ResNetConfig(**RESNET), **SMALL))
+    keys = {"backbone_config": ResNetConfig(**RESNET), **SMALL, **keys}
+    model = UniSegmentForUniversalSegmentation(UniSegmentConfig(**keys))
     for attention in (layer.self_attn for layer in model.pixel_decoder.layers):
         torch.nn.init.normal_(attention.sampling_offsets.weight, std=0.2)  # points everywhere, not only on pixels
     return model
@@ -73,6 +80,12 @@ def compile_by_method():
     return [(one - other).abs().max().item() for one, other in (losses[:2], losses[2:], pair)]
 
 
+def compile_inference():
+    """Return for each backbone what `compiled_inference` does; a Swin is not compiled for batches, which takes long."""
+    swin = make_model(backbone_config=SwinConfig(**SWIN)).eval()
+    return {"resnet": compiled_inference(make_model().eval()), "swin": compiled_inference(swin, INFERENCE_SIZES[:3])}
+
+
 class Logits(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -115,8 +128,10 @@ def differences(model, call):
     return found
 
 
+WORKS = (compile_training, compile_by_method, compile_inference, export)
+
 if __name__ == "__main__":
     if sys.argv[1:]:
         print(json.dumps(export_onnx(*sys.argv[1:])))
     else:
-        print(json.dumps({work.__name__: work() for work in (compile_training, compile_by_method, export)}))
+        print(json.dumps({work.__name__: work() for work in WORKS}))

@@ -2,8 +2,8 @@
 import torch
 from torch import nn
 
-from unisegment.backbones.own_layers import is_untouched, use_own_layers
 from unisegment.layers.linear import Linear
+from unisegment.layers.own_layers import is_untouched, use_own_layers
 
 
 class Special(nn.Linear):
