@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import EomtConfig
 from transformers.models.eomt.modeling_eomt import EomtLoss
 
@@ -173,6 +175,36 @@ def test_a_seed_repeats_its_points_and_the_next_step_has_others():
     torch.manual_seed(7)
     assert torch.equal(score(*arguments)[1]["loss_mask"], first)
     assert not torch.isclose(second, first)
+
+
+class Started(TorchDispatchMode):
+    """Counts the operations that would start something on a GPU: those that give more than another view of memory."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.numel()]
+        self.count += bool(made) and not function.is_view and "empty" not in function.name()
+        return result
+
+
+@pytest.mark.parametrize("form", ["masks", "id_map"])
+def test_another_image_costs_a_dozen_operations(form):
+    """What remains are products of its masks with its features, its random numbers, and its map on the way."""
+    found = []
+    for images in (2, 6):
+        *leaves, targets = scene([3 + image % 4 for image in range(images)])
+        if form == "id_map":
+            id_map = torch.randint(0, 4, (4 * HEIGHT, 4 * WIDTH))
+            targets = [
+                SegmentationTarget(labels=torch.tensor([1, 0, 2]), id_map=id_map, segment_ids=torch.tensor([1, 2, 3]))
+            ] * images
+        with Started() as started:
+            criterion()(*leaves, targets)[0].backward()
+        found.append(started.count)
+    assert (found[1] - found[0]) / 4 <= 12
+    assert found[0] < 300
 
 
 def test_losses_are_float32_for_half_precision_inputs():
