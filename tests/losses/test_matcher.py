@@ -7,7 +7,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerHungarianMatcher
 
-from unisegment.losses import matcher as matcher_module
 from unisegment.losses.base import NonFiniteLoss
 from unisegment.losses.matcher import HungarianMatcher
 from unisegment.ops.segment_maps import join_targets
@@ -35,8 +34,7 @@ def joined(targets):
 
 def same_points(monkeypatch, num_points):
     points = torch.rand(1, num_points, 2)
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: points.clone())
-    monkeypatch.setattr(matcher_module, "draw", lambda drawn: drawn.copy_(points))
+    monkeypatch.setattr(torch, "rand", lambda images, *shape, **_: points.repeat(images, 1, 1))
 
 
 def of_each_image(matches, targets):

@@ -20,10 +20,9 @@ def test_what_suits_the_device_unless_asked(device):
 
 def test_pieces_of_a_cpu_are_those_that_results_were_published_with():
     """Other pieces of the loss draw other points."""
-    sizes = resize.MAX_ELEMENTS, mask_losses.MAX_ELEMENTS, point_sampling.MAX_POINTS
-    assert [size.cpu for size in sizes] == [2**22, 2**22, 2**20]
-    for size in (mask_losses.MAX_ELEMENTS.cpu, mask_losses.MAX_ELEMENTS.accelerator):
-        assert size // mask_losses.ELEMENTS_PER_POINT in point_sampling.MAX_POINTS
+    assert resize.MAX_ELEMENTS.cpu == mask_losses.MAX_ELEMENTS.cpu == 2**22
+    share = mask_losses.MAX_ELEMENTS.accelerator // mask_losses.ELEMENTS_PER_POINT
+    assert share == point_sampling.MAX_POINTS.accelerator
 
 
 @pytest.mark.parametrize(("device", "pieces"), [("cpu", 2), ("meta", 1)])

@@ -198,7 +198,7 @@ class _Pairs(NamedTuple):
         rules, learns = self.rules, counts is not None
         rows = slice(pieces[0].rows.start, pieces[-1].rows.stop)
         segments, runs = self.matches.segments[rows], [piece.rows.stop - piece.rows.start for piece in pieces]
-        max_points = max(1, MAX_ELEMENTS.on(mask_logits.device, rules.max_elements) // ELEMENTS_PER_POINT)
+        max_points = None if rules.max_elements is None else max(1, rules.max_elements // ELEMENTS_PER_POINT)
         ratios = rules.oversample_ratio, rules.importance_sample_ratio
         points = uncertain_points(mask_logits, rules.num_points, *ratios, generator, max_points, runs)
         true_masks = sample_segments(self.segments, points, segments, max_points).to(mask_logits.dtype)

@@ -24,7 +24,7 @@ from unisegment.losses.mask_losses import (
     pairwise_dice_loss,
     pairwise_sigmoid_cross_entropy_loss,
 )
-from unisegment.ops.point_sampling import draw, sample_map, sample_segments
+from unisegment.ops.point_sampling import sample_map, sample_segments
 from unisegment.ops.segment_maps import SegmentMaps
 from unisegment.ops.transfers import send
 
@@ -106,9 +106,10 @@ class HungarianMatcher(nn.Module):
         device, dtype = class_logits.device, torch.promote_types(mask_features[0].dtype, torch.float32)
         num_predictions, batch_size, num_queries, dim = mask_embeddings.shape
         elements = MAX_ELEMENTS.on(device, max_elements)
-        most_rows, max_points = max(1, elements // self.num_points), max(1, elements // ELEMENTS_PER_POINT)
+        most_rows = max(1, elements // self.num_points)
+        max_points = None if max_elements is None else max(1, max_elements // ELEMENTS_PER_POINT)
         with torch.autocast(device.type, enabled=False):
-            points = draw(torch.empty(batch_size, self.num_points, 2, device=device))
+            points = torch.rand(batch_size, self.num_points, 2, device=device)
             class_probs = class_logits.to(dtype).softmax(-1).transpose(0, 1)  # b t q k
             embeddings = mask_embeddings.to(dtype).unflatten(0, (len(mask_features), -1)).transpose(1, 2)
             embeddings = embeddings.flatten(2, 3)  # m b (t q) c

@@ -22,7 +22,7 @@ from torch import Tensor
 from unisegment.ops.piece_size import PieceSize
 from unisegment.ops.segment_maps import SegmentMaps
 
-MAX_POINTS = PieceSize(cpu=2**20, accelerator=2**23)
+MAX_POINTS = PieceSize(cpu=2**18, accelerator=2**23)
 """Points that are sampled in one go where masks have points of their own: a dozen numbers for each."""
 
 
@@ -120,25 +120,29 @@ def uncertain_points(
     """
     num_uncertain = int(importance_sample_ratio * num_points)
     num_candidates = int(num_points * oversample_ratio)
-    points = torch.empty(len(mask_logits), num_points, 2, device=mask_logits.device)
-    size, bounds = _rows_at_a_time(num_candidates, mask_logits.device, max_points), [0, *accumulate(runs or ())]
-    bounds = bounds if runs else [0, len(mask_logits)]
+    device, num_masks = mask_logits.device, len(mask_logits)
+    size = _rows_at_a_time(num_candidates, device, max_points)
+    bounds = [0, *accumulate(runs)] if runs else [0, num_masks]
+    uncertain, uniform = [torch.empty(0, num_uncertain, 2, device=device)], []
     with torch.no_grad():
-        for first in range(0, len(mask_logits), size):
-            chunk = mask_logits[first : first + size]
-            candidates = torch.empty(len(chunk), num_candidates, 2, device=mask_logits.device)
+        for first in range(0, num_masks, size):
+            last, candidates = min(first + size, num_masks), []
             for begin, end in pairwise(bounds):
-                if begin < first + size and first < end:
-                    draw(candidates[max(begin - first, 0) : end - first], generator)
-                if first < end <= first + size:  # these follow the last candidates of a run
-                    draw(points[begin:end, num_uncertain:], generator)
-            certainty = sample_map(chunk[:, None], candidates)[:, 0].abs_()
-            chosen = certainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
-            points[first : first + size, :num_uncertain] = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
-    return points
+                if begin < last and first < end:
+                    count = min(end, last) - max(begin, first)
+                    candidates.append(torch.rand(count, num_candidates, 2, generator=generator, device=device))
+                if first < end <= last:  # these follow the last candidates of a run
+                    count = num_points - num_uncertain
+                    uniform.append(torch.rand(end - begin, count, 2, generator=generator, device=device))
+            uncertain.append(_most_uncertain(mask_logits[first:last], candidates, num_uncertain))
+        uniform = uniform or [torch.empty(0, num_points - num_uncertain, 2, device=device)]
+        return torch.cat([torch.cat(uncertain), torch.cat(uniform)], dim=1)
 
 
-def draw(points: Float[Tensor, "*shape 2"], generator: torch.Generator | None = None) -> Float[Tensor, "*shape 2"]:
-    """Fill memory with random points of the image, one after the other, and return it."""
-    # torch.rand, as all codes of this family draw: who lets all draw the same points has one function to replace.
-    return points.copy_(torch.rand(*points.shape, generator=generator, device=points.device))
+def _most_uncertain(
+    mask_logits: Float[Tensor, "n h w"], candidates: Sequence[Float[Tensor, "_ p 2"]], num_uncertain: int
+) -> Float[Tensor, "n i 2"]:
+    points = candidates[0] if len(candidates) == 1 else torch.cat(list(candidates))
+    certainty = sample_map(mask_logits[:, None], points)[:, 0].abs_()
+    chosen = certainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
+    return points.gather(1, chosen[..., None].expand(-1, -1, 2))
