@@ -2,21 +2,25 @@
 """transformers' ResNet, each convolution in one go with the norm, the sum and the activation that follow it.
 
 A norm whose statistics are constants only scales and shifts its channels, which a convolution can do by itself with
-other weights. The layers are those of transformers, of the same names and weights, and its functions compute them where
-`unisegment.ops.fused_products.fuses` says no.
+other weights, in training, too. The layers are those of transformers, of the same names and weights, and its functions
+compute them where statistics or norms learn, and on a GPU without gradients: there, to scale the weights would take
+more time than the norm.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.models.resnet import modeling_resnet
 
 from unisegment.layers.norm import FrozenBatchNorm2d, scale_and_shift
 from unisegment.ops.fused_products import conv2d, fuses
+from unisegment.ops.scaled_conv import scaled_conv2d
 
 _ACTIVATIONS: dict[type[nn.Module], str | None] = {nn.ReLU: "relu", nn.Identity: None}
-"""Activations that can be fused, and their names."""
+"""Activations that can be a part of a convolution, and their names."""
 
 
 class ResNetConvLayer(modeling_resnet.ResNetConvLayer):
@@ -41,12 +45,21 @@ class _ResidualLayer(nn.Module):
     layer: nn.Sequential
     shortcut: nn.Module
     activation: nn.Module
+    gradient_checkpointing = False
+    """Set by transformers, together with the function that checkpoints, where layers are to be computed again."""
+    _gradient_checkpointing_func: Callable[..., Tensor]
 
     def forward(self, hidden_state: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         """Return the next map."""
+        folds = all(_folds(layer, hidden_state) for layer in self.layer)
+        if not (folds and type(self.activation) in _ACTIVATIONS):
+            return super().forward(hidden_state)  # with statistics that move: not twice
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(self._folded, hidden_state)
+        return self._folded(hidden_state)
+
+    def _folded(self, hidden_state: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         *before, last = self.layer
-        if not (_folds(last, hidden_state) and type(self.activation) in _ACTIVATIONS):
-            return super().forward(hidden_state)
         x = hidden_state
         for layer in before:
             x = layer(x)
@@ -73,7 +86,9 @@ def _folds(layer: Any, x: Tensor) -> bool:
     conv, norm = layer.convolution, layer.normalization
     is_constant = isinstance(norm, FrozenBatchNorm2d) or (type(norm) is nn.BatchNorm2d and not norm.training)
     is_here = conv.weight.device == norm.weight.device == x.device
-    return is_constant and is_here and type(conv) is nn.Conv2d and fuses(x, in_graphs=True)
+    learns = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    folds = fuses(x, in_graphs=True) or (learns and not norm.weight.requires_grad)
+    return is_constant and is_here and type(conv) is nn.Conv2d and folds
 
 
 def _conv_norm(
@@ -83,10 +98,12 @@ def _conv_norm(
     residual: Float[Tensor, "b _ _ _"] | None = None,
 ) -> Float[Tensor, "b _ _ _"]:
     conv, norm = layer.convolution, layer.normalization
+    dtype = torch.promote_types(norm.weight.dtype, torch.float32)
     scale, shift = scale_and_shift(
-        norm.weight.float(), norm.bias.float(), norm.running_mean.float(), norm.running_var.float(), norm.eps
+        norm.weight.to(dtype), norm.bias.to(dtype), norm.running_mean.to(dtype), norm.running_var.to(dtype), norm.eps
     )
+    places = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    if torch.is_grad_enabled():
+        return scaled_conv2d(x, conv.weight, scale, shift, places, activation, residual)
     weight = (conv.weight * scale[:, None, None, None]).to(x.dtype)
-    return conv2d(
-        x, weight, shift.to(x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups, activation, residual
-    )
+    return conv2d(x, weight, shift.to(x.dtype), *places, activation, residual)
