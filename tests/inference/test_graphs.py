@@ -139,6 +139,16 @@ def test_what_cannot_be_recorded_is_computed_and_said_once(model, caplog):
     assert "launched one by one: operation not permitted when stream is capturing." in caplog.messages[0]
 
 
+def test_what_replays_something_else_is_not_used(model, caplog):
+    def forgets_the_mask(model, inputs, pool=None):
+        recording = recorder(model, inputs)
+        return Recording(recording.inputs, {**recording.outputs, "sizes": torch.zeros(1)}, recording.replay)
+
+    network = GraphedNetwork(model, forgets_the_mask)
+    assert not any(warm(network, inputs(), 6))
+    assert [message.partition(": ")[2] for message in caplog.messages] == ["A replay gives other results."]
+
+
 def test_on_a_cpu_it_is_the_model(model):
     network = GraphedNetwork(model)
     assert not any(warm(network, inputs(), 5))

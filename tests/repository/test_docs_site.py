@@ -25,7 +25,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # Options of other commands: accelerate's, and those of the peers beside which ours stand.
 OTHERS = {
     "--amp", "--cfg-options", "--config-file", "--config_file", "--eval-only", "--multi_gpu", "--num-gpus",
-    "--num_processes", "--quiet", "--resume",
+    "--num_processes", "--gpus", "--quiet", "--resume",
 }  # fmt: skip
 # What looks like a key and is none.
 FILES = {"model.safetensors", "run.lock", "model.config", "data.yaml"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from unisegment.ops.tf32 import is_tf32_allowed
 
@@ -42,7 +42,8 @@ class GraphedNetwork:
 
     It does so for batches of at most `MOST_PIXELS` pixels of sizes that come again and again, as long as nothing else
     runs beside the model: hooks on its modules, gradients, weights that are no plain tensors. Weights may change in
-    place; where they are moved or exchanged, all is recorded anew.
+    place; where they are moved or exchanged, all is recorded anew. Each recording is replayed once and compared with
+    the model before it is used: after any difference the model computes as ever.
 
     Args:
         model: In evaluation mode.
@@ -103,7 +104,11 @@ class GraphedNetwork:
         try:
             if self._record is None and self._pool is None:
                 self._pool = torch.cuda.graph_pool_handle()
-            self._recordings[key] = (self._record or record)(self.model, inputs, self._pool)
+            recording = (self._record or record)(self.model, inputs, self._pool)
+            recording.replay()
+            if not _are_equal(recording.outputs, self.model(**inputs)):
+                raise RuntimeError("A replay gives other results")
+            self._recordings[key] = recording
         except RuntimeError as error:
             self._is_able = False
             logging.getLogger(__name__).warning(
@@ -136,6 +141,11 @@ def record(model: nn.Module, inputs: Inputs, pool: Any = None) -> Recording:
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             outputs = model(**fixed)
     return Recording(fixed, outputs, graph.replay)
+
+
+def _are_equal(outputs: Any, others: Any) -> bool:
+    pairs = zip(tree_leaves(outputs), tree_leaves(others), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs if isinstance(one, Tensor))
 
 
 def _is_on_default_stream(tensor: Tensor) -> bool:
