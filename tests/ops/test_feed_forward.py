@@ -4,6 +4,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from unisegment.ops import feed_forward as module
 from unisegment.ops.feed_forward import feed_forward
@@ -65,3 +66,13 @@ def test_keeps_the_tokens_and_weights_alone():
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         feed_forward(*values, "relu")
     assert {tensor.data_ptr() for tensor in kept} == {value.data_ptr() for value in values}
+
+
+def test_it_can_be_checkpointed():
+    values = make_values()
+    found = checkpoint(lambda *inner: feed_forward(*inner, "gelu").square(), *values, use_reentrant=False)
+    expected = plainly(*values, "gelu").square()
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), values), torch.autograd.grad(expected.sum(), values), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

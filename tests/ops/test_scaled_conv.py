@@ -4,6 +4,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from unisegment.ops.scaled_conv import scaled_conv2d
 
@@ -61,3 +62,15 @@ def test_under_autocast_the_weight_is_scaled_in_float32():
     torch.testing.assert_close(found, expected)
     found.float().sum().backward()
     assert weight.grad.dtype == x.grad.dtype == torch.float32
+
+
+def test_it_can_be_checkpointed():
+    x, weight, scale, shift = make_values()
+    found = checkpoint(
+        lambda x: scaled_conv2d(x, weight, scale, shift, PLACES, "relu").square(), x, use_reentrant=False
+    )
+    expected = plainly(x, weight, scale, shift, "relu", None).square()
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), [x, weight]), torch.autograd.grad(expected.sum(), [x, weight]), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

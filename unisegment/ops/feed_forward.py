@@ -69,10 +69,11 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight1, bias1, weight2, _ = ctx.saved_tensors
+        x, *weights = ctx.saved_tensors  # once: under checkpointing, each look makes them again
+        weight1, bias1, weight2, _ = weights
         sums = [
             torch.zeros_like(value, dtype=torch.promote_types(x.dtype, torch.float32)) if needed else None
-            for value, needed in zip(ctx.saved_tensors[1:], ctx.needs_input_grad[2:], strict=True)
+            for value, needed in zip(weights, ctx.needs_input_grad[2:], strict=True)
         ]
         across1, across2 = weight1.T.contiguous(), weight2.T.contiguous()
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
