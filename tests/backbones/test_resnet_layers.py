@@ -106,6 +106,33 @@ def test_hooks_and_names_stay_for_device_maps():
     assert set(theirs._no_split_modules) <= names
 
 
+@pytest.mark.parametrize(
+    "name", ["layer", "layer.0.convolution", "layer.1.normalization", "layer.2", "layer.2.activation"]
+)
+def test_hooks_on_what_is_a_part_of_a_convolution_see_and_change_what_they_do_in_transformers(name):
+    pair = make_pair(make_config())
+    images, seen = torch.randn(1, 3, 70, 101), []
+    is_watched = name.endswith(("convolution", "normalization"))
+
+    def double(module, inputs, outputs):
+        seen.append(outputs)
+        return 2 * outputs
+
+    def watch(module, gradients, _):
+        seen.append(gradients)
+
+    for body in (pair[0].body, pair[1]):
+        part = body.get_submodule(f"encoder.stages.1.layers.0.{name}")
+        part.register_forward_hook(double)
+        if is_watched:  # transformers adds in place to what the others give
+            part.register_full_backward_hook(watch)
+    for found, expected in zip(maps_of(pair[0], images), maps_of(pair[1], images), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for maps in (pair[0](images), pair[1](images).feature_maps):
+        maps[-1].sum().backward()
+    assert len(seen) == (6 if is_watched else 4)
+
+
 def test_frozen_norms_in_half_precision_are_folded_in_float32():
     ours, theirs = make_pair(make_config())
     freeze_batch_norm(theirs)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.models.resnet import modeling_resnet
 
 from unisegment.layers.norm import FrozenBatchNorm2d, scale_and_shift
+from unisegment.layers.own_layers import is_untouched
 from unisegment.ops.fused_products import conv2d, fuses
 from unisegment.ops.scaled_conv import scaled_conv2d
 
@@ -28,7 +29,7 @@ class ResNetConvLayer(modeling_resnet.ResNetConvLayer):
 
     def forward(self, hidden_states: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         """Return the next map."""
-        if _folds(self, hidden_states) and type(self.activation) in _ACTIVATIONS:
+        if _folds(self, hidden_states) and _is_known(self.activation):
             return _conv_norm(self, hidden_states, _ACTIVATIONS[type(self.activation)])
         return super().forward(hidden_states)
 
@@ -51,8 +52,10 @@ class _ResidualLayer(nn.Module):
 
     def forward(self, hidden_state: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b _ _ _"]:
         """Return the next map."""
-        folds = all(_folds(layer, hidden_state) for layer in self.layer)
-        if not (folds and type(self.activation) in _ACTIVATIONS):
+        last: Any = self.layer[-1]
+        is_unseen = is_untouched(self.layer, nn.Sequential) and is_untouched(last, ResNetConvLayer)
+        folds = is_unseen and all(_folds(layer, hidden_state) for layer in self.layer)
+        if not (folds and _is_known(last.activation) and _is_known(self.activation)):
             return super().forward(hidden_state)  # with statistics that move: not twice
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(self._folded, hidden_state)
@@ -81,14 +84,18 @@ OWN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
 """Ours in place of transformers', see `use_own_layers`."""
 
 
+def _is_known(activation: nn.Module) -> bool:
+    return any(is_untouched(activation, kind) for kind in _ACTIVATIONS)
+
+
 def _folds(layer: Any, x: Tensor) -> bool:
-    """Return whether the norm of a layer can become a part of its convolution."""
+    """Return whether the norm of a layer can become a part of its convolution, and nobody sees it."""
     conv, norm = layer.convolution, layer.normalization
-    is_constant = isinstance(norm, FrozenBatchNorm2d) or (type(norm) is nn.BatchNorm2d and not norm.training)
+    is_constant = is_untouched(norm, FrozenBatchNorm2d) or (is_untouched(norm, nn.BatchNorm2d) and not norm.training)
     is_here = conv.weight.device == norm.weight.device == x.device
     learns = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
     folds = fuses(x, in_graphs=True) or (learns and not norm.weight.requires_grad)
-    return is_constant and is_here and type(conv) is nn.Conv2d and folds
+    return is_constant and is_here and is_untouched(conv, nn.Conv2d) and folds
 
 
 def _conv_norm(

@@ -21,7 +21,7 @@ def use_own_layers(module: nn.Module, own: Mapping[type[nn.Module], type[nn.Modu
 def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Return whether nobody sees it when a module is not called, but its parts are.
 
-    Somebody does who has put another class in its place, set hooks on it for the forward pass, or another `forward`.
+    Somebody does who has put another class in its place, set hooks on it, or another `forward`.
     """
-    is_changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return type(module) is kind and not is_changed
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return type(module) is kind and not any(hooks) and "forward" not in vars(module)
