@@ -74,3 +74,14 @@ def test_it_can_be_checkpointed():
         torch.autograd.grad(found.sum(), [x, weight]), torch.autograd.grad(expected.sum(), [x, weight]), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_no_number_stays_so_behind_the_activation():
+    x, weight, scale, shift = make_values(torch.float32)
+    with torch.no_grad():
+        x[0, 0, 4, 6] = torch.nan
+    found, expected = (function(x, weight, scale, shift, *more) for function, more in (
+        (scaled_conv2d, (PLACES, "relu")), (plainly, ("relu", None))
+    ))  # fmt: skip
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert found.isnan().any()

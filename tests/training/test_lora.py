@@ -198,7 +198,7 @@ def test_matrices_learn_at_the_rate_of_their_layer(adapted):
 def test_a_dry_run_counts_what_learns(adapted):
     text = dry_run(adapted, **{"model.gradient_checkpointing": True, "optim.ema_decay": 0.9, "run.precision": "bf16"})
     assert "# model   0.4 million weights, of which 0.0 million learn" in text
-    assert re.search(r"# memory .*: weights 1, gradients 0, optimizer 0, average 0, activations \d", text)
+    assert re.search(r"# memory .*: weights 1, gradients 0, optimizer 0, average 0, inputs 1, activations \d", text)
 
 
 def test_adapters_without_a_checkpoint_are_refused(adapted):

@@ -94,6 +94,7 @@ def _folds(layer: Any, x: Tensor) -> bool:
     is_constant = is_untouched(norm, FrozenBatchNorm2d) or (is_untouched(norm, nn.BatchNorm2d) and not norm.training)
     is_here = conv.weight.device == norm.weight.device == x.device
     learns = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    learns = learns and x.device.type != "meta"  # for which torch has no autocast
     folds = fuses(x, in_graphs=True) or (learns and not norm.weight.requires_grad)
     return is_constant and is_here and is_untouched(conv, nn.Conv2d) and folds
 

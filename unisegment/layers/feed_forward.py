@@ -70,6 +70,7 @@ class FeedForward(nn.Module):
             self.training
             and torch.is_grad_enabled()
             and self.dropout.p == 0
+            and x.device.type != "meta"  # for which torch has no autocast
             and x.shape[:-1].numel() > _FEW
             and all(is_untouched(layer, Linear) and layer.weight.device == x.device for layer in layers)
             and not torch.compiler.is_compiling()  # which decides by itself what to keep

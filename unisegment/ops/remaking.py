@@ -27,7 +27,7 @@ def remade(*recipes: tuple[Tensor, Callable[[], Tensor]], when: bool = True) -> 
     if not when or not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         yield
         return
-    devices = {tensor.device.type for tensor, _ in recipes}
+    devices = {tensor.device.type for tensor, _ in recipes} - {"meta"}  # for which torch has no autocast
     formats = [(one, torch.get_autocast_dtype(one), torch.is_autocast_enabled(one)) for one in devices]
     made_by = {tensor.untyped_storage()._cdata: make for tensor, make in recipes}
 

@@ -57,11 +57,11 @@ class _ScaledConv(torch.autograd.Function):
     ) -> Tensor:
         scaled, bias = _scaled(weight, scale).to(x.dtype), shift.to(x.dtype)
         if fuses(x):
-            y = conv2d(x, scaled, bias, *places, activation, residual)
+            y = conv2d(x, scaled, bias, *places, None, residual)
         else:
             y = F.conv2d(x, scaled, bias, *places)
             y = y if residual is None else y.add_(residual)
-            y = y if activation is None else y.relu_()
+        y = y if activation is None else y.relu_()  # oneDNN's own would hide what is no number behind a 0
         ctx.places = places
         ctx.save_for_backward(x, weight, scale, None if activation is None else y)
         return y

@@ -194,7 +194,7 @@ def test_device_map_leaves_parts_on_disk(saved, tmp_path, share):
     )
     assert {weight.device.type for weight in model.parameters()} == ({"meta", "cpu"} if share else {"meta"})
     with torch.no_grad():
-        assert largest_difference(model(pixel_values), expected) == 0
+        assert largest_difference(model(pixel_values), expected) < 1e-5  # layers with hooks are not fused
 
 
 def test_device_map_of_one_device(saved):
