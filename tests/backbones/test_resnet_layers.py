@@ -80,17 +80,17 @@ def test_another_activation_is_not_mistaken_for_relu():
 
 
 def test_norms_that_learn_keep_their_statistics_and_gradients():
-    ours, theirs = (model.double() for model in make_pair(make_config(), freeze=False))
-    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    ours, theirs = make_pair(make_config(), freeze=False)
+    images = torch.randn(2, 3, 64, 96)
     for model in (ours, theirs):
         model.train()
     found, expected = ours(images), theirs(images).feature_maps
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+        assert torch.equal(one, other)
     found[-1].sum().backward()
     expected[-1].sum().backward()
     for (name, one), other in zip(ours.body.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-8, msg=name)
+        assert torch.equal(one.grad, other.grad), name
     with torch.no_grad():  # of a batch, not of constants: nothing is folded
         for one, other in zip(ours(images), theirs(images).feature_maps, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -106,33 +106,6 @@ def test_hooks_and_names_stay_for_device_maps():
     assert set(theirs._no_split_modules) <= names
 
 
-@pytest.mark.parametrize(
-    "name", ["layer", "layer.0.convolution", "layer.1.normalization", "layer.2", "layer.2.activation"]
-)
-def test_hooks_on_what_is_a_part_of_a_convolution_see_and_change_what_they_do_in_transformers(name):
-    pair = make_pair(make_config())
-    images, seen = torch.randn(1, 3, 70, 101), []
-    is_watched = name.endswith(("convolution", "normalization"))
-
-    def double(module, inputs, outputs):
-        seen.append(outputs)
-        return 2 * outputs
-
-    def watch(module, gradients, _):
-        seen.append(gradients)
-
-    for body in (pair[0].body, pair[1]):
-        part = body.get_submodule(f"encoder.stages.1.layers.0.{name}")
-        part.register_forward_hook(double)
-        if is_watched:  # transformers adds in place to what the others give
-            part.register_full_backward_hook(watch)
-    for found, expected in zip(maps_of(pair[0], images), maps_of(pair[1], images), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    for maps in (pair[0](images), pair[1](images).feature_maps):
-        maps[-1].sum().backward()
-    assert len(seen) == (6 if is_watched else 4)
-
-
 def test_frozen_norms_in_half_precision_are_folded_in_float32():
     ours, theirs = make_pair(make_config())
     freeze_batch_norm(theirs)
@@ -143,42 +116,3 @@ def test_frozen_norms_in_half_precision_are_folded_in_float32():
         plain = maps_of(ours.to(torch.bfloat16), images.to(torch.bfloat16))
     for one, other, exact in zip(found, plain, expected, strict=True):
         assert (one.float() - exact).abs().mean() <= 1.5 * (other.float() - exact).abs().mean()
-
-
-@pytest.mark.parametrize("layer_type", ["basic", "bottleneck"])
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_gradients_through_constant_norms_are_those_of_transformers(layer_type, activation):
-    ours, theirs = (model.double() for model in make_pair(make_config(layer_type, activation)))
-    images = torch.randn(2, 3, 70, 101, dtype=torch.float64)
-    found, expected = ours.train()(images), theirs(images).feature_maps  # in evaluation mode statistics are constants
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-    for maps in (found, expected):
-        sum((one * torch.linspace(-1, 1, one.shape[3])).sum() for one in maps).backward()
-    weights = dict(theirs.named_parameters())
-    for name, weight in ours.body.named_parameters():
-        torch.testing.assert_close(weight.grad, weights[name].grad, rtol=1e-8, atol=1e-8, msg=name)
-
-
-def test_training_keeps_inputs_of_convolutions_alone():
-    ours, _ = make_pair(make_config())
-    inputs, kept = {}, {}
-
-    def convolve(x, *others):
-        inputs[x.untyped_storage().data_ptr()] = x
-        return real(x, *others)
-
-    def keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other gets the same address
-        return tensor
-
-    real = resnet_layers.scaled_conv2d
-    with (
-        mock.patch.object(resnet_layers, "scaled_conv2d", side_effect=convolve) as called,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
-        ours.train()(torch.randn(1, 3, 64, 96))
-    assert called.call_count == sum(isinstance(module, nn.Conv2d) for module in ours.modules())
-    weights = {weight.untyped_storage().data_ptr() for weight in [*ours.parameters(), *ours.buffers()]}
-    others = [one for pointer, one in kept.items() if pointer not in inputs.keys() | weights]
-    assert sorted(len(one) for one in others if one.ndim == 4) == [1, 1, 1]  # what is pooled, from where, the last map

@@ -96,12 +96,12 @@ def test_what_is_kept_is_told_by_part():
     whole = kept()
     recompute_layers(model)
     recomputed = kept()
-    assert recomputed["pixel_decoder.layers"] < 0.5 * whole["pixel_decoder.layers"]
-    assert 0 < recomputed["pixel_decoder.output_convs"] < 0.5 * whole["pixel_decoder.output_convs"]
+    assert recomputed["pixel_decoder.layers"] < 0.3 * whole["pixel_decoder.layers"]
+    assert recomputed["pixel_decoder.output_convs"] == whole["pixel_decoder.output_convs"]
     model.backbone.requires_grad_(False)
     rest = kept()
     assert {name.split(".")[0] for name in rest} == {"pixel_decoder", "transformer_decoder", "criterion", BETWEEN}
-    assert "backbone.body" in whole.keys() - rest.keys()
+    assert whole.keys() - rest.keys() == {"backbone.body"}
 
 
 def test_micro_batches_meet_the_gradients_of_those_before():

@@ -61,8 +61,7 @@ class Backbone(nn.Module, ABC):
         Raises:
             ValueError: When a map has other channels or another size than promised.
         """
-        learns_on_cpu = torch.is_grad_enabled() and pixel_values.device.type == "cpu" and not torch.jit.is_tracing()
-        if fuses(pixel_values, in_graphs=True) or (learns_on_cpu and not torch.compiler.is_compiling()):
+        if fuses(pixel_values, in_graphs=True):
             # Channels together: convolutions are faster, and a map is its tokens without a copy.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         features = list(self.extract(pixel_values))

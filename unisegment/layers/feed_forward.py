@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 from unisegment.layers.linear import Linear, apply_linear
 from unisegment.layers.own_layers import is_untouched
-from unisegment.ops.feed_forward import feed_forward
 from unisegment.ops.fused_products import fuses, linear, whole_in_graphs
 
 _PIECE_LENGTH = 512
 """Tokens that are widened at a time without gradients: what is between the layers is some megabytes, in a cache."""
-_FEW = 1024
-"""Tokens of which so little is kept that to compute it again does not pay."""
 
 
 class FeedForward(nn.Module):
@@ -56,26 +53,8 @@ class FeedForward(nn.Module):
         if not self.training and fuses(x, in_graphs=True) and all(is_untouched(layer, Linear) for layer in layers):
             weights = (tensor for layer in layers for tensor in (layer.weight, layer.bias))
             return _feed_forward(x, *weights, self.activation, residual)
-        if self._makes_again(x):
-            first, second = layers
-            y = feed_forward(x, first.weight, first.bias, second.weight, second.bias, self.activation)
-        else:
-            y = self.linear2(self.dropout(apply_linear(self.linear1, x, self.activation)))
+        y = self.linear2(self.dropout(apply_linear(self.linear1, x, self.activation)))
         return y if residual is None else residual + self.dropout(y)
-
-    def _makes_again(self, x: Float[Tensor, "b s c"]) -> bool:
-        """Return whether the backward pass is to make the widened tokens again."""
-        layers = (self.linear1, self.linear2)
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and self.dropout.p == 0
-            and x.device.type != "meta"  # for which torch has no autocast
-            and x.shape[:-1].numel() > _FEW
-            and all(is_untouched(layer, Linear) and layer.weight.device == x.device for layer in layers)
-            and not torch.compiler.is_compiling()  # which decides by itself what to keep
-            and not torch.jit.is_tracing()
-        )
 
 
 class GatedFeedForward(nn.Module):

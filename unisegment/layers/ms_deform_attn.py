@@ -13,7 +13,6 @@ from transformers import initialization as init
 from unisegment.layers.linear import Linear, apply_linear
 from unisegment.ops.kernel_backend import prepare_backend
 from unisegment.ops.ms_deform_attn import ms_deform_attn_fused
-from unisegment.ops.remaking import remade
 from unisegment.types import Size
 
 
@@ -64,45 +63,24 @@ class MSDeformAttn(nn.Module):
         value: Float[Tensor, "b s c"],
         spatial_shapes: Sequence[Size],
         residual: Float[Tensor, "b q c"] | None = None,
-        pos: Float[Tensor, "q c"] | None = None,
-        remakes: bool = False,
     ) -> Float[Tensor, "b q c"]:
         """Return what each query finds, plus a residual.
 
         Args:
-            query: With its position, what decides where to look, and how much each point counts.
+            query: What decides where to look, and how much each point counts.
             reference_points: Where it looks from, (x, y) in [0, 1] on each level.
             value: The feature maps, flattened and concatenated.
             spatial_shapes: (height, width) of each map.
             residual: Added to the result; None adds nothing.
-            pos: Added to the query; None adds nothing.
-            remakes: Whether a backward pass makes the projections again. They are a tenth of the work of a layer that
-                has a feed-forward network, and a quarter of what it would keep.
         """
         split = {"m": self.num_heads, "l": self.num_levels, "p": self.num_points}
-        layers = (self.value_proj, self.sampling_offsets, self.attention_weights)
-        remakes = remakes and all(type(layer) is Linear for layer in layers)  # adapters may draw random numbers
-
-        def placed() -> Tensor:
-            return query if pos is None else query + pos
-
-        asking, values = placed(), self.value_proj(value)
-        with remade((asking, placed), when=remakes and pos is not None):
-            offsets, logits = self.sampling_offsets(asking), self.attention_weights(asking)
-        recipes = (
-            (values, lambda: self.value_proj(value)),
-            (offsets, lambda: self.sampling_offsets(placed())),
-            (logits, lambda: self.attention_weights(placed())),
+        found = ms_deform_attn_fused(
+            rearrange(self.value_proj(value), "b s (m d) -> b s m d", m=self.num_heads),
+            spatial_shapes,
+            reference_points,
+            rearrange(self.sampling_offsets(query), "b q (m l p xy) -> b q m l p xy", xy=2, **split),
+            rearrange(self.attention_weights(query), "b q (m l p) -> b q m l p", **split),
         )
-        with remade(*recipes, when=remakes):
-            found = ms_deform_attn_fused(
-                rearrange(values, "b s (m d) -> b s m d", m=self.num_heads),
-                spatial_shapes,
-                reference_points,
-                rearrange(offsets, "b q (m l p xy) -> b q m l p xy", xy=2, **split),
-                rearrange(logits, "b q (m l p) -> b q m l p", **split),
-            )
-        del asking, values, offsets, logits, recipes  # the largest tensors of a layer
         if residual is not None and self.training:
             return residual + self.dropout(self.output_proj(found))
         return apply_linear(self.output_proj, found, residual=residual)

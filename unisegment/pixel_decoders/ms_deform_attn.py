@@ -6,8 +6,6 @@ finest. Axes: b batch, s pixel of all levels, c channel, l level, h w grid of a 
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +18,6 @@ from unisegment.layers.feed_forward import FeedForward
 from unisegment.layers.ms_deform_attn import MSDeformAttn
 from unisegment.layers.position_embedding import sine_position_embedding
 from unisegment.ops.constants import cached_constant
-from unisegment.ops.remaking import remade
 from unisegment.pixel_decoders.base import PixelDecoderOutput
 from unisegment.types import Size
 
@@ -45,15 +42,8 @@ class MSDeformAttnEncoderLayer(GradientCheckpointingLayer):
         spatial_shapes: Sequence[Size],
     ) -> Float[Tensor, "b s c"]:
         """Return the refined tokens; positions steer where to look and are not part of what is found."""
-        remakes = self.training and not self.gradient_checkpointing
-        attended = self.self_attn(x, reference_points, x, spatial_shapes, residual=x, pos=pos, remakes=remakes)
-        x = self.self_attn_norm(attended)
-        if not remakes:
-            del attended
-            return self.feed_forward_norm(self.feed_forward(x, residual=x))
-        with remade((x, partial(self.self_attn_norm, attended))):
-            y = self.feed_forward(x, residual=x)
-        return self.feed_forward_norm(y)
+        x = self.self_attn_norm(self.self_attn(x + pos, reference_points, x, spatial_shapes, residual=x))
+        return self.feed_forward_norm(self.feed_forward(x, residual=x))
 
 
 class MSDeformAttnPixelDecoder(nn.Module):
@@ -89,7 +79,6 @@ class MSDeformAttnPixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dim, self.num_levels = dim, num_levels
-        self.gradient_checkpointing = False  # set by transformers
         coarse_to_fine = list(in_channels)[::-1]
         self.input_proj = nn.ModuleList(
             ConvNorm(channels, dim, 1, bias=True, activation=False, initialisation="xavier")
@@ -125,10 +114,14 @@ class MSDeformAttnPixelDecoder(nn.Module):
         """
         maps = self._attend(features)
         finest = maps[-1]
-        remakes = self.gradient_checkpointing and self.training
         for lateral_conv, output_conv in zip(self.lateral_convs, self.output_convs, strict=True):
-            join = _join_with_recipes if remakes else _join
-            finest = join(features, lateral_conv, output_conv, finest)
+            x = features.pop()
+            for step in lateral_conv.children():  # step by step: whoever calls holds what is given
+                x = step(x)
+            x += F.interpolate(finest, x.shape[-2:], mode="bilinear")
+            for step in output_conv.children():
+                x = step(x)
+            finest = x
         return PixelDecoderOutput(self.mask_proj(finest), tuple(maps))
 
     def _attend(self, features: list[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
@@ -150,47 +143,6 @@ class MSDeformAttnPixelDecoder(nn.Module):
             x = layer(x, pos, reference_points, shapes)
         levels = x.split([height * width for height, width in shapes], dim=1)
         return [level.unflatten(1, shape).permute(0, 3, 1, 2) for level, shape in zip(levels, shapes, strict=True)]
-
-
-def _join(
-    features: list[Float[Tensor, "b _ _ _"]],
-    lateral_conv: Any,
-    output_conv: Any,
-    coarser: Float[Tensor, "b c _ _"],
-) -> Float[Tensor, "b c _ _"]:
-    """Take the coarsest map that is left, add the one before it, enlarged, and smooth the sum."""
-    x = features.pop()
-    for step in lateral_conv.children():  # step by step: whoever calls holds what is given
-        x = step(x)
-    x += F.interpolate(coarser, x.shape[-2:], mode="bilinear")
-    for step in output_conv.children():
-        x = step(x)
-    return x
-
-
-def _join_with_recipes(
-    features: list[Float[Tensor, "b _ _ _"]],
-    lateral_conv: Any,
-    output_conv: Any,
-    coarser: Float[Tensor, "b c _ _"],
-) -> Float[Tensor, "b c _ _"]:
-    """Do the same and keep one map of five: what the large convolution gives."""
-    feature = features.pop()
-
-    def summed() -> Tensor:
-        x = lateral_conv(feature)
-        x += F.interpolate(coarser, x.shape[-2:], mode="bilinear")
-        return x
-
-    lateral = lateral_conv.conv(feature)
-    with remade((lateral, lambda: lateral_conv.conv(feature))):
-        x = lateral_conv.norm(lateral)
-    x += F.interpolate(coarser, x.shape[-2:], mode="bilinear")
-    with remade((x, summed)):
-        smoothed = output_conv.conv(x)
-    y = output_conv.norm(smoothed)
-    with remade((y, lambda: output_conv.norm(smoothed).relu_())):
-        return output_conv.activation(y)
 
 
 @cached_constant
