@@ -33,8 +33,8 @@ class Predictor:
         top_k: Most objects of an image; see `unisegment.postprocessing.instance_predictions`.
         checkpoint: Where the model is from.
         dtype: What was asked for when it was opened.
-        network: What is called for the model's output; None is the model. Or else the same, compiled
-            or recorded.
+        network: What is called for the model's output; None is the model. Or else the same, compiled or
+            recorded.
 
     Raises:
         ValueError: When the threshold is not from 0 to 1, or `top_k` less than 1.

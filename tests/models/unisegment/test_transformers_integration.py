@@ -17,6 +17,7 @@ from unisegment.data.formats import open_data_set
 from unisegment.data.formats.synthetic import write_synthetic
 from unisegment.metrics import MeanIoU, PanopticQuality
 from unisegment.models.unisegment.outputs import UniSegmentOutput
+from unisegment.ops.fused_products import plain_products
 
 SWIN = SwinConfig(
     image_size=64, embed_dim=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], window_size=3, drop_path_rate=0.0
@@ -187,14 +188,15 @@ def test_there_is_no_table_of_words():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_device_map_leaves_parts_on_disk(saved, tmp_path, share):
-    checkpoint, pixel_values, expected = saved
+    checkpoint, pixel_values, _ = saved
     size = sum(4 * weight.numel() for weight in tiny_model(SWIN).parameters())
     model = UniSegmentForUniversalSegmentation.from_pretrained(
         checkpoint, device_map="auto", max_memory={"cpu": int(share * size)}, offload_folder=tmp_path / "offloaded"
     )
     assert {weight.device.type for weight in model.parameters()} == ({"meta", "cpu"} if share else {"meta"})
-    with torch.no_grad():
-        assert largest_difference(model(pixel_values), expected) < 1e-5  # layers with hooks are not fused
+    with torch.no_grad(), plain_products():  # layers whose weights come and go are not fused
+        expected = UniSegmentForUniversalSegmentation.from_pretrained(checkpoint)(pixel_values)
+        assert largest_difference(model(pixel_values), expected) == 0
 
 
 def test_device_map_of_one_device(saved):
